@@ -1,0 +1,41 @@
+package agented
+
+import (
+	"path/filepath"
+	"strconv"
+)
+
+// Layout names the places in a data folder. It touches nothing.
+type Layout struct {
+	Root string // absolute path of the data folder
+}
+
+// Executions is the folder with one folder per execution.
+func (l Layout) Executions() string { return filepath.Join(l.Root, "executions") }
+
+// Execution is the folder of one execution: its run log and its attempts.
+func (l Layout) Execution(id ExecutionID) string { return filepath.Join(l.Executions(), string(id)) }
+
+// Attempt is the bundle of one attempt, the folder through which server and
+// shim talk.
+func (l Layout) Attempt(id ExecutionID, number int) string {
+	return filepath.Join(l.Execution(id), "attempt-"+strconv.Itoa(number))
+}
+
+// Work is the working directory of an execution whose trigger names none.
+func (l Layout) Work(id ExecutionID) string { return filepath.Join(l.Execution(id), "work") }
+
+// SetupLink is the file that holds the one-time link of the first start.
+func (l Layout) SetupLink() string { return filepath.Join(l.Root, "setup-link") }
+
+// CLIKey is the file with the admin key of the client on this machine.
+func (l Layout) CLIKey() string { return filepath.Join(l.Root, "cli.key") }
+
+// NodeID is the file with this node's id.
+func (l Layout) NodeID() string { return filepath.Join(l.Root, "node.id") }
+
+// ServerLock is the file that the running server holds locked.
+func (l Layout) ServerLock() string { return filepath.Join(l.Root, "server.lock") }
+
+// SecretKey is the file with the generated SECRET_KEY.
+func (l Layout) SecretKey() string { return filepath.Join(l.Root, ".secret_key") }

@@ -1,0 +1,130 @@
+package agented
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Placeholder is a name that a prompt template may use as {name}.
+type Placeholder struct {
+	Name string
+	Help string
+}
+
+// Placeholders lists what a template may use. The names up to paths and those
+// of pull requests are the ones that the Python product had.
+var Placeholders = []Placeholder{
+	{"message", "the text that came with the firing; empty if none did"},
+	{"trigger_id", "id of the trigger"},
+	{"bot_id", "the same as trigger_id; an old name"},
+	{"trigger_name", "name of the trigger"},
+	{"execution_id", "id of the execution"},
+	{"paths", `the trigger's paths, separated by ", "; "no paths configured" if it has none`},
+	{"pr_url", "address of the pull request"},
+	{"pr_number", "number of the pull request"},
+	{"pr_title", "title of the pull request"},
+	{"pr_author", "login of its author"},
+	{"repo_url", "address of the repository"},
+	{"repo_full_name", "owner/name of the repository"},
+}
+
+// VarPrefix starts a placeholder that a caller fills: {vars.NAME} is the value
+// of NAME in the "vars" object of a run.
+const VarPrefix = "vars."
+
+// field is one {name} in a template.
+type field struct {
+	start, end int // of the whole "{name}"
+	name       string
+}
+
+// fields finds the placeholders of a template. A brace pair is one only when
+// it holds a name (letters, digits, _ and dots, starting with a letter);
+// anything else, such as JSON or code, is text. "{{" and "}}" stand for a brace
+// where the text would otherwise be read as a placeholder.
+func fields(template string) []field {
+	var out []field
+	for i := 0; i < len(template); i++ {
+		if template[i] != '{' {
+			continue
+		}
+		if i+1 < len(template) && template[i+1] == '{' {
+			// An escaped placeholder: skip to its end so that {{name}} is text.
+			if n := nameLength(template[i+2:]); n > 0 && strings.HasPrefix(template[i+2+n:], "}}") {
+				i += n + 3
+			} else {
+				i++
+			}
+			continue
+		}
+		if n := nameLength(template[i+1:]); n > 0 && strings.HasPrefix(template[i+1+n:], "}") {
+			out = append(out, field{i, i + n + 2, template[i+1 : i+1+n]})
+			i += n + 1
+		}
+	}
+	return out
+}
+
+func nameLength(s string) int {
+	n := 0
+	for n < len(s) {
+		c := s[n]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !letter && (n == 0 || c != '_' && c != '.' && (c < '0' || c > '9')) {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// CheckTemplate returns a sentence for each placeholder of the template that
+// nothing would fill, with the nearest known name.
+func CheckTemplate(template string) []string {
+	known := make([]string, len(Placeholders))
+	for i, p := range Placeholders {
+		known[i] = p.Name
+	}
+	var bad []string
+	for _, f := range fields(template) {
+		if slices.Contains(known, f.name) || strings.HasPrefix(f.name, VarPrefix) && len(f.name) > len(VarPrefix) {
+			continue
+		}
+		bad = append(bad, fmt.Sprintf("{%s} is not a placeholder%s; write {{%s}} for the text itself", clip(f.name), suggest(f.name, known), clip(f.name)))
+	}
+	return bad
+}
+
+// Render fills a template. A known placeholder without a value becomes empty;
+// {{name}} becomes {name}. Values are inserted as they are and are not read as
+// templates again.
+func Render(template string, values map[string]string) string {
+	var b strings.Builder
+	at := 0
+	for _, f := range fields(template) {
+		b.WriteString(unescape(template[at:f.start]))
+		b.WriteString(values[f.name])
+		at = f.end
+	}
+	b.WriteString(unescape(template[at:]))
+	return b.String()
+}
+
+// unescape turns each {{name}} of a stretch without placeholders into {name}.
+func unescape(s string) string {
+	for at := 0; ; {
+		i := strings.Index(s[at:], "{{")
+		if i < 0 {
+			return s
+		}
+		i += at
+		n := nameLength(s[i+2:])
+		if n == 0 || !strings.HasPrefix(s[i+2+n:], "}}") {
+			at = i + 1
+			continue
+		}
+		s = s[:i] + "{" + s[i+2:i+2+n] + "}" + s[i+4+n:]
+		at = i + n + 2
+	}
+}

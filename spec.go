@@ -1,0 +1,202 @@
+package agented
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// hasControl reports whether s has a control character, which has no place in
+// a name, an argument that people read, or an environment variable's name.
+func hasControl(s string) bool { return strings.IndexFunc(s, unicode.IsControl) >= 0 }
+
+// Validate returns every field of the spec that cannot stand, each with the
+// mend.
+func (s *Spec) Validate() []Field {
+	var bad []Field
+	refuse := func(path, format string, args ...any) {
+		bad = append(bad, Field{path, fmt.Sprintf(format, args...)})
+	}
+	agent := false
+	switch {
+	case s.Backend == "":
+		refuse("backend", "is required: use one of %s", strings.Join(Backends, ", "))
+	case !slices.Contains(Backends, s.Backend):
+		refuse("backend", "%q is not known: use one of %s%s", clip(s.Backend), strings.Join(Backends, ", "), suggest(s.Backend, Backends))
+	default:
+		agent = s.Backend != BackendCommand
+	}
+	if s.Backend == BackendCommand {
+		s.validateCommand(refuse)
+	}
+	if agent {
+		s.validateAgent(refuse)
+	}
+	for i, p := range s.Paths {
+		if !filepath.IsAbs(p) || hasControl(p) {
+			refuse(fmt.Sprintf("paths.%d", i), "must be an absolute path")
+		}
+	}
+	if s.WorkingDir != "" && (!filepath.IsAbs(s.WorkingDir) || hasControl(s.WorkingDir)) {
+		refuse("working_dir", "must be an absolute path")
+	}
+	if s.TimeoutSeconds < 0 || s.TimeoutSeconds > MaxTimeoutSeconds {
+		refuse("timeout_seconds", "must be from 0 (no limit) to %d", MaxTimeoutSeconds)
+	}
+	if s.SilenceSeconds < 0 || s.SilenceSeconds > MaxTimeoutSeconds {
+		refuse("silence_timeout_seconds", "must be from 0 (no limit) to %d", MaxTimeoutSeconds)
+	}
+	if s.MaxConcurrent < 0 || s.MaxConcurrent > 10000 {
+		refuse("max_concurrent", "must be from 0 (only the node's limit) to 10000")
+	}
+	if !slices.Contains([]Overlap{OverlapQueue, OverlapSkip, OverlapReplace}, s.Overlap) {
+		refuse("overlap", "must be queue, skip or replace")
+	}
+	for name, value := range s.Env {
+		path := "env." + clip(name)
+		switch {
+		case !validEnvName(name):
+			refuse(path, "is not a variable name: use letters, digits and _, not starting with a digit")
+		case strings.HasPrefix(name, "AGENTED_"):
+			refuse(path, "is reserved: names that start with AGENTED_ are set by the server")
+		case value != nil && strings.ContainsRune(*value, 0):
+			refuse(path, "has a NUL byte, which no environment can hold")
+		}
+	}
+	slices.SortStableFunc(bad, func(a, b Field) int {
+		if strings.HasPrefix(a.Path, "env.") && strings.HasPrefix(b.Path, "env.") {
+			return strings.Compare(a.Path, b.Path)
+		}
+		return 0
+	})
+	return bad
+}
+
+func (s *Spec) validateCommand(refuse func(path, format string, args ...any)) {
+	if len(s.Command) == 0 || s.Command[0] == "" {
+		refuse("command", `is required: give the program and its arguments as a list, for example ["sh","-c","echo hi"]`)
+	}
+	for i, a := range s.Command {
+		if strings.ContainsRune(a, 0) {
+			refuse(fmt.Sprintf("command.%d", i), "has a NUL byte, which no argument can hold")
+		}
+	}
+	if s.Model != "" {
+		refuse("model", "does not apply to backend command: remove it")
+	}
+	if s.Permission != "" {
+		refuse("permission", "does not apply to backend command: remove it")
+	}
+	if len(s.Args) > 0 {
+		refuse("args", "does not apply to backend command: put the arguments in command")
+	}
+	for _, f := range CheckTemplate(s.Prompt) {
+		refuse("prompt", "%s", f)
+	}
+}
+
+func (s *Spec) validateAgent(refuse func(path, format string, args ...any)) {
+	if len(s.Command) > 0 {
+		refuse("command", "applies to backend command only: use prompt, or set backend to command")
+	}
+	if s.TTY {
+		refuse("tty", "applies to backend command only: remove it")
+	}
+	switch {
+	case strings.TrimSpace(s.Prompt) == "":
+		refuse("prompt", "is required for backend %s: say what the agent shall do", s.Backend)
+	case len(s.Prompt) > MaxPrompt:
+		refuse("prompt", "is too long: use at most %d bytes", MaxPrompt)
+	case strings.ContainsRune(s.Prompt, 0):
+		refuse("prompt", "has a NUL byte: remove it")
+	}
+	for _, f := range CheckTemplate(s.Prompt) {
+		refuse("prompt", "%s", f)
+	}
+	if hasControl(s.Model) || strings.HasPrefix(s.Model, "-") || len(s.Model) > 200 {
+		refuse("model", "is not a model name: it may not start with - or hold control characters")
+	}
+	if !slices.Contains([]Permission{PermissionRead, PermissionEdit, PermissionFull}, s.Permission) {
+		refuse("permission", "must be read, edit or full")
+	}
+	for i, a := range s.Args {
+		if strings.ContainsRune(a, 0) {
+			refuse(fmt.Sprintf("args.%d", i), "has a NUL byte, which no argument can hold")
+		}
+	}
+}
+
+// WithDefaults returns the spec with unset words filled in. Numbers are filled
+// in where the input is read, because there 0 has a meaning of its own.
+func (s Spec) WithDefaults() Spec {
+	if s.Overlap == "" {
+		s.Overlap = OverlapQueue
+	}
+	if s.Permission == "" && s.Backend != BackendCommand {
+		s.Permission = PermissionEdit
+	}
+	return s
+}
+
+func validEnvName(name string) bool {
+	if name == "" || len(name) > 256 || name[0] >= '0' && name[0] <= '9' {
+		return false
+	}
+	for _, c := range []byte(name) {
+		if c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
+}
+
+// clip bounds a piece of input that an error repeats.
+func clip(s string) string {
+	if len(s) > 60 {
+		return s[:60] + "…"
+	}
+	return s
+}
+
+// suggest returns `; did you mean "x"?` for the nearest known word, or "".
+func suggest(word string, known []string) string {
+	if best := Nearest(word, known); best != "" {
+		return fmt.Sprintf("; did you mean %q?", best)
+	}
+	return ""
+}
+
+// Nearest returns the known word that a typo most likely meant: the one within
+// two edits, or a third of the word's length if that is more. It returns ""
+// when none is near. Case is ignored.
+func Nearest(word string, known []string) string {
+	best, bestAt := "", max(2, len(word)/3)+1
+	for _, k := range known {
+		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d < bestAt {
+			best, bestAt = k, d
+		}
+	}
+	return best
+}
+
+// editDistance is Levenshtein's, over bytes, in one row.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
