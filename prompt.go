@@ -128,3 +128,13 @@ func unescape(s string) string {
 		at = i + n + 2
 	}
 }
+
+// RenderedSize is the length in bytes that Render's answer would have at most,
+// without building it.
+func RenderedSize(template string, values map[string]string) int {
+	n := len(template)
+	for _, f := range fields(template) {
+		n += len(values[f.name]) - (f.end - f.start)
+	}
+	return n
+}

@@ -1,0 +1,184 @@
+// Package dispatch carries every execution from admission to its final state:
+// it claims what is due, starts a shim for each attempt, waits for it, reads
+// what its end means and writes that down once.
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/shim"
+	"github.com/agented/agented/internal/store"
+)
+
+// Options is what a Dispatcher works with.
+type Options struct {
+	DB            *store.DB
+	Layout        agented.Layout
+	Node          agented.NodeID
+	MaxConcurrent int           // executions at once on this node
+	LeaseTTL      time.Duration // how long a lease lasts without renewal
+	StaleAfter    time.Duration // how long a running execution that nobody owns is left alone
+	Grace         time.Duration // between SIGTERM and SIGKILL
+	OutputCap     int64         // bytes of output that end an attempt
+	MinFree       int64         // free bytes on the disk below which an attempt is ended
+	Account       func(backend string) map[string]string
+	Lookup        func(name string) (string, bool) // the server's environment
+	AllowedEnv    []string                         // names that a trigger may pass on with null
+	Secrets       func() []string                  // values to mask in run logs
+	Now           func() time.Time                 // nil is time.Now
+	Log           *slog.Logger
+	Observe       Observer
+}
+
+// Observer is told what happened, for metrics. Nil functions are not called.
+type Observer struct {
+	Claimed      func(wait time.Duration)
+	AttemptEnded func(backend string, state agented.State, took time.Duration)
+}
+
+// Dispatcher owns the work of one node. Make it with New, call Recover once,
+// then Run.
+type Dispatcher struct {
+	o        Options
+	versions *backend.Versions
+	wake     chan struct{}
+	beat     atomic.Int64 // unix nanoseconds at which the claim loop last came round
+
+	mu      sync.Mutex // guards running and closed
+	running map[agented.ExecutionID]*work
+
+	// attempts holds the goroutines that watch attempts; finishing those that
+	// must not be cut short by a drain because they write an end down.
+	attempts  sync.WaitGroup
+	finishing sync.WaitGroup
+}
+
+// work is one execution that this node is at.
+type work struct {
+	handle *shim.Handle // nil until the shim is up
+	stop   bool         // someone asked for the end
+}
+
+// errDraining is why Run's goroutines end.
+var errDraining = errors.New("draining")
+
+// New returns a dispatcher that does nothing yet.
+func New(o Options) *Dispatcher {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Dispatcher{
+		o:        o,
+		versions: backend.NewVersions(),
+		wake:     make(chan struct{}, 1),
+		running:  map[agented.ExecutionID]*work{},
+	}
+}
+
+// now is the time in UTC, to the microsecond that the store keeps.
+func (d *Dispatcher) now() time.Time { return d.o.Now().UTC().Truncate(time.Microsecond) }
+
+// Wake tells the claim loop that something may be due.
+func (d *Dispatcher) Wake() {
+	select {
+	case d.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Running is the number of executions that this node works on.
+func (d *Dispatcher) Running() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.running)
+}
+
+// Healthy reports an error when the claim loop has not come round for longer
+// than it ever should; readiness and the watchdog ask it.
+func (d *Dispatcher) Healthy() error {
+	last := d.beat.Load()
+	if last == 0 {
+		return errors.New("dispatcher has not started")
+	}
+	if age := time.Since(time.Unix(0, last)); age > 3*maxIdle {
+		return errors.New("dispatcher has not come round for " + age.Round(time.Second).String())
+	}
+	return nil
+}
+
+// Run works until ctx is cancelled, then returns when every goroutine it
+// started has. Attempts that still run are left to their shims.
+func (d *Dispatcher) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.claimLoop(ctx) })
+	g.Go(func() error { return d.renewLoop(ctx) })
+	g.Go(func() error { return d.tidyLoop(ctx) })
+	err := g.Wait()
+	d.attempts.Wait()
+	d.finishing.Wait()
+	if errors.Is(err, errDraining) || errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// stop ends the execution's attempt if it runs here. It does not wait.
+func (d *Dispatcher) stop(id agented.ExecutionID) {
+	d.mu.Lock()
+	w := d.running[id]
+	var h *shim.Handle
+	if w != nil {
+		w.stop = true
+		h = w.handle
+	}
+	d.mu.Unlock()
+	if h == nil {
+		return // not started yet: begin sees w.stop; or not ours
+	}
+	if err := h.Stop(agented.CauseCancelled); err != nil {
+		d.o.Log.Warn("stop", "execution", id, "err", err)
+	}
+}
+
+// take notes that this node works on id; false means that it does already.
+func (d *Dispatcher) take(id agented.ExecutionID, stop bool) (*work, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.running[id]; ok {
+		return nil, false
+	}
+	w := &work{stop: stop}
+	d.running[id] = w
+	return w, true
+}
+
+// attach gives a work its handle and reports whether it was asked to stop in
+// the meantime.
+func (d *Dispatcher) attach(w *work, h *shim.Handle) (stop bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	w.handle = h
+	return w.stop
+}
+
+func (d *Dispatcher) asked(w *work) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return w.stop
+}
+
+func (d *Dispatcher) drop(id agented.ExecutionID) {
+	d.mu.Lock()
+	delete(d.running, id)
+	d.mu.Unlock()
+	d.Wake()
+}
