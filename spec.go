@@ -200,3 +200,20 @@ func editDistance(a, b string) int {
 	}
 	return row[len(b)]
 }
+
+// SecretName reports whether an environment variable's name says that its
+// value is a secret.
+func SecretName(name string) bool {
+	upper := strings.ToUpper(name)
+	for _, word := range []string{"SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "PRIVATE", "AUTH", "COOKIE", "DSN"} {
+		if strings.Contains(upper, word) {
+			return true
+		}
+	}
+	for part := range strings.SplitSeq(upper, "_") {
+		if part == "KEY" || part == "APIKEY" || part == "PASS" || part == "PWD" || part == "PAT" {
+			return upper != "PWD" && upper != "OLDPWD"
+		}
+	}
+	return false
+}

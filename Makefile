@@ -1,0 +1,83 @@
+# The source of truth for every task; the justfile only calls this one.
+# `make help` lists the targets.
+
+GO       ?= go
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+BIN      := bin/agented
+GOFILES  := $(shell git ls-files '*.go' 2>/dev/null)
+
+export CGO_ENABLED ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build run dev-backend test test-short test-cli check fmt generate crash soak bench fuzz clean cross kill reset generate-key docs
+
+help: ## list the targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## fetch the Go modules and check the tools
+	$(GO) mod download
+	@$(GO) version
+
+build: ## build bin/agented
+	@mkdir -p bin
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/agented
+
+run: build ## build and serve on ./data at 127.0.0.1:20000, with the sample trigger
+	AGENTED_DATA_DIR=$${AGENTED_DATA_DIR:-$(CURDIR)/data} AGENTED_BIND=$${AGENTED_BIND:-127.0.0.1:20000} $(BIN) serve --sample
+
+dev-backend: ## serve, rebuilt and restarted on each change of a Go file, with the debug log
+	LOG_LEVEL=debug ./scripts/dev-backend.sh
+
+test: check ## everything that must hold: format, vet, staticcheck, tests with the race detector
+	./scripts/install-node-tests.sh
+	AGENTED_TEST_NODE=$$(./scripts/install-node-tests.sh --print) CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+test-short: ## the tests without the race detector and the long ones
+	$(GO) test -short ./...
+
+test-cli: build ## drive the real agent CLIs from npm against a stand-in for their APIs
+	./scripts/install-clis.sh
+	AGENTED_TEST_CLIS=$$(./scripts/install-clis.sh --print) $(GO) test -count=1 -v -timeout 30m ./internal/clireal/...
+
+check: ## format, vet, staticcheck
+	@out=$$($(GO) tool gofumpt -l $(GOFILES)); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+fmt: ## format the Go files
+	$(GO) tool gofumpt -w $(GOFILES)
+
+generate: ## rewrite .env.example, the references and the golden files
+	$(GO) test ./internal/config ./internal/backend ./cmd/agented -run 'Generated|Golden' -update
+
+crash: build ## kill the server at random under load, fifty times, and look for lost lines
+	AGENTED_CRASH_ROUNDS=50 $(GO) test -count=1 -v -timeout 30m -run TestCrash ./cmd/agented
+
+soak: build ## hold streams for more than five minutes, also through nginx
+	AGENTED_SOAK=1 $(GO) test -count=1 -v -timeout 30m -run TestSoak ./cmd/agented
+
+bench: ## the benchmarks of the hot paths
+	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
+
+fuzz: ## each fuzz target for half a minute
+	./scripts/fuzz.sh 30s
+
+cross: ## compile for the other platforms
+	GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/agented
+	GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/agented
+
+generate-key: build ## print a fresh SECRET_KEY
+	@$(BIN) key secret
+
+kill: ## end the server that `make run` started, and only that one
+	./scripts/stop.sh
+
+reset: kill ## remove ./data after asking
+	./scripts/reset.sh
+
+docs: ## where the documents are
+	@ls docs/*.md docs/*/*.md
+
+clean: ## remove what was built
+	rm -rf bin

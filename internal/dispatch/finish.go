@@ -1,0 +1,210 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"time"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/shim"
+	"github.com/agented/agented/internal/store"
+)
+
+// finish reads what an ended attempt means and writes it down, once. It goes on
+// trying while the store cannot take it: the end is in the bundle, so a server
+// that dies here loses nothing either.
+func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agented.Exit) {
+	end := d.classify(e, exit)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		err := d.o.DB.FinishAttempt(context.WithoutCancel(ctx), end, e.Lease, end.Attempt.FinishedAt)
+		if err == nil {
+			break
+		}
+		if errors.Is(err, agented.Conflict) {
+			// Somebody with a newer lease decided. Their word stands.
+			d.o.Log.Warn("finish", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
+			return
+		}
+		d.o.Log.Error("finish", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+	took := end.Attempt.FinishedAt.Sub(end.Attempt.StartedAt)
+	d.o.Log.Info("attempt ended", "execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger,
+		"status", end.Attempt.State, "cause", exit.Cause, "duration_ms", took.Milliseconds())
+	if d.o.Observe.AttemptEnded != nil {
+		d.o.Observe.AttemptEnded(e.Backend, end.Attempt.State, took)
+	}
+	if end.Next.Final() {
+		d.finishing.Go(func() { d.tidy(context.WithoutCancel(ctx), e.ID) })
+	}
+}
+
+// classify turns an exit and the log before it into what is written down.
+func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.AttemptEnd {
+	result := agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + e.Backend}
+	if b, ok := backend.ByName(e.Backend); ok {
+		reader := b.Reader()
+		if err := d.read(e, reader); err != nil {
+			d.o.Log.Error("read the run log", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
+		}
+		result = reader.Result(exit, d.now())
+	}
+	last := exit.LastSeq
+	if n, err := d.lastSeq(e); err == nil {
+		last = max(last, n) // lines of ours count too
+	}
+	version := result.CLIVersion
+	if version == "" && len(e.Attempts) > 0 {
+		version = e.Attempts[len(e.Attempts)-1].CLIVersion
+	}
+	if version == "" {
+		version = d.knownVersion(e)
+	}
+	at := exit.FinishedAt
+	if at.IsZero() {
+		at = d.now()
+	}
+	end := store.AttemptEnd{
+		Attempt: agented.Attempt{
+			Execution: e.ID, Number: e.AttemptNo, Backend: e.Backend, CLIVersion: version,
+			State: result.Outcome.State(), ExitCode: exit.Code, Signal: exit.Signal, Reason: result.Reason,
+			Usage: result.Usage, SessionID: result.SessionID,
+			StartedAt: exit.StartedAt, FinishedAt: at.UTC().Truncate(time.Microsecond),
+		},
+		Next:    result.Outcome.State(),
+		Reason:  result.Reason,
+		Result:  result.Text,
+		LastSeq: last,
+	}
+	if end.Next != agented.StateSuccess {
+		end.Error = result.Reason
+	}
+	return end
+}
+
+// knownVersion is the version of the backend's CLI if a question asked at the
+// attempt's start was answered meanwhile.
+func (d *Dispatcher) knownVersion(e *agented.Execution) string {
+	spec, err := shim.ReadSpec(d.o.Layout.Attempt(e.ID, e.AttemptNo))
+	if err != nil || e.Backend == agented.BackendCommand {
+		return ""
+	}
+	return d.versions.Cached(spec.Path)
+}
+
+// maxJoined bounds a line that is put together from its parts for a reader. An
+// agent's answer of 5 MB is one line; what is longer than this reaches the
+// reader cut off, and the log has it whole.
+const maxJoined = 64 << 20
+
+// read gives the attempt's lines to a reader, parts joined.
+func (d *Dispatcher) read(e *agented.Execution, to backend.Reader) error {
+	r, err := runlog.OpenReader(d.o.Layout.Execution(e.ID))
+	if errors.Is(err, agented.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if spec, err := shim.ReadSpec(d.o.Layout.Attempt(e.ID, e.AttemptNo)); err == nil && spec.FirstSeq > 1 {
+		if err := r.SeekAfter(spec.FirstSeq - 1); err != nil {
+			return err
+		}
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	open := map[agented.Stream]*bytes.Buffer{} // lines of which the end has not come yet
+	var batch []agented.LogLine
+	for {
+		batch, err = r.Next(batch[:0], 1000, 4<<20)
+		if err != nil {
+			return err
+		}
+		if len(batch) == 0 {
+			break
+		}
+		for _, l := range batch {
+			if l.Attempt != e.AttemptNo || l.Stream == agented.System {
+				continue
+			}
+			if l.Part == agented.PartWhole {
+				to.Line(l.Stream, l.Content)
+				continue
+			}
+			b := open[l.Stream]
+			if b == nil {
+				b = new(bytes.Buffer)
+				open[l.Stream] = b
+			}
+			if l.Part == agented.PartFirst {
+				b.Reset()
+			}
+			b.Write(l.Content[:min(len(l.Content), maxJoined-min(maxJoined, b.Len()))])
+			if l.Part == agented.PartLast {
+				to.Line(l.Stream, b.Bytes())
+				delete(open, l.Stream)
+			}
+		}
+	}
+	for stream, b := range open {
+		to.Line(stream, b.Bytes())
+	}
+	return nil
+}
+
+// tidy removes what a final execution does not need any more: the raw output,
+// which is not masked, and the room that an uncompressed log takes. It may be
+// repeated.
+func (d *Dispatcher) tidy(ctx context.Context, id agented.ExecutionID) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	e, err := d.o.DB.Execution(ctx, id)
+	if err != nil {
+		d.o.Log.Error("tidy", "execution", id, "err", err)
+		return
+	}
+	for n := 1; n <= e.AttemptNo; n++ {
+		err = errors.Join(err, shim.RemoveRaw(d.o.Layout.Attempt(id, n)))
+	}
+	if e.LastSeq > 0 {
+		err = errors.Join(err, runlog.Seal(d.o.Layout.Execution(id)))
+	}
+	if err == nil {
+		err = d.o.DB.Tidied(ctx, id)
+	}
+	if err != nil {
+		d.o.Log.Error("tidy", "execution", id, "err", err)
+	}
+}
+
+// tidyLoop tidies what an earlier server left behind, or what failed.
+func (d *Dispatcher) tidyLoop(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Minute)
+	defer tick.Stop()
+	for {
+		ids, err := d.o.DB.Untidied(ctx, 1000)
+		if err != nil && ctx.Err() == nil {
+			d.o.Log.Error("tidy", "err", err)
+		}
+		for _, id := range ids {
+			if ctx.Err() != nil {
+				return errDraining
+			}
+			d.tidy(ctx, id)
+		}
+		select {
+		case <-ctx.Done():
+			return errDraining
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package dispatch
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/shim"
+)
+
+// Recover takes over every execution that a previous server left running, and
+// decides about each what its bundle says:
+//
+//   - never started: nothing ran, so it is started now, as the same attempt;
+//   - running: its shim is alive, so it is adopted where it stands;
+//   - ended: the exit record is there, so it is finished;
+//   - lost: no shim and no record, so what is left of it is ended and named,
+//     and it is interrupted.
+//
+// It returns when each is decided; the work itself goes on under ctx, which
+// must be the one that Run gets.
+func (d *Dispatcher) Recover(ctx context.Context) error {
+	open, err := d.o.DB.TakeOver(ctx, d.o.Node, d.now(), d.o.LeaseTTL)
+	if err != nil {
+		return fmt.Errorf("take over: %w", err)
+	}
+	count := map[string]int{}
+	for _, e := range open {
+		facts, err := shim.Inspect(d.o.Layout.Attempt(e.ID, e.AttemptNo))
+		if err != nil {
+			// One bundle that cannot be read must not keep the server down:
+			// its own goroutine goes on trying.
+			d.o.Log.Error("read a bundle", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
+			count["undecided"]++
+		} else {
+			count[shim.Decide(facts).String()]++
+		}
+		d.resume(ctx, e)
+	}
+	if len(open) > 0 {
+		attrs := []any{"executions", len(open)}
+		for _, verdict := range slices.Sorted(maps.Keys(count)) {
+			attrs = append(attrs, verdict, count[verdict])
+		}
+		d.o.Log.Info("recovered what a previous server left running", attrs...)
+	}
+	return nil
+}
+
+// resume goes on with a running execution from whatever its bundle says.
+func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution) {
+	w, ok := d.take(e.ID, e.CancelAsked)
+	if !ok {
+		return // it is being worked on here already
+	}
+	bundle := d.o.Layout.Attempt(e.ID, e.AttemptNo)
+	d.attempts.Go(func() {
+		defer d.drop(e.ID)
+		for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+			facts, err := shim.Inspect(bundle)
+			if err == nil {
+				err = d.resumeFrom(ctx, e, w, bundle, shim.Decide(facts))
+			}
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+			d.o.Log.Warn("resume", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+		}
+	})
+}
+
+// resumeFrom acts on a verdict. An error means that the bundle could not be
+// used just now, or changed meanwhile: look again.
+func (d *Dispatcher) resumeFrom(ctx context.Context, e *agented.Execution, w *work, bundle string, verdict shim.Verdict) error {
+	switch verdict {
+	case shim.NeverStarted:
+		if err := os.RemoveAll(bundle); err != nil {
+			return err
+		}
+		d.begin(ctx, e, w)
+	case shim.Running:
+		h, err := shim.Adopt(bundle)
+		if err != nil {
+			return err
+		}
+		d.adopted(ctx, e, w, h)
+	case shim.Ended:
+		exit, err := shim.ReadExit(bundle)
+		if err != nil {
+			return err
+		}
+		d.finish(ctx, e, exit)
+	case shim.Lost:
+		d.settle(ctx, e)
+	}
+	return nil
+}
+
+// adopted goes on with a living shim where the previous server was.
+func (d *Dispatcher) adopted(ctx context.Context, e *agented.Execution, w *work, h *shim.Handle) {
+	stop := d.attach(w, h)
+	if len(e.Attempts) == 0 || e.Attempts[len(e.Attempts)-1].StartedAt.IsZero() {
+		d.noteStart(ctx, e, d.knownVersion(e))
+	}
+	d.o.Log.Info("attempt adopted", "execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger)
+	if stop {
+		if err := h.Stop(agented.CauseCancelled); err != nil {
+			d.o.Log.Warn("stop", "execution", e.ID, "err", err)
+		}
+	}
+	d.follow(ctx, e, h)
+}
+
+// settleStale takes over executions that say running, whose lease ran out long
+// ago and on which nobody works.
+func (d *Dispatcher) settleStale(ctx context.Context, now time.Time) error {
+	stale, err := d.o.DB.TakeOverExpired(ctx, d.o.Node, now.Add(-d.o.StaleAfter), now, d.o.LeaseTTL)
+	if err != nil {
+		return err
+	}
+	for _, e := range stale {
+		d.o.Log.Warn("took over a stale execution", "execution", e.ID, "attempt", e.AttemptNo)
+		d.resume(ctx, e)
+	}
+	return nil
+}
