@@ -1,0 +1,57 @@
+package secret
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// noLinks is a file system that has no hard links.
+func noLinks(oldname, newname string) error {
+	return &os.LinkError{Op: "link", Old: oldname, New: newname, Err: unix.EPERM}
+}
+
+func TestFileSystemsWithoutLinksGetOneKeyToo(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), ".secret_key")
+	var wg sync.WaitGroup
+	keys := make([]string, 16)
+	for i := range keys {
+		wg.Go(func() {
+			if err := create(path, noLinks); err != nil {
+				t.Error(err)
+				return
+			}
+			key, err := readKey(path, "", true)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			keys[i] = key.Reveal()
+		})
+	}
+	wg.Wait()
+	for _, key := range keys {
+		if key != keys[0] || key == "" {
+			t.Fatal("two servers have different keys")
+		}
+	}
+	if left, _ := filepath.Glob(path + ".new-*"); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestOtherLinkErrorsAreNotHidden(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), ".secret_key")
+	err := create(path, func(string, string) error { return unix.EIO })
+	if err == nil {
+		t.Error("no error")
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("a key was written all the same")
+	}
+}
