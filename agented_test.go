@@ -222,3 +222,13 @@ func TestOutcomesEndInTheStateTheyMean(t *testing.T) {
 		}
 	}
 }
+
+func TestEscapedTextRendersToItself(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringOfN(rapid.SampledFrom([]rune("{}ab_. \n")), 0, 30, -1).Draw(t, "text")
+		if got := agented.Render(agented.EscapeTemplate(text), map[string]string{"a": "X"}); got != text {
+			t.Fatalf("%q is escaped to %q, which renders to %q", text, agented.EscapeTemplate(text), got)
+		}
+	})
+}

@@ -33,33 +33,32 @@ var Placeholders = []Placeholder{
 // of NAME in the "vars" object of a run.
 const VarPrefix = "vars."
 
-// field is one {name} in a template.
+// field is one {name} in a template, or one {{name}}, which is the text {name}.
 type field struct {
-	start, end int // of the whole "{name}"
+	start, end int // of the whole
 	name       string
+	literal    bool
 }
 
-// fields finds the placeholders of a template. A brace pair is one only when
-// it holds a name (letters, digits, _ and dots, starting with a letter);
-// anything else, such as JSON or code, is text. "{{" and "}}" stand for a brace
-// where the text would otherwise be read as a placeholder.
+// fields finds the placeholders of a template, from left to right. A brace pair
+// is one only when it holds a name (letters, digits, _ and dots, starting with a
+// letter); anything else, such as JSON or code, is text.
 func fields(template string) []field {
 	var out []field
 	for i := 0; i < len(template); i++ {
 		if template[i] != '{' {
 			continue
 		}
-		if i+1 < len(template) && template[i+1] == '{' {
-			// An escaped placeholder: skip to its end so that {{name}} is text.
-			if n := nameLength(template[i+2:]); n > 0 && strings.HasPrefix(template[i+2+n:], "}}") {
+		rest := template[i+1:]
+		if strings.HasPrefix(rest, "{") {
+			if n := nameLength(rest[1:]); n > 0 && strings.HasPrefix(rest[1+n:], "}}") {
+				out = append(out, field{i, i + n + 4, rest[1 : 1+n], true})
 				i += n + 3
-			} else {
-				i++
 			}
 			continue
 		}
-		if n := nameLength(template[i+1:]); n > 0 && strings.HasPrefix(template[i+1+n:], "}") {
-			out = append(out, field{i, i + n + 2, template[i+1 : i+1+n]})
+		if n := nameLength(rest); n > 0 && strings.HasPrefix(rest[n:], "}") {
+			out = append(out, field{i, i + n + 2, rest[:n], false})
 			i += n + 1
 		}
 	}
@@ -88,7 +87,7 @@ func CheckTemplate(template string) []string {
 	}
 	var bad []string
 	for _, f := range fields(template) {
-		if slices.Contains(known, f.name) || strings.HasPrefix(f.name, VarPrefix) && len(f.name) > len(VarPrefix) {
+		if f.literal || slices.Contains(known, f.name) || strings.HasPrefix(f.name, VarPrefix) && len(f.name) > len(VarPrefix) {
 			continue
 		}
 		bad = append(bad, fmt.Sprintf("{%s} is not a placeholder%s; write {{%s}} for the text itself", clip(f.name), suggest(f.name, known), clip(f.name)))
@@ -103,30 +102,16 @@ func Render(template string, values map[string]string) string {
 	var b strings.Builder
 	at := 0
 	for _, f := range fields(template) {
-		b.WriteString(unescape(template[at:f.start]))
-		b.WriteString(values[f.name])
+		b.WriteString(template[at:f.start])
+		if f.literal {
+			b.WriteString(template[f.start+1 : f.end-1])
+		} else {
+			b.WriteString(values[f.name])
+		}
 		at = f.end
 	}
-	b.WriteString(unescape(template[at:]))
+	b.WriteString(template[at:])
 	return b.String()
-}
-
-// unescape turns each {{name}} of a stretch without placeholders into {name}.
-func unescape(s string) string {
-	for at := 0; ; {
-		i := strings.Index(s[at:], "{{")
-		if i < 0 {
-			return s
-		}
-		i += at
-		n := nameLength(s[i+2:])
-		if n == 0 || !strings.HasPrefix(s[i+2+n:], "}}") {
-			at = i + 1
-			continue
-		}
-		s = s[:i] + "{" + s[i+2:i+2+n] + "}" + s[i+4+n:]
-		at = i + n + 2
-	}
 }
 
 // RenderedSize is the length in bytes that Render's answer would have at most,
@@ -134,7 +119,26 @@ func unescape(s string) string {
 func RenderedSize(template string, values map[string]string) int {
 	n := len(template)
 	for _, f := range fields(template) {
-		n += len(values[f.name]) - (f.end - f.start)
+		if !f.literal {
+			n += len(values[f.name]) - (f.end - f.start)
+		}
 	}
 	return n
+}
+
+// EscapeTemplate returns a template that renders to the text itself: every
+// {name} in it is doubled.
+func EscapeTemplate(text string) string {
+	var b strings.Builder
+	for i := 0; i < len(text); i++ {
+		if text[i] == '{' {
+			if n := nameLength(text[i+1:]); n > 0 && strings.HasPrefix(text[i+1+n:], "}") {
+				b.WriteString("{{" + text[i+1:i+1+n] + "}}")
+				i += n + 1
+				continue
+			}
+		}
+		b.WriteByte(text[i])
+	}
+	return b.String()
 }
