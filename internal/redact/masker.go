@@ -170,6 +170,8 @@ type scan struct {
 	spans []span // result, in order of lo after scan
 	hold  int    // result: a match that begins here or later may be unfinished
 	key   bool   // result: the text ends inside a private key block
+
+	valFrom, valTo int // the run of bytes that value walked last
 }
 
 // need is the answer of a matcher that ran out of text: no match at the end of

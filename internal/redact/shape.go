@@ -1,6 +1,9 @@
 package redact
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // class is a set of ASCII bytes; a constant, so that it costs nothing at start.
 type class struct{ lo, hi uint64 }
@@ -235,6 +238,23 @@ func (s *scan) run(j int, c class, limit int) (end int, v verdict) {
 	return end, match
 }
 
+// value is run for the value of a header. A header's name is made of the same
+// bytes, so a run is walked once and its end kept: a row of "authorization="
+// would else cost the square of its length.
+func (s *scan) value(j int) (end int, v verdict) {
+	if j < s.valFrom || j > s.valTo || s.valTo == 0 {
+		s.valFrom, s.valTo = j, j
+		for s.valTo < len(s.t) && token68.has(s.t[s.valTo]) {
+			s.valTo++
+		}
+	}
+	end = min(s.valTo, j+maxToken)
+	if s.valTo == len(s.t) && end < j+maxToken && !s.final {
+		return end, partial
+	}
+	return end, match
+}
+
 // starts reports whether a token may begin at i: the byte before is neither of
 // its class nor a letter or digit, or it is the end of an escape such as \n,
 // \u003d, %3D or a terminal colour. Since a token cannot begin inside a run of
@@ -283,7 +303,9 @@ func (s *scan) back(i, n int) byte {
 
 func digitByte(c byte) bool { return '0' <= c && c <= '9' }
 
-func hasDigit(t []byte) bool { return bytes.ContainsAny(t, "0123456789") }
+// hasDigit looks at the beginning of t only: a token without a digit in so many
+// letters is none, and the work per match stays small.
+func hasDigit(t []byte) bool { return slices.ContainsFunc(t[:min(len(t), 128)], digitByte) }
 
 // stretch returns the length of the longest run of c in t.
 func stretch(t []byte, c class) (best int) {
@@ -340,7 +362,7 @@ func matchHeader(s *scan, i, j int, scheme bool) (lo, hi int, v verdict) {
 	if !named || j == len(t) {
 		return 0, 0, none
 	}
-	end, v := s.run(j, token68, maxToken)
+	end, v := s.value(j)
 	if v != match {
 		return 0, 0, v
 	}
@@ -354,7 +376,7 @@ func matchHeader(s *scan, i, j int, scheme bool) (lo, hi int, v verdict) {
 			basic = foldIs(t[j:end], "basic")
 			known = basic || foldIs(t[j:end], "bearer") || foldIs(t[j:end], "token")
 			j = k
-			if end, v = s.run(j, token68, maxToken); v != match {
+			if end, v = s.value(j); v != match {
 				return 0, 0, v
 			}
 		}
@@ -365,7 +387,7 @@ func matchHeader(s *scan, i, j int, scheme bool) (lo, hi int, v verdict) {
 	case basic && n >= 8:
 	case (known || !scheme) && n >= 8 && hasDigit(val):
 	case n >= 16 && hasDigit(val):
-	case n >= 24 && bytes.IndexByte(val, '.') < 0: // not process.env.SOME_KEY
+	case n >= 24 && bytes.IndexByte(val[:min(n, 128)], '.') < 0: // not process.env.SOME_KEY
 	default:
 		return 0, 0, none
 	}
@@ -419,7 +441,7 @@ func matchBearer(s *scan, i, j int) (lo, hi int, v verdict) {
 	if k == j {
 		return 0, 0, none
 	}
-	end, v := s.run(k, token68, maxToken)
+	end, v := s.value(k)
 	if v != match {
 		return 0, 0, v
 	}

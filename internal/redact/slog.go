@@ -2,6 +2,7 @@ package redact
 
 import (
 	"context"
+	"encoding"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -142,15 +143,15 @@ func (m *Masker) maskAny(v slog.Value) slog.Value {
 		return v
 	}
 	text := fmt.Sprintf("%+v", x)
-	masked := m.MaskString(text)
-	if err, ok := x.(error); ok && err != nil {
-		if masked == text {
-			return v
-		}
+	if masked := m.MaskString(text); masked != text {
 		return slog.StringValue(masked)
 	}
-	if masked != text {
-		return slog.StringValue(masked)
+	// Pointers are addresses in that text, and a value may print itself otherwise
+	// for a text or a JSON handler.
+	if t, ok := marshalText(x); ok {
+		if masked := m.MaskLine(nil, t); string(masked) != string(t) {
+			return slog.StringValue(string(masked))
+		}
 	}
 	if doc, ok := marshal(x); ok {
 		if masked := m.MaskLine(nil, doc); string(masked) != string(doc) {
@@ -170,6 +171,20 @@ func marshal(x any) (doc []byte, ok bool) {
 	}()
 	doc, err := json.Marshal(x)
 	return doc, err == nil
+}
+
+func marshalText(x any) (text []byte, ok bool) {
+	t, is := x.(encoding.TextMarshaler)
+	if !is {
+		return nil, false
+	}
+	defer func() {
+		if recover() != nil {
+			text, ok = nil, false
+		}
+	}()
+	text, err := t.MarshalText()
+	return text, err == nil
 }
 
 // Writer returns a writer that masks each Write as a text of its own before it

@@ -3,6 +3,7 @@ package redact_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,6 +28,18 @@ func (v valuer) LogValue() slog.Value { return slog.GroupValue(slog.String("v", 
 
 type panics struct{}
 
+// twoFaced prints itself as text only, and jsonError as JSON only.
+type (
+	twoFaced  struct{ s *string }
+	jsonError struct{ s string }
+)
+
+func (v twoFaced) MarshalText() ([]byte, error)  { return []byte(*v.s), nil }
+func (twoFaced) MarshalJSON() ([]byte, error)    { return []byte(`"-"`), nil }
+func (v twoFaced) String() string                { return "-" }
+func (e jsonError) MarshalJSON() ([]byte, error) { return json.Marshal(e.s) }
+func (jsonError) Error() string                  { return "-" }
+
 func (panics) MarshalJSON() ([]byte, error) { panic("no") }
 
 func TestTheServersOwnLogNeverPrintsASecret(t *testing.T) {
@@ -50,7 +63,7 @@ func TestTheServersOwnLogNeverPrintsASecret(t *testing.T) {
 		log := slog.New(redact.Handler(handler(&b), &m))
 		log.Info("msg "+secret, "plain", secret, secret, 1, "err", fmt.Errorf("wrap: %w", errors.New(secret)),
 			"any", cfg, "ptr", &cfg, "list", []string{"a", secret}, "map", map[string]any{"k": secret}, "bytes", []byte(secret), "url", u,
-			"int", int64(1234567890123), "dur", time.Second, "nil", nil, "panics", panics{}, "valuer", valuer{secret},
+			"int", int64(1234567890123), "dur", time.Second, "nil", nil, "panics", panics{}, "valuer", valuer{secret}, "two", twoFaced{&s}, "jerr", jsonError{s},
 			slog.Group("g", "in", secret, slog.Group("h", "in", "x"+secret+"y")), "token", "ghp_"+rep(36), "bool", true)
 		log.With("with", secret).WithGroup("grp").With("w2", secret).Warn("m", "k", secret)
 		for _, gone := range []string{"hunter2", "1234567890123", "ghp_q", "aHVudGVy"} {
