@@ -1,0 +1,202 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/agented/agented"
+)
+
+// Admission asks for an execution to be queued.
+type Admission struct {
+	Execution      *agented.Execution // a new one; it is not changed
+	IdempotencyKey string             // the same key for the same trigger is the same execution; empty: none
+	MaxConcurrent  int                // executions of the trigger that may run at once; 0 is no limit
+	Overlap        agented.Overlap
+	SkipIsConflict bool // what overlap skip does: refuse, or leave a cancelled execution behind
+}
+
+// AdmitResult is what became of an Admission.
+type AdmitResult struct {
+	Execution *agented.Execution    // as stored
+	Repeated  bool                  // the key was seen before: Execution is the first one's
+	Replaced  []agented.ExecutionID // running ones that have been asked to stop
+}
+
+// Admit stores an execution as pending, all or nothing. When it returns, the
+// execution survives a power cut. Overlap skip answers Conflict or stores a
+// cancelled execution; overlap replace cancels what waits of the same trigger
+// and asks what runs to stop.
+func (db *DB) Admit(ctx context.Context, a Admission, now time.Time) (AdmitResult, error) {
+	var got AdmitResult
+	err := db.write(ctx, "admit", func(tx *tx) (err error) {
+		got, err = tx.admit(a, now)
+		return err
+	})
+	if err != nil {
+		return AdmitResult{}, err
+	}
+	return got, nil
+}
+
+func (tx *tx) admit(a Admission, now time.Time) (AdmitResult, error) {
+	e := *a.Execution
+	if a.IdempotencyKey != "" {
+		first, err := tx.repeated(e.Trigger, a.IdempotencyKey)
+		if first != nil || err != nil {
+			return AdmitResult{Execution: first, Repeated: true}, err
+		}
+	}
+	e.State = agented.StatePending
+	if e.CreatedAt.IsZero() {
+		e.CreatedAt = now
+	}
+	if e.ScheduledAt.IsZero() {
+		e.ScheduledAt = e.CreatedAt
+	}
+	limit := a.MaxConcurrent
+	held := false
+	var replaced []agented.ExecutionID
+	if e.Trigger == "" {
+		limit = 0
+	} else {
+		load, err := tx.loadOf(e.Trigger)
+		if err != nil {
+			return AdmitResult{}, err
+		}
+		switch {
+		case a.Overlap == agented.OverlapSkip && load.first != "":
+			if a.SkipIsConflict {
+				return AdmitResult{}, agented.Errorf(agented.Conflict,
+					"%s of this trigger has not ended, and its overlap rule is skip: wait for it, or cancel it first", load.first)
+			}
+			e.State = agented.StateCancelled
+			e.Reason = fmt.Sprintf("skipped: %s of this trigger had not ended", load.first)
+			e.FinishedAt = now
+		case a.Overlap == agented.OverlapReplace && load.first != "":
+			if replaced, err = tx.replace(&e, now); err != nil {
+				return AdmitResult{}, err
+			}
+			load.held = false
+		}
+		// One that is due later must not stand in the way of those that are
+		// due before: the claim holds it back when its time comes.
+		due := !e.ScheduledAt.After(now)
+		if e.State == agented.StatePending && due && limit > 0 && (load.running >= limit || load.held) {
+			held = true
+			e.Reason = turnReason(limit)
+		}
+	}
+	if err := tx.insert(&e, limit, held); err != nil {
+		return AdmitResult{}, err
+	}
+	if a.IdempotencyKey != "" {
+		err := tx.exec(`INSERT INTO idempotency (scope, key, execution_id) VALUES ($1, $2, $3)`, e.Trigger, a.IdempotencyKey, e.ID)
+		if err != nil {
+			return AdmitResult{}, err
+		}
+	}
+	stored, err := load(tx, e.ID)
+	return AdmitResult{Execution: stored, Replaced: replaced}, err
+}
+
+// turnReason is why an execution waits behind others of its trigger. It names
+// no number of others, which would be wrong as soon as one of them ends.
+func turnReason(limit int) string {
+	if limit == 1 {
+		return "waits for earlier executions of this trigger: it runs one at a time"
+	}
+	return fmt.Sprintf("waits for earlier executions of this trigger: it runs at most %d at a time", limit)
+}
+
+// repeated returns the execution that the key made, nil if the key is new.
+func (tx *tx) repeated(scope agented.TriggerID, key string) (*agented.Execution, error) {
+	var id agented.ExecutionID
+	err := tx.row(`SELECT execution_id FROM idempotency WHERE scope = $1 AND key = $2`, scope, key).Scan(&id)
+	if missing(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return load(tx, id)
+}
+
+// triggerLoad is what a trigger has under way.
+type triggerLoad struct {
+	first   agented.ExecutionID // the earliest that has not ended
+	running int
+	held    bool // some wait behind the trigger's limit
+}
+
+func (tx *tx) loadOf(id agented.TriggerID) (triggerLoad, error) {
+	var l triggerLoad
+	// The limit keeps this from reading a long queue.
+	err := tx.row(`SELECT
+		COALESCE((SELECT id FROM execution WHERE trigger_id = $1 AND status = 'running' ORDER BY created_at, id LIMIT 1),
+			(SELECT id FROM execution WHERE trigger_id = $1 AND status = 'pending' ORDER BY created_at, id LIMIT 1), ''),
+		(SELECT COUNT(*) FROM execution WHERE trigger_id = $1 AND status = 'running'),
+		EXISTS (SELECT 1 FROM execution WHERE trigger_id = $1 AND status = 'pending' AND held)`, id).Scan(&l.first, &l.running, &l.held)
+	return l, err
+}
+
+// insert writes a new execution.
+func (tx *tx) insert(e *agented.Execution, limit int, held bool) error {
+	seq, err := tx.change(e.ID)
+	if err != nil {
+		return err
+	}
+	err = tx.exec(`INSERT INTO execution (id, trigger_id, trigger_name, name_key, backend, status, reason, source, actor, retry_of,
+			event_seq, admit_no, max_concurrent, held, created_at, scheduled_at, finished_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, $15, $16)`,
+		e.ID, e.Trigger, e.TriggerName, fold(e.TriggerName), e.Backend, e.State, clip(e.Reason, maxSentence), e.Source, e.Actor, e.RetryOf,
+		seq, limit, held, micros(e.CreatedAt), micros(e.ScheduledAt), micros(e.FinishedAt))
+	if duplicate(err) {
+		return agented.Errorf(agented.Conflict, "there is already an execution %s", e.ID).Because(err)
+	}
+	if err != nil {
+		return err
+	}
+	snapshot, err := json.Marshal(e.Snapshot)
+	if err != nil {
+		return err
+	}
+	err = tx.exec(`INSERT INTO execution_text (execution_id, snapshot, prompt) VALUES ($1, $2, $3)`, e.ID, string(snapshot), e.Prompt)
+	if err == nil && e.State.Final() {
+		err = tx.count(e.State, 1)
+	}
+	return err
+}
+
+// replace ends what the trigger has under way in favour of e and returns what
+// runs and has been asked to stop.
+func (tx *tx) replace(e *agented.Execution, now time.Time) ([]agented.ExecutionID, error) {
+	pending, err := tx.pendingOf(e.Trigger)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range pending {
+		if err := tx.cancelPending(id, "replaced by "+string(e.ID), "", now); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := tx.query(`SELECT id FROM execution WHERE trigger_id = $1 AND status = 'running' ORDER BY created_at, id`, e.Trigger)
+	running, err := collect(rows, err, scanID)
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range running {
+		if err := tx.askCancel(id, "is being stopped: replaced by "+string(e.ID), "the overlap rule of its trigger, in favour of "+string(e.ID)); err != nil {
+			return nil, err
+		}
+	}
+	return running, nil
+}
+
+// pendingOf lists what waits of a trigger.
+func (tx *tx) pendingOf(id agented.TriggerID) ([]agented.ExecutionID, error) {
+	rows, err := tx.query(`SELECT id FROM execution WHERE trigger_id = $1 AND status = 'pending' ORDER BY created_at, id`, id)
+	return collect(rows, err, scanID)
+}

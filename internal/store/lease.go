@@ -1,0 +1,73 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/agented/agented"
+)
+
+// TakeOver leases every running execution to node that node held before (when
+// it ran under another process id) or whose lease ran out by now. The leases
+// have new tokens: whoever held the old ones can write no more. The executions
+// are complete, in the order of their creation.
+func (db *DB) TakeOver(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration) ([]*agented.Execution, error) {
+	return db.takeOver(ctx, node, now, ttl, `lease_owner = $1 OR lease_expires_at <= $2`, node, micros(now))
+}
+
+// TakeOverExpired leases every running execution to node whose lease ran out by
+// expired, whoever held it.
+func (db *DB) TakeOverExpired(ctx context.Context, node agented.NodeID, expired, now time.Time, ttl time.Duration) ([]*agented.Execution, error) {
+	stale, err := db.StaleRunning(ctx, expired)
+	if err != nil || len(stale) == 0 {
+		return nil, err
+	}
+	return db.takeOver(ctx, node, now, ttl, `lease_expires_at <= $1`, micros(expired))
+}
+
+func (db *DB) takeOver(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration, which string, args ...any) ([]*agented.Execution, error) {
+	var out []*agented.Execution
+	err := db.write(ctx, "take over", func(tx *tx) error {
+		rows, err := tx.query(`SELECT id FROM execution WHERE status = 'running' AND (`+which+`) ORDER BY created_at, id`, args...)
+		ids, err := collect(rows, err, scanID)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			err := tx.exec(`UPDATE execution SET lease_owner = $2, lease_token = lease_token + 1, lease_expires_at = $3 WHERE id = $1`,
+				id, node, micros(now.Add(ttl)))
+			if err != nil {
+				return err
+			}
+		}
+		out, err = loadAll(tx, ids)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RenewLeases moves the end of all leases that node holds to now and ttl.
+func (db *DB) RenewLeases(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration) error {
+	return db.write(ctx, "renew leases", func(tx *tx) error {
+		return tx.exec(`UPDATE execution SET lease_expires_at = $2 WHERE status = 'running' AND lease_owner = $1`, node, micros(now.Add(ttl)))
+	})
+}
+
+// StaleRunning returns the running executions whose lease ran out by olderThan,
+// without changing them.
+func (db *DB) StaleRunning(ctx context.Context, olderThan time.Time) ([]*agented.Execution, error) {
+	var out []*agented.Execution
+	err := db.read(ctx, "stale executions", func(r *reader) error {
+		rows, err := r.query(`SELECT id FROM execution WHERE status = 'running' AND lease_expires_at <= $1 ORDER BY created_at, id`, micros(olderThan))
+		ids, err := collect(rows, err, scanID)
+		if err != nil {
+			return err
+		}
+		out, err = loadAll(r, ids)
+		return err
+	})
+	return out, err
+}

@@ -1,0 +1,172 @@
+-- +goose Up
+
+-- Times are microseconds since 1970, UTC; NULL is "not yet".
+
+CREATE TABLE counter (
+	name  TEXT   NOT NULL PRIMARY KEY,
+	value BIGINT NOT NULL
+);
+
+INSERT INTO counter (name, value) VALUES
+	('event', 0), ('success', 0), ('failed', 0), ('timeout', 0), ('cancelled', 0), ('interrupted', 0);
+
+CREATE TABLE setting (
+	key   TEXT NOT NULL PRIMARY KEY,
+	value TEXT NOT NULL
+);
+
+-- "trigger" is a reserved word.
+CREATE TABLE trigger_ (
+	id         TEXT    NOT NULL PRIMARY KEY,
+	name       TEXT    NOT NULL,
+	name_key   TEXT    NOT NULL, -- the name in lower case
+	enabled    BOOLEAN NOT NULL,
+	spec       TEXT    NOT NULL, -- JSON
+	created_at BIGINT  NOT NULL,
+	updated_at BIGINT  NOT NULL
+);
+
+CREATE UNIQUE INDEX trigger_name ON trigger_ (name_key);
+
+-- An execution outlives its trigger, so trigger_id is no foreign key.
+CREATE TABLE execution (
+	id                 TEXT    NOT NULL PRIMARY KEY,
+	trigger_id         TEXT    NOT NULL, -- '' for an ad-hoc execution
+	trigger_name       TEXT    NOT NULL,
+	name_key           TEXT    NOT NULL, -- trigger_name in lower case
+	backend            TEXT    NOT NULL,
+	status             TEXT    NOT NULL,
+	reason             TEXT    NOT NULL DEFAULT '',
+	source             TEXT    NOT NULL,
+	actor              TEXT    NOT NULL DEFAULT '',
+	retry_of           TEXT    NOT NULL DEFAULT '',
+	attempt_no         BIGINT  NOT NULL DEFAULT 0,
+	last_seq           BIGINT  NOT NULL DEFAULT 0,
+	lease_owner        TEXT    NOT NULL DEFAULT '',
+	lease_token        BIGINT  NOT NULL DEFAULT 0,
+	lease_expires_at   BIGINT,
+	cancel_asked       BOOLEAN NOT NULL DEFAULT FALSE,
+	cancel_by          TEXT    NOT NULL DEFAULT '',
+	exit_code          BIGINT,
+	error              TEXT    NOT NULL DEFAULT '',
+	input_tokens       BIGINT,
+	output_tokens      BIGINT,
+	cache_read_tokens  BIGINT,
+	cache_write_tokens BIGINT,
+	cost_usd           DOUBLE PRECISION,
+	cumulative         BOOLEAN NOT NULL DEFAULT FALSE,
+	event_seq          BIGINT  NOT NULL,
+	admit_no           BIGINT  NOT NULL, -- its first event_seq: the order of admission
+	max_concurrent     BIGINT  NOT NULL, -- of its trigger; 0 is no limit
+	held               BOOLEAN NOT NULL DEFAULT FALSE, -- pending behind its trigger's limit
+	tidied             BOOLEAN NOT NULL DEFAULT FALSE,
+	created_at         BIGINT  NOT NULL,
+	scheduled_at       BIGINT  NOT NULL,
+	started_at         BIGINT,
+	finished_at        BIGINT
+);
+
+CREATE UNIQUE INDEX execution_event ON execution (event_seq);
+CREATE INDEX execution_created ON execution (created_at, id);
+CREATE INDEX execution_status ON execution (status, created_at, id);
+CREATE INDEX execution_trigger ON execution (trigger_id, status, created_at, id);
+CREATE INDEX execution_name ON execution (name_key, created_at, id);
+CREATE INDEX execution_source ON execution (source, created_at, id);
+CREATE INDEX execution_due ON execution (scheduled_at, admit_no) WHERE status = 'pending' AND NOT held;
+CREATE INDEX execution_held ON execution (trigger_id, scheduled_at, admit_no) WHERE status = 'pending' AND held;
+CREATE INDEX execution_running ON execution (lease_owner, lease_expires_at) WHERE status = 'running';
+CREATE INDEX execution_untidied ON execution (finished_at) WHERE finished_at IS NOT NULL AND NOT tidied;
+
+-- What is long and does not change with every step of an execution's life.
+CREATE TABLE execution_text (
+	execution_id TEXT NOT NULL PRIMARY KEY REFERENCES execution (id) ON DELETE CASCADE,
+	snapshot     TEXT NOT NULL, -- JSON
+	prompt       TEXT NOT NULL,
+	result       TEXT NOT NULL DEFAULT ''
+);
+
+CREATE TABLE attempt (
+	execution_id       TEXT    NOT NULL REFERENCES execution (id) ON DELETE CASCADE,
+	number             BIGINT  NOT NULL,
+	backend            TEXT    NOT NULL,
+	account            TEXT    NOT NULL DEFAULT '',
+	cli_version        TEXT    NOT NULL DEFAULT '',
+	status             TEXT    NOT NULL,
+	exit_code          BIGINT,
+	signal             TEXT    NOT NULL DEFAULT '',
+	reason             TEXT    NOT NULL DEFAULT '',
+	session_id         TEXT    NOT NULL DEFAULT '',
+	input_tokens       BIGINT,
+	output_tokens      BIGINT,
+	cache_read_tokens  BIGINT,
+	cache_write_tokens BIGINT,
+	cost_usd           DOUBLE PRECISION,
+	cumulative         BOOLEAN NOT NULL DEFAULT FALSE,
+	started_at         BIGINT,
+	finished_at        BIGINT,
+	PRIMARY KEY (execution_id, number)
+);
+
+CREATE TABLE idempotency (
+	scope        TEXT NOT NULL, -- trigger id, '' for ad-hoc executions
+	key          TEXT NOT NULL,
+	execution_id TEXT NOT NULL REFERENCES execution (id) ON DELETE CASCADE,
+	PRIMARY KEY (scope, key)
+);
+
+CREATE INDEX idempotency_execution ON idempotency (execution_id);
+
+CREATE TABLE user_ (
+	id            TEXT    NOT NULL PRIMARY KEY,
+	name          TEXT    NOT NULL,
+	name_key      TEXT    NOT NULL,
+	password_hash TEXT    NOT NULL,
+	role          TEXT    NOT NULL,
+	disabled      BOOLEAN NOT NULL DEFAULT FALSE,
+	created_at    BIGINT  NOT NULL
+);
+
+CREATE UNIQUE INDEX user_name ON user_ (name_key);
+
+CREATE TABLE session (
+	id         TEXT   NOT NULL PRIMARY KEY,
+	hash       TEXT   NOT NULL, -- hex; the cookie's value itself is nowhere
+	user_id    TEXT   NOT NULL REFERENCES user_ (id) ON DELETE CASCADE,
+	created_at BIGINT NOT NULL,
+	seen_at    BIGINT NOT NULL,
+	expires_at BIGINT NOT NULL,
+	address    TEXT   NOT NULL DEFAULT '',
+	user_agent TEXT   NOT NULL DEFAULT ''
+);
+
+CREATE UNIQUE INDEX session_hash ON session (hash);
+CREATE INDEX session_user ON session (user_id, created_at);
+CREATE INDEX session_expires ON session (expires_at);
+
+CREATE TABLE api_key (
+	id         TEXT   NOT NULL PRIMARY KEY,
+	name       TEXT   NOT NULL,
+	name_key   TEXT   NOT NULL,
+	hash       TEXT   NOT NULL, -- hex; the key itself is nowhere
+	prefix     TEXT   NOT NULL, -- what people see of it
+	role       TEXT   NOT NULL,
+	created_by TEXT   NOT NULL DEFAULT '',
+	created_at BIGINT NOT NULL,
+	used_at    BIGINT,
+	revoked_at BIGINT
+);
+
+CREATE UNIQUE INDEX api_key_hash ON api_key (hash);
+CREATE UNIQUE INDEX api_key_name ON api_key (name_key) WHERE revoked_at IS NULL;
+
+CREATE TABLE audit (
+	id      TEXT   NOT NULL PRIMARY KEY,
+	at      BIGINT NOT NULL,
+	actor   TEXT   NOT NULL,
+	action  TEXT   NOT NULL,
+	subject TEXT   NOT NULL DEFAULT '',
+	detail  TEXT   NOT NULL DEFAULT '',
+	address TEXT   NOT NULL DEFAULT ''
+);
+
+CREATE INDEX audit_at ON audit (at, id);

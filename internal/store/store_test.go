@@ -1,0 +1,148 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/agented/agented"
+	"github.com/google/go-cmp/cmp"
+)
+
+var start = time.Date(2026, 11, 23, 8, 0, 0, 123456000, time.UTC)
+
+const ttl = 30 * time.Second
+
+func openAt(t testing.TB, path string) *DB {
+	t.Helper()
+	db, err := Open(context.Background(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return db
+}
+
+func openNew(t testing.TB) *DB {
+	t.Helper()
+	return openAt(t, filepath.Join(t.TempDir(), "agented.db"))
+}
+
+func must[T any](v T, err error) func(testing.TB) T {
+	return func(t testing.TB) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+func wantKind(t testing.TB, err error, kind agented.Kind) {
+	t.Helper()
+	if !errors.Is(err, kind) {
+		t.Fatalf("got error %v, want one of kind %s", err, kind)
+	}
+}
+
+func newExecution(trigger agented.TriggerID, now time.Time) *agented.Execution {
+	return &agented.Execution{
+		ID: agented.ExecutionID(agented.NewID("exec", now)), Trigger: trigger, TriggerName: "Name of " + string(trigger),
+		Backend: agented.BackendCommand, Source: agented.SourceManual, Actor: "ann", Prompt: "do it", CreatedAt: now, ScheduledAt: now,
+		Snapshot: agented.Spec{Backend: agented.BackendCommand, Command: []string{"true"}, MaxConcurrent: 1, Overlap: agented.OverlapQueue},
+	}
+}
+
+// admit queues one execution of a trigger with limit 1.
+func admit(t testing.TB, db *DB, trigger agented.TriggerID, now time.Time, more ...func(*Admission)) *agented.Execution {
+	t.Helper()
+	a := Admission{Execution: newExecution(trigger, now), MaxConcurrent: 1, Overlap: agented.OverlapQueue}
+	for _, f := range more {
+		f(&a)
+	}
+	return must(db.Admit(t.Context(), a, now))(t).Execution
+}
+
+func claim(t testing.TB, db *DB, now time.Time) *agented.Execution {
+	t.Helper()
+	return must(db.Claim(t.Context(), "node-a", 1000, now, ttl))(t)
+}
+
+func ended(e *agented.Execution, state agented.State, at time.Time) AttemptEnd {
+	return AttemptEnd{
+		Attempt: agented.Attempt{Execution: e.ID, Number: e.AttemptNo, State: state, StartedAt: at, FinishedAt: at},
+		Next:    state, LastSeq: 7,
+	}
+}
+
+func finish(t testing.TB, db *DB, e *agented.Execution, state agented.State, at time.Time) {
+	t.Helper()
+	if err := db.FinishAttempt(t.Context(), ended(e, state, at), e.Lease, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAnExecutionIsCarriedFromAdmissionToItsEnd(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	ctx := t.Context()
+	var events []agented.ExecutionEvent
+	db.OnChange(func(e agented.ExecutionEvent) { events = append(events, e) })
+
+	e := admit(t, db, "trg-a", start)
+	if e.State != agented.StatePending || e.Reason != "" || e.Prompt != "do it" || e.Snapshot.Command[0] != "true" {
+		t.Fatalf("admitted: %+v", e)
+	}
+	c := claim(t, db, start.Add(time.Second))
+	if c == nil || c.ID != e.ID || c.State != agented.StateRunning || c.AttemptNo != 1 || len(c.Attempts) != 1 ||
+		!c.Attempts[0].StartedAt.IsZero() || c.Lease.Token != 1 || c.Lease.Owner != "node-a" || c.Prompt != "do it" {
+		t.Fatalf("claimed: %+v", c)
+	}
+	if err := db.AttemptStarted(ctx, c.ID, c.Lease, 1, "1.2.3", start.Add(2*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	code, tokens, cost := 3, int64(12), 0.25
+	end := AttemptEnd{
+		Attempt: agented.Attempt{
+			Execution: c.ID, Number: 1, Backend: c.Backend, State: agented.StateFailed, ExitCode: &code, Reason: "no",
+			Usage: agented.Usage{InputTokens: &tokens, CostUSD: &cost}, SessionID: "s", StartedAt: start.Add(3 * time.Second), FinishedAt: start.Add(4 * time.Second),
+		},
+		Next: agented.StateFailed, Reason: "it said no", Error: "no", Result: "text", LastSeq: 9,
+	}
+	if err := db.FinishAttempt(ctx, end, c.Lease, start.Add(5*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	got := must(db.Execution(ctx, c.ID))(t)
+	want := *e
+	want.State, want.Reason, want.Error, want.Result, want.LastSeq, want.ExitCode = agented.StateFailed, "it said no", "no", "text", 9, &code
+	want.AttemptNo, want.Usage, want.EventSeq = 1, end.Attempt.Usage, 4
+	want.Lease = agented.Lease{Token: 1}
+	want.StartedAt, want.FinishedAt = start.Add(2*time.Second), start.Add(5*time.Second)
+	a := end.Attempt
+	a.CLIVersion = "1.2.3"
+	want.Attempts = []agented.Attempt{a}
+	if diff := cmp.Diff(&want, got); diff != "" {
+		t.Error(diff)
+	}
+	wantKind(t, db.FinishAttempt(ctx, end, c.Lease, start.Add(6*time.Second)), agented.Conflict)
+	_, err := db.RequestCancel(ctx, c.ID, "bob", start)
+	wantKind(t, err, agented.Conflict)
+
+	if len(events) != 4 {
+		t.Fatalf("%d events, want admitted, claimed, started, finished", len(events))
+	}
+	for i, e := range events {
+		if e.Seq != int64(i+1) || e.Execution.EventSeq != e.Seq || e.Execution.Prompt != "" || e.Execution.Result != "" {
+			t.Errorf("event %d: %+v", i, e)
+		}
+	}
+	if n := must(db.Counts(ctx))(t); n[agented.StateFailed] != 1 || n[agented.StateRunning] != 0 || n[agented.StatePending] != 0 {
+		t.Errorf("counts: %v", n)
+	}
+}

@@ -1,0 +1,180 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/agented/agented"
+)
+
+// TriggerFilter narrows a list of triggers. Zero fields do not.
+type TriggerFilter struct {
+	Enabled *bool
+	Query   string // start of the name, ignoring case
+}
+
+const triggerColumns = `id, name, enabled, spec, created_at, updated_at`
+
+func scanTrigger(t *agented.Trigger, scan func(...any) error) error {
+	var spec []byte
+	if err := scan(&t.ID, &t.Name, &t.Enabled, &spec, toTime{&t.CreatedAt}, toTime{&t.UpdatedAt}); err != nil {
+		return err
+	}
+	return json.Unmarshal(spec, &t.Spec)
+}
+
+// fold is the key under which a name is unique, ignoring case.
+func fold(name string) string { return strings.ToLower(name) }
+
+// CreateTrigger stores a new trigger. Empty ID, CreatedAt and UpdatedAt are
+// filled in. A taken name is a Conflict. by is who asks, for the audit.
+func (db *DB) CreateTrigger(ctx context.Context, t *agented.Trigger, by string) error {
+	now := stored(time.Now())
+	if t.CreatedAt.IsZero() {
+		t.CreatedAt = now
+	}
+	if t.UpdatedAt.IsZero() {
+		t.UpdatedAt = t.CreatedAt
+	}
+	t.CreatedAt, t.UpdatedAt = stored(t.CreatedAt), stored(t.UpdatedAt)
+	if t.ID == "" {
+		t.ID = agented.TriggerID(agented.NewID("trg", t.CreatedAt))
+	}
+	spec, err := json.Marshal(t.Spec)
+	if err != nil {
+		return fmt.Errorf("create trigger: %w", err)
+	}
+	return db.write(ctx, "create trigger", func(tx *tx) error {
+		err := tx.exec(`INSERT INTO trigger_ (id, name, name_key, enabled, spec, created_at, updated_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			t.ID, t.Name, fold(t.Name), t.Enabled, string(spec), micros(t.CreatedAt), micros(t.UpdatedAt))
+		if duplicate(err) {
+			return nameTaken("trigger", t.Name, err)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.audit(AuditEntry{Actor: by, Action: "trigger.create", Subject: string(t.ID), Detail: t.Name})
+	})
+}
+
+func nameTaken(noun, name string, err error) error {
+	return agented.Errorf(agented.Conflict, "there is already a %s named %q: choose another name", noun, name).Because(err)
+}
+
+// UpdateTrigger replaces name, Enabled and Spec of the trigger with t.ID and
+// sets t.UpdatedAt. A new MaxConcurrent holds for the executions that wait,
+// too. NotFound when there is no such trigger, Conflict when the name is taken.
+func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) error {
+	spec, err := json.Marshal(t.Spec)
+	if err != nil {
+		return fmt.Errorf("update trigger: %w", err)
+	}
+	return db.write(ctx, "update trigger", func(tx *tx) error {
+		now := stored(time.Now())
+		err := tx.row(`UPDATE trigger_ SET name = $2, name_key = $3, enabled = $4, spec = $5, updated_at = $6
+			WHERE id = $1 RETURNING created_at, updated_at`,
+			t.ID, t.Name, fold(t.Name), t.Enabled, string(spec), micros(now)).Scan(toTime{&t.CreatedAt}, toTime{&t.UpdatedAt})
+		switch {
+		case missing(err):
+			return noTrigger(t.ID)
+		case duplicate(err):
+			return nameTaken("trigger", t.Name, err)
+		case err != nil:
+			return err
+		}
+		if err := tx.resize(t.ID, t.Spec.MaxConcurrent); err != nil {
+			return err
+		}
+		return tx.audit(AuditEntry{Actor: by, Action: "trigger.update", Subject: string(t.ID), Detail: t.Name})
+	})
+}
+
+// DeleteTrigger removes the trigger and cancels its executions that wait. Those
+// that run go on, and the history stays.
+func (db *DB) DeleteTrigger(ctx context.Context, id agented.TriggerID, by string) error {
+	return db.write(ctx, "delete trigger", func(tx *tx) error {
+		var name string
+		err := tx.row(`DELETE FROM trigger_ WHERE id = $1 RETURNING name`, id).Scan(&name)
+		if missing(err) {
+			return noTrigger(id)
+		}
+		if err != nil {
+			return err
+		}
+		pending, err := tx.pendingOf(id)
+		if err != nil {
+			return err
+		}
+		now := stored(time.Now())
+		for _, e := range pending {
+			if err := tx.cancelPending(e, "its trigger was deleted", by, now); err != nil {
+				return err
+			}
+		}
+		return tx.audit(AuditEntry{Actor: by, Action: "trigger.delete", Subject: string(id), Detail: name})
+	})
+}
+
+func noTrigger(id agented.TriggerID) error {
+	return agented.Errorf(agented.NotFound, "no trigger %q", id)
+}
+
+// Trigger returns one trigger, or NotFound.
+func (db *DB) Trigger(ctx context.Context, id agented.TriggerID) (*agented.Trigger, error) {
+	var t agented.Trigger
+	err := scanTrigger(&t, db.r.QueryRowContext(ctx, `SELECT `+triggerColumns+` FROM trigger_ WHERE id = $1`, id).Scan)
+	if missing(err) {
+		return nil, noTrigger(id)
+	}
+	if err != nil {
+		return nil, db.explain("trigger", err)
+	}
+	return &t, nil
+}
+
+// TriggerByName returns the trigger of that name, ignoring case, or NotFound.
+func (db *DB) TriggerByName(ctx context.Context, name string) (*agented.Trigger, error) {
+	var t agented.Trigger
+	err := scanTrigger(&t, db.r.QueryRowContext(ctx, `SELECT `+triggerColumns+` FROM trigger_ WHERE name_key = $1`, fold(name)).Scan)
+	if missing(err) {
+		return nil, agented.Errorf(agented.NotFound, "no trigger named %q", name)
+	}
+	if err != nil {
+		return nil, db.explain("trigger by name", err)
+	}
+	return &t, nil
+}
+
+// Triggers returns a page of triggers in the order of their names, and the
+// cursor of the next page, empty when there is none.
+func (db *DB) Triggers(ctx context.Context, f TriggerFilter, p Page) ([]agented.Trigger, string, error) {
+	var w where
+	after, err := p.after("trigger", 1)
+	if err != nil {
+		return nil, "", err
+	}
+	if after != nil {
+		w.and(`name_key > $?`, after[0])
+	}
+	if f.Enabled != nil {
+		w.and(`enabled = $?`, *f.Enabled)
+	}
+	if f.Query != "" {
+		w.and(`name_key >= $? AND name_key < $?`, fold(f.Query), fold(f.Query)+lastRune)
+	}
+	limit := p.limit()
+	rows, err := db.r.QueryContext(ctx, `SELECT `+triggerColumns+` FROM trigger_`+w.sql()+
+		` ORDER BY name_key LIMIT `+fmt.Sprint(limit+1), w.args...)
+	list, err := collect(rows, err, scanTrigger)
+	if err != nil {
+		return nil, "", db.explain("triggers", err)
+	}
+	if len(list) <= limit {
+		return list, "", nil
+	}
+	return list[:limit], cursor("trigger", fold(list[limit-1].Name)), nil
+}
