@@ -1,0 +1,218 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agented/agented"
+)
+
+// DotenvPath is the .env file that was read, empty if none was.
+func (c *Config) DotenvPath() string { return c.dotenvPath }
+
+// Origin says where the value of a setting came from; name is that of the
+// variable.
+func (c *Config) Origin(name string) Origin {
+	if o, ok := c.origins[name]; ok {
+		return o
+	}
+	return Origin{Kind: "default"}
+}
+
+// text gives a setting as one writes it, secrets included.
+func (c *Config) text(s setting) string {
+	switch v := reflect.ValueOf(c).Elem().Field(s.index).Interface().(type) {
+	case Secret:
+		return v.Reveal()
+	case Address:
+		return v.String()
+	case time.Duration:
+		return plain(v)
+	case slog.Level:
+		return levelName(v)
+	case *time.Location:
+		if v == nil || v == time.Local {
+			return ""
+		}
+		return v.String()
+	case []string:
+		return strings.Join(v, ",")
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// BackendEnv returns the variables of the default account of a backend (claude,
+// codex, gemini or opencode): those that are set, and no others.
+func (c *Config) BackendEnv(backend string) map[string]string {
+	env := make(map[string]string)
+	for _, s := range settings() {
+		if slices.Contains(s.backends, backend) {
+			if v := c.text(s); v != "" {
+				env[s.name] = v
+			}
+		}
+	}
+	return env
+}
+
+// Variable looks a name up in the environment as it was at the start, then in
+// .env. It serves triggers that pass a variable of the server on by name, and
+// refuses the server's own secrets, whatever an admin has allowed.
+func (c *Config) Variable(name string) (string, bool) {
+	if slices.ContainsFunc(settings(), func(s setting) bool {
+		return (s.secret == "server" || s.name == "SECRET_KEY_FILE") && slices.Contains(s.names(), name)
+	}) {
+		return "", false
+	}
+	if v, ok := c.environ()[name]; ok {
+		return v, true
+	}
+	v, ok := c.dotenv()[name]
+	return v, ok
+}
+
+// Secrets returns every secret that was read, for the masker: secret settings and
+// passwords inside URLs. Each once, in no order. A key that the server keeps in a
+// file is not among them.
+func (c *Config) Secrets() []string {
+	seen := make(map[string]bool)
+	for _, s := range settings() {
+		v := c.text(s)
+		if s.secret == "" && s.kind == "url" {
+			u, err := url.Parse(v)
+			if err != nil {
+				continue
+			}
+			v, _ = u.User.Password()
+		} else if s.secret == "" {
+			continue
+		}
+		if v != "" {
+			seen[v] = true
+		}
+	}
+	var list []string
+	for v := range seen {
+		list = append(list, v)
+	}
+	return list
+}
+
+// ClearEnvironment takes every secret out of the environment of this process, so
+// that nothing it starts inherits one by accident. Call it once the settings are
+// loaded; Reload remembers what was there.
+func ClearEnvironment() {
+	for _, s := range settings() {
+		if s.secret == "" {
+			continue
+		}
+		for _, name := range s.names() {
+			os.Unsetenv(name)
+		}
+	}
+}
+
+// Row is one setting as `config show` prints it.
+type Row struct {
+	Name    string `json:"name"`
+	Value   string `json:"value"` // masked if secret
+	Source  string `json:"source"`
+	Default string `json:"default"`
+	Secret  bool   `json:"secret"`
+	Section string `json:"section"`
+	Help    string `json:"help"`
+}
+
+// Show lists every setting in the order of the reference page. For SECRET_KEY it
+// shows the given source and fingerprint of the key in use; both may be empty if
+// there is no key yet.
+func (c *Config) Show(keySource, keyFingerprint string) []Row {
+	var rows []Row
+	for _, s := range settings() {
+		row := Row{
+			Name: s.name, Value: c.text(s), Source: c.Origin(s.name).String(),
+			Default: s.defaultText(), Secret: s.secret != "", Section: s.section, Help: s.help,
+		}
+		switch {
+		case s.name == "SECRET_KEY" && keyFingerprint != "":
+			row.Value, row.Source = "fingerprint "+keyFingerprint, keySource
+		case s.secret != "" && row.Value != "":
+			row.Value = mask
+		case s.kind == "url" && strings.Contains(row.Value, "@"):
+			if u, err := url.Parse(row.Value); err == nil {
+				row.Value = u.Redacted()
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// Format keeps a Config that is printed by accident, with whatever verb, from
+// showing passwords in addresses; use Show.
+func (c Config) Format(f fmt.State, _ rune) { io.WriteString(f, "config.Config") }
+
+// LogValue is Format for slog.
+func (c Config) LogValue() slog.Value { return slog.StringValue("config.Config") }
+
+// MarshalJSON gives the rows of Show.
+func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.Show("", "")) }
+
+// PrepareDataDir makes the data folder with mode 0700 if it is not there, shuts it
+// for other users if it is open to them, and makes sure that it can be written. The
+// warnings are sentences for the log.
+func PrepareDataDir(path string) (warnings []string, err error) {
+	refuse := func(err error) error {
+		return agented.Errorf(agented.Invalid,
+			"the data folder %s cannot be written (%v); make it writable for the user that runs the server, or set AGENTED_DATA_DIR to another folder",
+			path, cause(err))
+	}
+	if !filepath.IsAbs(path) {
+		return nil, refuse(errors.New("not an absolute path"))
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return nil, refuse(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, refuse(err)
+	}
+	if mode := info.Mode().Perm(); mode != 0o700 {
+		if err := os.Chmod(path, 0o700); err == nil {
+			if mode&0o077 != 0 {
+				warnings = append(warnings, fmt.Sprintf("the data folder %s was open to other users (mode %04o) and is now shut (0700)", path, mode))
+			}
+		} else if mode&0o077 != 0 {
+			warnings = append(warnings, fmt.Sprintf("the data folder %s is open to other users (mode %04o) and cannot be shut; let the user that runs the server own it", path, mode))
+		}
+	}
+	// Only an attempt tells: modes do not show read-only mounts, full disks and
+	// access lists.
+	file, err := os.CreateTemp(path, ".write-test-*")
+	if err != nil {
+		return warnings, refuse(err)
+	}
+	defer os.Remove(file.Name())
+	_, err = file.WriteString("agented")
+	if err == nil {
+		err = file.Sync()
+	}
+	if cerr := file.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return warnings, refuse(err)
+	}
+	return warnings, nil
+}

@@ -1,0 +1,108 @@
+// Package config reads the server's settings: from the environment, from a .env
+// file, from defaults. Nothing else reads the environment.
+package config
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config is every setting, and the one list of them: `.env.example`, the reference
+// page and `config show` are made from its tags.
+//
+//	env      the name
+//	old      an older name, read when the new one is not set in the same source
+//	default  the default as one would write it
+//	shown    what to print as default where it is worked out at start
+//	kind     what a string means: path, url, sink, zone, origins, hosts
+//	choice   the words that are allowed
+//	min, max bounds of a number or duration
+//	secret   "server": never leaves the server; "backend": goes to its CLI
+//	backend  the agent CLIs that get the variable
+//	client   read by client commands too
+//	system   read from the real environment only, and not ours to document
+//	section  a heading for this field and those after it
+//	help     what it means, in sentences
+//
+// A field of type Secret with the name X can also be given as X_FILE, the path of
+// a file that holds it.
+type Config struct {
+	Bind           Address       `env:"AGENTED_BIND" old:"GUNICORN_BIND" default:"0.0.0.0:20000" section:"Server" help:"Address to listen on: host:port, :port, [v6]:port, or unix:/path for a socket file. A socket inherited from systemd wins."`
+	TLSCert        string        `env:"AGENTED_TLS_CERT" kind:"path" help:"Certificate chain in PEM. With AGENTED_TLS_KEY the server speaks TLS itself; read again on reload."`
+	TLSKey         string        `env:"AGENTED_TLS_KEY" kind:"path" help:"Private key in PEM that belongs to AGENTED_TLS_CERT."`
+	RequestTimeout time.Duration `env:"AGENTED_REQUEST_TIMEOUT" default:"300s" min:"1s" max:"24h" help:"Longest time for an ordinary request. Streams are exempt."`
+	MaxConnections int           `env:"AGENTED_MAX_CONNECTIONS" default:"0" shown:"from the descriptor limit" min:"0" max:"1000000" help:"Connections at once; beyond them the answer is 503 with Retry-After. 0 works it out from the limit of open files: three quarters of what is left after 256, at least 64, at most 16384."`
+	AccessLog      string        `env:"AGENTED_ACCESS_LOG" default:"stdout" kind:"sink" help:"Where the access log goes, one line a request: stdout, stderr, off, or the path of a file."`
+	Shutdown       time.Duration `env:"AGENTED_SHUTDOWN_TIMEOUT" default:"30s" min:"0s" max:"1h" help:"How long open requests may take to end at a stop or restart. Running agents go on in any case."`
+
+	DataDir     string `env:"AGENTED_DATA_DIR" kind:"path" shown:"$XDG_DATA_HOME/agented, else ~/.local/share/agented" client:"yes" section:"Storage" help:"Folder for database, run logs and keys, mode 0700."`
+	DBPath      string `env:"AGENTED_DB_PATH" kind:"path" shown:"agented.db in the data folder" help:"SQLite database file. Must be on a local disk."`
+	DatabaseURL Secret `env:"AGENTED_DATABASE_URL" secret:"server" help:"Reserved for PostgreSQL, which this version does not support: setting it stops the start."`
+
+	SecretKey     Secret `env:"SECRET_KEY" secret:"server" shown:".secret_key in the data folder" section:"Secrets" help:"Key that signs sessions and seals stored credentials; at least 16 characters. If nothing is set, a random one is made once and kept in the data folder. Changing it logs everybody out and makes sealed credentials unreadable."`
+	SecretKeyFile string `env:"SECRET_KEY_FILE" kind:"path" help:"File to read SECRET_KEY from, for container secrets."`
+	APIKey        Secret `env:"AGENTED_API_KEY" secret:"server" client:"yes" min:"16" help:"A fixed admin API key of 16 characters or more, for containers and scripts. Client commands use it to log in."`
+
+	LogLevel  slog.Level `env:"LOG_LEVEL" default:"info" choice:"debug info warning error critical" section:"Logging" help:"Least severity that the server logs, in any case; warn is warning."`
+	LogFormat string     `env:"LOG_FORMAT" default:"auto" choice:"auto text json" help:"Format of the server's log on standard error. auto is text on a terminal, else json."`
+
+	CORSAllowedOrigins  []string `env:"CORS_ALLOWED_ORIGINS" kind:"origins" section:"Access" help:"Origins, separated by commas, whose pages may call the API from a browser, for example https://dash.example.org."`
+	AllowedHosts        []string `env:"AGENTED_ALLOWED_HOSTS" kind:"hosts" help:"Names, separated by commas, under which the server may be addressed, for example agented.example.org. IP addresses, localhost and the host of AGENTED_BIND always pass."`
+	GitHubWebhookSecret Secret   `env:"GITHUB_WEBHOOK_SECRET" secret:"server" help:"Secret that GitHub signs webhooks with. If unset, the GitHub endpoint answers 503 and says why."`
+
+	MaxConcurrent     int            `env:"AGENTED_MAX_CONCURRENT" default:"0" shown:"from CPU and memory" min:"0" max:"10000" section:"Executions" help:"Executions at once on this machine. 0 works it out: two per CPU, but no more than one per GiB of memory, at least 2."`
+	SSEReplayLimit    int            `env:"SSE_REPLAY_LIMIT" default:"500" min:"0" max:"2000000000" help:"Lines replayed to a log stream that names no position. 0 replays from the start."`
+	StaleExecution    time.Duration  `env:"STALE_EXECUTION_THRESHOLD_SECS" default:"900" min:"1s" max:"720h" help:"An execution that says running, but that no server and no process owns for this long, is settled."`
+	StaleConversation time.Duration  `env:"STALE_CONVERSATION_THRESHOLD_SECS" default:"1800" min:"1s" max:"720h" help:"Idle time after which a conversation is over. Not used yet."`
+	Zone              *time.Location `env:"TZ" kind:"zone" shown:"the system's zone" help:"Time zone of schedules that name none, for example Europe/Berlin."`
+
+	AnthropicAPIKey      Secret `env:"ANTHROPIC_API_KEY" secret:"backend" backend:"claude opencode" section:"Agent CLIs" help:"Default account of claude: API key."`
+	AnthropicBaseURL     string `env:"ANTHROPIC_BASE_URL" old:"ANTHROPIC_API_BASE" kind:"url" backend:"claude" help:"Address of the Anthropic API or of a proxy for it."`
+	ClaudeCodeOAuthToken Secret `env:"CLAUDE_CODE_OAUTH_TOKEN" secret:"backend" backend:"claude" help:"Default account of claude: token of a subscription, from claude setup-token."`
+	ClaudeConfigDir      string `env:"CLAUDE_CONFIG_DIR" kind:"path" backend:"claude" help:"Folder with claude's settings and login."`
+	ClaudePluginRoot     string `env:"CLAUDE_PLUGIN_ROOT" kind:"path" backend:"claude" help:"Folder of a plugin that brings commands: passed to claude and put on its PATH."`
+	OpenAIAPIKey         Secret `env:"OPENAI_API_KEY" secret:"backend" backend:"codex opencode" help:"Default account of codex: API key."`
+	CodexHome            string `env:"CODEX_HOME" kind:"path" backend:"codex" help:"Folder with codex's settings and login."`
+	GeminiAPIKey         Secret `env:"GEMINI_API_KEY" secret:"backend" backend:"gemini opencode" help:"Default account of gemini: API key."`
+	GeminiCLIHome        string `env:"GEMINI_CLI_HOME" kind:"path" backend:"gemini" help:"Folder with gemini's settings and login."`
+	OpencodeHome         string `env:"OPENCODE_HOME" kind:"path" backend:"opencode" help:"Folder with opencode's settings and login."`
+
+	URL string `env:"AGENTED_URL" kind:"url" shown:"the server on this machine" client:"yes" section:"Client commands" help:"Server that client commands talk to, for example https://agented.example.org. Taken from a .env file only if the same file sets AGENTED_API_KEY."`
+
+	Home          string `env:"HOME" client:"yes" system:"yes" section:"System" help:"Base of the default folders."`
+	Path          string `env:"PATH" client:"yes" system:"yes" help:"Where agent CLIs are looked for."`
+	XDGDataHome   string `env:"XDG_DATA_HOME" client:"yes" system:"yes" help:"Base of the default data folder."`
+	XDGStateHome  string `env:"XDG_STATE_HOME" client:"yes" system:"yes" help:"Base of the folder for the file that tells client commands where the server is, if there is no runtime folder."`
+	XDGRuntimeDir string `env:"XDG_RUNTIME_DIR" client:"yes" system:"yes" help:"Folder for the file that tells client commands where the server is."`
+	NoColor       string `env:"NO_COLOR" client:"yes" system:"yes" help:"If set to anything, terminal output has no colour."`
+
+	// Warnings are things that did not stop the load and that a person should
+	// know: lines of .env that were skipped, names that look misspelt.
+	Warnings []Problem
+
+	dotenvPath string
+	origins    map[string]Origin
+	options    Options
+	// Functions, because whatever prints a Config would print maps.
+	environ func() map[string]string // the real environment as it was at the first load
+	dotenv  func() map[string]string
+}
+
+// LevelCritical is LOG_LEVEL=critical: above everything but what ends the server.
+const LevelCritical = slog.LevelError + 4
+
+// setByUs are the names that the server itself sets for others, with what for.
+// Someone who finds them in an environment has not misspelt anything: the server
+// may have been started by an agent.
+var setByUs = map[string]string{
+	"AGENTED_EXECUTION_ID": "id of the execution that a process belongs to",
+	"AGENTED_ATTEMPT":      "number of the attempt that a process belongs to",
+	"AGENTED_TRIGGER_ID":   "id of the trigger that fired",
+}
+
+// setByUsPrefixes begin names that the server, its tests or its triggers choose.
+var setByUsPrefixes = []string{"AGENTED_TEST_", "AGENTED_SECRET_"}
+
+// readBySystemd are names of the service protocol, read by the library that
+// speaks it.
+var readBySystemd = []string{"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "INVOCATION_ID"}
