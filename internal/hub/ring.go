@@ -1,0 +1,138 @@
+package hub
+
+import (
+	"sync"
+	"time"
+)
+
+// Bounds of what is kept of a stream for readers that are a moment behind. Who
+// is further behind reads the disk.
+const (
+	ringChunks = 64
+	ringBytes  = 256 << 10
+	slabBytes  = 8 << 10 // small chunks share allocations of this size
+	ringAge    = 2 * time.Second
+)
+
+// chunk is a run of frames, encoded once. It has all that a stream has above
+// from up to to, and is never changed.
+type chunk struct {
+	from, to int64
+	data     []byte
+	at       time.Time
+}
+
+// ring is the last stretch of a stream.
+type ring struct {
+	mu     sync.RWMutex // guards what follows; held for moments, never over I/O
+	chunks [ringChunks]chunk
+	head   int // the oldest
+	n      int
+	bytes  int
+	open   bool  // last is known
+	last   int64 // nothing above it is known
+	err    error // why the stream cannot go on
+
+	slab []byte // only add touches it
+}
+
+// begin says up to where the stream has come so far.
+func (r *ring) begin(last int64) {
+	r.mu.Lock()
+	r.last, r.open, r.n, r.bytes = last, true, 0, 0
+	clear(r.chunks[:])
+	r.mu.Unlock()
+}
+
+// add puts frames with ids above the last one up to to at the end. It copies
+// frames. Only one goroutine may add.
+func (r *ring) add(to int64, frames []byte, now time.Time) {
+	var data []byte
+	if len(frames) > slabBytes/2 {
+		data = append(make([]byte, 0, len(frames)), frames...)
+	} else {
+		if cap(r.slab)-len(r.slab) < len(frames) {
+			r.slab = make([]byte, 0, slabBytes)
+		}
+		from := len(r.slab)
+		r.slab = append(r.slab, frames...)
+		data = r.slab[from:len(r.slab):len(r.slab)]
+	}
+	r.mu.Lock()
+	for r.n > 0 && (r.n == ringChunks || r.bytes+len(data) > ringBytes) {
+		r.drop()
+	}
+	r.chunks[(r.head+r.n)%ringChunks] = chunk{r.last, to, data, now}
+	r.n++
+	r.bytes += len(data)
+	r.last = to
+	r.mu.Unlock()
+}
+
+func (r *ring) drop() {
+	r.bytes -= len(r.chunks[r.head].data)
+	r.chunks[r.head] = chunk{}
+	r.head = (r.head + 1) % ringChunks
+	r.n--
+}
+
+// trim lets go of what was added before a time. Readers that are that far
+// behind find it on disk.
+func (r *ring) trim(before time.Time) {
+	r.mu.Lock()
+	for r.n > 0 && r.chunks[r.head].at.Before(before) {
+		r.drop()
+	}
+	r.mu.Unlock()
+}
+
+// fail ends the stream for all readers.
+func (r *ring) fail(err error) {
+	r.mu.Lock()
+	r.err = err
+	r.mu.Unlock()
+}
+
+// place says where a position lies.
+type place int
+
+const (
+	waiting place = iota // nothing is known behind it
+	here                 // the ring has what follows
+	past                 // what follows is older than the ring
+	broken               // the stream has failed
+)
+
+// next returns the frames that follow a position, and the position behind them.
+func (r *ring) next(after int64) (frames []byte, to int64, at place, err error) {
+	r.mu.RLock()
+	switch {
+	case r.err != nil:
+		r.mu.RUnlock()
+		return nil, after, broken, r.err
+	case !r.open || after >= r.last:
+		r.mu.RUnlock()
+		return nil, after, waiting, nil
+	case r.n == 0 || after < r.chunks[r.head].from:
+		r.mu.RUnlock()
+		return nil, after, past, nil
+	}
+	// Most readers want the newest chunk.
+	i := r.n - 1
+	for i > 0 && r.chunks[(r.head+i)%ringChunks].from > after {
+		i--
+	}
+	c := r.chunks[(r.head+i)%ringChunks]
+	r.mu.RUnlock()
+	if c.from < after {
+		return behind(c.data, after), c.to, here, nil
+	}
+	return c.data, c.to, here, nil
+}
+
+// end is the last known position, false while it is unknown.
+func (r *ring) end() (int64, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.last, r.open
+}
