@@ -39,7 +39,7 @@ type Config struct {
 	DBPath      string `env:"AGENTED_DB_PATH" kind:"path" shown:"agented.db in the data folder" help:"SQLite database file. Must be on a local disk."`
 	DatabaseURL Secret `env:"AGENTED_DATABASE_URL" secret:"server" help:"Reserved for PostgreSQL, which this version does not support: setting it stops the start."`
 
-	SecretKey     Secret `env:"SECRET_KEY" secret:"server" shown:".secret_key in the data folder" section:"Secrets" help:"Key that signs sessions and seals stored credentials; at least 16 characters. If nothing is set, a random one is made once and kept in the data folder. Changing it logs everybody out and makes sealed credentials unreadable."`
+	SecretKey     Secret `env:"SECRET_KEY" secret:"server" shown:".secret_key in the data folder" section:"Secrets" help:"Key that signs sessions and seals stored credentials; use 16 characters or more. If nothing is set, a random one is made once and kept in the data folder. Changing it logs everybody out and makes sealed credentials unreadable."`
 	SecretKeyFile string `env:"SECRET_KEY_FILE" kind:"path" help:"File to read SECRET_KEY from, for container secrets."`
 	APIKey        Secret `env:"AGENTED_API_KEY" secret:"server" client:"yes" min:"16" help:"A fixed admin API key of 16 characters or more, for containers and scripts. Client commands use it to log in."`
 

@@ -256,8 +256,8 @@ func TestStoredHashesCannotAskForTooMuch(t *testing.T) {
 
 func TestManyLoginsAtOnceCannotExhaustTheMemory(t *testing.T) {
 	t.Parallel()
-	// 16 MiB each, two at a time: 300 at once would need 4.8 GiB.
-	p := secret.NewPasswords(secret.Cost{MemoryKiB: 16 << 10, Passes: 1, Threads: 1}, 2)
+	// 8 MiB each, two at a time: 300 at once would need 2.4 GiB.
+	p := secret.NewPasswords(secret.Cost{MemoryKiB: 8 << 10, Passes: 1, Threads: 1}, 2)
 	var (
 		wg             sync.WaitGroup
 		mu             sync.Mutex
@@ -287,7 +287,7 @@ func TestManyLoginsAtOnceCannotExhaustTheMemory(t *testing.T) {
 	if done == 0 || done+turnedAt != 300 {
 		t.Errorf("%d done, %d turned away", done, turnedAt)
 	}
-	if m.HeapSys > 1<<30 {
+	if m.HeapSys > 512<<20 {
 		t.Errorf("the heap grew to %d MiB", m.HeapSys>>20)
 	}
 	t.Logf("%d done, %d turned away, heap %d MiB", done, turnedAt, m.HeapSys>>20)
@@ -295,7 +295,7 @@ func TestManyLoginsAtOnceCannotExhaustTheMemory(t *testing.T) {
 
 func TestWaitingForATurnEndsWithTheRequest(t *testing.T) {
 	t.Parallel()
-	p := secret.NewPasswords(secret.Cost{MemoryKiB: 64 << 10, Passes: 8, Threads: 1}, 1)
+	p := secret.NewPasswords(secret.Cost{MemoryKiB: 8 << 10, Passes: 2, Threads: 1}, 1)
 	var wg sync.WaitGroup
 	for range 3 { // one works, two wait in front of the one that gives up
 		wg.Go(func() { _, _ = p.Hash(t.Context(), "correct horse") })
