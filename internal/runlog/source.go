@@ -103,6 +103,9 @@ func (l *live) check() (bool, error) {
 		}
 		return false, nil
 	}
+	if p == [headerSize]byte{} {
+		return false, nil // a power cut can leave a size without the bytes
+	}
 	h, err := decodeHeader(p[:])
 	if err != nil && !errors.Is(err, errBadHeader) {
 		return false, fmt.Errorf("read run log: %w", err)

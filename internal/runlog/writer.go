@@ -57,11 +57,11 @@ func OpenWriter(dir string, now time.Time) (*Writer, error) {
 }
 
 func openWriter(dir string, now time.Time, boot string) (*Writer, error) {
-	f, made, err := lockLog(dir)
+	f, err := lockLog(dir)
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{dir: dir, f: f, boot: boot, made: made}
+	w := &Writer{dir: dir, f: f, boot: boot}
 	if err := w.recover(now); err != nil {
 		w.abandon()
 		return nil, fmt.Errorf("open run log: %w", err)
@@ -70,24 +70,24 @@ func openWriter(dir string, now time.Time, boot string) (*Writer, error) {
 }
 
 // lockLog opens or creates the log and takes its lock.
-func lockLog(dir string) (f *os.File, made bool, err error) {
+func lockLog(dir string) (*os.File, error) {
 	path, sealed := filepath.Join(dir, logName), filepath.Join(dir, sealedName)
 	errSealed := agented.Errorf(agented.Conflict, "the log of this execution is closed for good")
 	if _, err := os.Stat(sealed); err == nil {
-		return nil, false, errSealed
+		return nil, errSealed
 	}
-	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, false, fmt.Errorf("open run log: %w", err)
+		return nil, fmt.Errorf("open run log: %w", err)
 	}
 	if err := lock(f); err != nil {
 		f.Close()
-		return nil, false, err
+		return nil, err
 	}
 	st, err := f.Stat()
 	if err != nil {
 		f.Close()
-		return nil, false, fmt.Errorf("open run log: %w", err)
+		return nil, fmt.Errorf("open run log: %w", err)
 	}
 	// A seal may have run between the two looks. Its file counts, and an empty
 	// one beside it would hide it.
@@ -96,9 +96,9 @@ func lockLog(dir string) (f *os.File, made bool, err error) {
 			os.Remove(path)
 		}
 		f.Close()
-		return nil, false, errSealed
+		return nil, errSealed
 	}
-	return f, st.Size() < headerSize, nil
+	return f, nil
 }
 
 func lock(f *os.File) error {
@@ -126,26 +126,26 @@ func (w *Writer) abandon() {
 
 // recover brings the file into order and finds out where the log stands.
 func (w *Writer) recover(now time.Time) error {
-	if w.made {
-		// No header: no number was given out, whatever else was here.
+	l := &live{f: w.f, dir: w.dir}
+	defer l.release()
+	there, err := l.check()
+	if err != nil {
+		return err
+	}
+	if !there {
+		// A log whose header never came to the disk: no number was given out.
 		if err := w.f.Truncate(0); err != nil {
 			return err
 		}
 		os.Remove(filepath.Join(w.dir, indexName))
+		w.made, w.t, w.idxLast = true, start, entry{off: headerSize}
 		w.head = header{created: now.UnixMicro(), boot: w.boot}
-		if err := w.writeHeader(w.head); err != nil {
-			return err
-		}
-		w.t = start
-		w.idxLast = entry{off: headerSize}
-		return nil
-	}
-	l := &live{f: w.f, dir: w.dir}
-	defer l.release()
-	if _, err := l.check(); err != nil {
-		return err
+		return w.writeHeader(w.head)
 	}
 	w.head = l.head
+	if l.damaged {
+		w.head.created = now.UnixMicro() // an index made from here on belongs to it
+	}
 	if err := w.scan(l); err != nil {
 		return err
 	}
@@ -205,7 +205,6 @@ func (w *Writer) bridge(now time.Time, damaged bool) error {
 	reserved := w.head.reserved
 	if damaged {
 		reserved = w.t.seq + unknownReserve
-		w.head.created = now.UnixMicro()
 	} else if w.head.boot == w.boot && w.boot != "" || reserved <= w.t.seq {
 		return nil
 	}

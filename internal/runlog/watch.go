@@ -1,0 +1,201 @@
+package runlog
+
+import (
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// pollEvery is how often a file is looked at where the system does not tell
+// of changes (too many watches, a network file system that refuses them).
+const pollEvery = 250 * time.Millisecond
+
+// Watcher wakes somebody when a file grows. It says that something happened,
+// not what: look at the file. Several changes may be one wake-up, and a wake-up
+// may be for nothing.
+type Watcher struct {
+	c    chan struct{} // capacity 1: a wake-up that nobody took yet stands for all after it
+	dir  string
+	name string
+	stop chan struct{} // ends polling; nil without it
+	done chan struct{} // polling has ended
+	once sync.Once
+}
+
+// Watch watches the log in an execution's folder: its creation, every append,
+// and that a seal takes it away. The folder must exist. Watch first and read
+// then, so that nothing falls in between; the first wake-up is there at once.
+func Watch(dir string) (*Watcher, error) {
+	return WatchFile(filepath.Join(dir, logName))
+}
+
+// WatchFile is Watch for any one file. Its folder must exist, the file need
+// not.
+func WatchFile(path string) (*Watcher, error) {
+	return watchFile(path, shared.add)
+}
+
+func watchFile(path string, add func(*Watcher) error) (*Watcher, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	w := &Watcher{c: make(chan struct{}, 1), dir: filepath.Dir(path), name: filepath.Base(path)}
+	if _, err := os.Stat(w.dir); err != nil {
+		return nil, err
+	}
+	w.wake()
+	if add(w) != nil {
+		w.poll()
+	}
+	return w, nil
+}
+
+// C delivers the wake-ups. It is never closed.
+func (w *Watcher) C() <-chan struct{} { return w.c }
+
+// Close ends the watching. It may be called more than once.
+func (w *Watcher) Close() error {
+	w.once.Do(func() {
+		if w.stop != nil {
+			close(w.stop)
+			<-w.done
+			return
+		}
+		shared.remove(w)
+	})
+	return nil
+}
+
+func (w *Watcher) wake() {
+	select {
+	case w.c <- struct{}{}:
+	default:
+	}
+}
+
+// poll looks at the file now and then until Close.
+func (w *Watcher) poll() {
+	w.stop, w.done = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(w.done)
+		tick := time.NewTicker(pollEvery)
+		defer tick.Stop()
+		var size int64 = -1
+		var changed time.Time
+		for {
+			now, at := int64(-1), time.Time{}
+			if st, err := os.Stat(filepath.Join(w.dir, w.name)); err == nil {
+				now, at = st.Size(), st.ModTime()
+			}
+			if now != size || !at.Equal(changed) {
+				size, changed = now, at
+				w.wake()
+			}
+			select {
+			case <-w.stop:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+}
+
+// watches is the one fsnotify instance of the process. One for each watcher
+// would meet the limit of instances (128 by default) long before that of
+// watches. It exists only while something is watched.
+type watches struct {
+	mu   sync.Mutex // guards what follows
+	w    *fsnotify.Watcher
+	dirs map[string]map[*Watcher]struct{}
+}
+
+var shared watches
+
+func (s *watches) add(w *Watcher) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.w == nil {
+		n, err := fsnotify.NewWatcher()
+		if err != nil {
+			return err
+		}
+		s.w, s.dirs = n, map[string]map[*Watcher]struct{}{}
+		go s.deliver(n)
+	}
+	if s.dirs[w.dir] == nil {
+		if err := s.w.Add(w.dir); err != nil {
+			s.closeIfIdle()
+			return err
+		}
+		s.dirs[w.dir] = map[*Watcher]struct{}{}
+	}
+	s.dirs[w.dir][w] = struct{}{}
+	return nil
+}
+
+func (s *watches) remove(w *Watcher) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.dirs[w.dir], w)
+	if len(s.dirs[w.dir]) > 0 {
+		return
+	}
+	delete(s.dirs, w.dir)
+	_ = s.w.Remove(w.dir) // gone already when the folder was deleted
+	s.closeIfIdle()
+}
+
+// closeIfIdle is called with the lock held.
+func (s *watches) closeIfIdle() {
+	if len(s.dirs) == 0 {
+		_ = s.w.Close()
+		s.w = nil
+	}
+}
+
+// deliver passes events on until the instance is closed. Each select takes
+// only what is there, so neither channel can hold the other up.
+func (s *watches) deliver(n *fsnotify.Watcher) {
+	for {
+		select {
+		case ev, ok := <-n.Events:
+			if !ok {
+				return
+			}
+			if ev.Op != fsnotify.Chmod {
+				s.wake(n, filepath.Dir(ev.Name), filepath.Base(ev.Name))
+			}
+		case _, ok := <-n.Errors:
+			if !ok {
+				return
+			}
+			s.wake(n, "", "") // events were lost: everybody looks
+		}
+	}
+}
+
+// wake wakes who watches the file, or everybody if dir is empty.
+func (s *watches) wake(n *fsnotify.Watcher, dir, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.w != n {
+		return
+	}
+	if dir == "" {
+		for _, ws := range s.dirs {
+			for w := range ws {
+				w.wake()
+			}
+		}
+		return
+	}
+	for w := range s.dirs[dir] {
+		if w.name == name {
+			w.wake()
+		}
+	}
+}
