@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"":                  {},
 	"cmd/agented":       {"internal/app", "internal/backend", "internal/client", "internal/config", "internal/doctor", "internal/secret", "internal/shim"},
 	"internal/api":      {"internal/backend", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "web"},
-	"internal/app":      {"internal/api", "internal/backend", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/secret", "internal/shim", "internal/store", "web"},
+	"internal/app":      {"internal/api", "internal/backend", "internal/client", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/secret", "internal/shim", "internal/store", "web"},
 	"internal/backend":  {},
 	"internal/client":   {},
 	"internal/clireal":  {"internal/backend"},

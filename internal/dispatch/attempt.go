@@ -119,7 +119,15 @@ func (d *Dispatcher) prepare(e *agented.Execution) (*prepared, error) {
 	if d.o.Account != nil {
 		own = d.o.Account(e.Backend)
 	}
-	env, err := backend.ChildEnv(b, e.Snapshot, own, d.o.Lookup, d.o.AllowedEnv)
+	// Only an admin writes a spec, and naming a variable there with null is how
+	// an admin allows it. Lookup refuses the server's own secrets even so.
+	var allowed []string
+	for name, value := range e.Snapshot.Env {
+		if value == nil {
+			allowed = append(allowed, name)
+		}
+	}
+	env, err := backend.ChildEnv(b, e.Snapshot, own, d.o.Lookup, allowed)
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,6 @@ type Options struct {
 	MinFree       int64         // free bytes on the disk below which an attempt is ended
 	Account       func(backend string) map[string]string
 	Lookup        func(name string) (string, bool) // the server's environment
-	AllowedEnv    []string                         // names that a trigger may pass on with null
 	Secrets       func() []string                  // values to mask in run logs
 	Now           func() time.Time                 // nil is time.Now
 	Log           *slog.Logger

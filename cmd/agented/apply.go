@@ -1,0 +1,318 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v4"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/client"
+)
+
+func triggerApply() *cobra.Command {
+	cmd := jsonFlag(&cobra.Command{
+		Use:   "apply -f FILE|DIR",
+		Short: "Create or change triggers from YAML or JSON",
+		Long: `Create or change triggers from YAML or JSON files. A trigger is found by its
+name; applying the same file twice changes nothing. Fields that a file does not
+name keep their value. Triggers that no file names are left alone.`,
+		Example: `  agented trigger apply -f hello.yaml
+  agented trigger apply -f triggers/ --dry-run
+  echo '{"name":"hello","backend":"command","command":["sh","-c","echo hi"]}' | agented trigger apply -f -`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, _ := cmd.Flags().GetString("file")
+			if path == "" {
+				return usageError{errors.New("-f FILE is missing")}
+			}
+			wanted, err := readTriggers(path)
+			if err != nil {
+				return err
+			}
+			c, err := connect(cmd)
+			if err != nil {
+				return err
+			}
+			dry, _ := cmd.Flags().GetBool("dry-run")
+			return applyAll(cmd, c, wanted, dry)
+		},
+	})
+	cmd.Flags().StringP("file", "f", "", "a YAML or JSON file, a folder of them, or - for standard input")
+	cmd.Flags().Bool("dry-run", false, "show what would change and change nothing")
+	return cmd
+}
+
+// wantedTrigger is one trigger of a file.
+type wantedTrigger struct {
+	where string // "hello.yaml" or "hello.yaml, document 2"
+	name  string
+	body  map[string]any
+}
+
+// readTriggers reads every trigger of a file or a folder. A mistake in any of
+// them is an error before anything is sent.
+func readTriggers(path string) ([]wantedTrigger, error) {
+	if path == "-" {
+		b, err := io.ReadAll(io.LimitReader(os.Stdin, 16<<20))
+		if err != nil {
+			return nil, fmt.Errorf("read standard input: %w", err)
+		}
+		return parseTriggers("standard input", b)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, agented.Errorf(agented.NotFound, "%s is not there", path)
+	}
+	paths := []string{path}
+	if info.IsDir() {
+		paths = nil
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if ext := filepath.Ext(e.Name()); !e.IsDir() && (ext == ".yaml" || ext == ".yml" || ext == ".json") {
+				paths = append(paths, filepath.Join(path, e.Name()))
+			}
+		}
+		if len(paths) == 0 {
+			return nil, agented.Errorf(agented.NotFound, "%s has no .yaml, .yml or .json file", path)
+		}
+	}
+	var out []wantedTrigger
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			return nil, err
+		}
+		some, err := parseTriggers(p, b)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, some...)
+	}
+	seen := map[string]string{}
+	for _, w := range out {
+		key := strings.ToLower(w.name)
+		if first, twice := seen[key]; twice {
+			return nil, agented.Errorf(agented.Invalid, "%s: trigger %q is in %s already", w.where, w.name, first)
+		}
+		seen[key] = w.where
+	}
+	return out, nil
+}
+
+// parseTriggers reads YAML documents, of which JSON is a part. Each is one
+// trigger or a list of them.
+func parseTriggers(file string, b []byte) ([]wantedTrigger, error) {
+	var out []wantedTrigger
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	for n := 1; ; n++ {
+		where := file
+		if n > 1 {
+			where = fmt.Sprintf("%s, document %d", file, n)
+		}
+		var doc any
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return nil, agented.Errorf(agented.Invalid, "%s: %v", where, err)
+		}
+		list, isList := doc.([]any)
+		if !isList {
+			list = []any{doc}
+		}
+		for _, item := range list {
+			if item == nil {
+				continue // an empty document
+			}
+			body, ok := item.(map[string]any)
+			name, _ := body["name"].(string)
+			if !ok || name == "" {
+				return nil, agented.Errorf(agented.Invalid, "%s: a trigger is an object with a name", where)
+			}
+			// Through JSON and back, so that it compares with the server's answer.
+			enc, err := json.Marshal(body)
+			if err != nil {
+				return nil, agented.Errorf(agented.Invalid, "%s: trigger %q: %v", where, name, err)
+			}
+			body = nil
+			if err := json.Unmarshal(enc, &body); err != nil {
+				return nil, err
+			}
+			for _, own := range []string{"id", "created_at", "updated_at"} {
+				delete(body, own) // so that what `trigger show` printed can be applied
+			}
+			out = append(out, wantedTrigger{where, name, body})
+		}
+	}
+	if len(out) == 0 {
+		return nil, agented.Errorf(agented.Invalid, "%s holds no trigger", file)
+	}
+	return out, nil
+}
+
+// applied is what happened to one trigger.
+type applied struct {
+	Name   string   `json:"name"`
+	ID     string   `json:"id,omitempty"`
+	Action string   `json:"action"` // created, changed, unchanged
+	Diff   []string `json:"diff,omitempty"`
+}
+
+func applyAll(cmd *cobra.Command, c *client.Client, wanted []wantedTrigger, dry bool) error {
+	var done []applied
+	for _, w := range wanted {
+		a, err := applyOne(cmd.Context(), c, w, dry)
+		if err != nil {
+			var e *agented.Error
+			if errors.As(err, &e) {
+				e.Text = fmt.Sprintf("%s: trigger %q: %s", w.where, w.name, e.Text)
+			}
+			if len(done) > 0 && !dry {
+				fmt.Fprintf(os.Stderr, "The %d before it were applied.\n", len(done))
+			}
+			return err
+		}
+		done = append(done, a)
+		if wantJSON(cmd) {
+			continue
+		}
+		action := a.Action
+		if dry && action != "unchanged" {
+			action = "would be " + action
+		}
+		fmt.Printf("%s: %s\n", a.Name, action)
+		for _, line := range a.Diff {
+			colour := map[byte]string{'+': green, '-': red, '~': yellow}[line[0]]
+			fmt.Println("  " + paint(os.Stdout, colour, line))
+		}
+	}
+	if wantJSON(cmd) {
+		return printJSON(os.Stdout, map[string]any{"items": done, "dry_run": dry})
+	}
+	return nil
+}
+
+func applyOne(ctx context.Context, c *client.Client, w wantedTrigger, dry bool) (applied, error) {
+	a := applied{Name: w.name}
+	raw, old, err := findByName(ctx, c, w.name)
+	if err != nil {
+		return a, err
+	}
+	var now map[string]any
+	if raw != nil {
+		a.ID = old.ID
+		if err := json.Unmarshal(raw, &now); err != nil {
+			return a, err
+		}
+	}
+	a.Diff = diff(now, w.body)
+	switch {
+	case now == nil:
+		a.Action = "created"
+	case len(a.Diff) == 0:
+		a.Action = "unchanged"
+		return a, nil
+	default:
+		a.Action = "changed"
+	}
+	if dry {
+		return a, nil
+	}
+	var got struct {
+		ID        string `json:"id"`
+		UpdatedAt string `json:"updated_at"`
+	}
+	if now == nil {
+		err = c.Do(ctx, http.MethodPost, "/api/v1/triggers", nil, w.body, &got)
+	} else {
+		err = c.Do(ctx, http.MethodPatch, "/api/v1/triggers/"+old.ID, nil, w.body, &got)
+		if err == nil && got.UpdatedAt == now["updated_at"] {
+			a.Action, a.Diff = "unchanged", nil // the hidden values were the same, too
+		}
+	}
+	a.ID = got.ID
+	return a, err
+}
+
+// findByName answers nil without an error when there is no such trigger.
+func findByName(ctx context.Context, c *client.Client, name string) (json.RawMessage, *triggerRow, error) {
+	var found *triggerRow
+	err := pages(ctx, c, "/api/v1/triggers", url.Values{"name": {name}}, 0, func(item json.RawMessage) error {
+		var row triggerRow
+		if err := json.Unmarshal(item, &row); err != nil {
+			return err
+		}
+		if strings.EqualFold(row.Name, name) {
+			found = &row
+			return errFound
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errFound) {
+		return nil, nil, err
+	}
+	if found == nil {
+		return nil, nil, nil
+	}
+	var raw json.RawMessage
+	err = c.Do(ctx, http.MethodGet, "/api/v1/triggers/"+found.ID, nil, nil, &raw)
+	return raw, found, err
+}
+
+// diff lists the fields in which wanted differs from now; nil is nothing yet.
+// Values of env are hidden by the server, so they are shown as written anew
+// and never printed.
+func diff(now, wanted map[string]any) []string {
+	var out []string
+	for _, field := range slices.Sorted(maps.Keys(wanted)) {
+		want := wanted[field]
+		have, is := now[field]
+		switch {
+		case field == "env":
+			if env, ok := want.(map[string]any); ok && len(env) > 0 || !reflect.DeepEqual(have, want) && is {
+				out = append(out, "~ env: "+strings.Join(slices.Sorted(maps.Keys(env)), ", ")+" (values are hidden)")
+			}
+		case !is:
+			out = append(out, fmt.Sprintf("+ %s: %s", field, brief(want)))
+		case !reflect.DeepEqual(have, want):
+			out = append(out, fmt.Sprintf("~ %s: %s → %s", field, brief(have), brief(want)))
+		}
+	}
+	return out
+}
+
+// brief is a value on one line.
+func brief(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "?"
+	}
+	return printable(string(b))
+}
+
+// printYAML writes a trigger as the file that apply takes.
+func printYAML(w io.Writer, v map[string]any) error {
+	enc := yaml.NewEncoder(w)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	return enc.Close()
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/agented/agented/internal/app"
+	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/redact"
+)
+
+func serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "serve",
+		Short:   "Run the server",
+		GroupID: "server",
+		Long: `Run the server. Settings come from the environment and a .env file; see
+` + "`agented config show`" + ` and docs/reference/configuration.md.
+
+SIGTERM or SIGINT drains: open requests end, running agents go on under their
+supervisors, and the next server adopts them. SIGHUP reads the settings again.`,
+		Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			sample, _ := cmd.Flags().GetBool("sample")
+			// At a terminal somebody looks on; under systemd, which sets
+			// INVOCATION_ID, nobody does.
+			_, service := os.LookupEnv("INVOCATION_ID")
+			if terminal(os.Stderr) && !service {
+				sample = true
+			}
+			return serve(cmd, sample)
+		},
+	}
+	cmd.Flags().Bool("sample", false, "at the very first start, create and fire a sample trigger")
+	return cmd
+}
+
+// serve runs a server until it is told to stop.
+func serve(cmd *cobra.Command, sample bool) error {
+	file, _ := cmd.Flags().GetString("env-file")
+	c, err := config.Load(config.Options{EnvFile: file})
+	if err != nil {
+		return err
+	}
+	config.ClearEnvironment()
+	raiseDescriptorLimit()
+	masker := new(atomic.Pointer[redact.Masker])
+	masker.Store(redact.New(c.Secrets()))
+	level := new(slog.LevelVar)
+	level.Set(c.LogLevel)
+	log := slog.New(redact.Handler(logHandler(c.LogFormat, level), masker))
+	for _, w := range c.Warnings {
+		log.Warn(w.String())
+	}
+	o := app.Options{Config: c, Version: version, Log: log, Level: level, Masker: masker, Sample: sample}
+	if terminal(os.Stderr) {
+		o.Announce = announce
+	}
+	ctx := cmd.Context()
+	a, err := app.New(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	stop := onHangup(ctx, log, a)
+	defer stop()
+	if err := a.Run(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// onHangup reloads the settings at each SIGHUP until the returned function is
+// called.
+func onHangup(ctx context.Context, log *slog.Logger, a *app.App) (stop func()) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range hup {
+			if ctx.Err() != nil {
+				continue // draining
+			}
+			if err := a.Reload(); err != nil {
+				log.Error("the settings were not reloaded; the old ones stay", "err", err)
+				continue
+			}
+			log.Info("settings reloaded")
+		}
+	}()
+	return func() {
+		signal.Stop(hup)
+		close(hup)
+		<-done
+	}
+}
+
+// logHandler writes the server's log to standard error.
+func logHandler(format string, level *slog.LevelVar) slog.Handler {
+	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if l, ok := a.Value.Any().(slog.Level); ok && a.Key == slog.LevelKey && l >= config.LevelCritical {
+			a.Value = slog.StringValue("CRITICAL")
+		}
+		return a
+	}}
+	if format == "text" || format == "auto" && terminal(os.Stderr) {
+		return slog.NewTextHandler(os.Stderr, o)
+	}
+	return slog.NewJSONHandler(os.Stderr, o)
+}
+
+// announce tells the person at the terminal where to go.
+func announce(url, setupLink string) {
+	fmt.Fprintf(os.Stderr, "\n  Agented serves at %s\n", paint(os.Stderr, cyan, url))
+	if setupLink != "" {
+		fmt.Fprintf(os.Stderr, "  Create your login with this link, which works once:\n  %s\n", paint(os.Stderr, green, setupLink))
+	}
+	fmt.Fprintf(os.Stderr, "  In another terminal: agented run -- sh -c 'echo hi; sleep 1; echo bye'\n\n")
+}
+
+// raiseDescriptorLimit asks for as many open files as the system lets us have:
+// each reader of a stream is one.
+func raiseDescriptorLimit() {
+	var l syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) == nil && l.Cur < l.Max {
+		l.Cur = l.Max
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
+	}
+}

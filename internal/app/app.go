@@ -1,0 +1,276 @@
+// Package app puts the pieces of a server together and holds its life: start,
+// serve, reload, drain.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/hub"
+	"github.com/agented/agented/internal/redact"
+	"github.com/agented/agented/internal/secret"
+	"github.com/agented/agented/internal/store"
+)
+
+// Limits of every attempt on this node.
+const (
+	grace     = 10 * time.Second // between SIGTERM and SIGKILL
+	outputCap = 1 << 30          // bytes of output
+	minFree   = 64 << 20         // free bytes on the disk
+	leaseTTL  = 30 * time.Second
+)
+
+// Options is what a server is started with.
+type Options struct {
+	Config  *config.Config
+	Version string
+	Log     *slog.Logger
+	Level   *slog.LevelVar                 // of Log; a reload sets it
+	Masker  *atomic.Pointer[redact.Masker] // that Log writes through
+	Sample  bool                           // make the sample trigger if this is the very first start
+	// Announce is told once the server is ready: its address as a URL, and the
+	// one-time link of the first start if nobody has set it up yet.
+	Announce func(url, setupLink string)
+}
+
+// App is a server: New makes everything that can fail, Run serves.
+type App struct {
+	o        Options
+	layout   agented.Layout
+	key      secret.Key
+	db       *store.DB
+	hub      *hub.Hub
+	metrics  *api.Metrics
+	dispatch *dispatch.Dispatcher
+	api      *api.Server
+	streams  *api.Streams
+	listener net.Listener
+	http     *http.Server
+	conns    connections
+	certs    *certificates // nil without TLS
+	config   atomic.Pointer[config.Config]
+
+	mu    sync.Mutex // guards steps
+	steps []step     // what Close undoes, in reverse
+}
+
+// step is one thing to undo, by name for the log.
+type step struct {
+	name string
+	undo func() error
+}
+
+func (a *App) onClose(name string, undo func() error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.steps = append(a.steps, step{name, undo})
+}
+
+// Close undoes what New did, last first. It goes on when one step fails.
+func (a *App) Close() error {
+	a.mu.Lock()
+	steps := a.steps
+	a.steps = nil
+	a.mu.Unlock()
+	var errs []error
+	for i := len(steps) - 1; i >= 0; i-- {
+		if err := steps[i].undo(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", steps[i].name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// New opens and binds everything that a server needs. It is one straight line:
+// each step may use those before it, and a failure undoes them.
+func New(ctx context.Context, o Options) (_ *App, err error) {
+	a := &App{o: o, layout: agented.Layout{Root: o.Config.DataDir}}
+	a.config.Store(o.Config)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close())
+		}
+	}()
+	c := o.Config
+	// The server's memory and environment hold every secret.
+	if err := secret.Undumpable(); err != nil {
+		o.Log.Warn("the process can be inspected by other processes of this user", "err", err)
+	}
+	warnings, err := config.PrepareDataDir(c.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range warnings {
+		o.Log.Warn(w)
+	}
+	lock, err := lockData(a.layout.ServerLock())
+	if err != nil {
+		return nil, err
+	}
+	a.onClose("unlock the data folder", lock.Close)
+
+	a.key, err = secret.Load(secret.Options{
+		Value: c.SecretKey.Reveal(), ValueSource: c.Origin("SECRET_KEY").String(),
+		File: c.SecretKeyFile, Path: a.layout.SecretKey(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	o.Log.Info("secret key", "source", a.key.Source(), "fingerprint", a.key.Fingerprint())
+	for _, w := range a.key.Warnings() {
+		o.Log.Warn(w)
+	}
+	node, err := nodeID(a.layout.NodeID())
+	if err != nil {
+		return nil, err
+	}
+
+	a.db, err = store.Open(ctx, c.DBPath, store.Options{Log: o.Log})
+	if err != nil {
+		return nil, err
+	}
+	a.onClose("close the database", a.db.Close)
+	cliKey, err := api.EnsureCLIKey(a.layout)
+	if err != nil {
+		return nil, err
+	}
+	a.setMasker(cliKey)
+
+	a.metrics = api.NewMetrics(o.Version)
+	a.dispatch = dispatch.New(dispatch.Options{
+		DB: a.db, Layout: a.layout, Node: node,
+		MaxConcurrent: c.MaxConcurrent, LeaseTTL: leaseTTL, StaleAfter: c.StaleExecution,
+		Grace: grace, OutputCap: outputCap, MinFree: minFree,
+		Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
+		Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
+		Secrets: func() []string { return a.secrets(cliKey) },
+		Log:     o.Log,
+		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded},
+	})
+	if a.listener, err = listen(c.Bind); err != nil {
+		return nil, err
+	}
+	a.onClose("close the socket", func() error {
+		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	if c.TLSCert != "" {
+		if a.certs, err = loadCertificates(c.TLSCert, c.TLSKey); err != nil {
+			return nil, err
+		}
+	}
+	access, err := a.accessLog()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.serveAPI(access, node); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// serveAPI makes the hub, the API and the http.Server around it.
+func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
+	c := a.o.Config
+	a.hub = hub.New(hub.Options{Dir: a.layout.Execution, Masker: a.o.Masker, Log: a.o.Log})
+	a.db.OnChange(func(e agented.ExecutionEvent) {
+		a.hub.Publish(e)
+		a.metrics.Changed(e, a.layout)
+	})
+	a.streams = api.NewStreams(api.StreamOptions{
+		Hub: a.hub, DB: a.db, Layout: a.layout, ReplayLimit: c.SSEReplayLimit, Masker: a.o.Masker, Log: a.o.Log,
+	})
+	var err error
+	a.api, err = api.New(api.Options{
+		DB: a.db, Dispatch: a.dispatch, Streams: a.streams, Layout: a.layout, Config: c, Key: a.key,
+		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
+		Node: node, Loopback: c.Bind.Loopback(),
+	})
+	if err != nil {
+		return err
+	}
+	a.http = a.api.HTTP()
+	counted := a.http.ConnState
+	a.http.ConnState = func(conn net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			a.conns.opened(conn)
+		case http.StateClosed, http.StateHijacked:
+			a.conns.closed(conn)
+		}
+		counted(conn, state)
+	}
+	return nil
+}
+
+// Addr is where the server listens; it is bound before Run.
+func (a *App) Addr() net.Addr { return a.listener.Addr() }
+
+// setMasker makes the server's own log and its answers hide what it knows.
+func (a *App) setMasker(cliKey string) { a.o.Masker.Store(redact.New(a.secrets(cliKey))) }
+
+// secrets lists every secret value that the server holds.
+func (a *App) secrets(cliKey string) []string {
+	return append(a.config.Load().Secrets(), a.key.Reveal(), cliKey)
+}
+
+// accessLog opens the place of the access log; nil is off.
+func (a *App) accessLog() (io.Writer, error) {
+	switch sink := a.o.Config.AccessLog; sink {
+	case "off":
+		return nil, nil
+	case "stdout":
+		return os.Stdout, nil
+	case "stderr":
+		return os.Stderr, nil
+	default:
+		if err := os.MkdirAll(filepath.Dir(sink), 0o700); err != nil {
+			return nil, agented.Errorf(agented.Invalid, "AGENTED_ACCESS_LOG: the folder of %s cannot be made: choose another place", sink).Because(err)
+		}
+		f, err := os.OpenFile(sink, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		if err != nil {
+			return nil, agented.Errorf(agented.Invalid, "AGENTED_ACCESS_LOG: %s cannot be written: choose another place, or off", sink).Because(err)
+		}
+		a.onClose("close the access log", f.Close)
+		return f, nil
+	}
+}
+
+// nodeID returns this node's id, which lives as long as its data folder.
+func nodeID(path string) (agented.NodeID, error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		id := string(b[:max(0, len(b)-1)])
+		if agented.ValidID("node", id) {
+			return agented.NodeID(id), nil
+		}
+		return "", agented.Errorf(agented.Invalid, "%s is damaged: remove it while no server runs, and a new one is made", path)
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the node's id: %w", err)
+	}
+	id := agented.NewID("node", time.Now())
+	if err := secret.WritePrivate(path, []byte(id+"\n")); err != nil {
+		return "", fmt.Errorf("keep the node's id: %w", err)
+	}
+	return agented.NodeID(id), nil
+}
+
+// now is the time in UTC, to the microsecond that the store keeps.
+func (a *App) now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
