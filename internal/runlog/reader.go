@@ -30,6 +30,7 @@ func OpenReader(dir string) (*Reader, error) {
 // above seq, also when it is not written yet.
 func (r *Reader) SeekAfter(seq agented.Seq) error {
 	r.c.drop()
+	seq = min(max(seq, 0), maxSeq)
 	t, err := r.src.near(func(e entry) bool { return e.seq <= seq+1 })
 	if err != nil {
 		return err

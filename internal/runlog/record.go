@@ -19,6 +19,7 @@ const (
 	maxRecord     = recordHeader + MaxLine
 	formatVersion = 1
 	maxBootID     = 63
+	maxSeq        = 1 << 53 // what a JSON number holds exactly; no log gets there
 
 	logMagic = "AGLOG\r\n\x1a"
 )
@@ -85,7 +86,7 @@ func decodeHeader(p []byte) (header, error) {
 		reserved: agented.Seq(binary.LittleEndian.Uint64(p[24:])),
 		boot:     string(p[33 : 33+int(p[32])]),
 	}
-	if h.reserved < 0 {
+	if h.reserved < 0 || h.reserved > maxSeq {
 		return header{}, errBadHeader
 	}
 	return h, nil
@@ -161,7 +162,7 @@ func decodeRecord(b []byte) (r raw, size int, v verdict) {
 		flags:   b[37],
 		content: b[recordHeader:size:size],
 	}
-	if r.seq <= 0 || r.rawEnd < 0 {
+	if r.seq <= 0 || r.seq > maxSeq || r.rawEnd < 0 {
 		return raw{}, 0, bad
 	}
 	return r, size, whole

@@ -1,0 +1,142 @@
+package runlog
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/agented/agented"
+)
+
+// woken waits for a wake-up.
+func woken(t *testing.T, w *Watcher, why string) {
+	t.Helper()
+	select {
+	case <-w.C():
+	case <-time.After(10 * time.Second):
+		t.Fatalf("no wake-up: %s", why)
+	}
+}
+
+// quiet takes what wake-ups are on their way, by the order of events: a mark
+// in another file of the folder comes behind them.
+func quiet(t *testing.T, w *Watcher, mark string) {
+	t.Helper()
+	m, err := WatchFile(mark)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	woken(t, m, "the first is there at once")
+	if err := os.WriteFile(mark, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	woken(t, m, "the mark was written")
+	select {
+	case <-w.C():
+	default:
+	}
+}
+
+func TestAWatcherWakesForItsFileAndNoOther(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w, err := Watch(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	other, err := Watch(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	woken(t, w, "the first is there at once")
+	log := mustWriter(t, dir, "boot")
+	woken(t, w, "the log was created")
+	for range 3 {
+		if err := log.Append([]Record{line(agented.Stdout, "x", 0)}); err != nil {
+			t.Fatal(err)
+		}
+		woken(t, w, "a line was appended")
+		quiet(t, w, filepath.Join(dir, "mark"))
+	}
+	for range 100 {
+		if err := os.WriteFile(filepath.Join(dir, indexName), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	quiet2, err := WatchFile(filepath.Join(dir, "mark2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer quiet2.Close()
+	woken(t, quiet2, "the first is there at once")
+	if err := os.WriteFile(filepath.Join(dir, "mark2"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	woken(t, quiet2, "the mark was written")
+	select {
+	case <-w.C():
+		t.Error("woken for another file")
+	default:
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Close(); err != nil {
+		t.Errorf("second close: %v", err)
+	}
+	if err := log.Append([]Record{line(agented.Stdout, "x", 0)}); err != nil {
+		t.Fatal(err)
+	}
+	woken(t, w, "a line was appended after another watcher was closed")
+	if _, err := Watch(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("watch without a folder: %v", err)
+	}
+}
+
+func TestWherePollingIsAllThereIsAFileIsPolled(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "stdout")
+	w, err := watchFile(path, func(*Watcher) error { return errors.New("no space left on device") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	woken(t, w, "the first is there at once")
+	for _, text := range []string{"", "a", "ab", "a"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		woken(t, w, "written")
+	}
+}
+
+func TestAFolderThatGoesAwayDoesNotUpsetTheOthers(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	gone, stays := filepath.Join(root, "gone"), filepath.Join(root, "stays")
+	var ws []*Watcher
+	for _, dir := range []string{gone, stays} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		w, err := Watch(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Close()
+		woken(t, w, "the first is there at once")
+		ws = append(ws, w)
+	}
+	if err := os.RemoveAll(gone); err != nil {
+		t.Fatal(err)
+	}
+	if err := ws[0].Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustWriter(t, stays, "boot")
+	woken(t, ws[1], "the log was created")
+}
