@@ -1,0 +1,17 @@
+package api_test
+
+import (
+	"crypto/sha256"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreTopFunction("net/http.(*persistConn).writeLoop"))
+}
+
+func sha(text string) []byte {
+	sum := sha256.Sum256([]byte(text))
+	return sum[:]
+}
