@@ -1,23 +1,112 @@
 package backend
 
 import (
+	"strings"
 	"time"
 
 	"github.com/agented/agented"
 )
 
-// codexReader reads what the CLI prints.
+// codexReader reads `codex exec --json`. It has no word for a tool that the
+// sandbox refused: that shows at most as a command's exit code.
 type codexReader struct {
-	read  reading
-	final answer
-	other said
+	read   reading
+	final  answer
+	other  said
+	worked bool
+	bad    *failure // of the turn
+	last   *failure // last error event; most are retries
 }
 
-func (c *codexReader) Line(stream agented.Stream, content []byte) { c.other.add(content) }
+type codexLine struct {
+	Type     string `json:"type"`
+	ThreadID string `json:"thread_id"`
+	Message  string `json:"message"` // of an error
+	Item     struct {
+		ID      string `json:"id"`
+		Type    string `json:"type"`
+		Text    string `json:"text"`
+		Message string `json:"message"`
+		Command string `json:"command"`
+		Status  string `json:"status"`
+	} `json:"item"`
+	Usage *struct {
+		Input      *int64 `json:"input_tokens"`
+		Cached     *int64 `json:"cached_input_tokens"`
+		CacheWrite *int64 `json:"cache_write_input_tokens"`
+		Output     *int64 `json:"output_tokens"`
+	} `json:"usage"`
+	Error struct {
+		Message string `json:"message"`
+	} `json:"error"`
+}
 
-func (c *codexReader) Result(exit agented.Exit, now time.Time) agented.Result {
+// codexNoise starts the lines of standard error that mean nothing.
+var codexNoise = []string{"Reading additional input from stdin", "Reading prompt from stdin", "WARNING: proceeding", "For more information", "Usage:", "tip:"}
+
+func (c *codexReader) Line(stream agented.Stream, content []byte) {
+	var l codexLine
+	if stream != agented.Stdout || !decode(content, &l) || l.Type == "" {
+		c.other.add(content)
+		if _, refused, found := strings.Cut(clip(string(content), 4<<10), "error=patch rejected: "); found {
+			c.read.denied.add("", "apply_patch", refused)
+		}
+		return
+	}
+	switch l.Type {
+	case "thread.started":
+		c.read.session = clip(l.ThreadID, maxID)
+	case "turn.started":
+		c.bad, c.read.good = nil, false
+	case "item.started", "item.updated", "item.completed":
+		c.item(&l)
+	case "error":
+		c.last = &failure{message: clip(l.Message, 4<<10)}
+	case "turn.completed":
+		c.bad, c.last = nil, nil
+		c.read.good = true
+		if u := l.Usage; u != nil {
+			// Its input counts what came from the cache too; ours never does.
+			c.read.usage = agented.Usage{
+				InputTokens: tokens(u.Input), OutputTokens: tokens(u.Output),
+				CacheReadTokens: tokens(u.Cached), CacheWriteTokens: tokens(u.CacheWrite),
+				CumulativeSession: true,
+			}
+			if in, cached := c.read.usage.InputTokens, c.read.usage.CacheReadTokens; in != nil && cached != nil && *cached <= *in {
+				*in -= *cached
+			}
+		}
+	case "turn.failed":
+		c.bad = &failure{message: clip(l.Error.Message, 4<<10)}
+	}
+}
+
+func (c *codexReader) item(l *codexLine) {
+	switch l.Item.Type {
+	case "agent_message":
+		if l.Type == "item.completed" {
+			c.final.reset()
+			c.final.add(l.Item.Text)
+		}
+	case "reasoning", "error", "todo_list", "":
+		// An error item is a warning, such as a model without metadata.
+	default:
+		c.worked = true
+		if l.Item.Status == "declined" || l.Item.Status == "rejected" {
+			c.read.denied.add(l.Item.ID, l.Item.Type, l.Item.Command)
+		}
+	}
+}
+
+func (c *codexReader) Result(exit agented.Exit, _ time.Time) agented.Result {
+	c.read.program = "codex"
+	c.read.text = c.final.text()
 	if !byItself(exit) {
 		return c.read.ended(exit)
 	}
-	return c.read.result()
+	bad := c.bad
+	if bad == nil && !c.read.good {
+		bad = c.last
+	}
+	return c.read.finish(exit, bad, c.worked, c.other.complaint(codexNoise...))
 }

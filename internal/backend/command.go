@@ -35,16 +35,13 @@ func (command) Plan(r Request) (Plan, error) {
 const commandTail = 4 << 10
 
 type commandReader struct {
-	tail   tail
-	errors said
+	tail tail
 }
 
 func (c *commandReader) Line(stream agented.Stream, content []byte) {
 	if stream == agented.Stdout {
 		c.tail.add(content)
-		return
 	}
-	c.errors.add(content)
 }
 
 func (c *commandReader) Result(exit agented.Exit, _ time.Time) agented.Result {

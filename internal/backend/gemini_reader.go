@@ -1,23 +1,167 @@
 package backend
 
 import (
+	"encoding/json"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/agented/agented"
 )
 
-// geminiReader reads what the CLI prints.
+// geminiReader reads `gemini --output-format stream-json`. Told to stop, the
+// CLI exits 0 without a result line, so the line decides and not the code.
 type geminiReader struct {
-	read  reading
-	final answer
-	other said
+	read   reading
+	final  answer
+	other  said
+	worked bool
+	bad    *failure
+	names  []toolCall // the last tools called, by id
 }
 
-func (c *geminiReader) Line(stream agented.Stream, content []byte) { c.other.add(content) }
+type geminiLine struct {
+	Type      string          `json:"type"`
+	SessionID string          `json:"session_id"`
+	Role      string          `json:"role"`
+	Content   string          `json:"content"`
+	ToolName  string          `json:"tool_name"`
+	ToolID    string          `json:"tool_id"`
+	Params    json.RawMessage `json:"parameters"`
+	Status    string          `json:"status"`
+	Severity  string          `json:"severity"`
+	Message   string          `json:"message"`
+	Error     struct {
+		Type    string `json:"type"`
+		Message string `json:"message"`
+	} `json:"error"`
+	Stats *struct {
+		Input  *int64 `json:"input"`
+		All    *int64 `json:"input_tokens"`
+		Output *int64 `json:"output_tokens"`
+		Cached *int64 `json:"cached"`
+	} `json:"stats"`
+}
+
+// geminiTools are the tools that an approval mode withholds: a call of one that
+// "is not registered" is a denial, a call of an invented one is not.
+var geminiTools = []string{"run_shell_command", "write_file", "replace", "edit", "web_fetch", "save_memory", "google_web_search"}
+
+var geminiNoise = []string{
+	"Warning:", "Ripgrep is not available", "[STARTUP]", "YOLO mode is enabled", "at ", "}", "{", "Approval mode overridden", "Loaded cached credentials",
+	"Data collection is disabled", "Use --list-sessions", "Searched for sessions", "status:", "reason:", "cause:", "code:", "message:", "details:", "retryDelayMs:",
+}
+
+func (c *geminiReader) Line(stream agented.Stream, content []byte) {
+	var l geminiLine
+	if stream != agented.Stdout || !decode(content, &l) || l.Type == "" {
+		c.other.add(content)
+		return
+	}
+	switch l.Type {
+	case "init":
+		c.read.session = clip(l.SessionID, maxID)
+	case "message":
+		if l.Role == "assistant" || l.Role == "model" {
+			c.final.add(l.Content)
+		}
+	case "tool_use":
+		c.final.reset() // what came before was not the last word
+		if len(c.names) == maxDenied {
+			c.names = append(c.names[:0], c.names[1:]...)
+		}
+		c.names = append(c.names, toolCall{clip(l.ToolID, maxID), clip(l.ToolName, maxDeniedAt)})
+		c.read.denied.remember(l.ToolID, inputText(l.Params))
+	case "tool_result":
+		c.toolResult(&l)
+	case "error":
+		c.other.add([]byte("Error: " + clip(l.Message+l.Error.Message, 2*maxQuote)))
+	case "result":
+		c.end(&l)
+	}
+}
+
+func (c *geminiReader) toolResult(l *geminiLine) {
+	name := ""
+	for _, call := range c.names {
+		if call.id == clip(l.ToolID, maxID) {
+			name = call.what
+		}
+	}
+	if l.Status != "error" {
+		c.worked = true
+		return
+	}
+	withheld := l.Error.Type == "tool_not_registered" && slices.Contains(geminiTools, name)
+	refused := l.Error.Type == "policy_violation" || strings.Contains(l.Error.Message, "denied by policy") || strings.Contains(l.Error.Message, "requires user confirmation")
+	if withheld || refused {
+		c.read.denied.add(l.ToolID, name, "")
+		return
+	}
+	c.worked = true
+}
+
+func (c *geminiReader) end(l *geminiLine) {
+	c.bad = nil
+	c.read.good = l.Status == "success"
+	if !c.read.good {
+		c.bad = &failure{kind: clip(l.Error.Type, maxID), message: clip(l.Error.Message, 4<<10)}
+	}
+	if s := l.Stats; s != nil {
+		in := tokens(s.Input)
+		if in == nil {
+			in = tokens(s.All)
+		}
+		c.read.usage = agented.Usage{InputTokens: in, OutputTokens: tokens(s.Output), CacheReadTokens: tokens(s.Cached)}
+	}
+}
+
+// geminiExits are the exit codes that the CLI gives a meaning; others of 128
+// and more are an HTTP status, of which a code holds only the last eight bits.
+var geminiExits = map[int]failure{
+	41: {status: 401, message: "no way to log in is set up"},
+	53: {message: "the limit on turns was reached"},
+	55: {message: "the folder is not trusted"},
+}
 
 func (c *geminiReader) Result(exit agented.Exit, now time.Time) agented.Result {
+	c.read.program = "gemini"
+	c.read.text = c.final.text()
 	if !byItself(exit) {
 		return c.read.ended(exit)
 	}
-	return c.read.result()
+	complaint := c.other.complaint(geminiNoise...)
+	bad := c.bad
+	if exit.Code != nil && *exit.Code != 0 {
+		code := *exit.Code
+		known, ok := geminiExits[code]
+		switch {
+		case ok:
+			if complaint != "" && bad == nil {
+				known.message = complaint
+			} else if bad != nil && bad.message != "" {
+				known.message = bad.message
+			}
+			bad = &known
+		case bad != nil && bad.status == 0 && code >= 144:
+			for _, status := range []int{400, 401, 403, 404, 429, 500, 502, 503, 504} {
+				if status&255 == code {
+					bad.status = status
+				}
+			}
+		}
+	}
+	if bad != nil {
+		if at := exit.FinishedAt; !at.IsZero() {
+			now = at
+		}
+		seconds := retryIn(bad.message)
+		if seconds == 0 {
+			seconds = retryIn(c.other.find(func(s string) bool { return retryIn(s) > 0 }))
+		}
+		if bad.outcome() == agented.OutcomeRateLimited {
+			c.read.retryAfter = after(now, seconds)
+		}
+	}
+	return c.read.finish(exit, bad, c.worked, complaint)
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -217,22 +219,34 @@ func (a *answer) add(s string) {
 }
 
 func (a *answer) text() string { return string(a.b) }
-func (a *answer) empty() bool  { return len(bytes.TrimSpace(a.b)) == 0 }
 
 // denials counts the tools that a permission mode refused.
 type denials struct {
-	kept []string
-	ids  []string // tool call ids of kept, to count none twice
-	more int
+	kept  []string
+	ids   []string // tool call ids of kept, to count none twice
+	more  int
+	calls []toolCall // the last calls that were made, to say of a refused one what it was
+}
+
+type toolCall struct{ id, what string }
+
+// remember notes what a call wants to do, in case it is refused.
+func (d *denials) remember(id, what string) {
+	if len(d.calls) == maxDenied {
+		d.calls = append(d.calls[:0], d.calls[1:]...)
+	}
+	d.calls = append(d.calls, toolCall{clip(id, maxID), clip(what, maxDeniedAt)})
 }
 
 // add notes one refused call. An id that is known already is not counted again.
 func (d *denials) add(id, tool, what string) {
-	if id != "" {
-		for _, known := range d.ids {
-			if known == id {
-				return
-			}
+	id = clip(id, maxID)
+	if id != "" && slices.Contains(d.ids, id) {
+		return
+	}
+	for _, call := range d.calls {
+		if what == "" && id != "" && call.id == id {
+			what = call.what
 		}
 	}
 	if len(d.kept) >= maxDenied {
@@ -247,7 +261,7 @@ func (d *denials) add(id, tool, what string) {
 		tool += ": " + what
 	}
 	d.kept = append(d.kept, clip(tool, maxDeniedAt))
-	d.ids = append(d.ids, clip(id, maxID))
+	d.ids = append(d.ids, id)
 }
 
 func (d *denials) list() []string {
@@ -315,14 +329,6 @@ func (s *said) add(content []byte) {
 	s.lines = append(s.lines, line)
 }
 
-// last is the last line said.
-func (s *said) last() string {
-	if len(s.lines) == 0 {
-		return ""
-	}
-	return s.lines[len(s.lines)-1]
-}
-
 // find is the last line that the function picks.
 func (s *said) find(pick func(string) bool) string {
 	for i := len(s.lines) - 1; i >= 0; i-- {
@@ -361,8 +367,18 @@ func (t *tail) text() string {
 	return string(b)
 }
 
+// tokens is a printed count; nil when it is not there or makes no sense.
 func tokens(n *int64) *int64 {
 	if n == nil || *n < 0 {
+		return nil
+	}
+	v := *n
+	return &v
+}
+
+// cost is a printed sum of money; nil when it is not there or makes no sense.
+func cost(n *float64) *float64 {
+	if n == nil || *n < 0 || math.IsNaN(*n) || math.IsInf(*n, 0) {
 		return nil
 	}
 	v := *n

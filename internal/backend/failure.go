@@ -1,0 +1,209 @@
+package backend
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/agented/agented"
+)
+
+// failure is an error that a CLI reported, before it is put into words.
+type failure struct {
+	status  int    // HTTP status of the model's API; 0 is unknown
+	kind    string // the CLI's own word for it: "rate_limit"
+	message string // the CLI's own sentence
+}
+
+// words of a CLI's error messages that tell what failed. They are looked for in
+// messages that a CLI gave as an error, never in what an agent wrote.
+var (
+	limitWords = []string{
+		"rate limit", "rate_limit", "ratelimit", "usage limit", "usage_limit", "session limit", "weekly limit", "5-hour limit", "quota", "credit balance",
+		"too many requests", "billing_error", "resource_exhausted", "resource exhausted", "hit your limit", "out of credit",
+	}
+	authWords = []string{
+		"authentication", "unauthorized", "unauthenticated", "not logged in", "please run /login", "invalid api key", "incorrect api key", "invalid x-api-key",
+		"api key not valid", "api_key_invalid", "api key is missing", "must specify the gemini_api_key", "set an auth method", "invalid auth method", "missing environment variable",
+		"oauth token", "token has expired", "no credentials", "missing bearer",
+	}
+	transientWords = []string{
+		"overloaded", "at capacity", "high demand", "temporarily unavailable", "service unavailable", "internal server error", "server_error", "server had an error",
+		"stream disconnected", "stream closed", "connection", "network", "terminated", "timed out", "timeout", "econnrefused", "econnreset", "enotfound", "eai_again", "fetch failed",
+		"socket hang up", "socket", "unable to connect", "premature close", "waiting for network",
+	}
+)
+
+// outcome says whose fault the failure is.
+func (f failure) outcome() agented.Outcome {
+	status := f.status
+	if status == 0 {
+		status = statusIn(f.message)
+	}
+	text := strings.ToLower(f.kind + " " + clip(f.message, 4<<10))
+	has := func(words []string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+	}
+	switch {
+	case status == 402, status == 429, has(limitWords):
+		return agented.OutcomeRateLimited
+	case status == 401, status == 403, has(authWords):
+		return agented.OutcomeAuth
+	case status == 408, status >= 500:
+		return agented.OutcomeTransient
+	case status >= 400:
+		return agented.OutcomeFailed
+	case has(transientWords):
+		return agented.OutcomeTransient
+	}
+	return agented.OutcomeFailed
+}
+
+// fail puts the failure into the reading, with the time to come back if one is
+// known.
+func (r *reading) fail(f failure) {
+	r.outcome = f.outcome()
+	switch r.outcome {
+	case agented.OutcomeRateLimited:
+		r.reason = saying(r.program+" reached a limit of its account", f.message)
+	case agented.OutcomeAuth:
+		r.reason = saying(r.program+"'s credentials were refused or are missing", f.message)
+	case agented.OutcomeTransient:
+		r.reason = saying(r.program+" could not get an answer from the model's API", f.message)
+	default:
+		r.reason = saying(r.program+" reported an error", f.message)
+	}
+	if r.outcome == agented.OutcomeRateLimited && !r.retryAfter.IsZero() {
+		r.reason += "; it says that the limit lifts at " + r.retryAfter.UTC().Format("2006-01-02 15:04:05") + " UTC"
+	}
+}
+
+// statusIn finds an HTTP status that a message spells out: "unexpected status
+// 401", "last status: 429", "API Error: 529", "rejected (429)".
+func statusIn(message string) int {
+	for _, before := range []string{"status ", "status: ", "API Error: ", "(", `"code":`, "HTTP "} {
+		rest := message
+		for {
+			_, after, found := strings.Cut(rest, before)
+			if !found {
+				break
+			}
+			if n, ok := leadingNumber(after); ok && n >= 400 && n <= 599 && len(strconv.Itoa(n)) == 3 {
+				return n
+			}
+			rest = after
+		}
+	}
+	return 0
+}
+
+// leadingNumber reads the digits that s starts with, at most nine of them.
+func leadingNumber(s string) (int, bool) {
+	n := 0
+	for n < len(s) && n < 10 && s[n] >= '0' && s[n] <= '9' {
+		n++
+	}
+	if n == 0 || n > 9 {
+		return 0, false
+	}
+	v, err := strconv.Atoi(s[:n])
+	return v, err == nil
+}
+
+// maxRetryAfter bounds a printed waiting time; a longer one is a mistake.
+const maxRetryAfter = 40 * 24 * time.Hour
+
+// after is the time so many seconds behind at; zero when that makes no sense.
+func after(at time.Time, seconds int) time.Time {
+	if d := time.Duration(seconds) * time.Second; seconds > 0 && d <= maxRetryAfter {
+		return at.Add(d).UTC()
+	}
+	return time.Time{}
+}
+
+// epoch is the time that a printed epoch means, in seconds; zero when it is not
+// near now.
+func epoch(seconds float64, now time.Time) time.Time {
+	if seconds < 1e9 || seconds > 1e11 {
+		return time.Time{}
+	}
+	t := time.Unix(int64(seconds), 0).UTC()
+	if d := t.Sub(now); d > maxRetryAfter || d < -maxRetryAfter {
+		return time.Time{}
+	}
+	return t
+}
+
+// retryIn finds "retry in 3600s" in a message, as Google's APIs write it.
+func retryIn(message string) (seconds int) {
+	for _, before := range []string{"retry in ", "retry after "} {
+		if _, rest, found := strings.Cut(message, before); found {
+			n, ok := leadingNumber(rest)
+			if !ok {
+				continue
+			}
+			rest = strings.TrimLeft(rest, "0123456789.")
+			if strings.HasPrefix(rest, "s") {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+// finish gives a reading its outcome when the process ended by itself. bad is
+// what the CLI reported as an error, nil if nothing; worked says that it called
+// tools; complaint is what it said outside of its protocol.
+func (r *reading) finish(exit agented.Exit, bad *failure, worked bool, complaint string) agented.Result {
+	switch {
+	case bad != nil:
+		r.good = false
+		r.fail(*bad)
+		if exit.Signal != "" {
+			r.reason += "; it was " + howItEnded(exit)
+		}
+	case r.good && cleanExit(exit):
+		r.outcome = agented.OutcomeSuccess
+		if strings.TrimSpace(r.text) == "" {
+			r.reason = r.program + " ended without a final answer"
+			if !worked {
+				r.outcome = agented.OutcomeFailed
+				r.reason = r.program + " reported success, but gave no answer and used no tool"
+			}
+		}
+	case r.good:
+		r.outcome = agented.OutcomeFailed
+		r.reason = r.program + " gave a result, but then " + howItEnded(exit)
+	case cleanExit(exit):
+		// Told to stop, some of them exit 0 in the middle of a turn.
+		r.outcome = agented.OutcomeFailed
+		r.reason = r.program + " exited with code 0, but without the result that ends its work"
+		if q := quote(complaint); q != "" {
+			r.reason += "; its last words: " + q
+		}
+	default:
+		r.fail(failure{message: complaint})
+		if r.outcome == agented.OutcomeFailed {
+			r.reason = saying(fmt.Sprintf("%s %s before it gave a result", r.program, howItEnded(exit)), complaint)
+		}
+	}
+	return r.result()
+}
+
+// complaint picks the line that tells most of what a CLI said outside of its
+// protocol: the last one that calls itself an error, else the last one. Noise
+// lists the beginnings of lines that mean nothing.
+func (s *said) complaint(noise ...string) string {
+	quiet := func(line string) bool {
+		return slices.ContainsFunc(noise, func(n string) bool { return strings.HasPrefix(line, n) })
+	}
+	found := s.find(func(line string) bool {
+		return !quiet(line) && strings.HasPrefix(strings.ToLower(line), "error")
+	})
+	if found == "" {
+		found = s.find(func(line string) bool { return !quiet(line) })
+	}
+	return found
+}

@@ -1,0 +1,378 @@
+package clireal_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/clireal"
+)
+
+// clis is the folder that scripts/install-clis.sh filled.
+var clis = os.Getenv("AGENTED_TEST_CLIS")
+
+// record is where outputs are kept as samples for internal/backend, if set.
+var record = os.Getenv("AGENTED_RECORD_SAMPLES")
+
+// runLimit bounds one run of a CLI. The longest that comes to an end by itself
+// is Gemini's waiting out two refusals, about 20 seconds.
+const runLimit = 90 * time.Second
+
+// bench is one CLI with a home of its own and a stand-in to talk to.
+type bench struct {
+	backend backend.Backend
+	program string // the CLI's absolute path
+	root    string
+	standIn *clireal.StandIn
+	url     string
+	version string
+}
+
+func (b *bench) home() string { return filepath.Join(b.root, "home") }
+func (b *bench) work() string { return filepath.Join(b.root, "work") }
+
+// newBench skips the test, with the reason, when the CLI is not there.
+func newBench(t *testing.T, name string) *bench {
+	t.Helper()
+	if clis == "" {
+		t.Skipf("%s is not driven: AGENTED_TEST_CLIS names no folder of CLIs; make test-cli installs them and sets it", name)
+	}
+	program := filepath.Join(clis, name, "node_modules", ".bin", name)
+	if _, err := os.Stat(program); err != nil {
+		reason, readErr := os.ReadFile(filepath.Join(clis, name, "reason.txt"))
+		if readErr != nil {
+			reason = []byte(err.Error())
+		}
+		t.Skipf("%s is not driven: %s", name, bytes.TrimSpace(reason))
+	}
+	be, ok := backend.ByName(name)
+	if !ok {
+		t.Fatalf("there is no backend %s", name)
+	}
+	b := &bench{backend: be, program: program, root: t.TempDir(), standIn: &clireal.StandIn{Resets: time.Now().Add(3 * time.Hour).Truncate(time.Second)}}
+	for _, dir := range []string{b.home(), b.work(), filepath.Join(b.root, "tmp")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.standIn.WritePath = filepath.Join(b.work(), clireal.ToolFile)
+	server := httptest.NewUnstartedServer(b.standIn)
+	// A CLI that is killed leaves connections behind that Close would wait for.
+	server.Config.ConnState = func(c net.Conn, s http.ConnState) {}
+	server.Start()
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	b.url = server.URL
+	var err error
+	if b.version, err = backend.Version(t.Context(), program, b.env(t, request{})); err != nil {
+		t.Fatalf("ask %s for its version: %v", name, err)
+	}
+	t.Logf("%s %s", name, b.version)
+	return b
+}
+
+// request is what one run asks for.
+type request struct {
+	scenario   clireal.Scenario
+	permission agented.Permission
+	prompt     string
+	model      string
+	resume     string
+	args       []string
+	env        map[string]string
+	oauth      bool           // a subscription's token instead of a key (claude)
+	noKey      bool           // no credentials at all
+	signal     syscall.Signal // sent once the model has been asked and something was printed
+	cause      agented.Cause  // what the supervisor says of the end; empty: it ended by itself
+	sample     string         // name to keep the output under
+}
+
+// run is what came of it.
+type run struct {
+	result agented.Result
+	exit   agented.Exit
+	took   time.Duration
+	out    string // standard output and error, for a failure's message
+}
+
+// account is the CLI's credentials and address, as an account gives them.
+func (b *bench) account(q request) map[string]string {
+	base := b.url + "/" + string(q.scenario)
+	switch b.backend.Name() {
+	case agented.BackendClaude:
+		if q.oauth {
+			return map[string]string{"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-stand-in", "ANTHROPIC_BASE_URL": base}
+		}
+		if q.noKey {
+			return map[string]string{"ANTHROPIC_BASE_URL": base}
+		}
+		return map[string]string{"ANTHROPIC_API_KEY": "sk-ant-stand-in", "ANTHROPIC_BASE_URL": base}
+	case agented.BackendCodex:
+		if q.noKey {
+			return map[string]string{"OPENAI_BASE_URL": base + "/v1"}
+		}
+		return map[string]string{"OPENAI_API_KEY": "sk-stand-in", "OPENAI_BASE_URL": base + "/v1"}
+	case agented.BackendGemini:
+		if q.noKey {
+			return map[string]string{"GOOGLE_GEMINI_BASE_URL": base}
+		}
+		return map[string]string{"GEMINI_API_KEY": "stand-in", "GOOGLE_GEMINI_BASE_URL": base}
+	}
+	return nil
+}
+
+func (b *bench) spec(q request) agented.Spec {
+	spec := agented.Spec{
+		Backend: b.backend.Name(), Prompt: "x", Permission: q.permission, Model: q.model, Args: q.args,
+		WorkingDir: b.work(), Env: map[string]*string{},
+	}.WithDefaults()
+	for name, value := range q.env {
+		spec.Env[name] = &value
+	}
+	return spec
+}
+
+func (b *bench) env(t *testing.T, q request) []string {
+	t.Helper()
+	server := map[string]string{
+		"PATH": filepath.Dir(b.program) + ":" + os.Getenv("PATH"), "HOME": b.home(), "LANG": "C.UTF-8",
+		// Codex keeps its sandbox out of a home below the temporary folder.
+		"TMPDIR":     filepath.Join(b.root, "tmp"),
+		"SECRET_KEY": "of the server", "CLAUDECODE": "1",
+	}
+	lookup := func(name string) (string, bool) { v, ok := server[name]; return v, ok }
+	env, err := backend.ChildEnv(b.backend, b.spec(q), b.account(q), lookup, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env
+}
+
+// configure writes the settings files that a CLI needs to talk to a stand-in.
+func (b *bench) configure(t *testing.T, q request) {
+	t.Helper()
+	write := func(path, text string) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	switch b.backend.Name() {
+	case agented.BackendGemini:
+		write(filepath.Join(b.home(), ".gemini", "settings.json"), `{"security":{"auth":{"selectedType":"gemini-api-key"}},"privacy":{"usageStatisticsEnabled":false},"general":{"enableAutoUpdate":false},"telemetry":{"enabled":false}}`)
+	case agented.BackendOpenCode:
+		write(filepath.Join(b.home(), ".config", "opencode", "opencode.json"), `{"autoupdate":false,"share":"disabled","model":"standin/standin-model","small_model":"standin/standin-model",
+			"provider":{"standin":{"npm":"@ai-sdk/openai-compatible","options":{"baseURL":"`+b.url+"/"+string(q.scenario)+`/v1","apiKey":"x"},"models":{"standin-model":{"cost":{"input":1,"output":2}}}}}}`)
+	}
+}
+
+// do calls the CLI as an attempt would: standard input, output and error are
+// files, the environment is explicit.
+func (b *bench) do(t *testing.T, q request) run {
+	t.Helper()
+	if q.prompt == "" {
+		q.prompt = "Say hello."
+	}
+	b.configure(t, q)
+	env := b.env(t, q)
+	vars := map[string]string{}
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		vars[name] = value
+	}
+	id := agented.ExecutionID(agented.NewID("exec", time.Now()))
+	plan, err := b.backend.Plan(backend.Request{
+		Spec: b.spec(q), Prompt: q.prompt, Execution: id, Attempt: 1, Resume: q.resume, Root: os.Geteuid() == 0, Env: vars,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if plan.Args[0] != b.backend.Program() || plan.Capture != agented.CaptureFile {
+		t.Fatalf("plan starts %q with capture %q", plan.Args[0], plan.Capture)
+	}
+	for name, value := range plan.Env {
+		env = append(env, name+"="+value)
+	}
+	env = append(env, agented.EnvExecution+"="+string(id))
+	dir := t.TempDir()
+	open := func(name string) *os.File {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	stdin, stdout, stderr := open("stdin"), open("stdout"), open("stderr")
+	if _, err := stdin.Write(plan.Stdin); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stdin.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), runLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, b.program, plan.Args[1:]...)
+	cmd.Dir, cmd.Env = b.work(), env
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, stdout, stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	exit := agented.Exit{Cause: agented.CauseExit, StartedAt: time.Now()}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		if q.signal == 0 {
+			return
+		}
+		for ctx.Err() == nil {
+			if info, err := stdout.Stat(); err == nil && info.Size() > 0 && b.asked() {
+				_ = cmd.Process.Signal(q.signal) // it may have ended meanwhile
+				return
+			}
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	err = cmd.Wait()
+	exit.FinishedAt = time.Now()
+	if ctx.Err() != nil {
+		t.Errorf("the CLI was still running after %s", runLimit)
+	}
+	cancel()
+	<-stopped
+	var failed *exec.ExitError
+	if err != nil && !errors.As(err, &failed) {
+		t.Fatal(err)
+	}
+	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() {
+		exit.Signal = signalName(status.Signal())
+	} else {
+		code := status.ExitStatus()
+		exit.Code = &code
+	}
+	if q.cause != "" {
+		exit.Cause = q.cause
+	}
+	reader := b.backend.Reader()
+	out := feed(t, reader, agented.Stdout, stdout) + feed(t, reader, agented.Stderr, stderr)
+	r := run{result: reader.Result(exit, time.Now().UTC()), exit: exit, took: exit.FinishedAt.Sub(exit.StartedAt), out: out}
+	b.keep(t, q, plan, exit, stdout, stderr)
+	t.Logf("%s %s %s %s: %v, exit %s, outcome %s %q", b.backend.Name(), b.version, q.scenario, q.permission, r.took.Round(time.Millisecond), exitText(exit), r.result.Outcome, r.result.Reason)
+	return r
+}
+
+// asked reports whether the CLI has called the model.
+func (b *bench) asked() bool {
+	for _, r := range b.standIn.Requests() {
+		if r.Method == http.MethodPost {
+			return true
+		}
+	}
+	return false
+}
+
+func signalName(s syscall.Signal) string {
+	switch s {
+	case syscall.SIGTERM:
+		return "SIGTERM"
+	case syscall.SIGKILL:
+		return "SIGKILL"
+	case syscall.SIGINT:
+		return "SIGINT"
+	}
+	return s.String()
+}
+
+func exitText(e agented.Exit) string {
+	if e.Code == nil {
+		return e.Signal
+	}
+	b, _ := json.Marshal(e.Code)
+	return string(b)
+}
+
+// feed gives a file's lines to the reader and returns its text, cut short.
+func feed(t *testing.T, to backend.Reader, stream agented.Stream, f *os.File) string {
+	t.Helper()
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	var text strings.Builder
+	r := bufio.NewReader(f)
+	for {
+		line, err := r.ReadBytes('\n')
+		if len(line) > 0 {
+			to.Line(stream, bytes.TrimSuffix(line, []byte("\n")))
+			if text.Len() < 20_000 {
+				text.WriteString(string(stream) + " " + string(line[:min(len(line), 1500)]))
+				if len(line) > 1500 {
+					text.WriteString("…\n")
+				}
+			}
+		}
+		if err != nil {
+			return text.String()
+		}
+	}
+}
+
+// keep stores the output as a sample, without this machine's paths and ports.
+func (b *bench) keep(t *testing.T, q request, plan backend.Plan, exit agented.Exit, stdout, stderr *os.File) {
+	t.Helper()
+	if record == "" || q.sample == "" {
+		return
+	}
+	clean := strings.NewReplacer(
+		b.work(), "/srv/work", b.home(), "/home/agent", b.root, "/srv", clis, "/opt/cli", b.url, "http://127.0.0.1:8080",
+		strings.TrimPrefix(b.url, "http://"), "127.0.0.1:8080",
+		strings.ReplaceAll(b.work(), "/", "-"), "-srv-work", filepath.Base(filepath.Dir(b.root)), "run",
+	)
+	for ext, f := range map[string]*os.File{"out": stdout, "err": stderr} {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(record, q.sample+"."+ext)
+		if len(text) == 0 {
+			_ = os.Remove(path)
+			continue
+		}
+		if err := os.WriteFile(path, []byte(clean.Replace(string(text))), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	facts, err := json.MarshalIndent(map[string]any{"cli": b.backend.Name() + " " + b.version, "cause": exit.Cause, "code": exit.Code, "signal": exit.Signal}, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(record, q.sample+".exit.json"), append(facts, '\n'), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
