@@ -189,7 +189,8 @@ func BenchmarkSeek(b *testing.B) {
 	run("sealed")
 }
 
-// Counts do not depend on the machine: what an appended and a read line costs.
+// Counts do not depend on the machine. Not parallel: it counts the allocations
+// of the whole process.
 func TestALineIsAppendedAndReadWithoutAllocation(t *testing.T) {
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot")

@@ -85,10 +85,13 @@ func FuzzHostileLog(f *testing.F) {
 		f.Fatal(err)
 	}
 	index := appendIndexHeader(nil, noon.UnixMicro())
-	f.Add(log, entry{seq: 4, off: headerSize + 3*recordHeader + 11, text: 10, lines: 3, attempt: 1}.append(index))
-	f.Add(log[:200], index)
-	f.Add([]byte{}, []byte{})
-	f.Fuzz(func(t *testing.T, log, index []byte) {
+	f.Add(log, index, int64(4), int64(headerSize+3*recordHeader+11), int64(10))
+	f.Add(log, index, int64(1<<60), int64(1<<60), int64(1<<62))
+	f.Add(log[:200], index, int64(2), int64(headerSize+7), int64(0))
+	f.Add([]byte{}, []byte{}, int64(0), int64(0), int64(0))
+	f.Fuzz(func(t *testing.T, log, index []byte, seq, off, text int64) {
+		// The fuzzer cannot guess a checksum.
+		index = entry{seq: agented.Seq(seq), off: off, text: text, lines: 3, attempt: 1}.append(index)
 		dir := t.TempDir()
 		if os.WriteFile(filepath.Join(dir, logName), log, 0o600) != nil || os.WriteFile(filepath.Join(dir, indexName), index, 0o600) != nil {
 			t.Fatal("the folder cannot be filled")
