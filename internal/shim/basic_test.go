@@ -1,0 +1,364 @@
+package shim
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+)
+
+func TestAnAttemptRunsAndItsExitIsRecorded(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "echo out; echo err >&2; exit 3")
+		exit := r.do()
+		wantCode(t, r, exit, 3)
+		wantLines(t, r, agented.Stdout, "out")
+		wantLines(t, r, agented.Stderr, "err")
+		wantLines(t, r, agented.System)
+		if exit.LastSeq != 2 || exit.StartedAt.IsZero() || exit.FinishedAt.Before(exit.StartedAt) {
+			t.Errorf("exit = %+v", exit)
+		}
+		if v := r.verdict(); v != Ended {
+			t.Errorf("verdict %s", v)
+		}
+		if again, err := ReadExit(r.bundle); err != nil || cmp.Diff(exit, again) != "" {
+			t.Errorf("exit.json: %v %s", err, cmp.Diff(exit, again))
+		}
+		// A second wait and a stop after the end do no harm.
+		if again := r.wait(); again.Cause != exit.Cause {
+			t.Errorf("second Wait: %+v", again)
+		}
+		if err := r.h.Stop(agented.CauseCancelled); err != nil {
+			t.Errorf("Stop after the end: %v", err)
+		}
+		if _, err := Start(r.bundle, r.spec, r.priv, nil); agented.KindOf(err) != agented.Conflict {
+			t.Errorf("a bundle can be started twice: %v", err)
+		}
+	})
+}
+
+func TestASignalThatIsNotOursIsTold(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "kill -SEGV $$")
+	exit := r.do()
+	if exit.Cause != agented.CauseExit || exit.Signal != "SIGSEGV" || exit.Code != nil {
+		t.Errorf("exit = %+v", exit)
+	}
+	wantLines(t, r, agented.System, "The command was ended by SIGSEGV.")
+}
+
+func TestAProgramThatCannotStartIsNamedWithTheReason(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := func(name, text string, mode os.FileMode) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*Spec)
+		want   string
+	}{
+		{"missing", func(s *Spec) { s.Path = "/nowhere/claude" }, "the program /nowhere/claude was not found"},
+		{"directory", func(s *Spec) { s.Path = dir }, "is a directory"},
+		{"not executable", func(s *Spec) { s.Path = file("a", "#!/bin/sh\n", 0o600) }, "a is not executable (chmod +x)"},
+		{"interpreter", func(s *Spec) { s.Path = file("b", "#!/nowhere/node\n", 0o700) }, "names an interpreter in its first line that was not found"},
+		{"format", func(s *Spec) { s.Path = file("c", "hello\n", 0o700) }, "is not a program for this machine"},
+		{"working directory", func(s *Spec) { s.Dir = "/nowhere/work" }, "the working directory /nowhere/work is not there"},
+		{"too long", func(s *Spec) { s.Args = append(s.Args, strings.Repeat("x", 200<<10)) }, "cannot be given so many arguments"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRun(t, agented.CapturePipe, "")
+			c.change(&r.spec)
+			exit := r.do()
+			if exit.Cause != agented.CauseNoStart || exit.Code != nil || !strings.Contains(exit.Detail, c.want) {
+				t.Errorf("exit = %+v, want %q in it", exit, c.want)
+			}
+			wantLines(t, r, agented.System, "The command could not be started: "+exit.Detail+".")
+			if exit.LastSeq != 1 {
+				t.Errorf("last seq %d", exit.LastSeq)
+			}
+		})
+	}
+}
+
+func TestAWrongSpecIsRefusedBeforeAnythingIsMade(t *testing.T) {
+	t.Parallel()
+	for _, change := range []func(*Spec){
+		func(s *Spec) { s.Execution = "exec-../../x" },
+		func(s *Spec) { s.Attempt = 0 },
+		func(s *Spec) { s.Path = "sh" },
+		func(s *Spec) { s.Dir = "" },
+		func(s *Spec) { s.Args = nil },
+		func(s *Spec) { s.Args = []string{"a\x00b"} },
+		func(s *Spec) { s.Capture = "magic" },
+		func(s *Spec) { s.Timeout = -1 },
+	} {
+		r := newRun(t, agented.CapturePipe, "")
+		change(&r.spec)
+		if _, err := Start(r.bundle, r.spec, r.priv, nil); agented.KindOf(err) != agented.Invalid {
+			t.Errorf("%+v: %v", r.spec, err)
+		}
+		if _, err := os.Stat(r.bundle); err == nil {
+			t.Errorf("%+v left a bundle", r.spec)
+		}
+	}
+}
+
+func TestEnvironmentAndArgumentsAreExactlyWhatWasGiven(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "").program("environment", "a b", "", "ü")
+		big := strings.Repeat("v", 100<<10) // more than a pipe holds, twice
+		want := append([]string{"BIG=" + big, "BIGGER=" + big, "EMPTY=", "LINES=a\nb"}, r.priv.Env...)
+		r.priv.Env = want
+		wantCode(t, r, r.do(), 0)
+		var got struct{ Args, Env []string }
+		if err := json.Unmarshal(r.printed(agented.Stdout), &got); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff([]string{"environment", "a b", "", "ü"}, got.Args); diff != "" {
+			t.Error(diff)
+		}
+		for _, e := range want {
+			if !contains(got.Env, e) {
+				t.Errorf("%.40q is missing", e)
+			}
+		}
+		if len(got.Env) != len(want) {
+			t.Errorf("%d variables, %d were given", len(got.Env), len(want))
+		}
+	})
+}
+
+func contains(all []string, one string) bool {
+	for _, s := range all {
+		if s == one {
+			return true
+		}
+	}
+	return false
+}
+
+func TestBytesThatAreNoTextReachTheCommand(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CapturePipe, `printf '%s %s' "$1" "$BYTES" | od -An -tx1`)
+	r.spec.Args = append(r.spec.Args, "sh", "\xff\xfe")
+	r.priv.Env = append(r.priv.Env, "BYTES=\x80")
+	wantCode(t, r, r.do(), 0)
+	wantLines(t, r, agented.Stdout, " ff fe 20 80")
+}
+
+func TestNothingSecretIsInTheBundle(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "echo $TOKEN")
+	const secret = "hunter2-hunter2-hunter2"
+	r.priv.Env = append(r.priv.Env, "TOKEN="+secret)
+	r.priv.Mask = []string{secret}
+	r.do()
+	if err := RemoveRaw(r.bundle); err != nil {
+		t.Fatal(err)
+	}
+	wantLines(t, r, agented.Stdout, "***")
+	var seen []string
+	err := filepath.WalkDir(r.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		seen = append(seen, d.Name())
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte(secret)) {
+			t.Errorf("%s holds the secret", path)
+		}
+		info, _ := d.Info()
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", path, info.Mode())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range []string{stdinFile, stdoutFile, stderrFile, socketFile, reserveFile} {
+		if contains(seen, raw) {
+			t.Errorf("%s is still there: %q", raw, seen)
+		}
+	}
+}
+
+func TestStdinIsTheFileOrNothing(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "cat; echo end")
+		r.stdin = []byte("the prompt\x00\n")
+		r.do()
+		wantLines(t, r, agented.Stdout, "the prompt\x00", "end")
+
+		r = newRun(t, c, "cat; readlink /proc/self/fd/0")
+		r.do()
+		wantLines(t, r, agented.Stdout, "/dev/null")
+	})
+}
+
+func TestTheCommandInheritsNoDescriptorAndNoSignalSetting(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "").program("descriptors")
+		r.do()
+		wantLines(t, r, agented.Stdout, "0", "1", "2")
+
+		// A shell has nothing of its own in the way.
+		r = newRun(t, c, "grep -E 'Sig(Ign|Blk)' /proc/self/status")
+		r.do()
+		wantLines(t, r, agented.Stdout, "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000")
+	})
+}
+
+func TestEveryByteIsKeptAsItIs(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, `printf 'a\0b\n\377\376 bad\n10%%\r20%%\r\n\n  \nno end'`)
+		wantCode(t, r, r.do(), 0)
+		wantLines(t, r, agented.Stdout, "a\x00b", "\xff\xfe bad", "10%\r20%\r", "", "  ", "no end\\")
+	})
+}
+
+func TestALineOfFiveMegabytesIsKeptInParts(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		const size = 5_300_000
+		r := newRun(t, c, "").program("long", fmt.Sprint(size))
+		wantCode(t, r, r.do(), 0)
+		got := r.printed(agented.Stdout)
+		if len(got) != size+1 {
+			t.Errorf("%d bytes, want %d", len(got), size+1)
+		}
+		for i, b := range got[:size] {
+			if b != 'a'+byte(i%26) {
+				t.Fatalf("byte %d is %q", i, b)
+			}
+		}
+		lines := r.lines()
+		if n := len(lines); n != 6 || lines[0].Part != agented.PartFirst || lines[1].Part != agented.PartMiddle || lines[5].Part != agented.PartLast {
+			t.Errorf("%q", r.contents(agented.Stdout))
+		}
+	})
+}
+
+func TestALineOfExactlyTheLimitIsWhole(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{1 << 20, 1<<20 + 1} {
+		r := newRun(t, agented.CapturePipe, "").program("long", fmt.Sprint(size))
+		r.do()
+		if got := r.lines(); len(got) != 1+size-1<<20 || len(r.printed(agented.Stdout)) != size+1 {
+			t.Errorf("%d bytes: %q", size, r.contents(""))
+		}
+	}
+}
+
+func TestAnUnfinishedLineThatIsQuietIsSeen(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		fifo := filepath.Join(t.TempDir(), "go")
+		if err := unix.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := newRun(t, c, `printf 'continue? [y/N] '; read x <"$1"; echo; printf 'last '; read x <"$1"`)
+		r.spec.Args = append(r.spec.Args, "sh", fifo)
+		r.start()
+		began := time.Now()
+		r.eventually("the prompt", func() bool { return len(r.contents(agented.Stdout)) == 1 })
+		if took := time.Since(began); took < quiet*8/10 || took > 3*quiet {
+			t.Errorf("seen after %v", took)
+		}
+		letGo(t, fifo)
+		r.eventually("the second prompt", func() bool { return len(r.contents(agented.Stdout)) == 3 })
+		letGo(t, fifo)
+		wantCode(t, r, r.wait(), 0)
+		wantLines(t, r, agented.Stdout, "first: continue? [y/N] ", "last: ", "first: last ", "last: \\")
+	})
+}
+
+func letGo(t *testing.T, fifo string) {
+	t.Helper()
+	if err := os.WriteFile(fifo, []byte("y\n"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSecretsAreMaskedAcrossEveryCut(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		const secret = "s3cr3t-value-of-the-server"
+		r := newRun(t, c, "").program("split", "a s3cr3t-v", "alue-of-", "the-server b\ns3cr3t", "-value-of-the-server", "\n", "s3cr3t-valu\n")
+		r.priv.Mask = []string{secret}
+		r.do()
+		wantLines(t, r, agented.Stdout, "a *** b", "***", "s3cr3t-valu")
+
+		// Over the place at which a long line is cut.
+		r = newRun(t, c, `head -c 1048570 /dev/zero | tr '\0' x; echo s3cr3t-value-of-the-server`)
+		r.priv.Mask = []string{secret}
+		r.do()
+		got := string(r.printed(agented.Stdout))
+		if !strings.HasSuffix(got, "x***\n") || strings.Contains(got, "s3cr3t") {
+			t.Errorf("ends in %q", got[len(got)-40:])
+		}
+	})
+}
+
+func TestASecretHeldBackWhenTheLineIsQuietIsNotCut(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CapturePipe, "printf 'key s3cr3t-val'; sleep 1.3; echo ue-of-the-server")
+	r.priv.Mask = []string{"s3cr3t-value-of-the-server"}
+	r.do()
+	wantLines(t, r, agented.Stdout, "first: key ", "last: ***")
+}
+
+func TestAFileThatShrinksIsNoticedAndSaid(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, `echo before; sleep 0.2; : > /dev/stdout; echo after; sleep 0.2; echo end`)
+	wantCode(t, r, r.do(), 0)
+	wantLines(t, r, agented.Stdout, "before", "after", "end")
+	wantLines(t, r, agented.System, "Somebody shortened the file that stdout goes to; what was printed before is in this log already.")
+}
+
+func TestAScriptMayReopenItsOutput(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CapturePipe, `echo one; echo two > /dev/stdout; echo three > /dev/stderr; echo four | tee /dev/stderr`)
+	wantCode(t, r, r.do(), 0)
+	wantLines(t, r, agented.Stdout, "one", "two", "four")
+	wantLines(t, r, agented.Stderr, "three", "four")
+}
+
+func TestATerminalIsATerminal(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CapturePTY, `test -t 1 && test -t 2 && echo yes; stty size </dev/tty; echo err >&2; printf end`)
+	wantCode(t, r, r.do(), 0)
+	wantLines(t, r, agented.Stdout, "yes", "40 120", "err", "end\\")
+}
+
+func TestOrderWithinAStreamIsExact(t *testing.T) {
+	for _, c := range append(captures, agented.CapturePTY) {
+		t.Run(string(c), func(t *testing.T) {
+			t.Parallel()
+			const n = 50_000
+			r := newRun(t, c, "").program("chatty", fmt.Sprint(n), "40")
+			wantCode(t, r, r.do(), 0)
+			lines := r.lines()
+			if len(lines) != n {
+				t.Fatalf("%d lines, want %d", len(lines), n)
+			}
+			for i, l := range lines {
+				if !bytes.HasPrefix(l.Content, fmt.Appendf(nil, "%08d", i+1)) {
+					t.Fatalf("line %d is %q", i+1, l.Content)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,150 @@
+package shim
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroup is the CLI's own control group, where the system lets us have one. No
+// process leaves it by forking, so one write ends all of them.
+type cgroup struct {
+	path string
+	dir  *os.File
+}
+
+const cgroupPrefix = "agshim-"
+
+// newCgroup makes a group beside this process's, if the place has been given to
+// us to keep; nil if not. Without one the process tree does.
+func newCgroup(name string) *cgroup {
+	parent, err := ownCgroup()
+	if err != nil || !delegated(parent) {
+		return nil
+	}
+	path := filepath.Join(parent, cgroupPrefix+name)
+	if err := os.Mkdir(path, 0o700); err != nil {
+		return nil
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		os.Remove(path)
+		return nil
+	}
+	return &cgroup{path: path, dir: dir}
+}
+
+// ownCgroup is the folder of the cgroup v2 in which groups of ours belong. A
+// server whose unit puts it in a leaf of its own (DelegateSubgroup=server) has
+// them beside that leaf: no group may hold both processes and controlled groups.
+func ownCgroup() (string, error) {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	own, found := "", false
+	for line := range strings.Lines(string(b)) {
+		if path, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "0::"); ok {
+			own, found = path, true
+		}
+	}
+	if !found {
+		return "", errors.New("no cgroup v2")
+	}
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified"} {
+		var fs unix.Statfs_t
+		if unix.Statfs(root, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
+			path := filepath.Join(root, own)
+			if filepath.Base(path) == "server" {
+				path = filepath.Dir(path)
+			}
+			return path, nil
+		}
+	}
+	return "", errors.New("cgroup v2 is not mounted")
+}
+
+// delegated reports whether the group was handed over to us: it belongs to this
+// user, who is not root, or the service manager marked it. That root can write
+// everywhere does not make it root's to change.
+func delegated(path string) bool {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return false
+	}
+	if uid := os.Geteuid(); uid != 0 {
+		return int(st.Uid) == uid
+	}
+	for _, name := range []string{"trusted.delegate", "user.delegate"} {
+		var v [8]byte
+		if n, err := unix.Getxattr(path, name, v[:]); err == nil && string(v[:n]) == "1" {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *cgroup) folder() string {
+	if c == nil {
+		return ""
+	}
+	return c.path
+}
+
+// kill ends every process in the group and reports whether it could.
+func (c *cgroup) kill() bool {
+	return c != nil && os.WriteFile(filepath.Join(c.path, "cgroup.kill"), []byte("1"), 0) == nil
+}
+
+// remove deletes the group, which must be empty.
+func (c *cgroup) remove() {
+	if c != nil {
+		c.dir.Close()
+		removeCgroup(c.path)
+	}
+}
+
+// removeCgroup deletes a group and what the CLI may have made in it.
+func removeCgroup(path string) {
+	entries, _ := os.ReadDir(path)
+	for _, e := range entries {
+		if e.IsDir() {
+			removeCgroup(filepath.Join(path, e.Name()))
+		}
+	}
+	unix.Rmdir(path)
+}
+
+// openCgroup finds the group of an attempt whose shim is gone. The name is
+// checked, because everything in the group is going to be ended.
+func openCgroup(path, name string) *cgroup {
+	if filepath.Base(path) != cgroupPrefix+name || !strings.HasPrefix(path, "/sys/fs/cgroup/") {
+		return nil
+	}
+	dir, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	return &cgroup{path: path, dir: dir}
+}
+
+// pids lists the processes in the group itself.
+func (c *cgroup) pids() []int {
+	if c == nil {
+		return nil
+	}
+	b, _ := os.ReadFile(filepath.Join(c.path, "cgroup.procs"))
+	var pids []int
+	for f := range bytes.FieldsSeq(b) {
+		pid := 0
+		if _, err := fmt.Sscan(string(f), &pid); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}

@@ -1,0 +1,179 @@
+package shim
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/agented/agented"
+)
+
+// ErrLost says that an attempt's shim is gone and left no exit record: somebody
+// killed it. [Settle] is what to do.
+var ErrLost = errors.New("the attempt's shim is gone without an exit record")
+
+// Handle is a server's hold on an attempt. Its methods may be called from
+// several goroutines. It keeps nothing open, so it need not be closed.
+type Handle struct {
+	bundle    string
+	execution agented.ExecutionID
+	pid       int
+}
+
+// PID is the CLI's process id, for people; 0 when it did not start or is not
+// known.
+func (h *Handle) PID() int { return h.pid }
+
+// dialPatience is how long a shim that lives may not answer: it opens its
+// socket some milliseconds after it got the lock.
+const dialPatience = 5 * time.Second
+
+// Adopt takes hold of a running attempt that another process started. It asks
+// the shim who it is.
+func Adopt(bundle string) (*Handle, error) {
+	h := &Handle{bundle: bundle}
+	r, err := h.ask(request{Verb: "hello"}, dialPatience)
+	if err != nil {
+		return nil, fmt.Errorf("adopt attempt: %w", err)
+	}
+	spec, err := ReadSpec(bundle)
+	if err != nil {
+		return nil, err
+	}
+	if r.Execution != spec.Execution || r.Attempt != spec.Attempt {
+		return nil, fmt.Errorf("adopt attempt: the shim has %s attempt %d, the bundle %s attempt %d",
+			r.Execution, r.Attempt, spec.Execution, spec.Attempt)
+	}
+	h.execution, h.pid = r.Execution, r.ChildPID
+	return h, nil
+}
+
+// Wait returns how the attempt ended, when the record of that is on disk and
+// the log is complete. Cancelling ctx ends the waiting and not the attempt. The
+// error is [ErrLost] when the shim was killed.
+func (h *Handle) Wait(ctx context.Context) (agented.Exit, error) {
+	for {
+		exit, err := h.wait(ctx)
+		if err == nil || ctx.Err() != nil {
+			return exit, errors.Join(err, ctx.Err())
+		}
+		// The connection broke, or there was none. Whoever has the lock lives;
+		// without it the record is there or never will be. First the lock, then
+		// the record, so that an end between the two is seen.
+		locked, lockErr := isLocked(h.bundle)
+		exit, err = ReadExit(h.bundle)
+		switch {
+		case err == nil:
+			// The shim may be about to make it durable; it is no worse done twice.
+			return exit, syncDir(h.bundle)
+		case !errors.Is(err, agented.NotFound):
+			return agented.Exit{}, err
+		case lockErr != nil:
+			return agented.Exit{}, lockErr
+		case !locked:
+			return agented.Exit{}, ErrLost
+		}
+		select {
+		case <-ctx.Done():
+			return agented.Exit{}, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// wait asks the shim to say when it ends.
+func (h *Handle) wait(ctx context.Context) (agented.Exit, error) {
+	conn, err := dialUnix(h.bundle, socketFile)
+	if err != nil {
+		return agented.Exit{}, err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if err := send(conn, request{Verb: "wait"}); err != nil {
+		return agented.Exit{}, err
+	}
+	r, err := receive(conn)
+	if err != nil {
+		return agented.Exit{}, err
+	}
+	if r.Ended == nil {
+		return agented.Exit{}, fmt.Errorf("shim: %s", r.Error)
+	}
+	return *r.Ended, nil
+}
+
+// Stop asks the shim to end the attempt: SIGTERM to everything that it started,
+// the grace of its spec, SIGKILL. It does not wait for that; Wait does. The
+// first cause counts. An attempt that has ended is no error.
+func (h *Handle) Stop(cause agented.Cause) error {
+	_, err := h.ask(request{Verb: "stop", Cause: cause}, dialPatience)
+	if err == nil {
+		return nil
+	}
+	if locked, lockErr := isLocked(h.bundle); lockErr == nil && !locked {
+		return nil // there is nobody any more
+	}
+	if _, exitErr := ReadExit(h.bundle); exitErr == nil {
+		return nil
+	}
+	return fmt.Errorf("stop attempt: %w", err)
+}
+
+// ask sends one request and returns the reply. It tries again for as long as a
+// shim lives that does not listen yet.
+func (h *Handle) ask(r request, patience time.Duration) (reply, error) {
+	for deadline := time.Now().Add(patience); ; {
+		answer, err := h.askOnce(r)
+		notThere := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, io.EOF)
+		if err == nil || !notThere || time.Now().After(deadline) {
+			return answer, err
+		}
+		if locked, lockErr := isLocked(h.bundle); lockErr != nil || !locked {
+			return answer, err
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+func (h *Handle) askOnce(r request) (reply, error) {
+	conn, err := dialUnix(h.bundle, socketFile)
+	if err != nil {
+		return reply{}, err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(dialPatience))
+	if err := send(conn, r); err != nil {
+		return reply{}, err
+	}
+	answer, err := receive(conn)
+	if err == nil && answer.Error != "" {
+		err = fmt.Errorf("shim: %s", answer.Error)
+	}
+	return answer, err
+}
+
+func send(conn net.Conn, r request) error {
+	r.Version = Version
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Write(append(b, '\n'))
+	return err
+}
+
+func receive(conn net.Conn) (reply, error) {
+	var r reply
+	line, err := bufio.NewReader(io.LimitReader(conn, 1<<20)).ReadBytes('\n')
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(line, &r)
+}

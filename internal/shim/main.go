@@ -1,0 +1,304 @@
+package shim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/redact"
+	"github.com/agented/agented/internal/runlog"
+)
+
+// Descriptors that a shim inherits.
+const (
+	lockFD  = 3 // the bundle's lock, taken
+	readyFD = 4 // where it says that the CLI runs
+	handFD  = 5 // environment and secrets
+)
+
+// answer is what the shim says on the ready pipe: one line of JSON.
+type answer struct {
+	Version int    `json:"v"`
+	PID     int    `json:"pid,omitempty"`   // of the CLI
+	Ended   bool   `json:"ended,omitempty"` // it could not be started; exit.json says why
+	Error   string `json:"error,omitempty"` // the shim could not do its work; nothing was started
+}
+
+// Main is the shim: the hidden command "agented shim". The bundle must be the
+// working directory, the descriptors those that Start hands over. It returns
+// the process's exit code when the attempt has ended and that is written down.
+func Main(bundle string) int {
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(25)
+	debug.SetMemoryLimit(64 << 20)
+	keepDescriptors()
+	lock := os.NewFile(lockFD, "lock")
+	if err := checkInherited(bundle, lock); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2
+	}
+	// Nobody closes it but the end of the process, which is what it stands for.
+	defer runtime.KeepAlive(lock)
+	ready := os.NewFile(readyFD, "ready")
+	tell := func(a answer) {
+		a.Version = Version
+		b, _ := json.Marshal(a)
+		_, _ = ready.Write(append(b, '\n')) // nobody listens any more if the server is gone
+		ready.Close()
+	}
+	if err := settleIn(); err != nil {
+		fmt.Fprintln(os.Stderr, "shim:", err) // it works without
+	}
+	// Caught and dropped rather than ignored: what a process ignores, the
+	// programs that it starts ignore too.
+	dropped := make(chan os.Signal, 1)
+	signal.Notify(dropped, unix.SIGHUP, unix.SIGPIPE, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
+	go func() {
+		for range dropped {
+		}
+	}()
+	s, err := prepare(bundle)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "shim:", err)
+		tell(answer{Error: err.Error()})
+		return 1
+	}
+	if err := s.start(); err != nil {
+		s.exit.Cause, s.exit.Detail = agented.CauseNoStart, err.Error()
+		s.k.say("The command could not be started: %s.", err)
+		s.finish()
+		tell(answer{Ended: true})
+		return 0
+	}
+	tell(answer{PID: s.child})
+	s.k.run()
+	s.k.lastWords()
+	s.exit = s.k.exit
+	s.finish()
+	return 0
+}
+
+// checkInherited makes sure that this process was started by Start: the
+// descriptor is that of this bundle's lock.
+func checkInherited(bundle string, lock *os.File) error {
+	here, err := os.Stat(bundle + "/" + lockFile)
+	if err != nil {
+		return errors.New("this command is started by the server only")
+	}
+	given, err := lock.Stat()
+	if err != nil || !os.SameFile(here, given) {
+		return errors.New("this command is started by the server only")
+	}
+	return nil
+}
+
+// shim is the process's state around the keeper.
+type shim struct {
+	bundle  string
+	spec    Spec
+	given   *handover
+	mask    *redact.Masker
+	log     *runlog.Writer
+	out     *outlet
+	control *control
+	k       *keeper
+	group   *cgroup
+	child   int
+	exit    agented.Exit
+	sigchld chan os.Signal
+	unwatch func()
+}
+
+// prepare does all that can fail without anything having been started, and
+// leaves the mark that it may have been as its last step.
+func prepare(bundle string) (*shim, error) {
+	s := &shim{bundle: bundle, unwatch: func() {}}
+	var err error
+	if s.spec, err = ReadSpec(bundle); err != nil {
+		return nil, err
+	}
+	if s.spec.Grace == 0 {
+		s.spec.Grace = DefaultGrace
+	}
+	if s.spec.OutputCap == 0 {
+		s.spec.OutputCap = DefaultOutputCap
+	}
+	for _, name := range []string{begunFile, exitFile} {
+		if _, err := os.Stat(bundle + "/" + name); err == nil {
+			return nil, errors.New("the attempt has begun before")
+		}
+	}
+	hand := os.NewFile(handFD, "handover")
+	if s.given, err = readHandover(hand); err != nil {
+		return nil, err
+	}
+	hand.Close()
+	s.mask = redact.New(s.given.Mask)
+	if s.log, err = openLog(bundle + "/.."); err != nil {
+		return nil, err
+	}
+	if s.out, err = newOutlet(bundle, s.spec.Capture); err != nil {
+		return nil, fmt.Errorf("prepare capture: %w", err)
+	}
+	if err := prepareExit(bundle); err != nil {
+		return nil, fmt.Errorf("prepare exit record: %w", err)
+	}
+	if err := prepareReserve(bundle); err != nil {
+		return nil, fmt.Errorf("prepare reserve: %w", err)
+	}
+	s.k = &keeper{
+		spec: s.spec, log: s.log, mask: s.mask, out: s.out,
+		batch:   batch{attempt: s.spec.Attempt},
+		wake:    make(chan struct{}, 1),
+		stops:   make(chan agented.Cause, 8),
+		signals: make(chan os.Signal, 1),
+		swept:   make(chan sweepReport, 1),
+		synced:  make(chan [2]int64, 1),
+		exit:    agented.Exit{Cause: agented.CauseExit},
+	}
+	for i, stream := range []agented.Stream{agented.Stdout, agented.Stderr} {
+		s.k.split[i] = newSplitter(&s.k.batch, stream, s.mask, s.spec.Capture == agented.CaptureFile)
+		if s.out.files[i] != nil {
+			s.k.tails = append(s.k.tails, &tail{f: s.out.files[i], split: s.k.split[i]})
+		}
+	}
+	signal.Notify(s.k.signals, unix.SIGTERM)
+	if s.control, err = listen(bundle, s); err != nil {
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	self, _ := lookUp(os.Getpid())
+	err = writeJSON(bundle+"/"+begunFile, begun{
+		Version: Version, BootID: bootID(), ShimPID: os.Getpid(), ShimStart: self.start, At: time.Now().UTC(),
+	})
+	if err == nil {
+		err = syncDir(bundle)
+	}
+	if err != nil {
+		os.Remove(bundle + "/" + begunFile)
+		return nil, fmt.Errorf("mark the beginning: %w", err)
+	}
+	return s, nil
+}
+
+// openLog opens the execution's log. The server may be about to close it.
+func openLog(dir string) (w *runlog.Writer, err error) {
+	for range 200 {
+		if w, err = runlog.OpenWriter(dir, time.Now()); !errors.Is(err, agented.Conflict) {
+			return w, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil, err
+}
+
+// prepareReserve sets room aside that is given up for the last lines when the
+// disk is full.
+func prepareReserve(bundle string) error {
+	f, err := os.OpenFile(bundle+"/"+reserveFile, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(allocate(f, 64<<10), f.Close())
+}
+
+// start starts the CLI. Its error is a sentence for people.
+func (s *shim) start() error {
+	stdin := os.DevNull
+	if s.spec.Stdin {
+		stdin = s.bundle + "/" + stdinFile
+	}
+	in, err := os.Open(stdin)
+	if err != nil {
+		return fmt.Errorf("its standard input could not be opened: %s", plainCause(err))
+	}
+	defer in.Close()
+	s.sigchld = make(chan os.Signal, 1)
+	signal.Notify(s.sigchld, unix.SIGCHLD)
+	s.group = newCgroup(string(s.spec.Execution) + "-" + strconv.Itoa(s.spec.Attempt))
+	if len(s.k.tails) > 0 {
+		var ok bool
+		s.unwatch, ok = watchFiles(s.k.wake, s.bundle+"/"+stdoutFile, s.bundle+"/"+stderrFile)
+		s.k.polling = !ok
+	}
+	s.k.started = time.Now()
+	s.exit.StartedAt = s.k.started.UTC().Round(0)
+	s.k.exit.StartedAt = s.exit.StartedAt
+	s.child, err = spawn(&s.spec, s.given, in, s.out, s.group)
+	s.given.Env = nil
+	if err != nil {
+		return err
+	}
+	s.out.closeChild()
+	preferVictim(s.child)
+	reap := newReaper(s.child)
+	s.k.tree = newTree(reap, os.Getpid(), s.group, s.mask)
+	go func() {
+		for range s.sigchld {
+			reap.reap()
+		}
+	}()
+	s.sigchld <- unix.SIGCHLD // for an end before anybody waited
+	who, _ := lookUp(s.child)
+	if b, err := json.Marshal(childRecord{Version: Version, PID: s.child, Start: who.start, At: s.exit.StartedAt, Cgroup: s.group.folder()}); err == nil {
+		_ = os.WriteFile(s.bundle+"/"+childFile, b, 0o600)
+	}
+	s.control.running(s.child)
+	if len(s.k.tails) == 0 {
+		s.out.read()
+	}
+	return nil
+}
+
+// finish writes the end down: the log first, then the record, and when that is
+// on disk everybody who waits is told.
+func (s *shim) finish() {
+	s.unwatch()
+	for len(s.k.batch.recs) > 0 { // a start that failed has its line here
+		if err := s.log.Append(s.k.batch.recs); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		s.k.batch.done(len(s.k.batch.recs))
+	}
+	s.group.remove()
+	if err := s.log.Close(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	s.exit.LastSeq = s.log.LastSeq()
+	s.exit.FinishedAt = time.Now().UTC().Round(0)
+	s.exit.Detail = readable(s.exit.Detail, 1000)
+	os.Remove(s.bundle + "/" + reserveFile)
+	var err error
+	for range 50 {
+		if err = writeExit(s.bundle, s.exit); err == nil {
+			break
+		}
+		fmt.Fprintln(os.Stderr, "write exit record:", err)
+		time.Sleep(200 * time.Millisecond)
+	}
+	s.control.ended(s.exit, err)
+	s.out.close()
+}
+
+// listenUnix opens the control socket, for this user only. The path is relative
+// because an address has room for about a hundred bytes.
+func listenUnix(bundle string) (*net.UnixListener, error) {
+	path := socketFile
+	if bundle != "." {
+		path = bundle + "/" + socketFile
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	return l, os.Chmod(path, 0o600)
+}

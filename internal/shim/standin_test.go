@@ -1,0 +1,102 @@
+package shim
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// standIn is a program that behaves as the arguments say.
+func standIn(args []string) int {
+	number := func(i int) int {
+		n, err := strconv.Atoi(args[i])
+		if err != nil {
+			panic(err)
+		}
+		return n
+	}
+	switch args[0] {
+	case "environment": // prints what it was given
+		env := os.Environ()
+		slices.Sort(env)
+		out := json.NewEncoder(os.Stdout)
+		_ = out.Encode(map[string]any{"args": args, "env": env})
+	case "descriptors": // prints which are open
+		for fd := range 256 {
+			var st unix.Stat_t
+			if unix.Fstat(fd, &st) == nil && !runtimes(fd) {
+				fmt.Println(fd)
+			}
+		}
+	case "chatty": // N lines of a length, numbered, as fast as it can
+		w := bufio.NewWriterSize(os.Stdout, 1<<16)
+		pad := bytes.Repeat([]byte{'x'}, number(2)-9)
+		for i := range number(1) {
+			fmt.Fprintf(w, "%08d%s\n", i+1, pad)
+		}
+		w.Flush()
+	case "ticking": // numbered lines with the time, one write each, until killed or N
+		for i := range number(1) {
+			fmt.Fprintf(os.Stdout, "%d %d\n", i+1, time.Now().UnixNano())
+			if pause := number(2); pause > 0 {
+				time.Sleep(time.Duration(pause) * time.Microsecond)
+			}
+		}
+	case "long": // one line of N bytes
+		w := bufio.NewWriterSize(os.Stdout, 1<<16)
+		for i := range number(1) {
+			w.WriteByte('a' + byte(i%26))
+		}
+		w.WriteByte('\n')
+		w.Flush()
+	case "split": // a text in pieces, each its own write
+		for _, piece := range args[1:] {
+			os.Stdout.WriteString(piece)
+			time.Sleep(2 * time.Millisecond)
+		}
+	case "deaf": // ignores SIGTERM
+		signal.Ignore(unix.SIGTERM)
+		fmt.Println("ready")
+		select {}
+	case "signals": // says which signals are ignored or blocked
+		b, _ := os.ReadFile("/proc/self/status")
+		for line := range strings.Lines(string(b)) {
+			if strings.HasPrefix(line, "SigIgn") || strings.HasPrefix(line, "SigBlk") {
+				os.Stdout.WriteString(line)
+			}
+		}
+	case "now": // says at what time it came to life
+		fmt.Println(time.Now().UnixNano())
+	case "server": // starts an attempt and stays
+		var r struct {
+			Bundle string
+			Spec   Spec
+			Env    []string
+		}
+		if err := json.Unmarshal([]byte(args[1]), &r); err != nil {
+			panic(err)
+		}
+		if _, err := Start(r.Bundle, r.Spec, Private{Env: r.Env}, nil); err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		fmt.Println("started")
+		select {}
+	}
+	return 0
+}
+
+// runtimes reports whether the descriptor is one that Go opened for itself.
+func runtimes(fd int) bool {
+	to, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
+	return err == nil && (strings.HasPrefix(to, "anon_inode:[event") || strings.HasPrefix(to, "/sys/fs/cgroup"))
+}
