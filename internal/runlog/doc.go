@@ -39,7 +39,10 @@
 //	38  2  zero
 //
 // Seqs grow by one, except behind a power cut (below). A reader takes an
-// incomplete or invalid record as the end of what is there now.
+// incomplete or invalid record as the end of what is there now, unless a good one
+// is known to lie behind it: then the log is damaged, and that is an error. A
+// writer looks at what lies behind the last index entry and no further, so it
+// does not cut a log at an old damage.
 //
 // # Numbers and power cuts
 //
@@ -70,7 +73,9 @@
 // # log.zst
 //
 // Independent zstd frames of about 256 KiB of log, cut between records, so that
-// `zstd -dc log.zst` gives the log file back byte for byte. Behind them, in a
+// `zstd -dc log.zst` gives the log file back byte for byte. The first holds the
+// header alone and has no entry; a record larger than 256 KiB has a frame of its
+// own. Behind them, in a
 // skippable frame, entries as in log.idx, one a frame: attempt is the length of
 // the frame's content, the last two numbers are the frame's offset and length in
 // log.zst, offset is that in the log. Then 64 bytes:
