@@ -207,7 +207,7 @@ func (s *Server) guard(rt *route, next http.Handler) http.Handler {
 		q := requestOf(r)
 		q.route = rt
 		if err := s.admit(rt, q, r); err != nil {
-			if rt.page && agented.KindOf(err) == agented.Unauthenticated {
+			if rt.page && agented.KindOf(err) == agented.Unauthenticated && strings.Contains(r.Header.Get("Accept"), "text/html") {
 				s.toLogin(w, r)
 				return
 			}
