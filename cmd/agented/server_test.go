@@ -86,12 +86,7 @@ type server struct {
 // newServer starts a server on a port of its own. It is ended with the test.
 func newServer(t *testing.T, env ...string) *server {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := freeAddr(t)
 	s := &server{t: t, dir: t.TempDir(), addr: addr}
 	s.env = append([]string{
 		"PATH=" + os.Getenv("PATH"),
@@ -120,6 +115,17 @@ func newServer(t *testing.T, env ...string) *server {
 	})
 	s.start()
 	return s
+}
+
+// freeAddr is an address of this machine that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func (s *server) data() string { return filepath.Join(s.dir, "data") }
@@ -321,6 +327,26 @@ func (s *server) lines(id string) []logLine {
 	}
 }
 
+// logText reads the bytes that an execution printed.
+func (s *server) logText(id string) []byte {
+	s.t.Helper()
+	req, err := http.NewRequest("GET", "http://"+s.addr+"/api/v1/executions/"+id+"/log.txt", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+testKey)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		s.t.Fatalf("log.txt: status %d, %v", resp.StatusCode, err)
+	}
+	return b
+}
+
 // reader follows an execution's stream as EventSource does: it reconnects with
 // the last id it saw until it has been told that the execution is complete.
 type reader struct {
@@ -328,10 +354,14 @@ type reader struct {
 	contents []string
 	problems []string
 	complete string // status in the complete event
+	onLine   func(logLine)
 }
 
 func (s *server) follow(ctx context.Context, id string, joined func()) *reader {
-	r := &reader{}
+	return s.followWith(ctx, id, joined, &reader{})
+}
+
+func (s *server) followWith(ctx context.Context, id string, joined func(), r *reader) *reader {
 	last, once := "", sync.Once{}
 	for ctx.Err() == nil && r.complete == "" {
 		req, err := http.NewRequestWithContext(ctx, "GET", "http://"+s.addr+"/api/v1/executions/"+id+"/stream?after=0", nil)
@@ -395,6 +425,9 @@ func (r *reader) read(body io.Reader, last *string) {
 					r.contents = append(r.contents, l.Content)
 				}
 				r.seqs = append(r.seqs, l.Seq)
+				if r.onLine != nil {
+					r.onLine(l)
+				}
 			case "complete":
 				var c struct {
 					Status string `json:"status"`

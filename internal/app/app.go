@@ -57,7 +57,6 @@ type App struct {
 	metrics  *api.Metrics
 	dispatch *dispatch.Dispatcher
 	api      *api.Server
-	streams  *api.Streams
 	listener net.Listener
 	http     *http.Server
 	conns    connections
@@ -144,11 +143,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.onClose("close the database", a.db.Close)
-	cliKey, err := api.EnsureCLIKey(a.layout)
-	if err != nil {
+	if err := api.EnsureCLIKey(ctx, a.db, a.layout, o.Log); err != nil {
 		return nil, err
 	}
-	a.setMasker(cliKey)
+	a.setMasker()
 
 	a.metrics = api.NewMetrics(o.Version)
 	a.dispatch = dispatch.New(dispatch.Options{
@@ -157,7 +155,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Grace: grace, OutputCap: outputCap, MinFree: minFree,
 		Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
 		Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
-		Secrets: func() []string { return a.secrets(cliKey) },
+		Secrets: func() []string { return a.secrets() },
 		Log:     o.Log,
 		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded},
 	})
@@ -188,17 +186,17 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 // serveAPI makes the hub, the API and the http.Server around it.
 func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	c := a.o.Config
-	a.hub = hub.New(hub.Options{Dir: a.layout.Execution, Masker: a.o.Masker, Log: a.o.Log})
+	a.hub = hub.New(hub.Options{
+		Layout: a.layout, Masker: a.o.Masker.Load, Encode: api.EncodeExecution,
+		Changed: a.db.ChangedSince, LastEvent: a.db.LastEventSeq, Log: a.o.Log,
+	})
 	a.db.OnChange(func(e agented.ExecutionEvent) {
 		a.hub.Publish(e)
 		a.metrics.Changed(e, a.layout)
 	})
-	a.streams = api.NewStreams(api.StreamOptions{
-		Hub: a.hub, DB: a.db, Layout: a.layout, ReplayLimit: c.SSEReplayLimit, Masker: a.o.Masker, Log: a.o.Log,
-	})
 	var err error
 	a.api, err = api.New(api.Options{
-		DB: a.db, Dispatch: a.dispatch, Streams: a.streams, Layout: a.layout, Config: c, Key: a.key,
+		DB: a.db, Dispatch: a.dispatch, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
 		Node: node, Loopback: c.Bind.Loopback(),
 	})
@@ -223,11 +221,15 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 func (a *App) Addr() net.Addr { return a.listener.Addr() }
 
 // setMasker makes the server's own log and its answers hide what it knows.
-func (a *App) setMasker(cliKey string) { a.o.Masker.Store(redact.New(a.secrets(cliKey))) }
+func (a *App) setMasker() { a.o.Masker.Store(redact.New(a.secrets())) }
 
 // secrets lists every secret value that the server holds.
-func (a *App) secrets(cliKey string) []string {
-	return append(a.config.Load().Secrets(), a.key.Reveal(), cliKey)
+func (a *App) secrets() []string {
+	out := append(a.config.Load().Secrets(), a.key.Reveal())
+	if key, err := os.ReadFile(a.layout.CLIKey()); err == nil {
+		out = append(out, string(key))
+	}
+	return out
 }
 
 // accessLog opens the place of the access log; nil is off.

@@ -66,7 +66,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) ready(ctx context.Context) error {
 	c := a.config.Load()
 	url := baseURL(c, a.listener.Addr())
-	link, err := a.api.EnsureSetup(ctx, url)
+	link, err := api.EnsureSetup(ctx, a.db, a.layout, url)
 	if err != nil {
 		return err
 	}
@@ -119,10 +119,10 @@ func (a *App) drain(served <-chan error) error {
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyStopping); err != nil {
 		a.o.Log.Warn("tell systemd", "err", err)
 	}
-	a.o.Log.Info("draining", "connections", a.conns.count(), "running", a.dispatch.Running(), "timeout", c.Shutdown)
+	a.o.Log.Info("draining", "connections", a.conns.count(), "running", a.dispatch.Running(), "timeout", c.Shutdown.String())
 	a.api.Drain()
 	a.http.SetKeepAlivesEnabled(false)
-	a.streams.Drain()
+	a.hub.Drain()
 	var errs []error
 	if err := a.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		errs = append(errs, fmt.Errorf("close the socket: %w", err))
@@ -141,7 +141,7 @@ func (a *App) drain(served <-chan error) error {
 	if err := a.http.Shutdown(last); err != nil {
 		errs = append(errs, a.http.Close())
 	}
-	a.o.Log.Info("drained", "took", time.Since(began).Round(time.Millisecond), "left_running", a.dispatch.Running())
+	a.o.Log.Info("drained", "took", time.Since(began).Round(time.Millisecond).String(), "left_running", a.dispatch.Running())
 	return errors.Join(errs...)
 }
 
@@ -168,11 +168,7 @@ func (a *App) Reload() error {
 	if a.o.Level != nil {
 		a.o.Level.Set(next.LogLevel)
 	}
-	key, err := api.EnsureCLIKey(a.layout)
-	if err != nil {
-		return err
-	}
-	a.setMasker(key)
+	a.setMasker()
 	for _, w := range next.Warnings {
 		a.o.Log.Warn(w.String())
 	}
@@ -180,7 +176,9 @@ func (a *App) Reload() error {
 }
 
 // certificates holds the certificate that new connections get.
-type certificates struct{ current atomic.Pointer[tls.Certificate] }
+type certificates struct {
+	current atomic.Pointer[tls.Certificate]
+}
 
 func loadCertificates(cert, key string) (*certificates, error) {
 	c, err := readCertificate(cert, key)
@@ -203,4 +201,3 @@ func readCertificate(cert, key string) (*tls.Certificate, error) {
 func (c *certificates) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current.Load(), nil
 }
-

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/dispatch"
@@ -27,8 +28,7 @@ say 32 "All done. Make a trigger of your own: agented trigger apply -f FILE"
 // firstStart makes and fires the sample trigger, if this is the very first
 // start and it was asked for. Whatever happens, there is no second first start.
 func (a *App) firstStart(ctx context.Context) error {
-	done, err := a.db.Setting(ctx, sampleDone)
-	if err != nil || done != "" {
+	if _, err := a.db.Setting(ctx, sampleDone); !errors.Is(err, agented.NotFound) {
 		return err
 	}
 	if err := a.db.SetSetting(ctx, sampleDone, "yes"); err != nil || !a.o.Sample {

@@ -83,7 +83,7 @@ func (d *Dispatcher) settle(ctx context.Context, e *agented.Execution) {
 			d.finish(ctx, e, exit)
 			return
 		}
-		d.o.Log.Error("settle", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause)
+		d.o.Log.Error("settle", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.String())
 		select {
 		case <-ctx.Done():
 			return
@@ -106,6 +106,9 @@ func (d *Dispatcher) prepare(e *agented.Execution) (*prepared, error) {
 	b, ok := backend.ByName(e.Backend)
 	if !ok {
 		return nil, agented.Errorf(agented.Invalid, "this version of Agented has no backend %q", e.Backend)
+	}
+	if err := os.MkdirAll(d.o.Layout.Execution(e.ID), 0o700); err != nil {
+		return nil, agented.Errorf(agented.Unavailable, "the execution's folder could not be made: %v", errors.Unwrap(err)).Because(err)
 	}
 	dir := d.workDir(e)
 	if e.Snapshot.WorkingDir == "" {

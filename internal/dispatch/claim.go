@@ -38,7 +38,7 @@ func (d *Dispatcher) claimLoop(ctx context.Context) error {
 			return errDraining
 		case err != nil:
 			pause = min(max(2*pause, 100*time.Millisecond), 5*time.Second)
-			d.o.Log.Error("claim", "err", err, "retry_in", pause)
+			d.o.Log.Error("claim", "err", err, "retry_in", pause.String())
 			timer.Reset(0)
 		default:
 			pause = 0

@@ -29,7 +29,7 @@ func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agen
 			d.o.Log.Warn("finish", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 			return
 		}
-		d.o.Log.Error("finish", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause)
+		d.o.Log.Error("finish", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.String())
 		select {
 		case <-ctx.Done():
 			return

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/agented/agented"
@@ -37,7 +38,7 @@ func (d *Dispatcher) Recover(ctx context.Context) error {
 			d.o.Log.Error("read a bundle", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 			count["undecided"]++
 		} else {
-			count[shim.Decide(facts).String()]++
+			count[strings.ReplaceAll(shim.Decide(facts).String(), " ", "_")]++
 		}
 		d.resume(ctx, e)
 	}
@@ -68,7 +69,7 @@ func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution) {
 			if err == nil || ctx.Err() != nil {
 				return
 			}
-			d.o.Log.Warn("resume", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause)
+			d.o.Log.Warn("resume", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.String())
 			select {
 			case <-ctx.Done():
 				return
