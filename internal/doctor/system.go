@@ -1,0 +1,84 @@
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented/internal/config"
+)
+
+// built is before this program was made: a clock that shows less is wrong.
+var built = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// fewFiles is the number of open files below which a busy server is cramped: a
+// reader of a stream is one, an attempt some five.
+const fewFiles = 4096
+
+// checkSystem looks at what the machine lets a server have.
+func checkSystem(ctx context.Context, o Options, holder int) []Finding {
+	out := []Finding{checkFiles(), checkClock(o)}
+	return append(out, checkPlatform(ctx, o.Root, holder)...)
+}
+
+func checkFiles() Finding {
+	f := Finding{Area: AreaSystem, Name: "open files", Status: OK}
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		f.Status, f.Text, f.Mend = Warn, "the limit is not known: "+err.Error(), "ulimit -Hn"
+		return f
+	}
+	// A server raises its limit to the hard one.
+	limit := uint64(l.Max)
+	f.Text = fmt.Sprintf("at most %d, enough for %d connections", limit, config.DefaultMaxConnections(limit))
+	if limit > 1<<40 {
+		f.Text = "no limit"
+	}
+	if limit < fewFiles {
+		f.Status = Warn
+		f.Mend = "raise the hard limit: LimitNOFILE=65536 in the service file, or /etc/security/limits.conf"
+	}
+	return f
+}
+
+func checkClock(o Options) Finding {
+	f := Finding{Area: AreaSystem, Name: "clock", Status: OK}
+	now := o.Now()
+	zone := time.Local
+	if o.Config != nil && o.Config.Zone != nil {
+		zone = o.Config.Zone
+	}
+	name, offset := now.In(zone).Zone()
+	if zone != time.Local {
+		name = zone.String()
+	}
+	f.Text = fmt.Sprintf("%s; schedules that name no zone are in %s (UTC%+03d:%02d)",
+		now.UTC().Format("2006-01-02 15:04 MST"), name, offset/3600, abs(offset)/60%60)
+	switch {
+	case now.Before(built):
+		f.Status, f.Text = Fail, "it shows "+now.UTC().Format("2006-01-02")+", which is past: schedules, sessions and certificates go wrong"
+		f.Mend = "sudo timedatectl set-ntp true"
+	case !synchronised():
+		f.Status, f.Text = Warn, f.Text+"; the kernel says that nothing keeps it right"
+		f.Mend = "sudo timedatectl set-ntp true"
+	}
+	return f
+}
+
+func abs(n int) int { return max(n, -n) }
+
+// number reads a file of the kernel that holds one number.
+func number(root, path string) (int64, bool) {
+	b, err := os.ReadFile(filepath.Join(root, path))
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64)
+	return n, err == nil
+}
