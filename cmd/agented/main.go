@@ -67,6 +67,9 @@ func report(cmd *cobra.Command, err error) {
 		text = e.Text // the cause is for logs
 		if len(e.Fields) > 1 || len(e.Fields) == 1 && !strings.Contains(text, e.Fields[0].Path) {
 			for _, f := range e.Fields {
+				if strings.Contains(e.Text, "\n  "+f.Path+": ") {
+					continue // the settings' error lists its fields itself
+				}
 				text += fmt.Sprintf("\n  %s: %s", f.Path, f.Text)
 			}
 		}
@@ -137,6 +140,7 @@ Start with:
 		serveCommand(), configCommand(), doctorCommand(),
 		runCommand(), triggerCommand(), executionCommand(), keyCommand(), versionCommand(),
 	)
+	addCompletions(root)
 	return root
 }
 

@@ -87,7 +87,10 @@ type Client struct {
 // New returns a client of the server at address: an http or https URL, or
 // unix:/path of a socket. The key goes with each request.
 func New(address, key string) (*Client, error) {
-	c := &Client{key: strings.TrimSpace(key), http: &http.Client{}}
+	c := &Client{key: strings.TrimSpace(key), http: &http.Client{
+		// Following one would carry the key to wherever it points.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		c.base = "http://localhost"
 		c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -111,6 +114,7 @@ type problem struct {
 	Title  string       `json:"title"`
 	Detail string       `json:"detail"`
 	Kind   agented.Kind `json:"kind"`
+	Check  string       `json:"check"` // of the health routes
 	Errors []struct {
 		Location string `json:"location"`
 		Message  string `json:"message"`
@@ -185,6 +189,12 @@ func refusal(resp *http.Response) error {
 	var p problem
 	if json.Unmarshal(b, &p) != nil || p.Title == "" && p.Detail == "" {
 		p.Detail = fmt.Sprintf("the server answered %s", resp.Status)
+		if p.Check != "" {
+			p.Detail = "the server is not ready: " + p.Check
+		}
+		if to, err := resp.Location(); err == nil && resp.StatusCode < 400 {
+			p.Detail = fmt.Sprintf("the server says that it is at %s://%s: set AGENTED_URL to that if it is right", to.Scheme, to.Host)
+		}
 	}
 	e := &agented.Error{Kind: p.Kind, Text: p.Detail}
 	if e.Text == "" {

@@ -1,0 +1,25 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+
+	"github.com/spf13/cobra"
+)
+
+func versionCommand() *cobra.Command {
+	return jsonFlag(&cobra.Command{
+		Use: "version", Short: "Print the version of this program", Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			platform := runtime.GOOS + "/" + runtime.GOARCH
+			if wantJSON(cmd) {
+				return printJSON(os.Stdout, map[string]string{
+					"version": version, "go_version": runtime.Version(), "platform": platform,
+				})
+			}
+			fmt.Printf("agented %s (%s, %s)\n", version, runtime.Version(), platform)
+			return nil
+		},
+	})
+}
