@@ -24,7 +24,7 @@ func (s *Spec) Validate() []Field {
 	case s.Backend == "":
 		refuse("backend", "is required: use one of %s", strings.Join(Backends, ", "))
 	case !slices.Contains(Backends, s.Backend):
-		refuse("backend", "%q is not known: use one of %s%s", clip(s.Backend), strings.Join(Backends, ", "), suggest(s.Backend, Backends))
+		refuse("backend", "is not known: use one of %s%s", strings.Join(Backends, ", "), suggest(s.Backend, Backends))
 	default:
 		agent = s.Backend != BackendCommand
 	}
