@@ -10,6 +10,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -140,7 +141,14 @@ func start(t *testing.T, set settings) *rig {
 
 func load(t *testing.T, dir string, env []string) *config.Config {
 	t.Helper()
-	env = append([]string{"HOME=" + dir, "PATH=/bin", "AGENTED_DATA_DIR=" + dir, "AGENTED_BIND=127.0.0.1:0", "AGENTED_API_KEY=" + staticKey}, env...)
+	env = append(env, "HOME="+dir, "PATH=/bin", "AGENTED_DATA_DIR="+dir, "AGENTED_BIND=127.0.0.1:0", "AGENTED_API_KEY="+staticKey)
+	seen := map[string]bool{}
+	env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool { // the test's own come first
+		name, _, _ := strings.Cut(kv, "=")
+		was := seen[name]
+		seen[name] = true
+		return was
+	})
 	c, err := config.Load(config.Options{Environ: func() []string { return env }, Dir: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -277,6 +285,9 @@ const password = "correct horse battery"
 // addUser makes a user of a role with the password above.
 func (g *rig) addUser(name string, role agented.Role) {
 	g.t.Helper()
+	if n, err := g.db.UserCount(context.Background()); err != nil || n == 0 && role != agented.RoleAdmin {
+		g.addUser("first", agented.RoleAdmin)
+	}
 	g.admin("POST", "/api/v1/auth/users", `{"name":"`+name+`","password":"`+password+`","role":"`+string(role)+`"}`).want(201)
 }
 

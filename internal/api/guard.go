@@ -160,6 +160,10 @@ func (s *Server) cross(next http.Handler) http.Handler {
 	wrapped := s.cors.Wrap(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/api/") || strings.HasPrefix(r.URL.Path, "/openapi.") {
+			if r.Method == http.MethodOptions && len(s.live.Load().config.CORSAllowedOrigins) > 0 {
+				// There are caches that keep answers to OPTIONS, though they should not.
+				w.Header().Add("Vary", "Origin, Access-Control-Request-Method, Access-Control-Request-Headers")
+			}
 			wrapped.ServeHTTP(w, r)
 			return
 		}

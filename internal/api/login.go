@@ -276,6 +276,12 @@ func (s *Server) setupSubmit() http.HandlerFunc {
 		}
 		if err != nil {
 			p := s.pageProblem(w, r, err)
+			if p.Status != http.StatusUnprocessableEntity { // another try with this form would not help
+				s.pages.write(w, r, p.Status, "message", messagePage{
+					Title: "Not set up", Text: sentence(p.Detail), Link: "/login", Label: "Go to the login",
+				})
+				return
+			}
 			text := p.Detail
 			if len(p.Errors) > 0 && p.Errors[0].Location == "body.again" {
 				text = p.Errors[0].Message

@@ -177,7 +177,11 @@ func (p *Problem) headers(h http.Header) {
 // fail answers a request with the problem that err is. It must be called before
 // anything was written.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	p := s.fill(problemOf(err), r, err)
+	cause := err
+	if _, bare := err.(*Problem); bare {
+		cause = nil // it says all there is
+	}
+	p := s.fill(problemOf(err), r, cause)
 	h := w.Header()
 	p.headers(h)
 	h.Del("Content-Length")
@@ -202,8 +206,8 @@ var installProblems = sync.OnceFunc(func() {
 		s := requestOf(r).server
 		var p *Problem
 		var cause error
-		if status == http.StatusInternalServerError && len(errs) == 1 && message == "unexpected error occurred" {
-			cause = errs[0] // what a handler returned
+		if from, ok := handedOver(errs); ok {
+			cause = from
 			p = problemOf(cause)
 		} else {
 			p, cause = s.inputProblem(ctx, status, message, errs)
@@ -213,6 +217,18 @@ var installProblems = sync.OnceFunc(func() {
 		return p
 	}
 })
+
+// handedOver is what a handler returned.
+func handedOver(errs []error) (error, bool) {
+	if len(errs) != 1 {
+		return nil, false
+	}
+	h, ok := errs[0].(*handed)
+	if !ok {
+		return nil, false
+	}
+	return h.err, true
+}
 
 // inputProblem words huma's findings on a request our way.
 func (s *Server) inputProblem(ctx huma.Context, status int, message string, errs []error) (*Problem, error) {

@@ -53,9 +53,21 @@ func op[I, O any](pattern string, role agented.Role, handler func(context.Contex
 	return route{method: method, path: path, role: role, about: a, mount: func(s *Server, rt *route) {
 		o := s.operation(rt)
 		o.Errors = rt.errorStatuses()
-		huma.Register(s.huma, *o, handler)
+		huma.Register(s.huma, *o, func(ctx context.Context, in *I) (*O, error) {
+			out, err := handler(ctx, in)
+			if err != nil {
+				return nil, &handed{err}
+			}
+			return out, nil
+		})
 	}}
 }
+
+// handed is an error on its way through huma, which would otherwise look inside
+// for an answer of its own.
+type handed struct{ err error }
+
+func (h *handed) Error() string { return h.err.Error() }
 
 // raw makes a route of a plain handler. If about has an id it is documented as
 // about says.

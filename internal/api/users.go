@@ -63,7 +63,13 @@ type createdUser struct {
 
 func (s *Server) createUser(ctx context.Context, in *createInput[UserCreate]) (*createdUser, error) {
 	b := &in.Body
-	if err := agented.InvalidFields(append(newName("name", b.Name), newPassword("password", b.Password)...)); err != nil {
+	bad := append(newName("name", b.Name), newPassword("password", b.Password)...)
+	if b.Role != agented.RoleAdmin && s.empty(ctx) {
+		// With a user there is no setup any more, and nobody could log in to
+		// make an admin.
+		bad = append(bad, agented.Field{Path: "role", Text: "must be admin for the first user"})
+	}
+	if err := agented.InvalidFields(bad); err != nil {
 		return nil, err
 	}
 	hash, err := s.o.Passwords.Hash(ctx, b.Password)
