@@ -139,6 +139,8 @@ func (v *events) collect(ctx context.Context, run *eventRun) error {
 	if err := v.begin(ctx, run); err != nil {
 		return err
 	}
+	pause := time.NewTimer(pace)
+	defer pause.Stop()
 	var batch []agented.ExecutionEvent
 	var frames []byte
 	for {
@@ -155,10 +157,8 @@ func (v *events) collect(ctx context.Context, run *eventRun) error {
 			}
 		case len(batch) > 0:
 			frames = v.add(run, batch, frames[:0])
-			select {
-			case <-ctx.Done():
+			if !rest(ctx, pause) {
 				return nil
-			case <-time.After(pace):
 			}
 		}
 		clear(batch) // prompts and results are large
@@ -207,7 +207,7 @@ func (v *events) frame(dst []byte, e agented.ExecutionEvent) []byte {
 	dst = append(dst, "id: "...)
 	dst = strconv.AppendInt(dst, e.Seq, 10)
 	dst = append(dst, "\nevent: execution\ndata: "...)
-	dst = v.hub.o.Encode(dst, e.Execution)
+	dst = v.hub.o.Encode(dst, shown(e.Execution, v.hub.masker()))
 	return append(dst, "\n\n"...)
 }
 

@@ -2,11 +2,13 @@ package hub
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/redact"
 )
 
 const hexDigits = "0123456789abcdef"
@@ -176,6 +178,21 @@ type state struct {
 	end    []byte // the data of complete; nil while not final
 	last   int64  // the execution's last line; exact when final
 	n      int    // attempt
+}
+
+// shown is e with the secrets taken out that its sentences may repeat from what
+// a CLI said. e itself is not changed.
+func shown(e *agented.Execution, m *redact.Masker) *agented.Execution {
+	if m == nil {
+		return e
+	}
+	c := *e
+	c.Reason, c.Error = m.MaskString(e.Reason), m.MaskString(e.Error)
+	c.Attempts = slices.Clone(e.Attempts)
+	for i := range c.Attempts {
+		c.Attempts[i].Reason = m.MaskString(c.Attempts[i].Reason)
+	}
+	return &c
 }
 
 func newState(e *agented.Execution) *state {

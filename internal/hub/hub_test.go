@@ -57,7 +57,7 @@ func TestAStreamHasStatusLinesAndComplete(t *testing.T) {
 
 func TestResumingAtEveryPositionGivesTheRest(t *testing.T) {
 	t.Parallel()
-	const n = 700
+	const n = 300 // more than two blocks
 	for _, sealed := range []bool{false, true} {
 		s := newScene(t, Options{})
 		w := s.writer()
@@ -88,7 +88,7 @@ func TestResumingAtEveryPositionGivesTheRest(t *testing.T) {
 
 func TestReadersThatComeAndGoSeeEveryLineOnce(t *testing.T) {
 	t.Parallel()
-	const readers, total = 20, 40_000
+	const readers, total = 20, 20_000
 	s := newScene(t, Options{})
 	w := s.writer()
 	var work sync.WaitGroup
@@ -315,6 +315,24 @@ func TestSecretsLearnedLaterAreMasked(t *testing.T) {
 		if got := strings.Contains(string(sink.bytes), "hunter2"); got == learned {
 			t.Errorf("learned %v, shown %v", learned, got)
 		}
+	}
+}
+
+func TestSecretsInReasonsAndErrorsAreMasked(t *testing.T) {
+	t.Parallel()
+	m := redact.New([]string{"hunter2hunter2"})
+	s := newScene(t, Options{Masker: func() *redact.Masker { return m }})
+	sink := newMemory()
+	wait := s.serve(t.Context(), sink, Start{})
+	sink.until(t, "the status", has("status"))
+	s.change(func(e *agented.Execution) { e.Reason = "waits for hunter2hunter2" })
+	sink.until(t, "the reason", func(e []event) bool { return strings.Contains(e[len(e)-1].data, "waits for "+redact.Mask) })
+	s.change(func(e *agented.Execution) { e.State, e.Error = agented.StateFailed, "no hunter2hunter2" })
+	if err := wait(); err != nil {
+		t.Fatal(err)
+	}
+	if text := string(sink.bytes); strings.Contains(text, "hunter2") || !strings.Contains(text, "no "+redact.Mask) {
+		t.Errorf("got %s", text)
 	}
 }
 

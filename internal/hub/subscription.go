@@ -80,7 +80,7 @@ func (s *Subscription) Serve(ctx context.Context, sink Sink, e *agented.Executio
 	defer t.hub.readers.Add(-1)
 
 	o := &outlet{sink: sink}
-	s.said = newState(t.latest.Load())
+	s.said = newState(shown(t.latest.Load(), t.hub.masker()))
 	b := append([]byte(nil), retryFrame...)
 	b = s.said.first(b, int64(start.After), start.Note)
 	if start.Skipped > 0 {

@@ -81,7 +81,7 @@ func (t *topic) announce(e *agented.Execution) {
 	if had != nil && had.event == e.EventSeq {
 		return
 	}
-	s := newState(e)
+	s := newState(shown(e, t.hub.masker()))
 	if had != nil && had.fields == s.fields && had.end == nil && s.end == nil {
 		return // nothing that a reader sees has changed
 	}
@@ -91,6 +91,8 @@ func (t *topic) announce(e *agented.Execution) {
 
 func (t *topic) followLog(ctx context.Context) error {
 	var log *runlog.Reader
+	pause := time.NewTimer(pace)
+	defer pause.Stop()
 	watch := growth{dir: t.dir}
 	closeAll := func() {
 		watch.close()
@@ -134,7 +136,7 @@ func (t *topic) followLog(ctx context.Context) error {
 				}
 			}
 			if log != nil {
-				if err := t.drain(ctx, log); err != nil {
+				if err := t.drain(ctx, log, pause); err != nil {
 					return err
 				}
 			}
@@ -237,7 +239,7 @@ func (t *topic) openAtEnd() (*runlog.Reader, int64, error) {
 }
 
 // drain publishes what the log has now.
-func (t *topic) drain(ctx context.Context, log *runlog.Reader) error {
+func (t *topic) drain(ctx context.Context, log *runlog.Reader, pause *time.Timer) error {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	for {
@@ -252,11 +254,21 @@ func (t *topic) drain(ctx context.Context, log *runlog.Reader) error {
 		if len(s.frames) > batchContent/4 {
 			continue
 		}
-		select {
-		case <-ctx.Done():
+		if !rest(ctx, pause) {
 			return nil
-		case <-time.After(pace):
 		}
+	}
+}
+
+// rest waits for pace; false when ctx is done. The timer is the caller's, so
+// that a batch costs none.
+func rest(ctx context.Context, timer *time.Timer) bool {
+	timer.Reset(pace)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
