@@ -138,21 +138,29 @@ func (tx *tx) loadOf(id agented.TriggerID) (triggerLoad, error) {
 		COALESCE((SELECT id FROM execution WHERE trigger_id = $1 AND status = 'running' ORDER BY created_at, id LIMIT 1),
 			(SELECT id FROM execution WHERE trigger_id = $1 AND status = 'pending' ORDER BY created_at, id LIMIT 1), ''),
 		(SELECT COUNT(*) FROM execution WHERE trigger_id = $1 AND status = 'running'),
-		EXISTS (SELECT 1 FROM execution WHERE trigger_id = $1 AND status = 'pending' AND held)`, id).Scan(&l.first, &l.running, &l.held)
+		EXISTS (SELECT 1 FROM execution WHERE held_by = $1)`, id).Scan(&l.first, &l.running, &l.held)
 	return l, err
 }
 
 // insert writes a new execution.
 func (tx *tx) insert(e *agented.Execution, limit int, held bool) error {
+	var due time.Time
+	var heldBy *agented.TriggerID
+	switch {
+	case held:
+		heldBy = &e.Trigger
+	case e.State == agented.StatePending:
+		due = e.ScheduledAt
+	}
 	seq, err := tx.change(e.ID)
 	if err != nil {
 		return err
 	}
 	err = tx.exec(`INSERT INTO execution (id, trigger_id, trigger_name, name_key, backend, status, reason, source, actor, retry_of,
-			event_seq, admit_no, max_concurrent, held, created_at, scheduled_at, finished_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, $15, $16)`,
+			event_seq, admit_no, max_concurrent, due_at, held_by, created_at, scheduled_at, finished_at, untidied)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, $15, $16, $17, $17)`,
 		e.ID, e.Trigger, e.TriggerName, fold(e.TriggerName), e.Backend, e.State, clip(e.Reason, maxSentence), e.Source, e.Actor, e.RetryOf,
-		seq, limit, held, micros(e.CreatedAt), micros(e.ScheduledAt), micros(e.FinishedAt))
+		seq, limit, micros(due), heldBy, micros(e.CreatedAt), micros(e.ScheduledAt), micros(e.FinishedAt))
 	if duplicate(err) {
 		return agented.Errorf(agented.Conflict, "there is already an execution %s", e.ID).Because(err)
 	}

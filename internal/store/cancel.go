@@ -58,7 +58,7 @@ func (tx *tx) cancelPending(id agented.ExecutionID, reason, by string, now time.
 	if err != nil {
 		return err
 	}
-	err = tx.exec(`UPDATE execution SET status = 'cancelled', reason = $2, cancel_by = $3, held = FALSE, finished_at = $4, event_seq = $5
+	err = tx.exec(`UPDATE execution SET status = 'cancelled', reason = $2, cancel_by = $3, due_at = NULL, held_by = NULL, finished_at = $4, untidied = $4, event_seq = $5
 		WHERE id = $1 AND status = 'pending'`, id, clip(reason, maxSentence), by, micros(now), seq)
 	if err != nil {
 		return err

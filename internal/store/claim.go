@@ -41,14 +41,13 @@ func (db *DB) Claim(ctx context.Context, node agented.NodeID, limit int, now tim
 
 func (db *DB) anyDue(ctx context.Context, now time.Time) (bool, error) {
 	var due bool
-	err := db.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM execution
-		WHERE status = 'pending' AND NOT held AND scheduled_at <= $1)`, micros(now)).Scan(&due)
+	err := db.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM execution WHERE due_at <= $1)`, micros(now)).Scan(&due)
 	return due, db.explain("claim", err)
 }
 
 func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Duration) (*agented.Execution, error) {
 	var busy int
-	err := tx.row(`SELECT COUNT(*) FROM execution WHERE status = 'running' AND lease_owner = $1`, node).Scan(&busy)
+	err := tx.row(`SELECT COUNT(*) FROM execution WHERE lease_owner = $1`, node).Scan(&busy)
 	if err != nil {
 		return nil, err
 	}
@@ -62,8 +61,7 @@ func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Dura
 		var most, running, number int
 		err := tx.row(`SELECT e.id, e.trigger_id, e.backend, e.attempt_no, e.max_concurrent,
 				(SELECT COUNT(*) FROM execution o WHERE o.trigger_id = e.trigger_id AND o.status = 'running')
-			FROM execution e WHERE e.status = 'pending' AND NOT e.held AND e.scheduled_at <= $1
-			ORDER BY e.scheduled_at, e.admit_no LIMIT 1`, micros(now)).Scan(&id, &trigger, &backend, &number, &most, &running)
+			FROM execution e WHERE e.due_at <= $1 ORDER BY e.due_at, e.admit_no LIMIT 1`, micros(now)).Scan(&id, &trigger, &backend, &number, &most, &running)
 		if missing(err) {
 			return nil, nil
 		}
@@ -92,7 +90,7 @@ func (tx *tx) start(id agented.ExecutionID, backend string, number int, node age
 	if err != nil {
 		return err
 	}
-	err = tx.exec(`UPDATE execution SET status = 'running', reason = '', attempt_no = $2,
+	err = tx.exec(`UPDATE execution SET status = 'running', reason = '', due_at = NULL, attempt_no = $2,
 			lease_owner = $3, lease_token = lease_token + 1, lease_expires_at = $4, event_seq = $5
 		WHERE id = $1 AND status = 'pending'`, id, number, node, micros(expires), seq)
 	if err != nil {
@@ -108,7 +106,7 @@ func (tx *tx) hold(id agented.ExecutionID, limit int) error {
 	if err != nil {
 		return err
 	}
-	return tx.exec(`UPDATE execution SET held = TRUE, reason = $2, event_seq = $3 WHERE id = $1`, id, turnReason(limit), seq)
+	return tx.exec(`UPDATE execution SET held_by = trigger_id, due_at = NULL, reason = $2, event_seq = $3 WHERE id = $1`, id, turnReason(limit), seq)
 }
 
 // release puts up to n held executions of a trigger back into the queue while
@@ -117,11 +115,28 @@ func (tx *tx) release(trigger agented.TriggerID, n int) error {
 	if trigger == "" {
 		return nil
 	}
-	return tx.exec(`UPDATE execution SET held = FALSE WHERE id IN (
-		SELECT e.id FROM execution e WHERE e.trigger_id = $1 AND e.status = 'pending' AND e.held
-			AND (e.max_concurrent = 0 OR e.max_concurrent >
-				(SELECT COUNT(*) FROM execution o WHERE o.trigger_id = $1 AND o.status = 'running'))
-		ORDER BY e.scheduled_at, e.admit_no LIMIT $2)`, trigger, n)
+	// The first ones speak for all: what waits of a trigger has one limit, and
+	// looking further would read a long queue at each claim.
+	type front struct {
+		id            agented.ExecutionID
+		most, running int
+	}
+	rows, err := tx.query(`SELECT e.id, e.max_concurrent,
+			(SELECT COUNT(*) FROM execution o WHERE o.trigger_id = $1 AND o.status = 'running')
+		FROM execution e WHERE e.held_by = $1 ORDER BY e.scheduled_at, e.admit_no LIMIT $2`, trigger, n)
+	list, err := collect(rows, err, func(f *front, scan func(...any) error) error { return scan(&f.id, &f.most, &f.running) })
+	if err != nil {
+		return err
+	}
+	for _, f := range list {
+		if f.most > 0 && f.running >= f.most {
+			continue
+		}
+		if err := tx.exec(`UPDATE execution SET held_by = NULL, due_at = scheduled_at WHERE id = $1`, f.id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // resize gives what waits of a trigger the trigger's new limit.
@@ -141,8 +156,7 @@ func (tx *tx) resize(trigger agented.TriggerID, limit int) error {
 // say it already.
 func (tx *tx) markWaiting(reason string, now time.Time) error {
 	rows, err := tx.query(`SELECT id FROM (SELECT id, reason FROM execution
-			WHERE status = 'pending' AND NOT held AND scheduled_at <= $1
-			ORDER BY scheduled_at, admit_no LIMIT $2) AS front
+			WHERE due_at <= $1 ORDER BY due_at, admit_no LIMIT $2) AS front
 		WHERE reason <> $3`, micros(now), markWindow, reason)
 	ids, err := collect(rows, err, scanID)
 	if err != nil {
@@ -164,7 +178,6 @@ func (tx *tx) markWaiting(reason string, now time.Time) error {
 // becomes due, false if there is none.
 func (db *DB) NextDue(ctx context.Context, now time.Time) (time.Time, bool, error) {
 	var at time.Time
-	err := db.r.QueryRowContext(ctx, `SELECT MIN(scheduled_at) FROM execution
-		WHERE status = 'pending' AND NOT held AND scheduled_at > $1`, micros(now)).Scan(toTime{&at})
+	err := db.r.QueryRowContext(ctx, `SELECT MIN(due_at) FROM execution WHERE due_at > $1`, micros(now)).Scan(toTime{&at})
 	return at, !at.IsZero(), db.explain("next due", err)
 }

@@ -1,9 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -13,7 +15,7 @@ import (
 // briefColumns is what lists and events have of an execution: all but the
 // snapshot, the prompt and the result.
 const briefColumns = `id, trigger_id, trigger_name, backend, status, reason, source, actor, retry_of, attempt_no, last_seq,
-	lease_owner, lease_token, lease_expires_at, cancel_asked, exit_code, error,
+	COALESCE(lease_owner, ''), lease_token, lease_expires_at, cancel_asked, exit_code, error,
 	input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cumulative,
 	event_seq, created_at, scheduled_at, started_at, finished_at`
 
@@ -97,6 +99,7 @@ func load(q querier, id agented.ExecutionID) (*agented.Execution, error) {
 	return e, json.Unmarshal(snapshot, &e.Snapshot)
 }
 
+// loadAll returns the executions with everything, the oldest first.
 func loadAll(q querier, ids []agented.ExecutionID) ([]*agented.Execution, error) {
 	var out []*agented.Execution
 	for _, id := range ids {
@@ -106,6 +109,10 @@ func loadAll(q querier, ids []agented.ExecutionID) ([]*agented.Execution, error)
 		}
 		out = append(out, e)
 	}
+	// Not in SQL: asked for an order, the planner walks the whole history in it.
+	slices.SortFunc(out, func(a, b *agented.Execution) int {
+		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.ID), string(b.ID)))
+	})
 	return out, nil
 }
 
@@ -200,15 +207,14 @@ func (db *DB) Queue(ctx context.Context, now time.Time) (QueueStats, error) {
 // Tidied notes that an ended execution needs no more tidying of its files.
 func (db *DB) Tidied(ctx context.Context, id agented.ExecutionID) error {
 	return db.write(ctx, "tidied", func(tx *tx) error {
-		return tx.exec(`UPDATE execution SET tidied = TRUE WHERE id = $1 AND finished_at IS NOT NULL`, id)
+		return tx.exec(`UPDATE execution SET untidied = NULL WHERE id = $1`, id)
 	})
 }
 
 // Untidied returns up to limit ended executions that Tidied was not called for,
 // the ones that ended first in front.
 func (db *DB) Untidied(ctx context.Context, limit int) ([]agented.ExecutionID, error) {
-	rows, err := db.r.QueryContext(ctx, `SELECT id FROM execution WHERE finished_at IS NOT NULL AND NOT tidied
-		ORDER BY finished_at LIMIT $1`, limit)
+	rows, err := db.r.QueryContext(ctx, `SELECT id FROM execution WHERE untidied IS NOT NULL ORDER BY untidied LIMIT $1`, limit)
 	ids, err := collect(rows, err, scanID)
 	return ids, db.explain("untidied", err)
 }

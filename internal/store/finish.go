@@ -54,10 +54,11 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 	if err != nil {
 		return err
 	}
-	if end.Next == agented.StatePending && now.cancelAsked {
+	if now.cancelAsked && (end.Next == agented.StatePending || end.Next == agented.StateCancelled) {
+		// Who asked is known here and nowhere else.
 		end.Next = agented.StateCancelled
 		end.Reason = byWhom("cancelled", now.cancelBy)
-		end.Error = ""
+		end.Error = end.Reason
 	}
 	if !agented.StateRunning.CanBecome(end.Next) || !a.State.Final() {
 		return fmt.Errorf("a running execution cannot become %q with an attempt that is %q", end.Next, a.State)
@@ -94,8 +95,8 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 	err = tx.exec(`UPDATE execution SET status = $2, reason = $3, error = $4, exit_code = $5,
 			last_seq = CASE WHEN last_seq > $6 THEN last_seq ELSE $6 END, event_seq = $7,
 			input_tokens = $8, output_tokens = $9, cache_read_tokens = $10, cache_write_tokens = $11, cost_usd = $12, cumulative = $13,
-			scheduled_at = COALESCE($14, scheduled_at), started_at = COALESCE(started_at, $15), finished_at = $16,
-			lease_owner = '', lease_expires_at = NULL
+			scheduled_at = COALESCE($14, scheduled_at), started_at = COALESCE(started_at, $15), due_at = $14, finished_at = $16, untidied = $16,
+			lease_owner = NULL, lease_expires_at = NULL
 		WHERE id = $1`,
 		id, end.Next, clip(end.Reason, maxSentence), clip(end.Error, maxSentence), a.ExitCode, end.LastSeq, seq,
 		usage.InputTokens, usage.OutputTokens, usage.CacheReadTokens, usage.CacheWriteTokens, usage.CostUSD, usage.CumulativeSession,

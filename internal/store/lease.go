@@ -7,12 +7,15 @@ import (
 	"github.com/agented/agented"
 )
 
+const staleQuery = `SELECT id FROM execution WHERE lease_expires_at <= $1`
+
 // TakeOver leases every running execution to node that node held before (when
 // it ran under another process id) or whose lease ran out by now. The leases
 // have new tokens: whoever held the old ones can write no more. The executions
 // are complete, in the order of their creation.
 func (db *DB) TakeOver(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration) ([]*agented.Execution, error) {
-	return db.takeOver(ctx, node, now, ttl, `lease_owner = $1 OR lease_expires_at <= $2`, node, micros(now))
+	return db.takeOver(ctx, node, now, ttl, `SELECT id FROM execution WHERE lease_owner = $1
+		UNION SELECT id FROM execution WHERE lease_expires_at <= $2`, node, micros(now))
 }
 
 // TakeOverExpired leases every running execution to node whose lease ran out by
@@ -22,13 +25,13 @@ func (db *DB) TakeOverExpired(ctx context.Context, node agented.NodeID, expired,
 	if err != nil || len(stale) == 0 {
 		return nil, err
 	}
-	return db.takeOver(ctx, node, now, ttl, `lease_expires_at <= $1`, micros(expired))
+	return db.takeOver(ctx, node, now, ttl, staleQuery, micros(expired))
 }
 
 func (db *DB) takeOver(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration, which string, args ...any) ([]*agented.Execution, error) {
 	var out []*agented.Execution
 	err := db.write(ctx, "take over", func(tx *tx) error {
-		rows, err := tx.query(`SELECT id FROM execution WHERE status = 'running' AND (`+which+`) ORDER BY created_at, id`, args...)
+		rows, err := tx.query(which, args...)
 		ids, err := collect(rows, err, scanID)
 		if err != nil {
 			return err
@@ -52,7 +55,7 @@ func (db *DB) takeOver(ctx context.Context, node agented.NodeID, now time.Time, 
 // RenewLeases moves the end of all leases that node holds to now and ttl.
 func (db *DB) RenewLeases(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration) error {
 	return db.write(ctx, "renew leases", func(tx *tx) error {
-		return tx.exec(`UPDATE execution SET lease_expires_at = $2 WHERE status = 'running' AND lease_owner = $1`, node, micros(now.Add(ttl)))
+		return tx.exec(`UPDATE execution SET lease_expires_at = $2 WHERE lease_owner = $1`, node, micros(now.Add(ttl)))
 	})
 }
 
@@ -61,7 +64,7 @@ func (db *DB) RenewLeases(ctx context.Context, node agented.NodeID, now time.Tim
 func (db *DB) StaleRunning(ctx context.Context, olderThan time.Time) ([]*agented.Execution, error) {
 	var out []*agented.Execution
 	err := db.read(ctx, "stale executions", func(r *reader) error {
-		rows, err := r.query(`SELECT id FROM execution WHERE status = 'running' AND lease_expires_at <= $1 ORDER BY created_at, id`, micros(olderThan))
+		rows, err := r.query(staleQuery, micros(olderThan))
 		ids, err := collect(rows, err, scanID)
 		if err != nil {
 			return err

@@ -39,9 +39,12 @@ type DB struct {
 	lock *os.File
 
 	turn     chan struct{} // holds the writer's turn: one write transaction with its callback at a time
+	conn     *sql.Conn     // the writer's; used in turn only
+	stmts    map[string]*sql.Stmt
 	onChange func(agented.ExecutionEvent)
 
-	closed sync.Once
+	once   sync.Once     // closes
+	closed chan struct{} // closed when the writer's turn comes no more
 }
 
 // Open opens the database file at path, creates it (mode 0600) when it is not
@@ -75,7 +78,7 @@ func open(ctx context.Context, path string, o Options, schema fs.FS) (_ *DB, err
 	if err != nil {
 		return nil, err
 	}
-	db := &DB{path: path, log: o.Log, lock: lock, turn: make(chan struct{}, 1)}
+	db := &DB{path: path, log: o.Log, lock: lock, turn: make(chan struct{}, 1), stmts: map[string]*sql.Stmt{}, closed: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			if made {
@@ -97,6 +100,9 @@ func open(ctx context.Context, path string, o Options, schema fs.FS) (_ *DB, err
 	db.w.SetMaxOpenConns(1)
 	db.w.SetConnMaxLifetime(0)
 	if err := db.migrate(ctx, o, schema, latest); err != nil {
+		return nil, err
+	}
+	if db.conn, err = db.w.Conn(ctx); err != nil {
 		return nil, err
 	}
 	if db.r, err = sql.Open("sqlite", dsn(path, "deferred", true)); err != nil {
@@ -128,10 +134,17 @@ func dsn(path, txlock string, readOnly bool) string {
 // file and gives the lock back. Later calls of other methods are Unavailable.
 func (db *DB) Close() error {
 	var err error
-	db.closed.Do(func() {
+	db.once.Do(func() {
 		db.turn <- struct{}{} // kept: nobody writes any more
+		close(db.closed)
 		if db.r != nil {
 			err = db.r.Close()
+		}
+		if db.conn != nil {
+			for _, s := range db.stmts {
+				s.Close()
+			}
+			err = errors.Join(err, db.conn.Close())
 		}
 		if db.w != nil {
 			err = errors.Join(err, db.w.Close())

@@ -44,7 +44,11 @@ func must[T any](v T, err error) func(testing.TB) T {
 	}
 }
 
-func wantKind(t testing.TB, err error, kind agented.Kind) {
+func wantKind(t interface {
+	Helper()
+	Fatalf(string, ...any)
+}, err error, kind agented.Kind,
+) {
 	t.Helper()
 	if !errors.Is(err, kind) {
 		t.Fatalf("got error %v, want one of kind %s", err, kind)

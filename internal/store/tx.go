@@ -19,7 +19,6 @@ type querier interface {
 type tx struct {
 	ctx     context.Context
 	db      *DB
-	t       *sql.Tx
 	changed []agented.ExecutionID // in the order of their event_seq
 }
 
@@ -30,14 +29,26 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 	case db.turn <- struct{}{}:
 	case <-ctx.Done():
 		return db.explain(what, ctx.Err())
+	case <-db.closed:
+		return db.explain(what, sql.ErrConnDone)
 	}
 	defer func() { <-db.turn }()
-	t, err := db.w.BeginTx(ctx, nil)
-	if err != nil {
+	if err := ctx.Err(); err != nil {
 		return db.explain(what, err)
 	}
-	defer t.Rollback()
-	tx := &tx{ctx: ctx, db: db, t: t}
+	tx := &tx{ctx: ctx, db: db}
+	if err := tx.exec(`BEGIN IMMEDIATE`); err != nil {
+		return db.explain(what, err)
+	}
+	// From here on the end of ctx must not leave it open whether the
+	// transaction was committed.
+	tx.ctx = context.WithoutCancel(ctx)
+	open := true
+	defer func() {
+		if open { // an error from here says that SQLite has rolled back by itself
+			tx.exec(`ROLLBACK`)
+		}
+	}()
 	if err := f(tx); err != nil {
 		return db.explain(what, err)
 	}
@@ -45,9 +56,10 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 	if err != nil {
 		return db.explain(what, err)
 	}
-	if err := t.Commit(); err != nil {
+	if err := tx.exec(`COMMIT`); err != nil {
 		return db.explain(what, err)
 	}
+	open = false
 	for _, e := range events {
 		db.onChange(e)
 	}
@@ -90,6 +102,26 @@ func (tx *tx) change(id agented.ExecutionID) (int64, error) {
 	return seq, err
 }
 
+// maxPrepared bounds how many statements stay prepared; those that lists make
+// up have no bound of their own.
+const maxPrepared = 200
+
+// prepared returns the statement of that text. Preparing costs more than most
+// statements take to run. The writer's turn guards the map.
+func (tx *tx) prepared(q string) (s *sql.Stmt, release func(), err error) {
+	if s := tx.db.stmts[q]; s != nil {
+		return s, func() {}, nil
+	}
+	if s, err = tx.db.conn.PrepareContext(tx.ctx, q); err != nil {
+		return nil, nil, err
+	}
+	if len(tx.db.stmts) >= maxPrepared {
+		return s, func() { s.Close() }, nil
+	}
+	tx.db.stmts[q] = s
+	return s, func() {}, nil
+}
+
 // exec runs a statement.
 func (tx *tx) exec(q string, args ...any) error {
 	_, err := tx.affected(q, args...)
@@ -98,7 +130,12 @@ func (tx *tx) exec(q string, args ...any) error {
 
 // affected is exec that returns how many rows it touched.
 func (tx *tx) affected(q string, args ...any) (int64, error) {
-	res, err := tx.t.ExecContext(tx.ctx, q, args...)
+	s, release, err := tx.prepared(q)
+	if err != nil {
+		return 0, err
+	}
+	defer release()
+	res, err := s.ExecContext(tx.ctx, args...)
 	if err != nil {
 		return 0, err
 	}
@@ -106,11 +143,21 @@ func (tx *tx) affected(q string, args ...any) (int64, error) {
 }
 
 func (tx *tx) query(q string, args ...any) (*sql.Rows, error) {
-	return tx.t.QueryContext(tx.ctx, q, args...)
+	s, release, err := tx.prepared(q)
+	if err != nil {
+		return nil, err
+	}
+	defer release() // the rows keep it until they are closed
+	return s.QueryContext(tx.ctx, args...)
 }
 
 func (tx *tx) row(q string, args ...any) *sql.Row {
-	return tx.t.QueryRowContext(tx.ctx, q, args...)
+	s, release, err := tx.prepared(q)
+	if err != nil {
+		return tx.db.conn.QueryRowContext(tx.ctx, q, args...) // says the same error
+	}
+	defer release()
+	return s.QueryRowContext(tx.ctx, args...)
 }
 
 // reader is a read transaction: what it reads fits together.

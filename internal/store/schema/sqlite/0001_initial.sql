@@ -42,7 +42,7 @@ CREATE TABLE execution (
 	retry_of           TEXT    NOT NULL DEFAULT '',
 	attempt_no         BIGINT  NOT NULL DEFAULT 0,
 	last_seq           BIGINT  NOT NULL DEFAULT 0,
-	lease_owner        TEXT    NOT NULL DEFAULT '',
+	lease_owner        TEXT, -- NULL unless running
 	lease_token        BIGINT  NOT NULL DEFAULT 0,
 	lease_expires_at   BIGINT,
 	cancel_asked       BOOLEAN NOT NULL DEFAULT FALSE,
@@ -58,8 +58,9 @@ CREATE TABLE execution (
 	event_seq          BIGINT  NOT NULL,
 	admit_no           BIGINT  NOT NULL, -- its first event_seq: the order of admission
 	max_concurrent     BIGINT  NOT NULL, -- of its trigger; 0 is no limit
-	held               BOOLEAN NOT NULL DEFAULT FALSE, -- pending behind its trigger's limit
-	tidied             BOOLEAN NOT NULL DEFAULT FALSE,
+	due_at             BIGINT, -- scheduled_at of a pending one that its trigger does not hold back, else NULL
+	held_by            TEXT, -- the trigger whose limit holds a pending one back, else NULL
+	untidied           BIGINT, -- finished_at until its files are tidied, else NULL
 	created_at         BIGINT  NOT NULL,
 	scheduled_at       BIGINT  NOT NULL,
 	started_at         BIGINT,
@@ -72,10 +73,13 @@ CREATE INDEX execution_status ON execution (status, created_at, id);
 CREATE INDEX execution_trigger ON execution (trigger_id, status, created_at, id);
 CREATE INDEX execution_name ON execution (name_key, created_at, id);
 CREATE INDEX execution_source ON execution (source, created_at, id);
-CREATE INDEX execution_due ON execution (scheduled_at, admit_no) WHERE status = 'pending' AND NOT held;
-CREATE INDEX execution_held ON execution (trigger_id, scheduled_at, admit_no) WHERE status = 'pending' AND held;
-CREATE INDEX execution_running ON execution (lease_owner, lease_expires_at) WHERE status = 'running';
-CREATE INDEX execution_untidied ON execution (finished_at) WHERE finished_at IS NOT NULL AND NOT tidied;
+-- The queue and what runs, apart from the history: columns that are NULL for all
+-- else, so that there is but one index to take and it is as small as the queue.
+CREATE INDEX execution_due ON execution (due_at, admit_no) WHERE due_at IS NOT NULL;
+CREATE INDEX execution_held ON execution (held_by, scheduled_at, admit_no) WHERE held_by IS NOT NULL;
+CREATE INDEX execution_owner ON execution (lease_owner) WHERE lease_owner IS NOT NULL;
+CREATE INDEX execution_lease ON execution (lease_expires_at) WHERE lease_expires_at IS NOT NULL;
+CREATE INDEX execution_untidied ON execution (untidied) WHERE untidied IS NOT NULL;
 
 -- What is long and does not change with every step of an execution's life.
 CREATE TABLE execution_text (

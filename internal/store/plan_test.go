@@ -1,0 +1,33 @@
+package store
+
+import (
+	"strings"
+	"testing"
+)
+
+// The planner has no statistics, so what it takes depends on the statement
+// alone: what is asked at each claim has to name one small index.
+func TestTheQueueIsNeverSearchedInTheHistory(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	for _, c := range []struct{ statement, index string }{
+		{`SELECT 1 FROM execution WHERE due_at <= $1`, "execution_due"},
+		{`SELECT e.id FROM execution e WHERE e.due_at <= $1 ORDER BY e.due_at, e.admit_no LIMIT 1`, "execution_due"},
+		{`SELECT MIN(due_at) FROM execution WHERE due_at > $1`, "execution_due"},
+		{`SELECT e.id FROM execution e WHERE e.held_by = $1 ORDER BY e.scheduled_at, e.admit_no LIMIT 1`, "execution_held"},
+		{`SELECT COUNT(*) FROM execution WHERE lease_owner = $1`, "execution_owner"},
+		{staleQuery, "execution_lease"},
+		{`SELECT COUNT(*) FROM execution o WHERE o.trigger_id = $1 AND o.status = 'running'`, "execution_trigger (trigger_id=? AND status=?)"},
+		{`SELECT id FROM execution WHERE untidied IS NOT NULL ORDER BY untidied LIMIT $1`, "execution_untidied"},
+		{`SELECT id FROM execution WHERE event_seq > $1 ORDER BY event_seq LIMIT 5`, "execution_event"},
+	} {
+		rows, err := db.r.Query(`EXPLAIN QUERY PLAN `+c.statement, 1)
+		plan, err := collect(rows, err, func(v *string, scan func(...any) error) error { return scan(new(int), new(int), new(int), v) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(plan, "; "); !strings.Contains(text, c.index) {
+			t.Errorf("%s\n\t%s", c.statement, text)
+		}
+	}
+}
