@@ -11,7 +11,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func limit(n int) func(*Admission)               { return func(a *Admission) { a.MaxConcurrent = n } }
 func overlap(o agented.Overlap) func(*Admission) { return func(a *Admission) { a.Overlap = o } }
 func key(k string) func(*Admission)              { return func(a *Admission) { a.IdempotencyKey = k } }
 
