@@ -1,0 +1,415 @@
+package dispatch_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/shim"
+	"github.com/agented/agented/internal/store"
+)
+
+// The test binary is also the shim that the dispatcher starts.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "shim" {
+		os.Exit(shim.Main("."))
+	}
+	os.Exit(m.Run())
+}
+
+const node = agented.NodeID("node-00000000000000000000000000")
+
+// house is a data folder with its database.
+type house struct {
+	t      *testing.T
+	db     *store.DB
+	layout agented.Layout
+
+	mu     sync.Mutex // guards states and waits
+	states map[agented.ExecutionID]chan agented.Execution
+	waits  []time.Duration
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{t: t, layout: agented.Layout{Root: t.TempDir()}, states: map[agented.ExecutionID]chan agented.Execution{}}
+	db, err := store.Open(t.Context(), filepath.Join(h.layout.Root, "agented.db"), store.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	h.db = db
+	db.OnChange(func(e agented.ExecutionEvent) {
+		if e.Execution.State.Final() {
+			h.final(e.Execution.ID) <- *e.Execution
+		}
+	})
+	return h
+}
+
+// final is where an execution's final state arrives, once.
+func (h *house) final(id agented.ExecutionID) chan agented.Execution {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.states[id] == nil {
+		h.states[id] = make(chan agented.Execution, 8)
+	}
+	return h.states[id]
+}
+
+func (h *house) await(id agented.ExecutionID) agented.Execution {
+	h.t.Helper()
+	select {
+	case e := <-h.final(id):
+		return e
+	case <-time.After(time.Minute):
+		h.t.Fatalf("%s did not end", id)
+		panic("unreachable")
+	}
+}
+
+func (h *house) dispatcher(change func(*dispatch.Options)) *dispatch.Dispatcher {
+	o := dispatch.Options{
+		DB: h.db, Layout: h.layout, Node: node, MaxConcurrent: 10, LeaseTTL: 30 * time.Second, StaleAfter: 15 * time.Minute,
+		Grace: time.Second, OutputCap: 1 << 30, MinFree: 1,
+		Lookup: func(name string) (string, bool) { return "/usr/bin:/bin", name == "PATH" },
+		Log:    slog.New(slog.DiscardHandler),
+		Observe: dispatch.Observer{Claimed: func(wait time.Duration) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.waits = append(h.waits, wait)
+		}},
+	}
+	if change != nil {
+		change(&o)
+	}
+	return dispatch.New(o)
+}
+
+// run recovers and runs a dispatcher until the returned function is called.
+func (h *house) run(d *dispatch.Dispatcher) (stop func()) {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := d.Recover(ctx); err != nil {
+		h.t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	return func() {
+		cancel()
+		if err := <-done; err != nil {
+			h.t.Error(err)
+		}
+	}
+}
+
+func command(args ...string) *agented.Spec {
+	return &agented.Spec{Backend: agented.BackendCommand, Command: args, TimeoutSeconds: 60}
+}
+
+func (h *house) fire(d *dispatch.Dispatcher, spec *agented.Spec) agented.ExecutionID {
+	h.t.Helper()
+	e, _, err := d.Fire(h.t.Context(), dispatch.Firing{Spec: spec, Name: "test", Source: agented.SourceManual})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return e.ID
+}
+
+// text is what an execution printed on its streams.
+func (h *house) text(id agented.ExecutionID) string {
+	h.t.Helper()
+	r, err := runlog.OpenReader(h.layout.Execution(id))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer r.Close()
+	var b strings.Builder
+	for {
+		lines, err := r.Next(nil, 100, 1<<20)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		if len(lines) == 0 {
+			return b.String()
+		}
+		for _, l := range lines {
+			if l.Stream != agented.System {
+				b.Write(l.Content)
+				b.WriteByte('\n')
+			}
+		}
+	}
+}
+
+func TestAFiringRunsToItsEnd(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(nil)
+	defer h.run(d)()
+	id := h.fire(d, command("sh", "-c", "echo hi; exit 3"))
+	e := h.await(id)
+	if e.State != agented.StateFailed || e.ExitCode == nil || *e.ExitCode != 3 || e.Error == "" || e.AttemptNo != 1 {
+		t.Errorf("execution = %+v", e)
+	}
+	if got := h.text(id); got != "hi\n" {
+		t.Errorf("log = %q", got)
+	}
+}
+
+// parent is the process that started pid: the shim of a command.
+func parent(t *testing.T, pid int) int {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Skipf("the shim's process cannot be found here: %v", err)
+	}
+	var state string
+	var ppid int
+	if _, err := fmt.Sscan(string(stat[bytes.LastIndexByte(stat, ')')+1:]), &state, &ppid); err != nil {
+		t.Fatal(err)
+	}
+	return ppid
+}
+
+func TestRecoverDoesWhatTheBundleSays(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	// A dispatcher that only admits: what it admits is claimed by hand, as a
+	// server that dies at once after the claim would.
+	admits := h.dispatcher(nil)
+	claim := func(spec *agented.Spec) *agented.Execution {
+		h.fire(admits, spec)
+		e, err := h.db.Claim(t.Context(), node, 10, time.Now().UTC(), time.Minute)
+		if err != nil || e == nil {
+			t.Fatalf("claim: %v %v", e, err)
+		}
+		return e
+	}
+	start := func(e *agented.Execution, script string) *shim.Handle {
+		t.Helper()
+		if err := os.MkdirAll(h.layout.Execution(e.ID), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		handle, err := shim.Start(h.layout.Attempt(e.ID, 1), shim.Spec{
+			Execution: e.ID, Attempt: 1, FirstSeq: 1, Path: "/bin/sh", Args: []string{"sh", "-c", script},
+			Dir: h.layout.Root, Capture: agented.CaptureFile, Grace: time.Second, OutputCap: 1 << 30, MinFree: 1, CreatedAt: time.Now(),
+		}, shim.Private{Env: []string{"PATH=/usr/bin:/bin", "AGENTED_EXECUTION_ID=" + string(e.ID)}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return handle
+	}
+
+	never := claim(command("sh", "-c", "echo never; exit 5"))
+	running := claim(command("sh", "-c", "ignored: it runs already"))
+	gate := filepath.Join(h.layout.Root, "gate")
+	start(running, "echo running; while [ ! -e "+gate+" ]; do sleep 0.02; done; exit 6")
+	ended := claim(command("ignored"))
+	if _, err := start(ended, "echo ended; exit 7").Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	lost := claim(command("ignored"))
+	handle := start(lost, "echo lost; exec sleep 1000")
+	for h.text(lost.ID) == "" {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("no output")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	syscall.Kill(parent(t, handle.PID()), syscall.SIGKILL)
+	stopped := claim(command("ignored"))
+	start(stopped, "echo stopped; exec sleep 1000")
+	if _, err := h.db.RequestCancel(t.Context(), stopped.ID, "somebody", time.Now().UTC()); err != nil {
+		t.Fatal(err)
+	}
+
+	d := h.dispatcher(nil)
+	defer h.run(d)()
+	for _, c := range []struct {
+		e     *agented.Execution
+		state agented.State
+		code  int // -1: none
+		text  string
+	}{
+		{never, agented.StateFailed, 5, "never\n"},
+		{ended, agented.StateFailed, 7, "ended\n"},
+		{lost, agented.StateInterrupted, -1, "lost\n"},
+		{stopped, agented.StateCancelled, -1, "stopped\n"},
+		{running, agented.StateFailed, 6, "running\n"},
+	} {
+		if c.e == running {
+			if err := os.WriteFile(gate, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e := h.await(c.e.ID)
+		code := -1
+		if e.ExitCode != nil {
+			code = *e.ExitCode
+		}
+		if e.State != c.state || code != c.code || e.AttemptNo != 1 || e.Error == "" {
+			t.Errorf("%s: state %s, code %d, attempt %d, error %q; want %s and %d", strings.TrimSpace(c.text), e.State, code, e.AttemptNo, e.Error, c.state, c.code)
+		}
+		if got := h.text(c.e.ID); got != c.text {
+			t.Errorf("log = %q, want %q", got, c.text)
+		}
+	}
+}
+
+func TestCancelHoldsAtEveryMoment(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(nil)
+	defer h.run(d)()
+	by := agented.Principal{Name: "somebody", Role: agented.RoleOperator}
+	for range 20 {
+		id := h.fire(d, command("sleep", "1000"))
+		// At this moment it waits, is being started, or runs.
+		if _, err := d.Cancel(t.Context(), id, by); err != nil {
+			t.Fatal(err)
+		}
+		if e := h.await(id); e.State != agented.StateCancelled || !strings.Contains(e.Reason, "somebody") {
+			t.Errorf("state %s, reason %q", e.State, e.Reason)
+		}
+		if _, err := d.Cancel(t.Context(), id, by); !errors.Is(err, agented.Conflict) {
+			t.Errorf("cancel of an ended one: %v", err)
+		}
+		again, err := d.Retry(t.Context(), id, by)
+		if err != nil || again.RetryOf != id {
+			t.Fatalf("retry: %+v %v", again, err)
+		}
+		if _, err := d.Retry(t.Context(), again.ID, by); !errors.Is(err, agented.Conflict) {
+			t.Errorf("retry of one that has not ended: %v", err)
+		}
+		if _, err := d.Cancel(t.Context(), again.ID, by); err != nil {
+			t.Fatal(err)
+		}
+		h.await(again.ID)
+	}
+}
+
+func TestAFiringThatCannotBeIsRefusedWithTheReason(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(nil)
+	off := &agented.Trigger{ID: "trg-x", Name: "off", Spec: *command("true")}
+	long := command("true")
+	long.Prompt = "{message}"
+	for _, c := range []struct {
+		name string
+		f    dispatch.Firing
+		kind agented.Kind
+		says string
+	}{
+		{"disabled", dispatch.Firing{Trigger: off, Source: agented.SourceManual}, agented.Conflict, "disabled"},
+		{"bad spec", dispatch.Firing{Spec: &agented.Spec{Backend: "command"}, Source: agented.SourceManual}, agented.Invalid, "command"},
+		{"long message", dispatch.Firing{Spec: long, Message: strings.Repeat("x", agented.MaxPrompt+1)}, agented.Invalid, "shorter"},
+		{"NUL", dispatch.Firing{Spec: long, Message: "a\x00b"}, agented.Invalid, "NUL"},
+	} {
+		_, _, err := d.Fire(t.Context(), c.f)
+		if !errors.Is(err, c.kind) || !strings.Contains(agented.Message(err), c.says) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestACommandThatCannotStartSaysWhyInItsLog(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(nil)
+	defer h.run(d)()
+	for _, c := range []struct {
+		spec *agented.Spec
+		says string
+	}{
+		{command("no-such-program"), "no-such-program"},
+		{&agented.Spec{Backend: "claude", Prompt: "hi"}, "npm"},
+		{&agented.Spec{Backend: "command", Command: []string{"true"}, WorkingDir: "/no/such/dir"}, "/no/such/dir"},
+		{&agented.Spec{Backend: "command", Command: []string{"/etc/passwd"}}, "/etc/passwd"},
+	} {
+		id := h.fire(d, c.spec)
+		e := h.await(id)
+		if e.State != agented.StateFailed || !strings.Contains(e.Error, c.says) || e.LastSeq == 0 {
+			t.Errorf("%v: state %s, error %q, %d lines", c.spec.Command, e.State, e.Error, e.LastSeq)
+		}
+	}
+}
+
+func TestAnIdleDispatcherSleepsUntilSomethingIsDue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse(t)
+		asked := 0
+		d := h.dispatcher(func(o *dispatch.Options) {
+			o.Now = func() time.Time { asked++; return time.Now() }
+		})
+		stop := h.run(d)
+		due := time.Now().UTC().Add(5*time.Hour + 123*time.Millisecond)
+		spec := command("no-such-program")
+		_, err := h.db.Admit(t.Context(), store.Admission{Execution: &agented.Execution{
+			ID: agented.ExecutionID(agented.NewID("exec", time.Now())), State: agented.StatePending, Source: agented.SourceSchedule,
+			Backend: spec.Backend, Snapshot: spec.WithDefaults(), CreatedAt: time.Now().UTC(), ScheduledAt: due,
+		}, Overlap: agented.OverlapQueue}, time.Now().UTC())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Wake()
+		time.Sleep(5*time.Hour + time.Minute) // fake time
+		synctest.Wait()
+		stop()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if len(h.waits) != 1 || h.waits[0] > 20*time.Millisecond {
+			t.Errorf("claimed %v after it was due, want once within 20ms", h.waits)
+		}
+		// A few looks at the clock each 20 seconds, and at each renewal.
+		if limit := 5 * 3600 / 20 * 8; asked > limit {
+			t.Errorf("%d looks at the clock in five idle hours, want at most %d", asked, limit)
+		}
+	})
+}
+
+func TestADrainLeavesAttemptsToTheirShims(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	first := h.dispatcher(nil)
+	stop := h.run(first)
+	gate := filepath.Join(h.layout.Root, "gate")
+	id := h.fire(first, command("sh", "-c", "echo up; while [ ! -e "+gate+" ]; do sleep 0.02; done; echo down"))
+	for first.Running() == 0 {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("it does not run")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	stop()
+	if e, err := h.db.Execution(t.Context(), id); err != nil || e.State != agented.StateRunning {
+		t.Fatalf("after the drain: %+v %v", e, err)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer h.run(h.dispatcher(nil))()
+	if e := h.await(id); e.State != agented.StateSuccess || e.AttemptNo != 1 {
+		t.Errorf("execution = %+v", e)
+	}
+	if got := h.text(id); got != "up\ndown\n" {
+		t.Errorf("log = %q", got)
+	}
+}
