@@ -43,7 +43,7 @@ install() {
 	name=$1 package=$2
 	program=$dir/$name/node_modules/.bin/$name
 	if [ -x "$program" ] && [ "$(cat "$dir/$name/package.txt" 2>/dev/null)" = "$package" ]; then
-		echo "install-clis: $name is there: $package ($(say_version "$program"))"
+		echo "install-clis: $name is there: $package"
 		return 0
 	fi
 	rm -rf "${dir:?}/$name"

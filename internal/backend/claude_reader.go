@@ -2,6 +2,7 @@ package backend
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,19 +51,19 @@ type claudeLine struct {
 	Text           string   `json:"result"`
 	TerminalReason string   `json:"terminal_reason"`
 	Errors         []string `json:"errors"`
-	TotalCost      *float64 `json:"total_cost_usd"`
+	TotalCost      number   `json:"total_cost_usd"`
 	Usage          *struct {
-		Input      *int64 `json:"input_tokens"`
-		Output     *int64 `json:"output_tokens"`
-		CacheRead  *int64 `json:"cache_read_input_tokens"`
-		CacheWrite *int64 `json:"cache_creation_input_tokens"`
+		Input      number `json:"input_tokens"`
+		Output     number `json:"output_tokens"`
+		CacheRead  number `json:"cache_read_input_tokens"`
+		CacheWrite number `json:"cache_creation_input_tokens"`
 	} `json:"usage"`
 	SinceLast map[string]struct {
-		Input      int64   `json:"inputTokens"`
-		Output     int64   `json:"outputTokens"`
-		CacheRead  int64   `json:"cacheReadInputTokens"`
-		CacheWrite int64   `json:"cacheCreationInputTokens"`
-		Cost       float64 `json:"costUSD"`
+		Input      number `json:"inputTokens"`
+		Output     number `json:"outputTokens"`
+		CacheRead  number `json:"cacheReadInputTokens"`
+		CacheWrite number `json:"cacheCreationInputTokens"`
+		Cost       number `json:"costUSD"`
 	} `json:"model_usage_since_last_result"`
 	Denials []struct {
 		Tool  string          `json:"tool_name"`
@@ -109,7 +110,7 @@ func (c *claudeReader) system(l *claudeLine) {
 			c.read.version = clip(l.Version, maxID)
 		}
 	case "api_retry":
-		c.retry = &failure{kind: clip(l.Error, maxID), message: "still trying again after an error of the API"}
+		c.retry = &failure{kind: clip(l.Error, maxID), ours: "went away while it tried again after an error of the model's API"}
 		if l.ErrorStatus != nil {
 			c.retry.status = *l.ErrorStatus
 		}
@@ -130,8 +131,8 @@ func (c *claudeReader) assistant(l *claudeLine) {
 			c.worked = true
 			c.read.denied.remember(block.ID, inputText(block.Input))
 		case "text":
-			if l.Parent != "" {
-				continue // of a sub-agent
+			if l.Parent != "" || c.apiKind != "" {
+				continue // of a sub-agent; or an API error in the guise of a message
 			}
 			if !text {
 				c.final.reset()
@@ -166,21 +167,20 @@ func (c *claudeReader) badEnd(l *claudeLine) *failure {
 	if l.APIErrorStatus != nil {
 		f.status = *l.APIErrorStatus
 	}
-	if f.message == "" && len(l.Errors) > 0 {
-		f.message = clip(strings.Join(l.Errors, "; "), 4<<10)
-	}
-	switch l.Subtype {
-	case "error_max_turns":
-		f = &failure{message: "the limit on turns (--max-turns) was reached"}
-	case "error_max_budget_usd":
-		f = &failure{message: "the budget (--max-budget-usd) was used up"}
-	case "error_during_execution":
-		if l.TerminalReason != "" {
-			f.message = strings.TrimPrefix(f.message+"; ", "; ") + "it ended with " + clip(l.TerminalReason, 60)
-		}
-	}
 	if f.message == "" {
-		f.message = "result " + clip(l.Subtype, 60)
+		// Some are notes for its own makers.
+		said := slices.DeleteFunc(slices.Clone(l.Errors), func(s string) bool { return strings.HasPrefix(s, "[ede_diagnostic]") })
+		f.message = clip(strings.Join(said, "; "), 4<<10)
+	}
+	switch {
+	case l.Subtype == "error_max_turns":
+		f = &failure{ours: "stopped because the limit on turns (--max-turns) was reached"}
+	case l.Subtype == "error_max_budget_usd":
+		f = &failure{ours: "stopped because the budget (--max-budget-usd) was used up"}
+	case strings.HasPrefix(l.TerminalReason, "aborted"):
+		f = &failure{ours: "was aborted in the middle of its work (" + clip(l.TerminalReason, 60) + ")"}
+	case f.message == "":
+		f.ours = "ended with the result " + clip(l.Subtype, 60)
 	}
 	return f
 }
@@ -191,23 +191,27 @@ func (c *claudeReader) badEnd(l *claudeLine) *failure {
 func claudeUsage(l *claudeLine) agented.Usage {
 	var u agented.Usage
 	if l.Usage != nil {
-		u.InputTokens, u.OutputTokens = tokens(l.Usage.Input), tokens(l.Usage.Output)
-		u.CacheReadTokens, u.CacheWriteTokens = tokens(l.Usage.CacheRead), tokens(l.Usage.CacheWrite)
+		u.InputTokens, u.OutputTokens = l.Usage.Input.count(), l.Usage.Output.count()
+		u.CacheReadTokens, u.CacheWriteTokens = l.Usage.CacheRead.count(), l.Usage.CacheWrite.count()
 	}
 	if l.SinceLast == nil {
-		u.CostUSD = cost(l.TotalCost)
+		u.CostUSD = l.TotalCost.money()
 		return u
 	}
-	var in, out, read, write int64
-	var dollars float64
+	var in, out, hit, fill number
+	dollars := number{known: true} // nothing used since costs nothing
 	for _, m := range l.SinceLast {
-		in, out, read, write = in+m.Input, out+m.Output, read+m.CacheRead, write+m.CacheWrite
-		dollars += m.Cost
+		in.plus(m.Input)
+		out.plus(m.Output)
+		hit.plus(m.CacheRead)
+		fill.plus(m.CacheWrite)
+		dollars.plus(m.Cost)
+		dollars.known = dollars.known && m.Cost.known
 	}
-	u.CostUSD = cost(&dollars)
+	u.CostUSD = dollars.money()
 	if len(l.SinceLast) > 0 {
 		// Sub-agents and side questions count too.
-		u.InputTokens, u.OutputTokens, u.CacheReadTokens, u.CacheWriteTokens = tokens(&in), tokens(&out), tokens(&read), tokens(&write)
+		u.InputTokens, u.OutputTokens, u.CacheReadTokens, u.CacheWriteTokens = in.count(), out.count(), hit.count(), fill.count()
 	}
 	return u
 }

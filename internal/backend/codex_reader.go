@@ -28,13 +28,14 @@ type codexLine struct {
 		Text    string `json:"text"`
 		Message string `json:"message"`
 		Command string `json:"command"`
+		Output  string `json:"aggregated_output"`
 		Status  string `json:"status"`
 	} `json:"item"`
 	Usage *struct {
-		Input      *int64 `json:"input_tokens"`
-		Cached     *int64 `json:"cached_input_tokens"`
-		CacheWrite *int64 `json:"cache_write_input_tokens"`
-		Output     *int64 `json:"output_tokens"`
+		Input      number `json:"input_tokens"`
+		Cached     number `json:"cached_input_tokens"`
+		CacheWrite number `json:"cache_write_input_tokens"`
+		Output     number `json:"output_tokens"`
 	} `json:"usage"`
 	Error struct {
 		Message string `json:"message"`
@@ -48,9 +49,7 @@ func (c *codexReader) Line(stream agented.Stream, content []byte) {
 	var l codexLine
 	if stream != agented.Stdout || !decode(content, &l) || l.Type == "" {
 		c.other.add(content)
-		if _, refused, found := strings.Cut(clip(string(content), 4<<10), "error=patch rejected: "); found {
-			c.read.denied.add("", "apply_patch", refused)
-		}
+		c.refusal(clip(string(content), 4<<10))
 		return
 	}
 	switch l.Type {
@@ -67,17 +66,30 @@ func (c *codexReader) Line(stream agented.Stream, content []byte) {
 		c.read.good = true
 		if u := l.Usage; u != nil {
 			// Its input counts what came from the cache too; ours never does.
+			if u.Input.known && u.Cached.known && u.Cached.v <= u.Input.v {
+				u.Input.v -= u.Cached.v
+			}
 			c.read.usage = agented.Usage{
-				InputTokens: tokens(u.Input), OutputTokens: tokens(u.Output),
-				CacheReadTokens: tokens(u.Cached), CacheWriteTokens: tokens(u.CacheWrite),
-				CumulativeSession: true,
+				InputTokens: u.Input.count(), OutputTokens: u.Output.count(),
+				CacheReadTokens: u.Cached.count(), CacheWriteTokens: u.CacheWrite.count(),
 			}
-			if in, cached := c.read.usage.InputTokens, c.read.usage.CacheReadTokens; in != nil && cached != nil && *cached <= *in {
-				*in -= *cached
-			}
+			c.read.usage.CumulativeSession = c.read.usage.Known()
 		}
 	case "turn.failed":
 		c.bad = &failure{message: clip(l.Error.Message, 4<<10)}
+	}
+}
+
+// refusal looks for a refused tool in the CLI's own log on standard error.
+func (c *codexReader) refusal(line string) {
+	_, text, found := strings.Cut(line, "codex_core::tools::router: error=")
+	if !found {
+		return
+	}
+	if why, is := strings.CutPrefix(text, "patch rejected: "); is {
+		c.read.denied.add("", "apply_patch", why)
+	} else if strings.Contains(text, "reject command") {
+		c.read.denied.add("", "exec_command", text)
 	}
 }
 
@@ -92,7 +104,11 @@ func (c *codexReader) item(l *codexLine) {
 		// An error item is a warning, such as a model without metadata.
 	default:
 		c.worked = true
-		if l.Item.Status == "declined" || l.Item.Status == "rejected" {
+		declined := l.Item.Status == "declined" || l.Item.Status == "rejected"
+		// The sandbox makes all but its writable places read-only, and the
+		// command is what hears of it.
+		stopped := l.Item.Status == "failed" && strings.Contains(l.Item.Output, "Read-only file system")
+		if declined || stopped {
 			c.read.denied.add(l.Item.ID, l.Item.Type, l.Item.Command)
 		}
 	}

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,6 +16,7 @@ type failure struct {
 	status  int    // HTTP status of the model's API; 0 is unknown
 	kind    string // the CLI's own word for it: "rate_limit"
 	message string // the CLI's own sentence
+	ours    string // instead of it: what the CLI did, in our words
 }
 
 // words of a CLI's error messages that tell what failed. They are looked for in
@@ -32,7 +34,7 @@ var (
 	transientWords = []string{
 		"overloaded", "at capacity", "high demand", "temporarily unavailable", "service unavailable", "internal server error", "server_error", "server had an error",
 		"stream disconnected", "stream closed", "connection", "network", "terminated", "timed out", "timeout", "econnrefused", "econnreset", "enotfound", "eai_again", "fetch failed",
-		"socket hang up", "socket", "unable to connect", "premature close", "waiting for network",
+		"socket hang up", "socket", "unable to connect", "premature close", "waiting for network", "transient",
 	}
 )
 
@@ -65,6 +67,14 @@ func (f failure) outcome() agented.Outcome {
 // known.
 func (r *reading) fail(f failure) {
 	r.outcome = f.outcome()
+	if f.ours != "" {
+		r.reason = r.program + " " + f.ours
+		if f.kind != "" {
+			r.reason += " (" + oneLine(f.kind) + ")"
+		}
+		return
+	}
+	f.message = inner(f.message)
 	switch r.outcome {
 	case agented.OutcomeRateLimited:
 		r.reason = saying(r.program+" reached a limit of its account", f.message)
@@ -193,8 +203,9 @@ func (r *reading) finish(exit agented.Exit, bad *failure, worked bool, complaint
 }
 
 // complaint picks the line that tells most of what a CLI said outside of its
-// protocol: the last one that calls itself an error, else the last one. Noise
-// lists the beginnings of lines that mean nothing.
+// protocol: the last one that calls itself an error, else the last one that
+// says whose fault it is, else the first, since a list of options often follows
+// it. Noise lists the beginnings of lines that mean nothing.
 func (s *said) complaint(noise ...string) string {
 	quiet := func(line string) bool {
 		return slices.ContainsFunc(noise, func(n string) bool { return strings.HasPrefix(line, n) })
@@ -203,7 +214,41 @@ func (s *said) complaint(noise ...string) string {
 		return !quiet(line) && strings.HasPrefix(strings.ToLower(line), "error")
 	})
 	if found == "" {
-		found = s.find(func(line string) bool { return !quiet(line) })
+		found = s.find(func(line string) bool {
+			return !quiet(line) && failure{message: line}.outcome() != agented.OutcomeFailed
+		})
 	}
-	return found
+	if found != "" {
+		return found
+	}
+	for _, line := range slices.Concat(s.first, s.last) {
+		if !quiet(line) {
+			return line
+		}
+	}
+	return ""
+}
+
+// inner is the sentence inside a message that repeats an API's JSON answer.
+func inner(message string) string {
+	at := strings.IndexByte(message, '{')
+	if at < 0 {
+		return message
+	}
+	var answer struct {
+		Message string `json:"message"`
+		Error   struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if err := json.NewDecoder(strings.NewReader(message[at:])).Decode(&answer); err != nil {
+		return message
+	}
+	if answer.Error.Message != "" {
+		return answer.Error.Message
+	}
+	if answer.Message != "" {
+		return answer.Message
+	}
+	return message
 }

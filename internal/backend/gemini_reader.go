@@ -17,6 +17,7 @@ type geminiReader struct {
 	other  said
 	worked bool
 	bad    *failure
+	warned string     // message of the last error event
 	names  []toolCall // the last tools called, by id
 }
 
@@ -36,10 +37,10 @@ type geminiLine struct {
 		Message string `json:"message"`
 	} `json:"error"`
 	Stats *struct {
-		Input  *int64 `json:"input"`
-		All    *int64 `json:"input_tokens"`
-		Output *int64 `json:"output_tokens"`
-		Cached *int64 `json:"cached"`
+		Input  number `json:"input"`
+		All    number `json:"input_tokens"`
+		Output number `json:"output_tokens"`
+		Cached number `json:"cached"`
 	} `json:"stats"`
 }
 
@@ -66,6 +67,9 @@ func (c *geminiReader) Line(stream agented.Stream, content []byte) {
 			c.final.add(l.Content)
 		}
 	case "tool_use":
+		if l.ToolName == "" {
+			return
+		}
 		c.final.reset() // what came before was not the last word
 		if len(c.names) == maxDenied {
 			c.names = append(c.names[:0], c.names[1:]...)
@@ -75,7 +79,7 @@ func (c *geminiReader) Line(stream agented.Stream, content []byte) {
 	case "tool_result":
 		c.toolResult(&l)
 	case "error":
-		c.other.add([]byte("Error: " + clip(l.Message+l.Error.Message, 2*maxQuote)))
+		c.warned = clip(l.Message, 4<<10)
 	case "result":
 		c.end(&l)
 	}
@@ -106,13 +110,16 @@ func (c *geminiReader) end(l *geminiLine) {
 	c.read.good = l.Status == "success"
 	if !c.read.good {
 		c.bad = &failure{kind: clip(l.Error.Type, maxID), message: clip(l.Error.Message, 4<<10)}
+		if c.bad.message == "" {
+			c.bad.message = c.warned
+		}
 	}
 	if s := l.Stats; s != nil {
-		in := tokens(s.Input)
-		if in == nil {
-			in = tokens(s.All)
+		in := s.Input // without what came from the cache
+		if !in.known {
+			in = s.All
 		}
-		c.read.usage = agented.Usage{InputTokens: in, OutputTokens: tokens(s.Output), CacheReadTokens: tokens(s.Cached)}
+		c.read.usage = agented.Usage{InputTokens: in.count(), OutputTokens: s.Output.count(), CacheReadTokens: s.Cached.count()}
 	}
 }
 
@@ -120,7 +127,7 @@ func (c *geminiReader) end(l *geminiLine) {
 // and more are an HTTP status, of which a code holds only the last eight bits.
 var geminiExits = map[int]failure{
 	41: {status: 401, message: "no way to log in is set up"},
-	53: {message: "the limit on turns was reached"},
+	53: {ours: "stopped because the limit on turns was reached"},
 	55: {message: "the folder is not trusted"},
 }
 
@@ -155,12 +162,8 @@ func (c *geminiReader) Result(exit agented.Exit, now time.Time) agented.Result {
 		if at := exit.FinishedAt; !at.IsZero() {
 			now = at
 		}
-		seconds := retryIn(bad.message)
-		if seconds == 0 {
-			seconds = retryIn(c.other.find(func(s string) bool { return retryIn(s) > 0 }))
-		}
 		if bad.outcome() == agented.OutcomeRateLimited {
-			c.read.retryAfter = after(now, seconds)
+			c.read.retryAfter = after(now, retryIn(bad.message))
 		}
 	}
 	return c.read.finish(exit, bad, c.worked, complaint)

@@ -24,12 +24,8 @@ type openCodeReader struct {
 	retry  string // retry-after header of the error
 }
 
-type openCodeUsage struct {
-	known                    bool
-	input, output, hit, fill int64
-	cost                     float64
-	priced                   bool
-}
+// openCodeUsage adds the steps up.
+type openCodeUsage struct{ input, output, hit, fill, cost number }
 
 type openCodeLine struct {
 	Type      string `json:"type"`
@@ -44,14 +40,14 @@ type openCodeLine struct {
 			Input  json.RawMessage `json:"input"`
 			Error  string          `json:"error"`
 		} `json:"state"`
-		Cost   *float64 `json:"cost"`
+		Cost   number `json:"cost"`
 		Tokens *struct {
-			Input     int64 `json:"input"`
-			Output    int64 `json:"output"`
-			Reasoning int64 `json:"reasoning"`
+			Input     number `json:"input"`
+			Output    number `json:"output"`
+			Reasoning number `json:"reasoning"`
 			Cache     struct {
-				Read  int64 `json:"read"`
-				Write int64 `json:"write"`
+				Read  number `json:"read"`
+				Write number `json:"write"`
 			} `json:"cache"`
 		} `json:"tokens"`
 	} `json:"part"`
@@ -89,16 +85,13 @@ func (c *openCodeReader) Line(stream agented.Stream, content []byte) {
 		c.reason = clip(l.Part.Reason, 60)
 		c.bad = nil
 		if t := l.Part.Tokens; t != nil {
-			c.usage.known = true
-			c.usage.input += max(t.Input, 0)
-			c.usage.output += max(t.Output, 0) + max(t.Reasoning, 0)
-			c.usage.hit += max(t.Cache.Read, 0)
-			c.usage.fill += max(t.Cache.Write, 0)
+			c.usage.input.plus(t.Input)
+			c.usage.output.plus(t.Output)
+			c.usage.output.plus(t.Reasoning)
+			c.usage.hit.plus(t.Cache.Read)
+			c.usage.fill.plus(t.Cache.Write)
 		}
-		if p := cost(l.Part.Cost); p != nil {
-			c.usage.priced = c.usage.priced || *p > 0
-			c.usage.cost += *p
-		}
+		c.usage.cost.plus(l.Part.Cost)
 	case "error":
 		c.bad = &failure{status: l.Error.Data.StatusCode, kind: clip(l.Error.Name, maxID), message: clip(l.Error.Data.Message, 4<<10)}
 		if c.bad.message == "" {
@@ -135,12 +128,11 @@ func (c *openCodeReader) tool(l *openCodeLine) {
 func (c *openCodeReader) Result(exit agented.Exit, now time.Time) agented.Result {
 	c.read.program = "opencode"
 	c.read.text = c.final.text()
-	if u := c.usage; u.known {
-		c.read.usage = agented.Usage{InputTokens: &u.input, OutputTokens: &u.output, CacheReadTokens: &u.hit, CacheWriteTokens: &u.fill}
-		if u.priced {
-			// It prints 0 for a model that it knows no price of.
-			c.read.usage.CostUSD = &u.cost
-		}
+	u := c.usage
+	c.read.usage = agented.Usage{InputTokens: u.input.count(), OutputTokens: u.output.count(), CacheReadTokens: u.hit.count(), CacheWriteTokens: u.fill.count()}
+	if u.cost.v > 0 {
+		// It prints 0 for a model that it knows no price of.
+		c.read.usage.CostUSD = u.cost.money()
 	}
 	if len(c.read.denied.kept) == 0 {
 		if asked := c.other.find(func(s string) bool { return strings.Contains(s, "auto-rejecting") }); asked != "" {
@@ -154,7 +146,7 @@ func (c *openCodeReader) Result(exit agented.Exit, now time.Time) agented.Result
 	}
 	bad := c.bad
 	if bad == nil && !c.read.good && c.reason != "" && c.reason != "tool-calls" && cleanExit(exit) {
-		bad = &failure{message: "the model's last step ended with " + c.reason}
+		bad = &failure{ours: "stopped because the model's last step ended with " + c.reason}
 	}
 	if bad != nil {
 		if seconds, err := strconv.Atoi(c.retry); err == nil && bad.outcome() == agented.OutcomeRateLimited {

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -309,31 +309,39 @@ func inputText(input json.RawMessage) string {
 	return ""
 }
 
-// said keeps the last lines that were not part of a CLI's protocol: where it
-// complains when it does not come as far as speaking it.
-type said struct{ lines []string }
+// said keeps the first and the last lines that were not part of a CLI's
+// protocol: where it complains when it does not come as far as speaking it.
+type said struct{ first, last []string }
 
-const saidLines = 20
+const (
+	saidFirst = 5
+	saidLast  = 20
+)
 
 func (s *said) add(content []byte) {
 	if len(content) > 2*maxQuote {
 		content = content[:2*maxQuote]
 	}
 	line := oneLine(string(content))
-	if line == "" {
-		return
+	switch {
+	case line == "":
+	case len(s.first) < saidFirst:
+		s.first = append(s.first, line)
+	default:
+		if len(s.last) == saidLast {
+			s.last = append(s.last[:0], s.last[1:]...)
+		}
+		s.last = append(s.last, line)
 	}
-	if len(s.lines) == saidLines {
-		s.lines = append(s.lines[:0], s.lines[1:]...)
-	}
-	s.lines = append(s.lines, line)
 }
 
 // find is the last line that the function picks.
 func (s *said) find(pick func(string) bool) string {
-	for i := len(s.lines) - 1; i >= 0; i-- {
-		if pick(s.lines[i]) {
-			return s.lines[i]
+	for _, lines := range [][]string{s.last, s.first} {
+		for i := len(lines) - 1; i >= 0; i-- {
+			if pick(lines[i]) {
+				return lines[i]
+			}
 		}
 	}
 	return ""
@@ -367,20 +375,40 @@ func (t *tail) text() string {
 	return string(b)
 }
 
-// tokens is a printed count; nil when it is not there or makes no sense.
-func tokens(n *int64) *int64 {
-	if n == nil || *n < 0 {
+// number is a printed number. What is no number, or makes no sense as a count
+// or a sum of money, is unknown, which is not the same as zero.
+type number struct {
+	v     float64
+	known bool
+}
+
+// UnmarshalJSON never fails, so that one odd field does not cost the line.
+func (n *number) UnmarshalJSON(b []byte) error {
+	v, err := strconv.ParseFloat(string(b), 64)
+	*n = number{v, err == nil && v >= 0 && v < 1e15}
+	return nil
+}
+
+// plus adds what is known of m.
+func (n *number) plus(m number) {
+	if m.known {
+		n.v, n.known = n.v+m.v, true
+	}
+}
+
+// count is the number as tokens; nil when it is unknown.
+func (n number) count() *int64 {
+	if !n.known {
 		return nil
 	}
-	v := *n
+	v := int64(n.v)
 	return &v
 }
 
-// cost is a printed sum of money; nil when it is not there or makes no sense.
-func cost(n *float64) *float64 {
-	if n == nil || *n < 0 || math.IsNaN(*n) || math.IsInf(*n, 0) {
+// money is the number as a sum; nil when it is unknown.
+func (n number) money() *float64 {
+	if !n.known {
 		return nil
 	}
-	v := *n
-	return &v
+	return &n.v
 }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -23,11 +25,14 @@ func Version(ctx context.Context, path string, env []string) (string, error) {
 	defer cancel()
 	var out limited
 	cmd := exec.CommandContext(ctx, path, "--version")
-	cmd.Env = env
-	if env == nil {
-		cmd.Env = []string{} // nil would be the server's environment, secrets and all
-	}
+	// Never nil, which would be the server's environment, secrets and all. Even
+	// for this question one of them starts itself anew and others update
+	// themselves, unless told not to.
+	cmd.Env = append(slices.Clip(env), "GEMINI_CLI_NO_RELAUNCH=true", "DISABLE_AUTOUPDATER=1", "OPENCODE_DISABLE_AUTOUPDATE=1")
 	cmd.Stdout = &out
+	// Wrappers leave the real program behind when they alone are killed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	// A child of it that keeps the pipe open must not hold the question up.
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()

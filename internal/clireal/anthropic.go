@@ -29,7 +29,7 @@ func (c *call) anthropic() {
 			tool["name"] = "Write"
 		}
 	}
-	input := object{"command": ToolCommand, "description": "write a file"}
+	input := object{"command": c.s.command(), "description": "write a file"}
 	if c.scenario == Write {
 		input = object{"file_path": c.s.WritePath, "content": ToolContent + "\n"}
 	}
@@ -90,9 +90,9 @@ func (c *call) anthropicError(status int) {
 		h := c.w.Header()
 		h.Set("anthropic-ratelimit-unified-status", "rejected")
 		h.Set("anthropic-ratelimit-unified-representative-claim", "five_hour")
-		h.Set("anthropic-ratelimit-unified-reset", fmt.Sprint(c.s.Resets.Unix()))
+		h.Set("anthropic-ratelimit-unified-reset", fmt.Sprint(c.s.resets()))
 		h.Set("anthropic-ratelimit-unified-5h-status", "rejected")
-		h.Set("anthropic-ratelimit-unified-5h-reset", fmt.Sprint(c.s.Resets.Unix()))
+		h.Set("anthropic-ratelimit-unified-5h-reset", fmt.Sprint(c.s.resets()))
 		h.Set("anthropic-ratelimit-unified-5h-utilization", "1.0")
 		h.Set("anthropic-ratelimit-unified-overage-status", "rejected")
 	}

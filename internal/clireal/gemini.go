@@ -32,7 +32,7 @@ func (c *call) gemini() {
 		return
 	}
 	if c.wantsTool(done) {
-		name, arguments := "run_shell_command", object{"command": ToolCommand, "description": "write a file"}
+		name, arguments := "run_shell_command", object{"command": c.s.command(), "description": "write a file"}
 		if c.scenario == Write {
 			name, arguments = "write_file", object{"file_path": c.s.WritePath, "content": ToolContent + "\n"}
 		}
@@ -65,13 +65,13 @@ func (c *call) geminiError(status int) {
 		}
 		name, text = "RESOURCE_EXHAUSTED", fmt.Sprintf("You exceeded your current quota, please check your plan and billing details. Please retry in %ds.", seconds)
 		id := "GenerateRequestsPerMinutePerProjectPerModel"
+		details = []any{object{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": fmt.Sprintf("%ds", seconds)}}
 		if c.scenario == UsageLimit || c.scenario == Quota {
 			id = "GenerateRequestsPerDayPerProjectPerModel-FreeTier"
+			text = "You exceeded your current quota, please check your plan and billing details."
+			details = nil
 		}
-		details = []any{
-			object{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []any{object{"quotaMetric": "generativelanguage.googleapis.com/generate_requests", "quotaId": id, "quotaValue": "10"}}},
-			object{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": fmt.Sprintf("%ds", seconds)},
-		}
+		details = append(details, object{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []any{object{"quotaMetric": "generativelanguage.googleapis.com/generate_requests", "quotaId": id, "quotaValue": "10"}}})
 	}
 	c.json(status, object{"error": object{"code": status, "message": text, "status": name, "details": details}})
 }

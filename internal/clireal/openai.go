@@ -78,7 +78,7 @@ func (c *call) openAITool() object {
 	call := func(name string, arguments any) object {
 		return object{"id": "fc_standin", "type": "function_call", "name": name, "call_id": id, "arguments": jsonText(arguments), "status": "completed"}
 	}
-	command := ToolCommand
+	command := c.s.command()
 	if c.scenario == Write {
 		patch := "*** Begin Patch\n*** Add File: " + ToolFile + "\n+" + ToolContent + "\n*** End Patch\n"
 		switch {
@@ -115,7 +115,7 @@ func (c *call) openAIError(status int) {
 		kind, code, text = "requests", "rate_limit_exceeded", "Rate limit reached for requests. Please try again in 1s."
 	case UsageLimit:
 		kind, code, text = "usage_limit_reached", "usage_limit_reached", "The usage limit has been reached"
-		more = object{"plan_type": "plus", "resets_at": c.s.Resets.Unix()}
+		more = object{"plan_type": "plus", "resets_at": c.s.resets()}
 	}
 	e := object{"type": kind, "code": code, "message": text, "param": nil}
 	for name, value := range more {
@@ -152,7 +152,7 @@ func (c *call) chat() {
 		return
 	}
 	if c.wantsTool(done) {
-		name, arguments := "bash", object{"command": ToolCommand, "description": "write a file"}
+		name, arguments := "bash", object{"command": c.s.command(), "description": "write a file"}
 		if c.scenario == Write {
 			name, arguments = "write", object{"filePath": c.s.WritePath, "content": ToolContent + "\n"}
 		}

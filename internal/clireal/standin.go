@@ -53,9 +53,10 @@ const limitedTimes = 2
 // OpenAI-compatible chat APIs do, one scenario by path prefix. It is made for
 // tests: nothing it says costs, and it needs no network.
 type StandIn struct {
+	Command   string        // for the scenario Tool; empty is ToolCommand
 	WritePath string        // absolute path for the scenario Write
 	BigBytes  int           // for the scenario Big; 0 is 5 MiB
-	Resets    time.Time     // when UsageLimit says that the limit lifts
+	Resets    time.Time     // when UsageLimit says that the limit lifts; zero is in an hour
 	Pause     time.Duration // between the pieces of an answer
 
 	mu       sync.Mutex // guards requests and refused
@@ -71,6 +72,20 @@ type Request struct {
 	Header   http.Header
 	Body     []byte // at most 4 MiB
 	Status   int    // that it was answered with; 0 while it is being answered
+}
+
+func (s *StandIn) command() string {
+	if s.Command == "" {
+		return ToolCommand
+	}
+	return s.Command
+}
+
+func (s *StandIn) resets() int64 {
+	if s.Resets.IsZero() {
+		return time.Now().Add(time.Hour).Unix()
+	}
+	return s.Resets.Unix()
 }
 
 // Requests returns the calls so far.

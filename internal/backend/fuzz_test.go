@@ -1,0 +1,61 @@
+package backend_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/agented/agented"
+)
+
+// fuzzReader checks that no output makes a reader panic, keep too much, or give
+// a result that cannot be shown; and that nothing is a success when it was cut.
+func fuzzReader(f *testing.F, name string) {
+	files, err := filepath.Glob(filepath.Join("testdata", "samples", name+"-*.out"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(text, []byte("Error: something"), 0)
+		f.Add(text[:len(text)/2], []byte("\xff\x00\n"), 143)
+	}
+	f.Fuzz(func(t *testing.T, stdout, stderr []byte, code int) {
+		r := reader(t, name)
+		feed(r, agented.Stdout, stdout)
+		feed(r, agented.Stderr, stderr)
+		got := r.Result(exited(code), now)
+		switch got.Outcome {
+		case agented.OutcomeSuccess:
+			if code != 0 {
+				t.Errorf("exit %d is a success", code)
+			}
+		case agented.OutcomeFailed, agented.OutcomeAuth, agented.OutcomeRateLimited, agented.OutcomeTransient:
+			if got.Reason == "" {
+				t.Errorf("%s without a reason", got.Outcome)
+			}
+		default:
+			t.Errorf("outcome %q of a process that ended by itself", got.Outcome)
+		}
+		shown := append([]string{got.Reason, got.SessionID, got.CLIVersion}, got.DeniedTools...)
+		for _, s := range shown {
+			if len(s) > 600 || strings.ContainsAny(s, "\n\r\x1b\x00") && s != got.SessionID && s != got.CLIVersion {
+				t.Errorf("%q cannot be shown", s)
+			}
+		}
+		if len(got.Text) > agented.MaxResult || !utf8.ValidString(got.Text) || !utf8.ValidString(got.Reason) {
+			t.Errorf("text of %d bytes, reason %q", len(got.Text), got.Reason)
+		}
+	})
+}
+
+func FuzzCommandReader(f *testing.F)  { fuzzReader(f, agented.BackendCommand) }
+func FuzzClaudeReader(f *testing.F)   { fuzzReader(f, agented.BackendClaude) }
+func FuzzCodexReader(f *testing.F)    { fuzzReader(f, agented.BackendCodex) }
+func FuzzGeminiReader(f *testing.F)   { fuzzReader(f, agented.BackendGemini) }
+func FuzzOpenCodeReader(f *testing.F) { fuzzReader(f, agented.BackendOpenCode) }
