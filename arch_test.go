@@ -18,7 +18,7 @@ import (
 // Everyone may import the root; the root imports only the standard library.
 var mayImport = map[string][]string{
 	"":                  {},
-	"cmd/agented":       {"internal/app", "internal/backend", "internal/client", "internal/config", "internal/doctor", "internal/secret", "internal/shim"},
+	"cmd/agented":       {"internal/app", "internal/backend", "internal/client", "internal/config", "internal/doctor", "internal/redact", "internal/secret", "internal/shim", "internal/store"},
 	"internal/api":      {"internal/backend", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "web"},
 	"internal/app":      {"internal/api", "internal/backend", "internal/client", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/secret", "internal/shim", "internal/store", "web"},
 	"internal/backend":  {},
@@ -201,6 +201,35 @@ func TestSecretsAndDataAreIgnoredByGit(t *testing.T) {
 	for _, path := range []string{".env.example", "web/dist/index.html", "cmd/agented/main.go"} {
 		if err := exec.Command("git", "check-ignore", "-q", path).Run(); err == nil {
 			t.Errorf("git ignores %s, which belongs to the repository", path)
+		}
+	}
+}
+
+func TestEveryGuaranteeNamesTestsThatExist(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, parsed := range files(t, parser.SkipObjectResolution) {
+		for path, f := range parsed {
+			for _, decl := range f.Decls {
+				if fn, ok := decl.(*ast.FuncDecl); ok && strings.HasSuffix(path, "_test.go") {
+					there[fn.Name.Name] = true
+				}
+			}
+		}
+	}
+	promises := strings.Split(string(doc), "\n1. ")
+	if len(promises) < 2 {
+		t.Fatal("docs/guarantees.md lists nothing")
+	}
+	for item := range strings.SplitSeq(string(doc), "MUST") {
+		for word := range strings.SplitSeq(item, "`") {
+			if strings.HasPrefix(word, "Test") && !there[word] {
+				t.Errorf("docs/guarantees.md names %s, which is no test", word)
+			}
 		}
 	}
 }
