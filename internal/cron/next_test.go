@@ -1,6 +1,7 @@
 package cron_test
 
 import (
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"math"
@@ -336,6 +337,48 @@ func TestNextKeepsTheNamedPromises(t *testing.T) {
 			}
 		})
 	}
+}
+
+// zoneFile builds the data of a zone with two kinds of time, an hour apart, that
+// changes at the given instants, to summer time first, and follows the rule
+// behind the last.
+func zoneFile(rule string, changes ...time.Time) []byte {
+	header := func(changes, kinds, letters uint32) []byte {
+		out := append([]byte("TZif2"), make([]byte, 15+3*4)...)
+		for _, n := range []uint32{changes, kinds, letters} {
+			out = binary.BigEndian.AppendUint32(out, n)
+		}
+		return out
+	}
+	data := append(header(0, 0, 0), header(uint32(len(changes)), 2, 8)...)
+	for _, c := range changes {
+		data = binary.BigEndian.AppendUint64(data, uint64(c.Unix()))
+	}
+	for i := range changes {
+		data = append(data, byte(1-i%2))
+	}
+	data = append(data, 0, 0, 0, 0, 0, 0, 0, 0, 0x0e, 0x10, 1, 4) // offset, summer, name; twice
+	return append(data, "STD\x00DST\x00\n"+rule+"\n"...)
+}
+
+// Behind the last tabulated change the library says by rule since when an offset
+// holds, even when that change came later than the rule has it.
+func TestALastChangeThatBreaksTheRuleIsSeenWhereItWas(t *testing.T) {
+	t.Parallel()
+	z, err := time.LoadLocationFromTZData("late", zoneFile("STD0DST,M3.5.0/0,M10.5.0/1",
+		time.Date(2023, 3, 26, 0, 0, 0, 0, time.UTC), time.Date(2023, 11, 2, 0, 0, 0, 0, time.UTC)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	between := time.Date(2023, 11, 2, 0, 10, 0, 0, time.UTC)
+	if start, _ := between.In(z).ZoneBounds(); start.After(time.Date(2023, 11, 1, 0, 0, 0, 0, time.UTC)) {
+		t.Logf("the library now says %v, which is right", start)
+	}
+	got, _ := parse(t, "30 0 * * *").Next(between, z)
+	if want := time.Date(2023, 11, 3, 0, 30, 0, 0, time.UTC); !got.Equal(want) {
+		t.Errorf("00:30 comes again at %v, want only at %v", got, want)
+	}
+	compareWindow(t, z, between.Unix()/86400*86400-3*86400, between.Unix()+3*86400, []int64{between.Unix()})
 }
 
 func TestNextOfExtremesEnds(t *testing.T) {
