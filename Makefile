@@ -38,7 +38,7 @@ test-short: ## the tests without the race detector and the long ones
 
 test-cli: build ## drive the real agent CLIs from npm against a stand-in for their APIs
 	./scripts/install-clis.sh
-	AGENTED_TEST_CLIS=$$(./scripts/install-clis.sh --print) $(GO) test -count=1 -v -timeout 30m ./internal/clireal/...
+	AGENTED_TEST_CLIS=$$(./scripts/install-clis.sh --print) $(GO) test -count=1 -v -timeout 30m ./internal/clireal ./cmd/agented -run "Real|CLI|Turn|Claude|Codex|Gemini|OpenCode"
 
 check: ## format, vet, staticcheck
 	@out=$$($(GO) tool gofumpt -l $(GOFILES)); if [ -n "$$out" ]; then echo "not formatted (make fmt):"; echo "$$out"; exit 1; fi
