@@ -159,6 +159,24 @@ type executionListInput struct {
 	Query         string    `query:"q" maxLength:"200" doc:"Only those whose trigger's name, or whose id, starts with this"`
 }
 
+// showExecution is an execution as answers show it: secrets that the server
+// knows are taken out of what an agent or its CLI said.
+func (s *Server) showExecution(e *agented.Execution, withText bool) ExecutionView {
+	v := viewExecution(e, withText)
+	m := s.masker()
+	v.Reason, v.ErrorMessage = m.MaskString(v.Reason), m.MaskString(v.ErrorMessage)
+	for _, text := range []**string{&v.Prompt, &v.Result} {
+		if *text != nil {
+			masked := m.MaskString(**text) // e itself is not ours to change
+			*text = &masked
+		}
+	}
+	for i := range v.Attempts {
+		v.Attempts[i].Reason = m.MaskString(v.Attempts[i].Reason)
+	}
+	return v
+}
+
 func (s *Server) listExecutions(ctx context.Context, in *executionListInput) (*listOutput[ExecutionView], error) {
 	f := store.ExecutionFilter{
 		Trigger: agented.TriggerID(in.TriggerID), Source: agented.Source(in.Source),
@@ -178,7 +196,7 @@ func (s *Server) listExecutions(ctx context.Context, in *executionListInput) (*l
 	if err != nil {
 		return nil, inQuery(err)
 	}
-	return page(items, next, func(e *agented.Execution) ExecutionView { return viewExecution(e, false) }), nil
+	return page(items, next, func(e *agented.Execution) ExecutionView { return s.showExecution(e, false) }), nil
 }
 
 func (s *Server) getExecution(ctx context.Context, in *executionPath) (*output[ExecutionView], error) {
@@ -190,7 +208,7 @@ func (s *Server) getExecution(ctx context.Context, in *executionPath) (*output[E
 	if err != nil {
 		return nil, err
 	}
-	return &output[ExecutionView]{viewExecution(e, true)}, nil
+	return &output[ExecutionView]{s.showExecution(e, true)}, nil
 }
 
 func (s *Server) cancelExecution(ctx context.Context, in *executionPath) (*output[ExecutionView], error) {
@@ -202,7 +220,7 @@ func (s *Server) cancelExecution(ctx context.Context, in *executionPath) (*outpu
 	if err != nil {
 		return nil, err
 	}
-	return &output[ExecutionView]{viewExecution(e, false)}, nil
+	return &output[ExecutionView]{s.showExecution(e, false)}, nil
 }
 
 // Retried is a new execution that repeats one that has ended.

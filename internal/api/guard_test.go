@@ -265,7 +265,7 @@ func (d *trouble) Fire(ctx context.Context, f dispatch.Firing) (*agented.Executi
 func TestTroubleIsAProblemAndItsCauseStaysInTheLog(t *testing.T) {
 	t.Parallel()
 	d := &trouble{}
-	g := start(t, settings{options: func(o *api.Options) { d.work = o.Dispatch.(*work); o.Dispatch = d }, env: []string{"AGENTED_REQUEST_TIMEOUT=1s"}})
+	g := start(t, settings{options: func(o *api.Options) { d.work = o.Dispatch.(*work); o.Dispatch = d }, env: []string{"AGENTED_REQUEST_TIMEOUT=3s"}})
 	at := "/api/v1/triggers/" + g.trigger(hello) + "/run"
 	for _, c := range []struct {
 		name   string
@@ -302,7 +302,7 @@ func TestTroubleIsAProblemAndItsCauseStaysInTheLog(t *testing.T) {
 
 func TestTheRequestTimeoutDoesNotCutStreams(t *testing.T) {
 	t.Parallel()
-	g := start(t, settings{env: []string{"AGENTED_REQUEST_TIMEOUT=1s"}})
+	g := start(t, settings{env: []string{"AGENTED_REQUEST_TIMEOUT=2s"}})
 	id := g.execution()
 	r, _ := http.NewRequestWithContext(t.Context(), "GET", g.http.URL+"/api/v1/executions/"+id+"/stream", nil)
 	r.Header.Set("X-API-Key", staticKey)
@@ -316,13 +316,13 @@ func TestTheRequestTimeoutDoesNotCutStreams(t *testing.T) {
 	for in.Scan() && !strings.HasPrefix(in.Text(), "data:") {
 	}
 	// Ends the execution once the timeout of an ordinary request is over.
-	timer := time.AfterFunc(1500*time.Millisecond, func() { g.admin("POST", "/api/v1/executions/"+id+"/cancel", "") })
+	timer := time.AfterFunc(2500*time.Millisecond, func() { g.admin("POST", "/api/v1/executions/"+id+"/cancel", "") })
 	defer timer.Stop()
 	complete := false
 	for in.Scan() {
 		complete = complete || strings.Contains(in.Text(), "event: complete")
 	}
-	if !complete || time.Since(begun) < time.Second {
+	if !complete || time.Since(begun) < 2*time.Second {
 		t.Errorf("the stream ended after %v, complete=%v, %v", time.Since(begun), complete, in.Err())
 	}
 	until(t, func() bool { return strings.Contains(g.access.String(), "/stream HTTP/1.1") })

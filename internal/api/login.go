@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/secret"
@@ -168,6 +169,9 @@ func readForm(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(30 * time.Second)) // who sends a byte a minute holds a connection
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
 	if err := r.ParseForm(); err != nil {
 		return &Problem{Status: http.StatusBadRequest, Kind: agented.Invalid, Detail: "the form could not be read"}
 	}

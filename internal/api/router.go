@@ -28,20 +28,18 @@ type route struct {
 
 // about is a route's entry in the OpenAPI document.
 type about struct {
-	id       string // operationId; empty: not in the document
-	tag      string
-	summary  string
-	text     string
-	status   int   // of success; 0 is 200, or 204 without a body
-	errors   []int // beside 401, 403 and 500, which follow from the role
-	maxBody  int64 // bytes; 0 is defaultBody
-	optional bool  // the body may be left out
+	id      string // operationId; empty: not in the document
+	tag     string
+	summary string
+	text    string
+	status  int   // of success; 0 is 200, or 204 without a body
+	errors  []int // beside 401, 403 and 500, which follow from the role
+	maxBody int64 // bytes; 0 is defaultBody
 
 	// For handlers that huma does not know the input and output of:
-	params    []*huma.Param
-	answers   map[string]*huma.Response
-	body      *huma.RequestBody
-	mayReplay bool // takes an Idempotency-Key
+	params  []*huma.Param
+	answers map[string]*huma.Response
+	body    *huma.RequestBody
 }
 
 // defaultBody bounds a request's body unless its route says otherwise.

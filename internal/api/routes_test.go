@@ -63,9 +63,7 @@ func TestOnlyTheseOperationsAreOpenToAnyone(t *testing.T) {
 			}
 		}
 	}
-	for _, pattern := range g.api.Undocumented() {
-		open = append(open, pattern)
-	}
+	open = append(open, g.api.Undocumented()...)
 	slices.Sort(open)
 	want := []string{
 		"GET /assets/{path...}", "GET /health/liveness", "GET /health/readiness", "GET /login", "GET /setup",

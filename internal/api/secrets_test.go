@@ -104,6 +104,18 @@ func TestNoSecretComesBack(t *testing.T) {
 	if len(answers) < 200 {
 		t.Errorf("only %d answers", len(answers))
 	}
+	// Written where no secret belongs: only who wrote it sees it.
+	leak := g.trigger(`{"name":"leak","backend":"claude","prompt":"use server-anthropic-secret-1"}`)
+	var run api.Accepted
+	g.admin("POST", "/api/v1/triggers/"+leak+"/run", "").want(202).json(&run)
+	for _, path := range []string{"/api/v1/triggers/" + leak, "/api/v1/triggers?name=leak", "/api/v1/executions/" + string(run.ExecutionID)} {
+		if a := g.do(agented.RoleOperator, "GET", path, "").want(200); strings.Contains(a.body, "server-anthropic-secret-1") || !strings.Contains(a.body, "use ***") {
+			t.Errorf("%s: %s", path, a.body)
+		}
+	}
+	if a := g.admin("GET", "/api/v1/triggers/"+leak, "").want(200); !strings.Contains(a.body, "use server-anthropic-secret-1") {
+		t.Error("an admin cannot write back what was read")
+	}
 	var rows api.Settings
 	g.do(admin, "GET", "/api/v1/config", "").want(200).json(&rows)
 	found := 0

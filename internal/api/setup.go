@@ -72,6 +72,9 @@ const cliKeyName = "cli on this machine"
 // first start, and again when the file is gone; its predecessor is then
 // revoked. A key that somebody revoked stays so until the file is removed.
 func EnsureCLIKey(ctx context.Context, db *store.DB, layout agented.Layout, log *slog.Logger) error {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	file := layout.CLIKey()
 	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

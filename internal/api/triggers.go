@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,6 +51,25 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 		if value != nil {
 			mask := kept
 			v.Env[name] = &mask
+		}
+	}
+	return v
+}
+
+// showTrigger is a trigger as the asker may see it. Somebody may have written a
+// secret into a command or a prompt: whoever may not change the trigger sees a
+// mask in its place. Whoever may, gets back what was written, or reading and
+// writing it again would change it.
+func (s *Server) showTrigger(ctx context.Context, t *agented.Trigger) TriggerView {
+	v := viewTrigger(t)
+	if principal(ctx).May(agented.RoleAdmin) {
+		return v
+	}
+	v.Prompt = s.mask(v.Prompt)
+	v.Command, v.Args = slices.Clone(v.Command), slices.Clone(v.Args)
+	for _, l := range [][]string{v.Command, v.Args} {
+		for i := range l {
+			l[i] = s.mask(l[i])
 		}
 	}
 	return v
@@ -195,18 +215,19 @@ type triggerListInput struct {
 }
 
 func (s *Server) listTriggers(ctx context.Context, in *triggerListInput) (*listOutput[TriggerView], error) {
+	show := func(t *agented.Trigger) TriggerView { return s.showTrigger(ctx, t) }
 	if in.Name != "" {
 		t, err := s.o.DB.TriggerByName(ctx, in.Name)
 		switch {
 		case agented.KindOf(err) == agented.NotFound && err != nil:
-			return page(nil, "", viewTrigger), nil
+			return page(nil, "", show), nil
 		case err != nil:
 			return nil, err
 		case in.Enabled != "" && t.Enabled != (in.Enabled == "true"),
 			!strings.HasPrefix(strings.ToLower(t.Name), strings.ToLower(in.Query)):
-			return page(nil, "", viewTrigger), nil
+			return page(nil, "", show), nil
 		}
-		return page([]agented.Trigger{*t}, "", viewTrigger), nil
+		return page([]agented.Trigger{*t}, "", show), nil
 	}
 	f := store.TriggerFilter{Query: in.Query}
 	if in.Enabled != "" {
@@ -217,7 +238,7 @@ func (s *Server) listTriggers(ctx context.Context, in *triggerListInput) (*listO
 	if err != nil {
 		return nil, inQuery(err)
 	}
-	return page(items, next, viewTrigger), nil
+	return page(items, next, show), nil
 }
 
 // inQuery moves the fields of an Invalid error to where a list has them.
@@ -253,7 +274,7 @@ func (s *Server) createTrigger(ctx context.Context, in *createInput[TriggerCreat
 	if err := s.o.DB.CreateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	return &createdTrigger{Location: "/api/v1/triggers/" + string(t.ID), Body: viewTrigger(t)}, nil
+	return &createdTrigger{Location: "/api/v1/triggers/" + string(t.ID), Body: s.showTrigger(ctx, t)}, nil
 }
 
 func (s *Server) getTrigger(ctx context.Context, in *triggerPath) (*output[TriggerView], error) {
@@ -261,7 +282,7 @@ func (s *Server) getTrigger(ctx context.Context, in *triggerPath) (*output[Trigg
 	if err != nil {
 		return nil, err
 	}
-	return &output[TriggerView]{viewTrigger(t)}, nil
+	return &output[TriggerView]{s.showTrigger(ctx, t)}, nil
 }
 
 func (s *Server) trigger(ctx context.Context, id string) (*agented.Trigger, error) {
@@ -291,7 +312,7 @@ func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*output[
 	if err := s.o.DB.UpdateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	return &output[TriggerView]{viewTrigger(t)}, nil
+	return &output[TriggerView]{s.showTrigger(ctx, t)}, nil
 }
 
 func (s *Server) deleteTrigger(ctx context.Context, in *triggerPath) (*struct{}, error) {
