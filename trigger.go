@@ -45,6 +45,8 @@ type Trigger struct {
 	Name      string // unique, ignoring case
 	Enabled   bool
 	Spec      Spec
+	Schedules []Schedule // filled in where one trigger is shown or written
+	Webhooks  []Webhook  // likewise
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
