@@ -74,8 +74,11 @@ func TestNextAgreesWithAClockThatTicksAroundEveryChange(t *testing.T) {
 				if change < unix(2020) && len(found) > 15 && !*full {
 					continue // the zone has changes enough after that
 				}
-				compared.Add(compareWindow(t, z, change-3*day, change+2*day, []int64{
-					change - 2*day, change - day, change - 7200, change - 3600, change - 1800, change - 60, change - 1, change,
+				if testing.Short() && change > unix(2024) {
+					break
+				}
+				compared.Add(compareWindow(t, z, change-2*day-day/2, change+day+day/2, []int64{
+					change - day, change - 7200, change - 3600, change - 1800, change - 60, change - 1, change,
 					change + 1, change + 59, change + 60, change + 1799, change + 1800, change + 3599, change + 3600, change + 7200, change + day,
 				}))
 			}
