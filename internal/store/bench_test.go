@@ -47,10 +47,10 @@ func size(b *testing.B) int {
 // later is after the history.
 var later = start.Add(24 * time.Hour)
 
-// BenchmarkDatabase measures each step on one database with a history, with
+// BenchmarkQueue measures each step on one database with a history, with
 // 1,000 triggers that have one pending execution and one trigger at its limit
 // that has 10,000.
-func BenchmarkDatabase(b *testing.B) {
+func BenchmarkQueue(b *testing.B) {
 	db := openAt(b, filepath.Join(b.TempDir(), "agented.db"))
 	n := size(b)
 	began := time.Now()
@@ -105,6 +105,16 @@ func BenchmarkDatabase(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkLists measures what people look at, on a database with a history.
+func BenchmarkLists(b *testing.B) {
+	db := openAt(b, filepath.Join(b.TempDir(), "agented.db"))
+	n := size(b)
+	began := time.Now()
+	history(b, db, n)
+	b.Logf("%d executions written in %v", n, time.Since(began))
+	ctx := b.Context()
 	list := func(name string, f ExecutionFilter) {
 		b.Run("List/"+name, func(b *testing.B) {
 			rows := 0
