@@ -211,19 +211,6 @@ func TestStdinIsTheFileOrNothing(t *testing.T) {
 	})
 }
 
-func TestTheCommandInheritsNoDescriptorAndNoSignalSetting(t *testing.T) {
-	eachCapture(t, func(t *testing.T, c agented.Capture) {
-		r := newRun(t, c, "").program("descriptors")
-		r.do()
-		wantLines(t, r, agented.Stdout, "0", "1", "2")
-
-		// A shell has nothing of its own in the way.
-		r = newRun(t, c, "grep -E 'Sig(Ign|Blk)' /proc/self/status")
-		r.do()
-		wantLines(t, r, agented.Stdout, "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000")
-	})
-}
-
 func TestEveryByteIsKeptAsItIs(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, `printf 'a\0b\n\377\376 bad\n10%%\r20%%\r\n\n  \nno end'`)
@@ -266,12 +253,9 @@ func TestALineOfExactlyTheLimitIsWhole(t *testing.T) {
 
 func TestAnUnfinishedLineThatIsQuietIsSeen(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
-		fifo := filepath.Join(t.TempDir(), "go")
-		if err := unix.Mkfifo(fifo, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		r := newRun(t, c, `printf 'continue? [y/N] '; read x <"$1"; echo; printf 'last '; read x <"$1"`)
-		r.spec.Args = append(r.spec.Args, "sh", fifo)
+		fifo, second := newFifo(t), newFifo(t)
+		r := newRun(t, c, `printf 'continue? [y/N] '; read x <"$1"; echo; printf 'last '; read x <"$2"`)
+		r.spec.Args = append(r.spec.Args, "sh", fifo, second)
 		r.start()
 		began := time.Now()
 		r.eventually("the prompt", func() bool { return len(r.contents(agented.Stdout)) == 1 })
@@ -280,10 +264,20 @@ func TestAnUnfinishedLineThatIsQuietIsSeen(t *testing.T) {
 		}
 		letGo(t, fifo)
 		r.eventually("the second prompt", func() bool { return len(r.contents(agented.Stdout)) == 3 })
-		letGo(t, fifo)
+		letGo(t, second)
 		wantCode(t, r, r.wait(), 0)
 		wantLines(t, r, agented.Stdout, "first: continue? [y/N] ", "last: ", "first: last ", "last: \\")
 	})
+}
+
+// newFifo makes a pipe at which a script waits for letGo. It serves once.
+func newFifo(t *testing.T) string {
+	t.Helper()
+	fifo := filepath.Join(t.TempDir(), "go")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return fifo
 }
 
 func letGo(t *testing.T, fifo string) {

@@ -29,10 +29,11 @@ const (
 	everySync  = time.Second
 	everyCheck = time.Second
 	// batchBytes is what is collected for one append.
-	batchBytes = 1 << 20
+	batchBytes = 512 << 10
 	// overCap is how much more than the cap an attempt may print while it is
-	// given time to end.
-	overCap = 16 << 20
+	// given time to end. What comes behind that is not logged: two-byte lines
+	// can be printed a hundred times as fast as they can be numbered.
+	overCap = 4 << 20
 )
 
 // keeper is one attempt under way. Everything but the atomics belongs to the
@@ -58,13 +59,13 @@ type keeper struct {
 	exit    agented.Exit
 	started time.Time // with the monotonic clock
 	printed int64     // bytes
+	logged  int64     // bytes of those that were taken for the log
 	output  time.Time // when something was printed last
 
-	asked    bool // the tree was told to end
-	leftAt   time.Time
-	sweeping bool
-	report   *sweepReport
-	dry      bool // everything was read
+	asked  bool // the tree was told to end
+	leftAt time.Time
+	report *sweepReport
+	dry    bool // everything was read
 
 	buf     []byte // to read raw files into
 	lookAt  time.Time
@@ -140,14 +141,16 @@ func (k *keeper) take(c chunk) {
 				k.dry = true
 			}
 		} else {
-			k.printed += int64(len(c.data))
 			k.output = c.at
+			n := k.allowed(len(c.data))
+			k.logged += int64(n)
+			k.printed += int64(len(c.data))
 			if !k.gaveUp {
-				k.split[c.stream].feed(c.data, c.at)
+				k.split[c.stream].feed(c.data[:n], c.at)
 			}
 			k.out.recycle(c)
 		}
-		if len(k.batch.arena) > batchBytes {
+		if k.batch.size() > batchBytes {
 			return
 		}
 		select {
@@ -156,6 +159,11 @@ func (k *keeper) take(c chunk) {
 			return
 		}
 	}
+}
+
+// allowed is how many of the next n bytes may be logged.
+func (k *keeper) allowed(n int) int {
+	return int(min(int64(n), max(k.spec.OutputCap+overCap-k.logged, 0)))
 }
 
 // follow reads what is new in the raw files.
@@ -168,10 +176,11 @@ func (k *keeper) follow(now time.Time) {
 	}
 	k.looked = now
 	more := true
-	for more && len(k.batch.arena) < batchBytes {
+	for more && k.batch.size() < batchBytes {
 		more = false
 		for _, t := range k.tails {
-			n, shrunk, err := t.look(k.buf, now)
+			n, shrunk, err := t.look(k.buf[:k.allowed(len(k.buf))], now)
+			k.logged += int64(n)
 			if shrunk {
 				k.say("Somebody shortened the file that %s goes to; what was printed before is in this log already.", t.split.stream)
 			}
@@ -205,10 +214,18 @@ func (k *keeper) follow(now time.Time) {
 	}
 }
 
+// caughtUp reports whether all that is known to be printed was looked at: only
+// then is a line that has no end yet a quiet one.
+func (k *keeper) caughtUp(now time.Time) bool {
+	return k.stuck.IsZero() && len(k.out.chunks) == 0 && (len(k.tails) == 0 || now.Before(k.lookAt))
+}
+
 // tick does what is due by the clock.
 func (k *keeper) tick(now time.Time) {
-	for _, s := range k.split {
-		s.rest(now)
+	if k.caughtUp(now) {
+		for _, s := range k.split {
+			s.rest(now)
+		}
 	}
 	running := k.leftAt.IsZero()
 	s := k.spec
@@ -231,6 +248,7 @@ func (k *keeper) tick(now time.Time) {
 		k.guardDisk(running)
 		if now.Sub(k.output) > everyCheck {
 			k.out.relax()
+			k.batch.relax()
 			k.buf = nil
 		}
 	}
@@ -290,10 +308,20 @@ func (k *keeper) append(now time.Time) {
 	if len(recs) == 0 || k.gaveUp || !k.stuck.IsZero() && now.Before(k.retryAt) {
 		return
 	}
-	err := k.log.Append(recs)
-	n := len(recs)
-	if err != nil {
-		for n = 0; n < len(recs) && recs[n].Seq != 0; n++ {
+	// Where a large write does not fit at all, a smaller one may.
+	n, err := 0, error(nil)
+	for piece := len(recs); n < len(recs); piece = (piece + 1) / 2 {
+		err = k.log.Append(recs[n:min(n+piece, len(recs))])
+		if err == nil {
+			n = min(n+piece, len(recs))
+			piece *= 2
+			continue
+		}
+		for n < len(recs) && recs[n].Seq != 0 {
+			n++
+		}
+		if piece == 1 {
+			break
 		}
 	}
 	k.batch.done(n)
@@ -388,8 +416,6 @@ func (k *keeper) left() {
 		patience = 0
 	case k.asked:
 		patience = min(k.spec.Grace, survivorGrace)
-	case !k.stuck.IsZero():
-		k.exit.Cause, k.exit.Detail = agented.CauseDiskFull, "its run log could not be written: "+plainCause(k.stuckBy)
 	}
 	if !k.asked {
 		k.sayKilled()
@@ -421,6 +447,9 @@ func (k *keeper) say(format string, args ...any) {
 // lastWords adds what is to say about the end, behind all output.
 func (k *keeper) lastWords() {
 	r := k.report
+	if more := k.printed - k.logged; more > 0 && !k.gaveUp {
+		k.say("Printed %s more, which are not in this log.", size(more))
+	}
 	if n := len(r.survivors); n > 0 {
 		k.exit.Survivors = r.survivors
 		k.say("Ended what the command left running: %s.", strings.Join(r.survivors, "; "))
@@ -445,10 +474,12 @@ func (k *keeper) next(now time.Time) time.Time {
 			at = t
 		}
 	}
-	for _, s := range k.split {
-		sooner(s.quietAt())
+	if k.caughtUp(now) {
+		for _, s := range k.split {
+			sooner(s.quietAt())
+		}
 	}
-	if !k.stuck.IsZero() {
+	if !k.stuck.IsZero() && !k.gaveUp {
 		sooner(k.retryAt)
 	} else if len(k.tails) > 0 {
 		sooner(k.lookAt)

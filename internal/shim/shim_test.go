@@ -142,7 +142,8 @@ func (r *run) do() agented.Exit {
 
 func (r *run) describe() string {
 	log, _ := os.ReadFile(filepath.Join(r.bundle, logFile))
-	return fmt.Sprintf("shim.log:\n%s\nlines: %q", log, r.contents(""))
+	lines := r.contents("")
+	return fmt.Sprintf("shim.log:\n%s\n%d lines: %q", log, len(lines), lines[max(0, len(lines)-20):])
 }
 
 func (r *run) eventually(what string, is func() bool) {

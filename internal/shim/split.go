@@ -30,6 +30,9 @@ func (b *batch) add(at time.Time, s agented.Stream, part agented.Part, noEOL boo
 	})
 }
 
+// size is about how much memory and log the batch takes.
+func (b *batch) size() int { return len(b.arena) + 64*len(b.recs) }
+
 // done forgets the first n records.
 func (b *batch) done(n int) {
 	if n < len(b.recs) {
@@ -38,11 +41,15 @@ func (b *batch) done(n int) {
 	}
 	clear(b.recs)
 	b.recs, b.arena = b.recs[:0], b.arena[:0]
-	if cap(b.recs) > 1<<12 {
-		b.recs = nil
+	if cap(b.arena) > 4*batchBytes || cap(b.recs)*64 > 4*batchBytes {
+		b.relax()
 	}
-	if cap(b.arena) > 256<<10 {
-		b.arena = nil
+}
+
+// relax lets go of the room that an empty batch keeps for the next one.
+func (b *batch) relax() {
+	if len(b.recs) == 0 {
+		b.recs, b.arena = nil, nil
 	}
 }
 

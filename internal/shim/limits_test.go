@@ -1,0 +1,143 @@
+package shim
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+)
+
+func wantCause(t *testing.T, r *run, exit agented.Exit, cause agented.Cause, detail string) {
+	t.Helper()
+	if exit.Cause != cause || !strings.Contains(exit.Detail, detail) {
+		t.Errorf("ended by %q: %q, want %q with %q\n%s", exit.Cause, exit.Detail, cause, detail, r.describe())
+	}
+	if cause != agented.CauseExit {
+		said := strings.Join(r.contents(agented.System), "\n")
+		if !strings.Contains(said, detail) {
+			t.Errorf("the log says %q, want %q in it", said, detail)
+		}
+	}
+}
+
+func TestTheWallClockLimitEndsAnAttempt(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "echo begun; while :; do echo tick; sleep 0.05; done")
+		r.spec.Timeout = 400 * time.Millisecond
+		exit := r.do()
+		wantCause(t, r, exit, agented.CauseTimeout, "it ran longer than the limit of 400ms")
+		if exit.Signal != "SIGTERM" {
+			t.Errorf("exit = %+v", exit)
+		}
+		if took := exit.FinishedAt.Sub(exit.StartedAt); took < 400*time.Millisecond || took > 3*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+func TestSilenceEndsAnAttemptAndAByteResetsTheClock(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "for i in 1 2 3 4 5; do sleep 0.2; printf x; done; sleep 600")
+		r.spec.Silence = 500 * time.Millisecond
+		exit := r.do()
+		wantCause(t, r, exit, agented.CauseSilence, "it printed nothing for 500ms")
+		if got := string(r.printed(agented.Stdout)); got != "xxxxx" {
+			t.Errorf("printed %q", got)
+		}
+	})
+}
+
+func TestTheOutputCapEndsAnAttemptSoon(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "yes 0123456789012345678901234567890123456789012345678901234567890123456789")
+		r.spec.OutputCap = 1 << 20
+		exit := r.do()
+		wantCause(t, r, exit, agented.CauseOutputCap, "it printed more than the limit of 1024 KiB")
+		if n := len(r.printed(agented.Stdout)); n <= 1<<20 || n > 1<<20+overCap {
+			t.Errorf("%d bytes logged", n)
+		}
+
+		// One that will not end gets no more than so much on top.
+		r = newRun(t, c, "trap '' TERM; yes 01234567890123456789012345678901234567890123456789")
+		r.spec.OutputCap, r.spec.Grace = 1<<20, time.Minute
+		exit = r.do()
+		wantCause(t, r, exit, agented.CauseOutputCap, "it printed more than")
+		if n := len(r.printed(agented.Stdout)); n > 1<<20+overCap {
+			t.Errorf("%d bytes logged", n)
+		}
+		if took := exit.FinishedAt.Sub(exit.StartedAt); took > 10*time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+func TestStopAsksFirstAndKillsWhatDoesNotListen(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.02; done").start()
+		r.eventually("the trap", func() bool { return len(r.contents(agented.Stdout)) == 1 })
+		if err := r.h.Stop(agented.CauseCancelled); err != nil {
+			t.Fatal(err)
+		}
+		exit := r.wait()
+		wantCause(t, r, exit, agented.CauseCancelled, "a stop was asked for")
+		if exit.Code == nil || *exit.Code != 7 {
+			t.Errorf("exit = %+v", exit)
+		}
+		wantLines(t, r, agented.Stdout, "ready", "bye")
+
+		r = newRun(t, c, "").program("deaf")
+		r.spec.Grace = 300 * time.Millisecond
+		r.start()
+		r.eventually("the deaf one", func() bool { return len(r.contents(agented.Stdout)) == 1 })
+		for range 3 { // asking again changes nothing
+			if err := r.h.Stop(agented.CauseCancelled); err != nil {
+				t.Fatal(err)
+			}
+		}
+		exit = r.wait()
+		if exit.Cause != agented.CauseCancelled || exit.Signal != "SIGKILL" || !strings.Contains(exit.Detail, "did not end within 300ms of SIGTERM and was killed") {
+			t.Errorf("exit = %+v", exit)
+		}
+	})
+}
+
+func TestTheMachineGoingDownEndsTheAttemptAsThat(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "echo ready; sleep 600").start()
+	r.eventually("the start", func() bool { return len(r.contents(agented.Stdout)) == 1 })
+	if err := unix.Kill(r.shimPID(), unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	wantCause(t, r, r.wait(), agented.CauseShutdown, "the machine is shutting down")
+
+	// The CLI gets the same signal, and may be faster.
+	r = newRun(t, agented.CaptureFile, "echo ready; exec sleep 600").start()
+	r.eventually("the start", func() bool { return len(r.contents(agented.Stdout)) == 1 })
+	_ = unix.Kill(r.h.PID(), unix.SIGTERM)
+	_ = unix.Kill(r.shimPID(), unix.SIGTERM)
+	if exit := r.wait(); exit.Cause != agented.CauseShutdown || exit.Signal != "SIGTERM" {
+		t.Errorf("exit = %+v", exit)
+	}
+}
+
+func TestOtherSignalsLeaveTheShimAlone(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "echo ready; sleep 0.3; echo end").start()
+	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGPIPE, unix.SIGINT, unix.SIGQUIT} {
+		if err := unix.Kill(r.shimPID(), sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantCode(t, r, r.wait(), 0)
+	wantLines(t, r, agented.Stdout, "ready", "end")
+}
+
+func TestTooLittleRoomOnTheDiskEndsAnAttempt(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "sleep 600")
+	r.spec.MinFree = 1 << 60
+	wantCause(t, r, r.do(), agented.CauseDiskFull, "are kept free")
+}

@@ -1,0 +1,486 @@
+package shim
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// serverProcess is a process that starts the attempt and can then be killed.
+func serverProcess(t *testing.T, r *run) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	what, err := json.Marshal(map[string]any{"Bundle": r.bundle, "Spec": r.spec, "Env": r.priv.Env})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &exec.Cmd{Path: exe, Args: []string{"stand-in", "server", string(what)}, Env: []string{}}
+}
+
+// startBy starts the server process and adopts the attempt that it started.
+func (r *run) startBy(server *exec.Cmd) {
+	r.t.Helper()
+	out, err := server.StdoutPipe()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = server.Process.Kill() })
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "started\n" {
+		r.t.Fatalf("server: %q %v", line, err)
+	}
+	if r.h, err = Adopt(r.bundle); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestDecideKnowsEveryCombination(t *testing.T) {
+	t.Parallel()
+	for i := range 32 {
+		f := Facts{Locked: i&1 != 0, Spec: i&2 != 0, Begun: i&4 != 0, Exit: i&8 != 0, SameBoot: i&16 != 0}
+		want := NeverStarted
+		if f.Begun {
+			want = Lost
+		}
+		if f.Locked {
+			want = Running
+		}
+		if f.Exit {
+			want = Ended
+		}
+		if got := Decide(f); got != want {
+			t.Errorf("%+v: %s, want %s", f, got, want)
+		}
+	}
+	for v, want := range map[Verdict]string{NeverStarted: "never started", Running: "running", Ended: "ended", Lost: "lost", 9: "Verdict(9)"} {
+		if v.String() != want {
+			t.Errorf("%q, want %q", v, want)
+		}
+	}
+}
+
+func TestTheVerdictFollowsTheAttempt(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "echo ready; sleep 600")
+	if v := r.verdict(); v != NeverStarted {
+		t.Errorf("without a bundle: %s", v)
+	}
+	if err := layOut(r.bundle, &r.spec, nil); err != nil {
+		t.Fatal(err)
+	}
+	if v := r.verdict(); v != NeverStarted {
+		t.Errorf("with a spec: %s", v)
+	}
+	lock, err := takeLock(r.bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := r.verdict(); v != Running {
+		t.Errorf("with the lock taken: %s", v)
+	}
+	if _, err := Start(r.bundle, r.spec, r.priv, nil); agented.KindOf(err) != agented.Conflict {
+		t.Errorf("Start under another's lock: %v", err)
+	}
+	if _, err := Settle(r.bundle, Private{}); agented.KindOf(err) != agented.Conflict {
+		t.Errorf("Settle under another's lock: %v", err)
+	}
+	lock.Close()
+	r.start()
+	f, err := Inspect(r.bundle)
+	if err != nil || f != (Facts{Locked: true, Spec: true, Begun: true, SameBoot: true}) {
+		t.Errorf("running: %+v %v", f, err)
+	}
+	r.killShim()
+	if v := r.verdict(); v != Lost {
+		t.Errorf("killed: %s", v)
+	}
+	if _, err := r.h.Wait(context.Background()); !errors.Is(err, ErrLost) {
+		t.Errorf("Wait: %v", err)
+	}
+	if err := r.h.Stop(agented.CauseCancelled); err != nil {
+		t.Errorf("Stop of what is gone: %v", err)
+	}
+	r.settle()
+	if v := r.verdict(); v != Ended {
+		t.Errorf("settled: %s", v)
+	}
+}
+
+func TestWaitSeesTheShimDieAndItsContextEnd(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "sleep 600").start()
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := r.h.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Wait: %v", err)
+	}
+	lost := make(chan error, 1)
+	go func() {
+		_, err := r.h.Wait(context.Background())
+		lost <- err
+	}()
+	r.killShim()
+	select {
+	case err := <-lost:
+		if !errors.Is(err, ErrLost) {
+			t.Errorf("Wait: %v", err)
+		}
+	case <-time.After(bound):
+		t.Fatal("Wait does not notice")
+	}
+	exit := r.settle()
+	wantSettled(t, r, exit)
+	if again := r.settle(); again.FinishedAt != exit.FinishedAt {
+		t.Errorf("settled twice: %+v, %+v", exit, again)
+	}
+}
+
+func wantSettled(t *testing.T, r *run, exit agented.Exit) {
+	t.Helper()
+	if exit.Cause != agented.CauseLost || exit.Detail != "its supervisor was killed while it ran" || exit.StartedAt.IsZero() {
+		t.Errorf("exit = %+v", exit)
+	}
+	if left := r.orphans(); len(left) != 0 {
+		t.Errorf("still alive: %q", names(left, nil))
+	}
+	said := r.contents(agented.System)
+	if len(said) == 0 || said[0] != "Interrupted: its supervisor was killed while it ran." {
+		t.Errorf("the log says %q", said)
+	}
+	if n := len(r.lines()); agented.Seq(n) != exit.LastSeq {
+		t.Errorf("%d lines, last seq %d", n, exit.LastSeq)
+	}
+}
+
+func TestAKilledShimLosesNothingOfWhatIsInTheRawFiles(t *testing.T) {
+	t.Parallel()
+	for i := range 5 {
+		t.Run(itoa(i), func(t *testing.T) {
+			t.Parallel()
+			// The leader dies with the shim; a child of its goes on printing until
+			// it is found.
+			r := newRun(t, agented.CaptureFile, "")
+			exe, _ := os.Executable()
+			r.spec.Args = []string{"sh", "-c", fmt.Sprintf(`bash -c 'exec -a stand-in %s ticking 100000000 %d' & printf unfinished >&2; wait`, exe, i*50)}
+			r.start()
+			r.eventually("some lines", func() bool { return len(r.lines()) > 100+i*100 })
+			r.killShim()
+			time.Sleep(time.Duration(i) * 5 * time.Millisecond) // more is printed that nobody takes
+			exit := r.settle()
+			wantSettled(t, r, exit)
+			if len(exit.Survivors) != 1 || !strings.Contains(exit.Survivors[0], "stand-in ticking") {
+				t.Errorf("survivors %q", exit.Survivors)
+			}
+			raw, err := os.ReadFile(filepath.Join(r.bundle, stdoutFile))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := r.printed(agented.Stdout)
+			if len(got) != len(raw) {
+				t.Errorf("%d bytes logged, %d printed", len(got), len(raw))
+			}
+			n := 0
+			for line := range bytes.Lines(got) {
+				n++
+				if !bytes.HasPrefix(line, fmt.Appendf(nil, "%d ", n)) && bytes.HasSuffix(line, []byte("\n")) {
+					t.Fatalf("line %d is %q", n, line)
+				}
+			}
+			if got := string(r.printed(agented.Stderr)); got != "unfinished" {
+				t.Errorf("stderr %q", got)
+			}
+		})
+	}
+}
+
+func TestASettleThatIsRepeatedLogsNothingTwice(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, `echo one; printf 'two is cut'; sleep 600`).start()
+	r.eventually("the cut line", func() bool { return len(r.contents(agented.Stdout)) == 2 })
+	r.killShim()
+	f, err := os.OpenFile(filepath.Join(r.bundle, stdoutFile), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(f, " here\nthree")
+	f.Close()
+	want := []string{"one", "first: two is cut", "last:  here", "three\\"}
+	for range 3 { // as if it had crashed before its last step
+		os.Remove(filepath.Join(r.bundle, exitFile))
+		r.settle()
+		wantLines(t, r, agented.Stdout, want...)
+	}
+}
+
+func TestSettleAfterARebootSignalsNobody(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, `setsid sleep 600 & echo ready; wait`).start()
+	r.eventually("the start", func() bool { return len(r.contents(agented.Stdout)) == 1 && len(r.orphans()) == 2 })
+	r.killShim()
+	var b begun
+	path := filepath.Join(r.bundle, begunFile)
+	if err := readJSON(path, &b); err != nil {
+		t.Fatal(err)
+	}
+	b.BootID = "another"
+	if err := writeJSON(path, b); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := Inspect(r.bundle); err != nil || f.SameBoot {
+		t.Errorf("%+v %v", f, err)
+	}
+	exit := r.settle()
+	if exit.Cause != agented.CauseLost || exit.Detail != "the machine was restarted while it ran" || len(exit.Survivors) != 0 {
+		t.Errorf("exit = %+v", exit)
+	}
+	left := r.orphans()
+	if len(left) != 1 {
+		t.Errorf("%q are alive, one should be", names(left, nil))
+	}
+	for _, p := range left {
+		_ = p.signal(unix.SIGKILL)
+	}
+	r.eventually("it to be gone", func() bool { return len(r.orphans()) == 0 })
+}
+
+func TestTheServersDeathDoesNotTouchTheAttempt(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		fifo := newFifo(t)
+		r := newRun(t, c, `echo begun; read x <"$1"; echo went on; exit 5`)
+		r.spec.Args = append(r.spec.Args, "sh", fifo)
+		server := serverProcess(t, r)
+		server.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+		r.startBy(server)
+		pid := r.h.PID()
+		if err := unix.Kill(-server.Process.Pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		_ = server.Wait()
+		if v := r.verdict(); v != Running {
+			t.Fatalf("verdict %s", v)
+		}
+		h, err := Adopt(r.bundle)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.h = h; h.PID() != pid || pid == 0 {
+			t.Errorf("the CLI is %d, was %d", h.PID(), pid)
+		}
+		letGo(t, fifo)
+		wantCode(t, r, r.wait(), 5)
+		wantLines(t, r, agented.Stdout, "begun", "went on")
+	})
+}
+
+func TestAnEndWhileNobodyLooksIsRecorded(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "echo begun; sleep 0.3; exit 6")
+	server := serverProcess(t, r)
+	r.startBy(server)
+	_ = server.Process.Kill()
+	_ = server.Wait()
+	r.eventually("the end", func() bool { return r.verdict() == Ended })
+	exit, err := ReadExit(r.bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, r, exit, 6)
+	r.gone()
+}
+
+func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "echo ran")
+	if err := layOut(r.bundle, &r.spec, nil); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := takeLock(r.bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := handover{Args: r.spec.Args, Env: []string{"A=b"}}
+	half := h.encode()
+	a, err := launch(r.bundle, lock, half[:len(half)-3])
+	lock.Close()
+	if err != nil || !strings.Contains(a.Error, "read environment from the server") {
+		t.Errorf("%+v %v", a, err)
+	}
+	r.gone()
+	if v := r.verdict(); v != NeverStarted {
+		t.Errorf("verdict %s", v)
+	}
+	if r.lines() != nil {
+		t.Errorf("log %q", r.contents(""))
+	}
+	// The same bundle can then be used.
+	wantCode(t, r, r.do(), 0)
+}
+
+func TestAHandoverSurvivesAnyBytesAndRefusesDamage(t *testing.T) {
+	t.Parallel()
+	in := handover{Args: []string{"", "\xff\x00\n"}, Env: []string{"A=" + strings.Repeat("x", 1<<20)}}
+	b := in.encode()
+	out, err := readHandover(bytes.NewReader(b))
+	if err != nil || fmt.Sprint(*out) != fmt.Sprint(in) {
+		t.Errorf("%v", err)
+	}
+	for _, n := range []int{0, 7, 8, 9, len(b) - 1} {
+		if _, err := readHandover(bytes.NewReader(b[:n])); err == nil {
+			t.Errorf("%d of %d bytes are taken", n, len(b))
+		}
+	}
+	for i := 8; i < 14; i++ {
+		bad := bytes.Clone(b)
+		bad[i] = 0xfe
+		_, _ = readHandover(bytes.NewReader(bad)) // no panic, no huge allocation
+	}
+}
+
+// say sends a line to the shim and returns its answer.
+func say(t *testing.T, r *run, line string) map[string]any {
+	t.Helper()
+	conn, err := dialUnix(r.bundle, socketFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(bound))
+	if _, err := io.WriteString(conn, line+"\n"); err != nil {
+		t.Fatal(err)
+	}
+	var out map[string]any
+	if err := json.NewDecoder(conn).Decode(&out); err != nil {
+		t.Fatalf("%s: %v", line, err)
+	}
+	return out
+}
+
+func TestAShimToleratesServersOfOtherVersions(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "echo ready; sleep 600").start()
+	r.eventually("the start", func() bool { return len(r.contents(agented.Stdout)) == 1 })
+	hello := say(t, r, `{"v":7,"verb":"hello","colour":"blue","deep":{"a":[1]}}`)
+	if hello["execution"] != string(r.spec.Execution) || hello["state"] != "running" || hello["last_seq"] != 1.0 ||
+		hello["child_pid"] != float64(r.h.PID()) || hello["shim_pid"] != float64(r.shimPID()) || hello["v"] != 1.0 {
+		t.Errorf("hello: %v", hello)
+	}
+	for verb, want := range map[string]string{"pause": "not supported", "resume": "not supported", "dance": "unknown verb dance"} {
+		if got := say(t, r, `{"v":1,"verb":"`+verb+`"}`); !strings.Contains(fmt.Sprint(got["error"]), want) {
+			t.Errorf("%s: %v", verb, got)
+		}
+	}
+	if got := say(t, r, `nonsense`); got["error"] == nil {
+		t.Errorf("nonsense: %v", got)
+	}
+	st, err := os.Stat(filepath.Join(r.bundle, socketFile))
+	if err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("socket: %v %v", st.Mode(), err)
+	}
+	if got := say(t, r, `{"v":2,"verb":"stop","cause":"cancelled","why":"new"}`); got["error"] != nil {
+		t.Errorf("stop: %v", got)
+	}
+	if exit := r.wait(); exit.Cause != agented.CauseCancelled {
+		t.Errorf("exit = %+v", exit)
+	}
+}
+
+func TestAServerToleratesShimsOfOtherVersions(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "")
+	if err := layOut(r.bundle, &r.spec, nil); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := takeLock(r.bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	// A long folder name needs the way round, also for listening.
+	link := filepath.Join("/tmp", "agshim-"+itoa(os.Getpid()))
+	if err := os.Symlink(r.bundle, link); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(link)
+	l, err := net.Listen("unix", filepath.Join(link, socketFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			line, _ := bufio.NewReader(conn).ReadString('\n')
+			switch {
+			case strings.Contains(line, "hello"):
+				fmt.Fprintf(conn, `{"v":9,"execution":%q,"attempt":1,"child_pid":4711,"state":"frozen","news":{"x":[]}}`+"\n", r.spec.Execution)
+			case strings.Contains(line, "wait"):
+				fmt.Fprint(conn, `{"v":9,"ended":{"cause":"exit","code":3,"last_seq":12,"mood":"good"},"more":1}`+"\n")
+			}
+			conn.Close()
+		}
+	}()
+	h, err := Adopt(r.bundle)
+	if err != nil || h.PID() != 4711 {
+		t.Fatalf("Adopt: %+v %v", h, err)
+	}
+	exit, err := h.Wait(context.Background())
+	if err != nil || exit.Code == nil || *exit.Code != 3 || exit.LastSeq != 12 {
+		t.Errorf("Wait: %+v %v", exit, err)
+	}
+	l.Close()
+	<-served
+}
+
+func TestTheShimIsForTheServerOnly(t *testing.T) {
+	t.Parallel()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := &exec.Cmd{Path: exe, Args: []string{shimName, "shim"}, Dir: t.TempDir(), Env: []string{}}
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "started by the server only") {
+		t.Errorf("%q %v", out, err)
+	}
+}
+
+func TestManyAttemptsAtOnceKeepApart(t *testing.T) {
+	t.Parallel()
+	const n = 10
+	runs := make([]*run, n)
+	for i := range runs {
+		runs[i] = newRun(t, captures[i%2], fmt.Sprintf("for i in 1 2 3 4 5; do echo %d; sleep 0.02; done; exit %d", i, i)).start()
+	}
+	for i, r := range runs {
+		wantCode(t, r, r.wait(), i)
+		wantLines(t, r, agented.Stdout, itoa(i), itoa(i), itoa(i), itoa(i), itoa(i))
+	}
+}

@@ -1,0 +1,251 @@
+package shim
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+)
+
+// smallDisk makes the execution's folder a disk of so many bytes.
+func smallDisk(t *testing.T, r *run, size string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount a small disk to fill")
+	}
+	if err := unix.Mount("tmpfs", r.dir, "tmpfs", 0, "mode=0700,size="+size); err != nil {
+		t.Skipf("a small disk cannot be mounted here: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(r.dir, unix.MNT_DETACH) })
+}
+
+func TestAFullDiskEndsAnAttemptWithThatCauseAndItsRecord(t *testing.T) {
+	t.Parallel()
+	// Through a pipe: the log alone fills the disk.
+	r := newRun(t, agented.CapturePipe, "yes 0123456789012345678901234567890123456789")
+	smallDisk(t, r, "2m")
+	exit := r.do()
+	if exit.Cause != agented.CauseDiskFull || !strings.Contains(exit.Detail, "no space left on device") {
+		t.Errorf("exit = %+v", exit)
+	}
+	if n := len(r.lines()); n < 1000 || agented.Seq(n) != exit.LastSeq {
+		t.Errorf("%d lines, last seq %d", n, exit.LastSeq)
+	}
+	if v := r.verdict(); v != Ended {
+		t.Errorf("verdict %s", v)
+	}
+	if took := exit.FinishedAt.Sub(exit.StartedAt); took > 15*time.Second {
+		t.Errorf("took %v", took)
+	}
+}
+
+func TestAFullDiskThatGetsRoomAgainCostsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CapturePipe, "").program("chatty", "60000", "100")
+	smallDisk(t, r, "16m")
+	ballast := filepath.Join(r.dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 13<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.eventually("the disk to be full", func() bool {
+		free, err := freeBytes(r.dir)
+		return err == nil && free < 1<<10
+	})
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, r, r.wait(), 0)
+	if n := len(r.lines()); n != 60000 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+func TestRawFilesGiveTheirRoomBackWhileTheAttemptRuns(t *testing.T) {
+	t.Parallel()
+	fifo := newFifo(t)
+	r := newRun(t, agented.CaptureFile, `yes 0123456789012345678901234567890123456789012345678 | head -n 400000; read x <"$1"; echo end`)
+	r.spec.Args = append(r.spec.Args, "sh", fifo)
+	r.start()
+	r.eventually("the holes", func() bool {
+		var st unix.Stat_t
+		err := unix.Stat(filepath.Join(r.bundle, stdoutFile), &st)
+		return err == nil && st.Size == 20000000 && st.Blocks*512 < 1<<20
+	})
+	letGo(t, fifo)
+	wantCode(t, r, r.wait(), 0)
+	if n := len(r.lines()); n != 400001 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+func TestAShimIsNotFoundByTheServersName(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "echo ready; sleep 600").start()
+	pid := r.shimPID()
+	comm, _ := os.ReadFile(filepath.Join("/proc", itoa(pid), "comm"))
+	line, _ := os.ReadFile(filepath.Join("/proc", itoa(pid), "cmdline"))
+	if string(comm) != "agshim\n" || string(line) != "agshim\x00shim\x00" {
+		t.Errorf("the shim is called %q %q", comm, line)
+	}
+	if pgrep, err := exec.LookPath("pgrep"); err != nil {
+		t.Log("pgrep is not installed; the names alone were compared")
+	} else {
+		for _, flags := range [][]string{{"agented"}, {"-f", "agented"}} {
+			out, _ := exec.Command(pgrep, flags...).Output()
+			if strings.Contains("\n"+string(out), "\n"+itoa(pid)+"\n") {
+				t.Errorf("pgrep %q finds the shim", flags)
+			}
+		}
+	}
+	if err := r.h.Stop(agented.CauseCancelled); err != nil {
+		t.Fatal(err)
+	}
+	r.wait()
+}
+
+func TestTheCommandIsTheFirstToGoWhenMemoryRunsOut(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "sleep 0.1; cat /proc/self/oom_score_adj")
+	r.do()
+	wantLines(t, r, agented.Stdout, "500")
+}
+
+func TestADelegatedCgroupHoldsTheCommand(t *testing.T) {
+	t.Parallel()
+	own, err := ownCgroup()
+	if err != nil || os.Geteuid() != 0 {
+		t.Skipf("no cgroup v2 that this user may divide (uid %d): %v", os.Geteuid(), err)
+	}
+	group := filepath.Join(own, "agshim-test-"+itoa(os.Getpid()))
+	if err := os.Mkdir(group, 0o700); err != nil {
+		t.Skipf("no cgroup can be made here: %v", err)
+	}
+	t.Cleanup(func() { removeCgroup(group) })
+	if err := unix.Setxattr(group, "trusted.delegate", []byte("1"), 0); err != nil {
+		t.Skipf("a cgroup cannot be marked as delegated here: %v", err)
+	}
+	r := newRun(t, agented.CaptureFile, `grep ^0:: /proc/self/cgroup; setsid sleep 1001 & sleep 0.1`)
+	dir, err := os.Open(group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	server := serverProcess(t, r)
+	server.SysProcAttr = &unix.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	r.startBy(server)
+	exit := r.wait()
+	_ = server.Process.Kill()
+	_ = server.Wait()
+	wantCode(t, r, exit, 0)
+	wantSurvivors(t, r, exit, "sleep 1001")
+	if got := strings.Join(r.contents(agented.Stdout), "\n"); !strings.HasSuffix(got, filepath.Base(group)+"/agshim-"+string(r.spec.Execution)+"-1") {
+		t.Errorf("the command ran in %q", got)
+	}
+	entries, _ := filepath.Glob(filepath.Join(group, "agshim-*"))
+	if len(entries) != 0 {
+		t.Errorf("left over: %q", entries)
+	}
+}
+
+func TestTheCommandInheritsNoDescriptorAndNoSignalSetting(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "").program("descriptors")
+		r.do()
+		wantLines(t, r, agented.Stdout, "0", "1", "2")
+
+		// A shell has nothing of its own in the way.
+		r = newRun(t, c, "grep -E 'Sig(Ign|Blk)' /proc/self/status")
+		r.do()
+		wantLines(t, r, agented.Stdout, "SigBlk:\t0000000000000000", "SigIgn:\t0000000000000000")
+	})
+}
+
+// BenchmarkMemory is what a shim takes while its CLI is quiet.
+func BenchmarkMemory(b *testing.B) {
+	for _, c := range captures {
+		b.Run(string(c), func(b *testing.B) {
+			for range b.N {
+				r := newRun(b, c, "for i in 1 2 3 4 5 6 7 8 9; do echo some line of output; done; sleep 600").start()
+				r.eventually("the lines", func() bool { return len(r.lines()) == 9 })
+				time.Sleep(3 * time.Second)
+				text, err := os.ReadFile(filepath.Join("/proc", itoa(r.shimPID()), "smaps_rollup"))
+				if err != nil {
+					b.Fatal(err)
+				}
+				for line := range strings.Lines(string(text)) {
+					f := strings.Fields(line)
+					if f[0] == "Pss:" || f[0] == "Private_Dirty:" || f[0] == "Rss:" {
+						kb, _ := strconv.ParseFloat(f[1], 64)
+						b.ReportMetric(kb/1024, strings.TrimSuffix(f[0], ":")+"-MiB")
+					}
+				}
+				_ = r.h.Stop(agented.CauseCancelled)
+				r.wait()
+			}
+		})
+	}
+}
+
+func TestAnOrdinaryUserNeedsNothingMore(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become somebody else; as an ordinary user every test is this one")
+	}
+	for _, c := range captures {
+		r := newRun(t, c, "id -u; setsid sleep 1001 & sleep 0.1; echo end; exit 3")
+		const nobody = 65534
+		exe, err := os.Executable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The folder of the test binary is closed to others.
+		b, err := os.ReadFile(exe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open := filepath.Join(filepath.Dir(r.dir), "program")
+		if err := os.WriteFile(open, b, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []string{r.dir, r.spec.Dir} {
+			if err := os.Chown(dir, nobody, nobody); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for dir := filepath.Dir(r.dir); dir != "/tmp" && len(dir) > 4; dir = filepath.Dir(dir) {
+			_ = os.Chmod(dir, 0o755)
+		}
+		server := serverProcess(t, r)
+		server.Path = open
+		server.SysProcAttr = &unix.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		r.startBy(server)
+		pid := r.shimPID()
+		if _, err := os.Stat(filepath.Join(r.bundle, socketFile)); err != nil {
+			t.Error(err)
+		}
+		// Its memory and environment are closed to others of that user: the
+		// kernel gives the files to root.
+		var st unix.Stat_t
+		if err := unix.Stat(filepath.Join("/proc", itoa(pid), "environ"), &st); err != nil || st.Uid != 0 {
+			t.Errorf("the shim can be read by its user: owner %d %v", st.Uid, err)
+		}
+		exit := r.wait()
+		_ = server.Process.Kill()
+		_ = server.Wait()
+		wantCode(t, r, exit, 3)
+		wantLines(t, r, agented.Stdout, "65534", "end")
+		wantSurvivors(t, r, exit, "sleep 1001")
+		if log, _ := os.ReadFile(filepath.Join(r.bundle, logFile)); len(log) != 0 {
+			t.Errorf("shim.log: %s", log)
+		}
+	}
+}
