@@ -106,6 +106,7 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 	if bad := t.Validate(); len(bad) > 0 {
 		return nil, agented.InvalidFields(bad)
 	}
+	s.sealEnv(&t.Spec, nil)
 	e, repeated, err := s.o.Dispatch.Fire(ctx, dispatch.Firing{
 		Spec: &t.Spec, Name: t.Name, Source: agented.SourceManual, Actor: principal(ctx).Name,
 		Message: in.Body.Message, Vars: in.Body.Vars, IdempotencyKey: in.Key,

@@ -271,6 +271,7 @@ func (s *Server) createTrigger(ctx context.Context, in *createInput[TriggerCreat
 	if err := in.Body.apply(t); err != nil {
 		return nil, err
 	}
+	s.sealEnv(&t.Spec, nil)
 	if err := s.o.DB.CreateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err
 	}
@@ -306,8 +307,13 @@ func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*output[
 	if err != nil {
 		return nil, err
 	}
+	before := *t
 	if err := in.Body.apply(t); err != nil {
 		return nil, err
+	}
+	s.sealEnv(&t.Spec, before.Spec.Env)
+	if sameTrigger(&before, t) {
+		return &output[TriggerView]{s.showTrigger(ctx, t)}, nil
 	}
 	if err := s.o.DB.UpdateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err

@@ -155,7 +155,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Grace: grace, OutputCap: outputCap, MinFree: minFree,
 		Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
 		Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
-		Secrets: func() []string { return a.secrets() },
+		OpenEnv: func(name, sealed string) (string, error) { return a.key.OpenText(api.EnvPurpose, name, sealed) },
+		Secrets: a.secrets,
 		Log:     o.Log,
 		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded},
 	})
@@ -198,7 +199,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	a.api, err = api.New(api.Options{
 		DB: a.db, Dispatch: a.dispatch, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
-		Node: node, Loopback: c.Bind.Loopback(),
+		Node: node, Loopback: loopback(a.listener.Addr()),
 	})
 	if err != nil {
 		return err
@@ -219,6 +220,17 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 
 // Addr is where the server listens; it is bound before Run.
 func (a *App) Addr() net.Addr { return a.listener.Addr() }
+
+// loopback reports whether only this machine can reach the address.
+func loopback(addr net.Addr) bool {
+	switch a := addr.(type) {
+	case *net.TCPAddr:
+		return a.IP.IsLoopback()
+	case *net.UnixAddr:
+		return true
+	}
+	return false
+}
 
 // setMasker makes the server's own log and its answers hide what it knows.
 func (a *App) setMasker() { a.o.Masker.Store(redact.New(a.secrets())) }

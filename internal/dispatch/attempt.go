@@ -102,7 +102,7 @@ type prepared struct {
 
 // prepare builds the command of an attempt and its folders. Its errors are
 // sentences for people.
-func (d *Dispatcher) prepare(e *agented.Execution) (*prepared, error) {
+func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
 	b, ok := backend.ByName(e.Backend)
 	if !ok {
 		return nil, agented.Errorf(agented.Invalid, "this version of Agented has no backend %q", e.Backend)
@@ -130,7 +130,11 @@ func (d *Dispatcher) prepare(e *agented.Execution) (*prepared, error) {
 			allowed = append(allowed, name)
 		}
 	}
-	env, err := backend.ChildEnv(b, e.Snapshot, own, d.o.Lookup, allowed)
+	spec := e.Snapshot
+	if spec.Env, err = d.openEnv(e.Snapshot.Env); err != nil {
+		return nil, err
+	}
+	env, err := backend.ChildEnv(b, spec, own, d.o.Lookup, allowed)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +144,7 @@ func (d *Dispatcher) prepare(e *agented.Execution) (*prepared, error) {
 		vars[name] = value
 	}
 	plan, err := b.Plan(backend.Request{
-		Spec: e.Snapshot, Prompt: e.Prompt, Execution: e.ID, Attempt: e.AttemptNo,
+		Spec: spec, Prompt: e.Prompt, Execution: e.ID, Attempt: e.AttemptNo,
 		Root: os.Geteuid() == 0, Env: vars,
 	})
 	if err != nil {
@@ -268,6 +272,25 @@ func (d *Dispatcher) systemLine(e *agented.Execution, text string) {
 	}
 }
 
+// openEnv opens the values of a trigger's variables.
+func (d *Dispatcher) openEnv(sealed map[string]*string) (map[string]*string, error) {
+	if d.o.OpenEnv == nil || len(sealed) == 0 {
+		return sealed, nil
+	}
+	out := make(map[string]*string, len(sealed))
+	for name, value := range sealed {
+		if value != nil {
+			text, err := d.o.OpenEnv(name, *value)
+			if err != nil {
+				return nil, err
+			}
+			value = &text
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
 // secretsOf lists what must not appear in the execution's log: what the server
 // holds, and the trigger's own variables that are named like a secret.
 func (d *Dispatcher) secretsOf(e *agented.Execution) []string {
@@ -275,7 +298,11 @@ func (d *Dispatcher) secretsOf(e *agented.Execution) []string {
 	if d.o.Secrets != nil {
 		out = append(out, d.o.Secrets()...)
 	}
-	for name, value := range e.Snapshot.Env {
+	env, err := d.openEnv(e.Snapshot.Env)
+	if err != nil {
+		return out // then no process got them either
+	}
+	for name, value := range env {
 		if !agented.SecretName(name) {
 			continue
 		}

@@ -31,9 +31,10 @@ type Options struct {
 	OutputCap     int64         // bytes of output that end an attempt
 	MinFree       int64         // free bytes on the disk below which an attempt is ended
 	Account       func(backend string) map[string]string
-	Lookup        func(name string) (string, bool) // the server's environment
-	Secrets       func() []string                  // values to mask in run logs
-	Now           func() time.Time                 // nil is time.Now
+	Lookup        func(name string) (string, bool)          // the server's environment
+	OpenEnv       func(name, sealed string) (string, error) // opens a value of a trigger's variable; nil: they are not sealed
+	Secrets       func() []string                           // values to mask in run logs
+	Now           func() time.Time                          // nil is time.Now
 	Log           *slog.Logger
 	Observe       Observer
 }

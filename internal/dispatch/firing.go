@@ -30,6 +30,13 @@ type Firing struct {
 // first one's. A disabled trigger, and overlap skip for a manual firing, are
 // Conflicts.
 func (d *Dispatcher) Fire(ctx context.Context, f Firing) (e *agented.Execution, repeated bool, err error) {
+	if f.IdempotencyKey != "" && f.Trigger != nil && !f.Trigger.Enabled {
+		// What was accepted once is answered so for ever, even if the trigger
+		// would not fire today.
+		if e, err := d.o.DB.Repeated(ctx, f.Trigger.ID, f.IdempotencyKey); e != nil || err != nil {
+			return e, e != nil, err
+		}
+	}
 	now := d.now()
 	e, err = d.admissible(f, now)
 	if err != nil {

@@ -157,10 +157,10 @@ func (tx *tx) insert(e *agented.Execution, limit int, held bool) error {
 		return err
 	}
 	err = tx.exec(`INSERT INTO execution (id, trigger_id, trigger_name, name_key, backend, status, reason, source, actor, retry_of,
-			event_seq, admit_no, max_concurrent, due_at, held_by, created_at, scheduled_at, finished_at, untidied)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, $15, $16, $17, $17)`,
+			event_seq, admit_no, max_concurrent, due_at, held_by, created_at, scheduled_at, finished_at, untidied, cause)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, $15, $16, $17, $17, $18)`,
 		e.ID, e.Trigger, e.TriggerName, fold(e.TriggerName), e.Backend, e.State, clip(e.Reason, maxSentence), e.Source, e.Actor, e.RetryOf,
-		seq, limit, micros(due), heldBy, micros(e.CreatedAt), micros(e.ScheduledAt), micros(e.FinishedAt))
+		seq, limit, micros(due), heldBy, micros(e.CreatedAt), micros(e.ScheduledAt), micros(e.FinishedAt), causeText(e.Cause))
 	if duplicate(err) {
 		return agented.Errorf(agented.Conflict, "there is already an execution %s", e.ID).Because(err)
 	}
@@ -207,4 +207,22 @@ func (tx *tx) replace(e *agented.Execution, now time.Time) ([]agented.ExecutionI
 func (tx *tx) pendingOf(id agented.TriggerID) ([]agented.ExecutionID, error) {
 	rows, err := tx.query(`SELECT id FROM execution WHERE trigger_id = $1 AND status = 'pending' ORDER BY created_at, id`, id)
 	return collect(rows, err, scanID)
+}
+
+// Repeated returns the execution that an idempotency key made, nil if the key
+// is new. Admit asks for itself; this is for whoever refuses before it.
+func (db *DB) Repeated(ctx context.Context, scope agented.TriggerID, key string) (*agented.Execution, error) {
+	var e *agented.Execution
+	err := db.read(ctx, "idempotency key", func(r *reader) error {
+		var id agented.ExecutionID
+		err := r.row(`SELECT execution_id FROM idempotency WHERE scope = $1 AND key = $2`, scope, key).Scan(&id)
+		if missing(err) {
+			return nil
+		}
+		if err == nil {
+			e, err = load(r, id)
+		}
+		return err
+	})
+	return e, err
 }
