@@ -88,9 +88,10 @@ type Execution struct {
 	State       State
 	Reason      string // one sentence: why it waits, or why it ended so
 	Source      Source
-	Actor       string // who fired it, for people; may be empty
-	Prompt      string // as rendered; empty for command
-	Snapshot    Spec   // the trigger's spec as it was when fired
+	Actor       string  // who fired it, for people; may be empty
+	Cause       *Origin // what fired it; nil when somebody did by hand
+	Prompt      string  // as rendered; empty for command
+	Snapshot    Spec    // the trigger's spec as it was when fired
 	RetryOf     ExecutionID
 	AttemptNo   int       // number of the latest attempt; 0 before the first
 	Attempts    []Attempt // in order; filled in where one execution or a page of them is shown
@@ -106,6 +107,15 @@ type Execution struct {
 	ScheduledAt time.Time
 	StartedAt   time.Time // of the first attempt; zero before
 	FinishedAt  time.Time // zero until final
+}
+
+// Origin names the row that says why an execution was fired. The JSON names are
+// stored and part of the API.
+type Origin struct {
+	Kind     Source     `json:"kind"`                  // schedule, webhook or github
+	Schedule ScheduleID `json:"schedule_id,omitempty"` // with DueAt, the tick
+	DueAt    time.Time  `json:"due_at,omitzero"`
+	Delivery DeliveryID `json:"delivery_id,omitempty"`
 }
 
 // Duration is the time from the first attempt's start to the end; zero while

@@ -35,11 +35,66 @@ type Schedule struct {
 	Overlap       Overlap    `json:"overlap"`           // default skip
 	Message       string     `json:"message,omitempty"` // fills {message}
 	Enabled       bool       `json:"enabled"`
+
+	// NextDue is the first due time that has not been decided, NextRun the same
+	// with its jitter. Both are zero when nothing is to come: the schedule or
+	// its trigger is disabled, or it is over.
+	NextDue time.Time `json:"-"`
+	NextRun time.Time `json:"-"`
+}
+
+// Defaults and bounds of a Schedule.
+const (
+	DefaultMissedLimit   = 10
+	MaxMissedLimit       = 1000
+	DefaultWindowSeconds = 24 * 3600
+	MaxWindowSeconds     = 10 * 366 * 24 * 3600
+	MaxJitterSeconds     = 24 * 3600
+	MaxSchedules         = 100 // of one trigger
+)
+
+// WithDefaults returns the schedule with unset words filled in. Numbers whose
+// zero has a meaning of its own are filled in where the input is read.
+func (s Schedule) WithDefaults() Schedule {
+	if s.Missed == "" {
+		s.Missed = MissedLatest
+	}
+	if s.MissedLimit == 0 {
+		s.MissedLimit = DefaultMissedLimit
+	}
+	if s.Overlap == "" {
+		s.Overlap = OverlapSkip
+		if s.Missed == MissedAll {
+			// The first of the runs that are made up for would make skip drop
+			// all others.
+			s.Overlap = OverlapQueue
+		}
+	}
+	return s
+}
+
+// Same reports whether two schedules ask for the same, whatever their ids and
+// their state. An anchor that t does not name may be any.
+func (s Schedule) Same(t Schedule) bool {
+	if t.Anchor.IsZero() {
+		s.Anchor = t.Anchor
+	}
+	for _, times := range [][2]*time.Time{{&s.Anchor, &t.Anchor}, {&s.At, &t.At}, {&s.StartAt, &t.StartAt}, {&s.EndAt, &t.EndAt}} {
+		if !times[0].Equal(*times[1]) {
+			return false
+		}
+		*times[0] = *times[1] // the same moment, also when it was written in another zone
+	}
+	s.ID, s.NextDue, s.NextRun = t.ID, t.NextDue, t.NextRun
+	return s == t
 }
 
 // TickOutcome is what was done about one due time. The values are stored and
 // part of the API.
 type TickOutcome string
+
+// TickOutcomes lists the outcomes of a tick.
+var TickOutcomes = []TickOutcome{TickFired, TickLate, TickCoalesced, TickSkipped, TickMissed}
 
 // The outcomes of a tick.
 const (
@@ -58,7 +113,7 @@ type Tick struct {
 	DueAt     time.Time
 	Outcome   TickOutcome
 	Reason    string      // one sentence; empty for fired
-	Execution ExecutionID // the one it fired, or the late one that stands for it
+	Execution ExecutionID // the one it fired, the late one that stands for it, or the cancelled one that a skip leaves; may be empty
 	DecidedAt time.Time
 }
 

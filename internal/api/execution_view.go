@@ -18,6 +18,7 @@ type ExecutionView struct {
 	CancelRequested bool                 `json:"cancel_requested" doc:"Someone asked to cancel it; the attempt may still be ending"`
 	Source          agented.Source       `json:"source" enum:"manual,schedule,webhook,github,retry"`
 	Actor           string               `json:"actor" doc:"Who fired it, if known"`
+	Cause           *agented.Origin      `json:"cause,omitempty" doc:"What fired it when nobody did by hand: the tick (schedule_id and due_at) or the delivery"`
 	CreatedAt       time.Time            `json:"created_at"`
 	ScheduledAt     time.Time            `json:"scheduled_at" doc:"Not started before this time"`
 	StartedAt       *time.Time           `json:"started_at" nullable:"true" doc:"Start of the first attempt"`
@@ -57,7 +58,7 @@ type AttemptView struct {
 func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 	v := ExecutionView{
 		ID: e.ID, TriggerName: e.TriggerName, Backend: e.Backend, Status: e.State, Reason: e.Reason,
-		CancelRequested: e.CancelAsked && !e.State.Final(), Source: e.Source, Actor: e.Actor,
+		CancelRequested: e.CancelAsked && !e.State.Final(), Source: e.Source, Actor: e.Actor, Cause: e.Cause,
 		CreatedAt: shown(e.CreatedAt), ScheduledAt: shown(e.ScheduledAt),
 		StartedAt: known(e.StartedAt), FinishedAt: known(e.FinishedAt), DurationMS: took(e.StartedAt, e.FinishedAt),
 		ExitCode: e.ExitCode, ErrorMessage: e.Error, AttemptNumber: e.AttemptNo,

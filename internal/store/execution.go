@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -17,13 +18,43 @@ import (
 const briefColumns = `id, trigger_id, trigger_name, backend, status, reason, source, actor, retry_of, attempt_no, last_seq,
 	COALESCE(lease_owner, ''), lease_token, lease_expires_at, cancel_asked, exit_code, error,
 	input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cumulative,
-	event_seq, created_at, scheduled_at, started_at, finished_at`
+	event_seq, created_at, scheduled_at, started_at, finished_at, cause`
 
 func scanBrief(e *agented.Execution, scan func(...any) error) error {
 	return scan(&e.ID, &e.Trigger, &e.TriggerName, &e.Backend, &e.State, &e.Reason, &e.Source, &e.Actor, &e.RetryOf, &e.AttemptNo, &e.LastSeq,
 		&e.Lease.Owner, &e.Lease.Token, toTime{&e.Lease.ExpiresAt}, &e.CancelAsked, &e.ExitCode, &e.Error,
 		&e.Usage.InputTokens, &e.Usage.OutputTokens, &e.Usage.CacheReadTokens, &e.Usage.CacheWriteTokens, &e.Usage.CostUSD, &e.Usage.CumulativeSession,
-		&e.EventSeq, toTime{&e.CreatedAt}, toTime{&e.ScheduledAt}, toTime{&e.StartedAt}, toTime{&e.FinishedAt})
+		&e.EventSeq, toTime{&e.CreatedAt}, toTime{&e.ScheduledAt}, toTime{&e.StartedAt}, toTime{&e.FinishedAt}, toCause{&e.Cause})
+}
+
+// causeText writes an Origin as JSON, nil as empty.
+func causeText(c *agented.Origin) string {
+	if c == nil {
+		return ""
+	}
+	text, _ := json.Marshal(c) // strings and a time always marshal
+	return string(text)
+}
+
+// toCause reads what causeText wrote.
+type toCause struct{ c **agented.Origin }
+
+// Scan implements sql.Scanner.
+func (s toCause) Scan(v any) error {
+	var text string
+	switch v := v.(type) {
+	case string:
+		text = v
+	case []byte:
+		text = string(v)
+	default:
+		return fmt.Errorf("a cause is stored as %T", v)
+	}
+	if *s.c = nil; text == "" {
+		return nil
+	}
+	*s.c = new(agented.Origin)
+	return json.Unmarshal([]byte(text), *s.c)
 }
 
 const attemptColumns = `execution_id, number, backend, account, cli_version, status, exit_code, signal, reason, session_id,

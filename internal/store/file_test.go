@@ -239,7 +239,7 @@ func TestABackupIsTakenBeforeTheSchemaChanges(t *testing.T) {
 	}
 	var log bytes.Buffer
 	o := Options{Log: slog.New(slog.NewTextHandler(&log, nil))}
-	db, err := open(t.Context(), path, o, schemaPlus(t, 2, `CREATE TABLE later (id TEXT);`))
+	db, err := open(t.Context(), path, o, schemaPlus(t, 999, `CREATE TABLE later (id TEXT);`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestABackupIsTakenBeforeTheSchemaChanges(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	backup := path + ".before-v2.bak"
+	backup := path + ".before-v999.bak"
 	if !strings.Contains(log.String(), backup) {
 		t.Errorf("the log does not name the backup: %s", log.String())
 	}
@@ -273,7 +273,7 @@ func TestAMigrationThatFailsChangesNothing(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	openAt(t, path).Close()
-	_, err := open(t.Context(), path, Options{}, schemaPlus(t, 2, "CREATE TABLE later (id TEXT);\nINSERT INTO nowhere VALUES (1);"))
+	_, err := open(t.Context(), path, Options{}, schemaPlus(t, 999, "CREATE TABLE later (id TEXT);\nINSERT INTO nowhere VALUES (1);"))
 	if err == nil {
 		t.Fatal("a broken migration went through")
 	}
@@ -336,6 +336,11 @@ func TestTimesComeBackAsTheyWereToTheMicrosecond(t *testing.T) {
 func TestWhatThePragmasSayHolds(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
+	schema, err := fs.Sub(schemaFS, "schema/sqlite")
+	if err != nil {
+		t.Fatal(err)
+	}
+	latest := must(latestVersion(schema))(t)
 	for _, c := range []struct {
 		on interface {
 			QueryRowContext(context.Context, string, ...any) *sql.Row
@@ -349,7 +354,7 @@ func TestWhatThePragmasSayHolds(t *testing.T) {
 		{db.r, "query_only", "1"},
 		{db.r, "synchronous", "2"},
 		{db.conn, "application_id", fmt.Sprint(applicationID)},
-		{db.conn, "user_version", "1"},
+		{db.conn, "user_version", fmt.Sprint(latest)},
 	} {
 		var got string
 		if err := c.on.QueryRowContext(t.Context(), "PRAGMA "+c.pragma).Scan(&got); err != nil || got != c.want {
