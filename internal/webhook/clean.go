@@ -1,0 +1,130 @@
+package webhook
+
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Clean returns the text as a person would see it: without terminal escape
+// sequences, control characters other than line feed and tab, and characters
+// that have no shape (zero-width ones, direction overrides, tags, variation
+// selectors, fillers, private use). Those are how text hides from a reader what
+// it tells an agent. Line ends become line feeds, other spaces become a space,
+// broken UTF-8 becomes U+FFFD.
+func Clean(s string) string {
+	if cleanASCII(s) {
+		return s
+	}
+	var b strings.Builder
+	b.Grow(len(s))
+	for i := 0; i < len(s); {
+		r, n := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == '\x1b' || r == '\u009b' || r == '\u009d' || r == '\u0090':
+			i += escapeLength(s[i:], r, n)
+			continue
+		case r == '\r':
+			if !strings.HasPrefix(s[i+n:], "\n") {
+				b.WriteByte('\n')
+			}
+		case r == '\u0085' || r == '\u2028' || r == '\u2029':
+			b.WriteByte('\n')
+		case r == '\n' || r == '\t' || r >= ' ' && r < 0x7f:
+			b.WriteByte(byte(r))
+		case unicode.Is(unicode.Zs, r):
+			b.WriteByte(' ')
+		case visible(r):
+			b.WriteRune(r)
+		}
+		i += n
+	}
+	return b.String()
+}
+
+func cleanASCII(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; (c < ' ' && c != '\n' && c != '\t') || c >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// visible reports whether a rune that is no space has a shape of its own or
+// changes that of its neighbour in a way that is seen.
+func visible(r rune) bool {
+	return unicode.IsGraphic(r) && r != '\u2800' &&
+		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) &&
+		!unicode.Is(unicode.Variation_Selector, r)
+}
+
+// escapeLength is the length in bytes of the escape sequence at the start of s,
+// whose first rune is first and n bytes long. A sequence that does not end
+// within 256 bytes is only its introducer: it must not swallow what follows.
+func escapeLength(s string, first rune, n int) int {
+	const most = 256
+	kind := byte(0)
+	switch first {
+	case '\u009b':
+		kind = '['
+	case '\u009d', '\u0090':
+		kind = ']'
+	default:
+		if len(s) > n {
+			kind = s[n]
+		}
+		n++
+	}
+	window := s[:min(len(s), most)]
+	switch {
+	case kind == '[': // CSI: parameters, then one final byte
+		for i := n; i < len(window); i++ {
+			if c := window[i]; c >= 0x40 && c <= 0x7e {
+				return i + 1
+			} else if c < 0x20 || c > 0x7e {
+				return i
+			}
+		}
+		return min(n, len(s))
+	case strings.IndexByte("]PX^_", kind) >= 0 && kind != 0: // strings, ended by BEL or ST
+		for i := n; i < len(window); i++ {
+			if window[i] == '\a' {
+				return i + 1
+			}
+			if strings.HasPrefix(window[i:], "\x1b\\") || strings.HasPrefix(window[i:], "\u009c") {
+				return i + 2
+			}
+		}
+		return min(n, len(s))
+	case kind >= ' ' && kind <= '/' && len(window) > n && window[n] >= '0' && window[n] <= '~': // charset and the like
+		return n + 1
+	case kind >= '0' && kind <= '~':
+		return n
+	}
+	return 1
+}
+
+// brief is a cleaned text on one line of at most limit bytes, for a reason or a
+// ledger. limit must be more than 3.
+func brief(s string, limit int) string {
+	if len(s) > 4*limit {
+		s = s[:4*limit] // cleaning shortens; there is no need to clean a whole body
+	}
+	s = strings.Join(strings.Fields(Clean(s)), " ")
+	if len(s) <= limit {
+		return s
+	}
+	return cut(s, limit-len("…")) + "…"
+}
+
+// cut shortens to at most limit bytes without splitting a character.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit]
+}
