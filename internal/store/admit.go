@@ -42,13 +42,24 @@ func (db *DB) Admit(ctx context.Context, a Admission, now time.Time) (AdmitResul
 }
 
 func (tx *tx) admit(a Admission, now time.Time) (AdmitResult, error) {
-	e := *a.Execution
 	if a.IdempotencyKey != "" {
-		first, err := tx.repeated(e.Trigger, a.IdempotencyKey)
+		first, err := tx.repeated(a.Execution.Trigger, a.IdempotencyKey)
 		if first != nil || err != nil {
 			return AdmitResult{Execution: first, Repeated: true}, err
 		}
 	}
+	e, replaced, err := tx.place(a, now)
+	if err != nil {
+		return AdmitResult{}, err
+	}
+	stored, err := load(tx, e.ID)
+	return AdmitResult{Execution: stored, Replaced: replaced}, err
+}
+
+// place stores a new execution where the trigger's limit and the overlap rule
+// want it: in the queue, held back, or skipped and with that final.
+func (tx *tx) place(a Admission, now time.Time) (agented.Execution, []agented.ExecutionID, error) {
+	e := *a.Execution
 	e.State = agented.StatePending
 	if e.CreatedAt.IsZero() {
 		e.CreatedAt = now
@@ -64,12 +75,12 @@ func (tx *tx) admit(a Admission, now time.Time) (AdmitResult, error) {
 	} else {
 		load, err := tx.loadOf(e.Trigger)
 		if err != nil {
-			return AdmitResult{}, err
+			return e, nil, err
 		}
 		switch {
 		case a.Overlap == agented.OverlapSkip && load.first != "":
 			if a.SkipIsConflict {
-				return AdmitResult{}, agented.Errorf(agented.Conflict,
+				return e, nil, agented.Errorf(agented.Conflict,
 					"%s of this trigger has not ended, and its overlap rule is skip: wait for it, or cancel it first", load.first)
 			}
 			e.State = agented.StateCancelled
@@ -77,7 +88,7 @@ func (tx *tx) admit(a Admission, now time.Time) (AdmitResult, error) {
 			e.FinishedAt = now
 		case a.Overlap == agented.OverlapReplace && load.first != "":
 			if replaced, err = tx.replace(&e, now); err != nil {
-				return AdmitResult{}, err
+				return e, nil, err
 			}
 			load.held = false
 		}
@@ -90,16 +101,15 @@ func (tx *tx) admit(a Admission, now time.Time) (AdmitResult, error) {
 		}
 	}
 	if err := tx.insert(&e, limit, held); err != nil {
-		return AdmitResult{}, err
+		return e, nil, err
 	}
 	if a.IdempotencyKey != "" {
 		err := tx.exec(`INSERT INTO idempotency (scope, key, execution_id) VALUES ($1, $2, $3)`, e.Trigger, a.IdempotencyKey, e.ID)
 		if err != nil {
-			return AdmitResult{}, err
+			return e, nil, err
 		}
 	}
-	stored, err := load(tx, e.ID)
-	return AdmitResult{Execution: stored, Replaced: replaced}, err
+	return e, replaced, nil
 }
 
 // turnReason is why an execution waits behind others of its trigger. It names

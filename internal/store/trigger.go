@@ -57,6 +57,9 @@ func (db *DB) CreateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 		if err != nil {
 			return err
 		}
+		if err := tx.setSchedules(t, t.CreatedAt); err != nil {
+			return err
+		}
 		return tx.audit(AuditEntry{Actor: by, Action: "trigger.create", Subject: string(t.ID), Detail: t.Name})
 	})
 }
@@ -65,7 +68,7 @@ func nameTaken(noun, name string, err error) error {
 	return agented.Errorf(agented.Conflict, "there is already a %s named %q: choose another name", noun, name).Because(err)
 }
 
-// UpdateTrigger replaces name, Enabled and Spec of the trigger with t.ID and
+// UpdateTrigger replaces name, Enabled, Spec and Schedules of the trigger with t.ID and
 // sets t.UpdatedAt. A new MaxConcurrent holds for the executions that wait,
 // too. NotFound when there is no such trigger, Conflict when the name is taken.
 func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) error {
@@ -87,6 +90,9 @@ func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 			return err
 		}
 		if err := tx.resize(t.ID, t.Spec.MaxConcurrent); err != nil {
+			return err
+		}
+		if err := tx.setSchedules(t, now); err != nil {
 			return err
 		}
 		return tx.audit(AuditEntry{Actor: by, Action: "trigger.update", Subject: string(t.ID), Detail: t.Name})
@@ -125,28 +131,36 @@ func noTrigger(id agented.TriggerID) error {
 
 // Trigger returns one trigger, or NotFound.
 func (db *DB) Trigger(ctx context.Context, id agented.TriggerID) (*agented.Trigger, error) {
-	var t agented.Trigger
-	err := scanTrigger(&t, db.r.QueryRowContext(ctx, `SELECT `+triggerColumns+` FROM trigger_ WHERE id = $1`, id).Scan)
-	if missing(err) {
-		return nil, noTrigger(id)
-	}
+	return db.oneTrigger(ctx, `id = $1`, string(id), noTrigger(id))
+}
+
+// oneTrigger returns the trigger that meets the condition, or unknown.
+func (db *DB) oneTrigger(ctx context.Context, cond, key string, unknown error) (*agented.Trigger, error) {
+	list := make([]agented.Trigger, 1)
+	err := db.read(ctx, "trigger", func(r *reader) error {
+		err := scanTrigger(&list[0], r.row(`SELECT `+triggerColumns+` FROM trigger_ WHERE `+cond, key).Scan)
+		if missing(err) {
+			return unknown
+		}
+		if err != nil {
+			return err
+		}
+		return fillTriggers(r, list)
+	})
 	if err != nil {
-		return nil, db.explain("trigger", err)
+		return nil, err
 	}
-	return &t, nil
+	return &list[0], nil
+}
+
+// fillTriggers loads what triggers have beside their row.
+func fillTriggers(q querier, list []agented.Trigger) error {
+	return loadSchedules(q, list)
 }
 
 // TriggerByName returns the trigger of that name, ignoring case, or NotFound.
 func (db *DB) TriggerByName(ctx context.Context, name string) (*agented.Trigger, error) {
-	var t agented.Trigger
-	err := scanTrigger(&t, db.r.QueryRowContext(ctx, `SELECT `+triggerColumns+` FROM trigger_ WHERE name_key = $1`, fold(name)).Scan)
-	if missing(err) {
-		return nil, agented.Errorf(agented.NotFound, "no trigger named %q", name)
-	}
-	if err != nil {
-		return nil, db.explain("trigger by name", err)
-	}
-	return &t, nil
+	return db.oneTrigger(ctx, `name_key = $1`, fold(name), agented.Errorf(agented.NotFound, "no trigger named %q", name))
 }
 
 // Triggers returns a page of triggers in the order of their names, and the
@@ -167,11 +181,16 @@ func (db *DB) Triggers(ctx context.Context, f TriggerFilter, p Page) ([]agented.
 		w.and(`name_key >= $? AND name_key < $?`, fold(f.Query), fold(f.Query)+lastRune)
 	}
 	limit := p.limit()
-	rows, err := db.r.QueryContext(ctx, `SELECT `+triggerColumns+` FROM trigger_`+w.sql()+
-		` ORDER BY name_key LIMIT `+fmt.Sprint(limit+1), w.args...)
-	list, err := collect(rows, err, scanTrigger)
+	var list []agented.Trigger
+	err = db.read(ctx, "triggers", func(r *reader) error {
+		rows, err := r.query(`SELECT `+triggerColumns+` FROM trigger_`+w.sql()+` ORDER BY name_key LIMIT `+fmt.Sprint(limit+1), w.args...)
+		if list, err = collect(rows, err, scanTrigger); err != nil {
+			return err
+		}
+		return fillTriggers(r, list)
+	})
 	if err != nil {
-		return nil, "", db.explain("triggers", err)
+		return nil, "", err
 	}
 	if len(list) <= limit {
 		return list, "", nil
