@@ -25,6 +25,10 @@ func (l Layout) Attempt(id ExecutionID, number int) string {
 // Work is the working directory of an execution whose trigger names none.
 func (l Layout) Work(id ExecutionID) string { return filepath.Join(l.Execution(id), "work") }
 
+// Temp is the folder for temporary files of an execution; it goes when the
+// execution has ended.
+func (l Layout) Temp(id ExecutionID) string { return filepath.Join(l.Execution(id), "tmp") }
+
 // SetupLink is the file that holds the one-time link of the first start.
 func (l Layout) SetupLink() string { return filepath.Join(l.Root, "setup-link") }
 

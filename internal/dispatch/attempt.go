@@ -153,6 +153,15 @@ func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
 	for name, value := range plan.Env {
 		vars[name] = value
 	}
+	// Temporary files of its own, so that what an agent leaves lying about goes
+	// with it. A trigger's own choice stands.
+	if _, own := spec.Env["TMPDIR"]; !own {
+		temp := d.o.Layout.Temp(e.ID)
+		if err := os.MkdirAll(temp, 0o700); err != nil {
+			return nil, agented.Errorf(agented.Unavailable, "the folder for temporary files could not be made: %v", errors.Unwrap(err)).Because(err)
+		}
+		vars["TMPDIR"] = temp
+	}
 	vars[agented.EnvExecution] = string(e.ID)
 	vars[agented.EnvAttempt] = fmt.Sprint(e.AttemptNo)
 	if e.Trigger != "" {

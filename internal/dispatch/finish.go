@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"os"
 	"time"
 
 	"github.com/agented/agented"
@@ -162,7 +163,8 @@ func (d *Dispatcher) read(e *agented.Execution, to backend.Reader) error {
 }
 
 // tidy removes what a final execution does not need any more: the raw output,
-// which is not masked, and the room that an uncompressed log takes. It may be
+// which is not masked, temporary files, and the room that an uncompressed log
+// takes. It may be
 // repeated.
 func (d *Dispatcher) tidy(ctx context.Context, id agented.ExecutionID) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
@@ -175,6 +177,7 @@ func (d *Dispatcher) tidy(ctx context.Context, id agented.ExecutionID) {
 	for n := 1; n <= e.AttemptNo; n++ {
 		err = errors.Join(err, shim.RemoveRaw(d.o.Layout.Attempt(id, n)))
 	}
+	err = errors.Join(err, os.RemoveAll(d.o.Layout.Temp(id)))
 	if e.LastSeq > 0 {
 		err = errors.Join(err, runlog.Seal(d.o.Layout.Execution(id)))
 	}
