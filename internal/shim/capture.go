@@ -235,6 +235,7 @@ type tail struct {
 	size    int64 // when last looked at
 	gone    int64 // bytes that were printed and then cut off
 	punched int64
+	failed  bool // it could not be read at some time
 }
 
 // look reads up to len(buf) bytes that are new. shrunk is set when the file

@@ -184,7 +184,8 @@ func (k *keeper) follow(now time.Time) {
 			if shrunk {
 				k.say("Somebody shortened the file that %s goes to; what was printed before is in this log already.", t.split.stream)
 			}
-			if err != nil {
+			if err != nil && !t.failed {
+				t.failed = true // said once
 				fmt.Fprintf(os.Stderr, "read raw %s: %v\n", t.split.stream, err)
 			}
 			if n > 0 {

@@ -89,6 +89,9 @@ func (r *run) cleanUp() {
 			}
 		}
 	}
+	if log, _ := os.ReadFile(filepath.Join(r.bundle, logFile)); bytes.Contains(log, []byte("DATA RACE")) || bytes.Contains(log, []byte("goroutine ")) {
+		r.t.Errorf("shim.log:\n%s", log)
+	}
 	if left := r.orphans(); len(left) > 0 {
 		r.t.Errorf("left over: %q", names(left, nil))
 		for _, p := range left {
