@@ -18,15 +18,15 @@ import (
 // Everyone may import the root; the root imports only the standard library.
 var mayImport = map[string][]string{
 	"":                  {},
-	"cmd/agented":       {"internal/app", "internal/backend", "internal/client", "internal/config", "internal/doctor", "internal/redact", "internal/secret", "internal/shim", "internal/store"},
-	"internal/api":      {"internal/backend", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "web"},
+	"cmd/agented":       {"internal/app", "internal/backend", "internal/client", "internal/config", "internal/cron", "internal/doctor", "internal/redact", "internal/secret", "internal/shim", "internal/store"},
+	"internal/api":      {"internal/backend", "internal/config", "internal/cron", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "web"},
 	"internal/app":      {"internal/api", "internal/backend", "internal/client", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/secret", "internal/shim", "internal/store", "web"},
 	"internal/backend":  {},
 	"internal/client":   {},
 	"internal/clireal":  {"internal/backend"},
 	"internal/config":   {"internal/dotenv"},
 	"internal/cron":     {},
-	"internal/dispatch": {"internal/backend", "internal/runlog", "internal/shim", "internal/store"},
+	"internal/dispatch": {"internal/backend", "internal/cron", "internal/runlog", "internal/shim", "internal/store"},
 	"internal/doctor":   {"internal/backend", "internal/config", "internal/secret", "internal/store"},
 	"internal/dotenv":   {},
 	"internal/hub":      {"internal/redact", "internal/runlog"},

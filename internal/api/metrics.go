@@ -30,6 +30,8 @@ type Metrics struct {
 
 	queueWait prometheus.Histogram
 	attempts  *prometheus.HistogramVec
+	ticks     *prometheus.CounterVec
+	tickLag   prometheus.Histogram
 	logLines  prometheus.Counter
 	logBytes  prometheus.Counter
 }
@@ -63,6 +65,13 @@ func NewMetrics(version string) *Metrics {
 			Name: "agented_attempt_duration_seconds", Help: "Time from an attempt's start to its end, by backend and outcome.",
 			Buckets: []float64{.1, .5, 1, 5, 15, 60, 300, 900, 1800, 3600, 2 * 3600, 6 * 3600, 24 * 3600},
 		}, []string{"backend", "status"}),
+		ticks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "agented_schedule_ticks_total", Help: "Due times of schedules that were decided, by outcome.",
+		}, []string{"outcome"}),
+		tickLag: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "agented_schedule_lag_seconds", Help: "Time from when a schedule was to fire to when its execution was stored.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 5, 30, 60, 3600, 24 * 3600},
+		}),
 		logLines: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "agented_log_lines_total", Help: "Lines in the run logs of executions that ended since the start.",
 		}),
@@ -78,9 +87,12 @@ func NewMetrics(version string) *Metrics {
 	for _, outcome := range []string{"success", "refused", "limited"} {
 		m.logins.WithLabelValues(outcome)
 	}
+	for _, outcome := range agented.TickOutcomes {
+		m.ticks.WithLabelValues(string(outcome))
+	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build,
-		m.requests, m.latency, m.inFlight, m.refused, m.logins, m.queueWait, m.attempts, m.logLines, m.logBytes,
+		m.requests, m.latency, m.inFlight, m.refused, m.logins, m.queueWait, m.attempts, m.ticks, m.tickLag, m.logLines, m.logBytes,
 	)
 	return m
 }
@@ -92,6 +104,15 @@ func (m *Metrics) Claimed(wait time.Duration) { m.queueWait.Observe(max(wait, 0)
 // AttemptEnded notes the end of an attempt. It fits dispatch.Observer.
 func (m *Metrics) AttemptEnded(backend string, state agented.State, took time.Duration) {
 	m.attempts.WithLabelValues(backend, string(state)).Observe(max(took, 0).Seconds())
+}
+
+// Ticked notes what was done about a due time of a schedule, and how long after
+// its time if it fired. It fits dispatch.Observer.
+func (m *Metrics) Ticked(outcome agented.TickOutcome, lag time.Duration) {
+	m.ticks.WithLabelValues(string(outcome)).Inc()
+	if outcome == agented.TickFired || outcome == agented.TickLate {
+		m.tickLag.Observe(max(lag, 0).Seconds())
+	}
 }
 
 // Changed counts the log of an execution that ended. Call it from the store's

@@ -158,7 +158,8 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		OpenEnv: func(name, sealed string) (string, error) { return a.key.OpenText(api.EnvPurpose, name, sealed) },
 		Secrets: a.secrets,
 		Log:     o.Log,
-		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded},
+		Zone:    c.Zone,
+		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.metrics.Ticked},
 	})
 	if a.listener, err = listen(c.Bind); err != nil {
 		return nil, err

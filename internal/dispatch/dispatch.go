@@ -35,6 +35,7 @@ type Options struct {
 	OpenEnv       func(name, sealed string) (string, error) // opens a value of a trigger's variable; nil: they are not sealed
 	Secrets       func() []string                           // values to mask in run logs
 	Now           func() time.Time                          // nil is time.Now
+	Zone          *time.Location                            // of schedules that name none; nil is time.Local
 	Log           *slog.Logger
 	Observe       Observer
 }
@@ -43,6 +44,7 @@ type Options struct {
 type Observer struct {
 	Claimed      func(wait time.Duration)
 	AttemptEnded func(backend string, state agented.State, took time.Duration)
+	Ticked       func(outcome agented.TickOutcome, lag time.Duration) // lag: from the time at which it was to fire
 }
 
 // Dispatcher owns the work of one node. Make it with New, call Recover once,
@@ -51,6 +53,7 @@ type Dispatcher struct {
 	o        Options
 	versions *backend.Versions
 	wake     chan struct{}
+	wakeTick chan struct{}
 	beat     atomic.Int64 // unix nanoseconds at which the claim loop last came round
 
 	mu      sync.Mutex // guards running and closed
@@ -76,10 +79,14 @@ func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Zone == nil {
+		o.Zone = time.Local
+	}
 	return &Dispatcher{
 		o:        o,
 		versions: backend.NewVersions(),
 		wake:     make(chan struct{}, 1),
+		wakeTick: make(chan struct{}, 1),
 		running:  map[agented.ExecutionID]*work{},
 	}
 }
@@ -120,6 +127,7 @@ func (d *Dispatcher) Healthy() error {
 func (d *Dispatcher) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.claimLoop(ctx) })
+	g.Go(func() error { return d.tickLoop(ctx) })
 	g.Go(func() error { return d.renewLoop(ctx) })
 	g.Go(func() error { return d.tidyLoop(ctx) })
 	err := g.Wait()

@@ -73,14 +73,17 @@ func (tx *tx) setSchedules(t *agented.Trigger, now time.Time) error {
 		}
 		r, known := old[s.ID]
 		switch {
-		case s.ID == "":
-			s.ID = agented.ScheduleID(agented.NewID("sch", now))
+		case !known:
+			if s.ID == "" {
+				s.ID = agented.ScheduleID(agented.NewID("sch", now))
+			}
 			err = tx.exec(`INSERT INTO schedule (id, trigger_id, place, spec, enabled, next_due, next_run, created_at)
 				VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, s.ID, t.ID, i, spec, on, micros(s.NextDue), micros(s.NextRun), micros(now))
-		case !known:
-			return agented.InvalidFields([]agented.Field{{
-				Path: fmt.Sprintf("schedules.%d.id", i), Text: "is not the id of a schedule of this trigger, or is there twice: leave it out to add a schedule",
-			}})
+			if duplicate(err) {
+				return agented.InvalidFields([]agented.Field{{
+					Path: fmt.Sprintf("schedules.%d.id", i), Text: "belongs to another schedule: leave it out to add a schedule",
+				}})
+			}
 		case r.spec != spec || r.enabled != on:
 			err = tx.exec(`UPDATE schedule SET place = $2, spec = $3, enabled = $4, next_due = $5, next_run = $6 WHERE id = $1`,
 				s.ID, i, spec, on, micros(s.NextDue), micros(s.NextRun))
