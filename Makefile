@@ -55,6 +55,7 @@ crash: build ## kill the server at random under load, fifty times, and look for 
 	AGENTED_CRASH_ROUNDS=50 $(GO) test -count=1 -v -timeout 30m -run TestCrash ./cmd/agented
 
 soak: build ## hold streams for more than five minutes, also through nginx
+	./scripts/install-packages.sh nginx=nginx-light
 	AGENTED_SOAK=1 $(GO) test -count=1 -v -timeout 30m -run TestSoak ./cmd/agented
 
 figures: ## measure the program from outside and print what was found

@@ -18,7 +18,7 @@ func TestFigures(t *testing.T) {
 	if os.Getenv("AGENTED_FIGURES") == "" {
 		t.Skip("measures, and is for an idle machine: set AGENTED_FIGURES=1, or make figures")
 	}
-	s := newServer(t)
+	s := newServer(t, "AGENTED_MAX_CONCURRENT=20")
 	dir := filepath.Join(s.dir, "cwd")
 
 	t.Run("memory at rest", func(t *testing.T) {
@@ -55,13 +55,28 @@ func TestFigures(t *testing.T) {
 		t.Logf("line printed to line read: %s", quantiles(took))
 	})
 	t.Run("shim", func(t *testing.T) {
-		id := s.fire(s.trigger(sh("shim", `echo up; while [ ! -e stop ]; do sleep 0.1; done`, map[string]any{"working_dir": dir})))
-		s.waitFor("it to run", func() bool { return len(s.lines(id)) > 0 })
+		id := s.trigger(sh("shim", `echo up; while [ ! -e stop ]; do sleep 0.1; done`, map[string]any{"working_dir": dir, "max_concurrent": 0}))
+		var ids []string
+		for range 20 {
+			ids = append(ids, s.fire(id))
+		}
+		for _, id := range ids {
+			s.waitFor("it to run", func() bool { return len(s.lines(id)) > 0 })
+		}
+		var pss []int
 		for _, pid := range shims(s.data()) {
-			t.Logf("shim: PSS %s, RSS %s", smaps(pid, "Pss"), smaps(pid, "Rss"))
+			if kb, err := strconv.Atoi(strings.TrimSuffix(smaps(pid, "Pss"), " kB")); err == nil {
+				pss = append(pss, kb)
+			}
+		}
+		slices.Sort(pss)
+		if len(pss) > 0 {
+			t.Logf("%d shims at once: PSS %d kB in the median, %d kB at most; server RSS %s", len(pss), pss[len(pss)/2], pss[len(pss)-1], s.status("VmRSS"))
 		}
 		os.WriteFile(filepath.Join(dir, "stop"), nil, 0o600)
-		s.await(id)
+		for _, id := range ids {
+			s.await(id)
+		}
 	})
 	t.Run("burst", func(t *testing.T) {
 		const n = 1_000_000
