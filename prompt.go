@@ -13,7 +13,8 @@ type Placeholder struct {
 }
 
 // Placeholders lists what a template may use. The names up to paths and those
-// of pull requests are the ones that the Python product had.
+// of pull requests are the ones that the Python product had; those from event
+// on are filled by webhooks, and what comes from outside is fenced.
 var Placeholders = []Placeholder{
 	{"message", "the text that came with the firing; empty if none did"},
 	{"trigger_id", "id of the trigger"},
@@ -27,6 +28,28 @@ var Placeholders = []Placeholder{
 	{"pr_author", "login of its author"},
 	{"repo_url", "address of the repository"},
 	{"repo_full_name", "owner/name of the repository"},
+
+	{"event", "what happened, for example pull_request or push"},
+	{"action", "what was done to it, for example opened; of a push created, deleted, forced or pushed"},
+	{"repository", "owner/name of the repository"},
+	{"number", "number of the pull request or issue"},
+	{"title", "its title; of a push the first line of the last commit's message"},
+	{"author", "login of its author, or of who pushed"},
+	{"branch", "head branch"},
+	{"base", "branch that a pull request goes into"},
+	{"sha", "head commit"},
+	{"tag", "the tag that was pushed or released"},
+	{"labels", `its labels, separated by ", "`},
+	{"url", "address of it in a browser"},
+	{"body", "its text; of a push the last commit's message"},
+	{"comment", "text of the comment or review"},
+	{"comment_author", "login of who wrote it"},
+	{"comment_url", "address of the comment or review"},
+	{"arguments", "what follows the command on its line of the comment"},
+	{"conclusion", "how a workflow, check or review ended, for example failure"},
+	{"changed_files", "files that a push changes, one on a line"},
+	{"sender", "login of who caused the event"},
+	{"payload", "the whole body of the call"},
 }
 
 // VarPrefix starts a placeholder that a caller fills: {vars.NAME} is the value

@@ -54,7 +54,9 @@ type Dispatcher struct {
 	versions *backend.Versions
 	wake     chan struct{}
 	wakeTick chan struct{}
-	beat     atomic.Int64 // unix nanoseconds at which the claim loop last came round
+	prune    chan struct{} // many bodies of deliveries have come
+	bodies   atomic.Int64  // their bytes since it was last looked
+	beat     atomic.Int64  // unix nanoseconds at which the claim loop last came round
 
 	mu      sync.Mutex // guards running and closed
 	running map[agented.ExecutionID]*work
@@ -86,6 +88,7 @@ func New(o Options) *Dispatcher {
 		o:        o,
 		versions: backend.NewVersions(),
 		wake:     make(chan struct{}, 1),
+		prune:    make(chan struct{}, 1),
 		wakeTick: make(chan struct{}, 1),
 		running:  map[agented.ExecutionID]*work{},
 	}
@@ -130,6 +133,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	g.Go(func() error { return d.tickLoop(ctx) })
 	g.Go(func() error { return d.renewLoop(ctx) })
 	g.Go(func() error { return d.tidyLoop(ctx) })
+	g.Go(func() error { return d.pruneLoop(ctx) })
 	err := g.Wait()
 	d.attempts.Wait()
 	d.finishing.Wait()

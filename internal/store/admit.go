@@ -15,7 +15,9 @@ type Admission struct {
 	IdempotencyKey string             // the same key for the same trigger is the same execution; empty: none
 	MaxConcurrent  int                // executions of the trigger that may run at once; 0 is no limit
 	Overlap        agented.Overlap
-	SkipIsConflict bool // what overlap skip does: refuse, or leave a cancelled execution behind
+	SkipIsConflict bool   // what overlap skip does: refuse, or leave a cancelled execution behind
+	Subject        string // what it is about; empty: nothing that others could be about
+	Supersede      bool   // end what the trigger has under way about the same subject
 }
 
 // AdmitResult is what became of an Admission.
@@ -73,6 +75,15 @@ func (tx *tx) place(a Admission, now time.Time) (agented.Execution, []agented.Ex
 	if e.Trigger == "" {
 		limit = 0
 	} else {
+		if a.Supersede && a.Subject != "" {
+			n, running, err := tx.supersede(&e, a.Subject, now)
+			if err != nil {
+				return e, nil, err
+			}
+			if replaced = running; n > 0 && a.Overlap == agented.OverlapSkip {
+				a.Overlap = agented.OverlapQueue // else the newest would be the one that does not run
+			}
+		}
 		load, err := tx.loadOf(e.Trigger)
 		if err != nil {
 			return e, nil, err
@@ -101,6 +112,9 @@ func (tx *tx) place(a Admission, now time.Time) (agented.Execution, []agented.Ex
 		}
 	}
 	if err := tx.insert(&e, limit, held); err != nil {
+		return e, nil, err
+	}
+	if err := tx.setSubject(&e, a.Subject); err != nil {
 		return e, nil, err
 	}
 	if a.IdempotencyKey != "" {

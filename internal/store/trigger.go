@@ -60,6 +60,9 @@ func (db *DB) CreateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 		if err := tx.setSchedules(t, t.CreatedAt); err != nil {
 			return err
 		}
+		if err := tx.setWebhooks(t); err != nil {
+			return err
+		}
 		return tx.audit(AuditEntry{Actor: by, Action: "trigger.create", Subject: string(t.ID), Detail: t.Name})
 	})
 }
@@ -68,7 +71,7 @@ func nameTaken(noun, name string, err error) error {
 	return agented.Errorf(agented.Conflict, "there is already a %s named %q: choose another name", noun, name).Because(err)
 }
 
-// UpdateTrigger replaces name, Enabled, Spec and Schedules of the trigger with t.ID and
+// UpdateTrigger replaces all of the trigger with t.ID but its id and times, and
 // sets t.UpdatedAt. A new MaxConcurrent holds for the executions that wait,
 // too. NotFound when there is no such trigger, Conflict when the name is taken.
 func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) error {
@@ -95,6 +98,9 @@ func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 		if err := tx.setSchedules(t, now); err != nil {
 			return err
 		}
+		if err := tx.setWebhooks(t); err != nil {
+			return err
+		}
 		return tx.audit(AuditEntry{Actor: by, Action: "trigger.update", Subject: string(t.ID), Detail: t.Name})
 	})
 }
@@ -109,6 +115,9 @@ func (db *DB) DeleteTrigger(ctx context.Context, id agented.TriggerID, by string
 			return noTrigger(id)
 		}
 		if err != nil {
+			return err
+		}
+		if err := tx.rulesChanged(); err != nil {
 			return err
 		}
 		pending, err := tx.pendingOf(id)
@@ -155,7 +164,10 @@ func (db *DB) oneTrigger(ctx context.Context, cond, key string, unknown error) (
 
 // fillTriggers loads what triggers have beside their row.
 func fillTriggers(q querier, list []agented.Trigger) error {
-	return loadSchedules(q, list)
+	if err := loadSchedules(q, list); err != nil {
+		return err
+	}
+	return loadWebhooks(q, list)
 }
 
 // TriggerByName returns the trigger of that name, ignoring case, or NotFound.
