@@ -205,7 +205,7 @@ func (a Auth) Validate() []agented.Field {
 		case !validHeaderName(a.Header):
 			no("header", "is not a header name: use letters, digits and -, at most 100 bytes")
 		case a.Kind == KindHMAC && http.CanonicalHeaderKey(a.Header) == "Authorization":
-			no("header", "would not be kept out of proxies' logs as a signature needs: name another header than Authorization")
+			no("header", "is for tokens, not for signatures: name another header")
 		}
 	}
 	if a.Prefix != "" {

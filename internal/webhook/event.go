@@ -54,8 +54,12 @@ type Event struct {
 	Raw  []byte // its text
 }
 
-// maxPaths bounds the changed files that are kept of one push.
-const maxPaths = 3000
+// Bounds of the changed files that are kept of one push: how many, and how many
+// bytes in all, since each is held against every pattern.
+const (
+	maxPaths     = 3000
+	maxPathBytes = 256 << 10
+)
 
 // Ping reports whether the call only asks if anybody is there.
 func (e *Event) Ping() bool { return e.GitHub && e.Name == "ping" }
@@ -170,7 +174,7 @@ func (e *Event) readPush(body map[string]any) {
 			e.Action = action
 		}
 	}
-	seen := map[string]bool{}
+	seen, size := map[string]bool{}, 0
 	commits := list(body, "commits")
 	if len(commits) == 0 {
 		// A new branch that points at a known commit brings no list.
@@ -186,7 +190,7 @@ func (e *Event) readPush(body map[string]any) {
 				if !ok || path == "" || seen[path] {
 					continue
 				}
-				if len(e.Paths) == maxPaths {
+				if size += len(path); len(e.Paths) == maxPaths || size > maxPathBytes {
 					e.PathsCut = true
 					return
 				}
@@ -259,8 +263,9 @@ func digitsOnly(s string) bool {
 	return err == nil
 }
 
-// Placeholders are the names that [Event.Values] fills beside those that every
-// prompt knows.
+// Placeholders are the names that [Event.Values] fills beside message and the
+// older ones of pull requests and repositories. They are among those of the root
+// package, which also has arguments: see [Verdict].
 var Placeholders = []agented.Placeholder{
 	{Name: "event", Help: "what happened, for example pull_request or push"},
 	{Name: "action", Help: "what was done to it, for example opened; of a push created, deleted, forced or pushed"},

@@ -14,6 +14,7 @@ import (
 const (
 	MaxValue  = 16 << 10 // of one value
 	maxInline = 300
+	maxRead   = 8 * MaxValue // of one value before it is cleaned
 )
 
 // NewBoundary returns a word of 26 letters and digits that nobody can guess.
@@ -61,19 +62,22 @@ func Fence(values map[string]string, boundary string) (map[string]string, error)
 	}
 	out := make(map[string]string, len(values))
 	for name, value := range values {
+		unread := len(value)
+		value = cut(value, maxRead)
+		unread -= len(value)
 		text := Clean(value)
-		if form := inline()[name]; form != nil && len(text) <= maxInline && text == value && form.MatchString(text) {
+		if form := inline()[name]; form != nil && len(text) <= maxInline && text == value && unread == 0 && form.MatchString(text) {
 			if strings.Contains(strings.ToLower(text), strings.ToLower(boundary)) {
 				return nil, errBoundary(name)
 			}
 			out[name] = text
 			continue
 		}
-		if strings.TrimSpace(text) == "" {
+		if strings.TrimSpace(text) == "" && unread == 0 {
 			out[name] = ""
 			continue
 		}
-		block, ok := fenced(name, text, boundary)
+		block, ok := fenced(name, text, unread, boundary)
 		if !ok {
 			return nil, errBoundary(name)
 		}
@@ -86,14 +90,15 @@ func errBoundary(name string) error {
 	return agented.Errorf(agented.Conflict, "the value %q holds the boundary: choose another boundary", brief(name, 80))
 }
 
-// fenced builds the block of one cleaned text, and says false when the boundary
-// is in the text or the name.
-func fenced(name, text, boundary string) (string, bool) {
+// fenced builds the block of one cleaned text, of which so many bytes more were
+// not read, and says false when the boundary is in the text or the name.
+func fenced(name, text string, unread int, boundary string) (string, bool) {
 	note := ""
-	if kept := cut(text, MaxValue); len(kept) < len(text) {
-		note = fmt.Sprintf("\n[… %d bytes left out]", len(text)-len(kept))
-		text = kept
+	kept := cut(text, MaxValue)
+	if left := len(text) - len(kept) + unread; left > 0 {
+		note = fmt.Sprintf("\n[… %d bytes left out]", left)
 	}
+	text = kept
 	name = plainName(name)
 	if strings.Contains(strings.ToLower(name+"\n"+text), strings.ToLower(boundary)) {
 		return "", false

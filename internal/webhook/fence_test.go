@@ -2,8 +2,10 @@ package webhook_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -69,6 +71,19 @@ func TestLongTextIsCutWithANote(t *testing.T) {
 	}
 	if !strings.Contains(got["body"], "\n[… 16384 bytes left out]\n") || !utf8.ValidString(got["body"]) || len(got["body"]) > webhook.MaxValue+400 {
 		t.Errorf("%d bytes, ends with %q", len(got["body"]), got["body"][len(got["body"])-120:])
+	}
+}
+
+func TestAHugeTextIsNotReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	const size = 20 << 20
+	start := time.Now()
+	got, err := webhook.Fence(map[string]string{"body": strings.Repeat("\x1b]", size/2), "title": "x" + strings.Repeat(" ", size)}, boundary)
+	if err != nil || time.Since(start) > 5*time.Second {
+		t.Fatal(err, time.Since(start))
+	}
+	if len(got["body"])+len(got["title"]) > 2*webhook.MaxValue+1000 || !strings.Contains(got["title"], fmt.Sprintf("[… %d bytes left out]", size+1-webhook.MaxValue)) {
+		t.Errorf("%d and %d bytes, the title ends with %q", len(got["body"]), len(got["title"]), got["title"][len(got["title"])-100:])
 	}
 }
 

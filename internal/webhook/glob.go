@@ -8,6 +8,9 @@ import (
 // maxGlob is the longest pattern, in bytes.
 const maxGlob = 300
 
+// maxMatched is the longest text that a pattern is held against, in bytes.
+const maxMatched = 4096
+
 // globs is a list of patterns that select texts. They are read in order and the
 // last one that fits decides: a pattern after ! takes texts out again, and a
 // list that starts with one begins with everything.
@@ -61,7 +64,11 @@ func wrongGlob(text string) string {
 	return ""
 }
 
+// match says no to a text that is longer than any path or name can be.
 func (g globs) match(text string) bool {
+	if len(text) > maxMatched {
+		return false
+	}
 	selected := len(g.patterns) > 0 && g.patterns[0].not
 	for _, p := range g.patterns {
 		if p.not == selected && p.fits(text) {

@@ -43,17 +43,28 @@ func deliveryID(h http.Header) (source, id string, err error) {
 	return "", "", nil
 }
 
-// DedupKey returns what makes two calls the same delivery: the endpoint and the
-// sender's id for it. The body takes no part: two deliveries with equal bodies
-// are two. Without an id the key is "" and the call is like no other. The
-// endpoint is the caller's own name for it, one for all addresses at which it
-// answers, and has no space.
-func DedupKey(endpoint string, h http.Header) (string, error) {
+// DeliveryKey returns the sender's id of the delivery with the kind of header
+// that it came in, for example "github:72d3162e-…", or "" when it has none. Two
+// calls to one endpoint with the same key are the same delivery. The body takes
+// no part: two deliveries with equal bodies are two, and a call without a key is
+// like no other.
+func DeliveryKey(h http.Header) (string, error) {
 	source, id, err := deliveryID(h)
 	if err != nil || id == "" {
 		return "", err
 	}
-	return endpoint + " " + source + ":" + id, nil
+	return source + ":" + id, nil
+}
+
+// DedupKey is [DeliveryKey] with the endpoint before it, which makes it one for
+// the whole server. The endpoint is the caller's own name for it, the same for
+// all addresses at which it answers, and has no space.
+func DedupKey(endpoint string, h http.Header) (string, error) {
+	key, err := DeliveryKey(h)
+	if err != nil || key == "" {
+		return "", err
+	}
+	return endpoint + " " + key, nil
 }
 
 func validID(s string) bool {

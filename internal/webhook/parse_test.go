@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -171,6 +172,19 @@ func TestAPushOfVeryManyFilesIsCut(t *testing.T) {
 	}
 }
 
+func TestAPushOfVeryLongPathsIsCut(t *testing.T) {
+	t.Parallel()
+	body, _ := json.Marshal(map[string]any{"ref": "refs/heads/b", "commits": []any{map[string]any{"added": []string{"a.go", strings.Repeat("d/", 1<<20)}}}})
+	e := mustParse(t, "push", string(body))
+	if diff := cmp.Diff([]string{"a.go"}, e.Paths); diff != "" || !e.PathsCut {
+		t.Error(diff, e.PathsCut)
+	}
+	long, _ := json.Marshal(map[string]any{"repository": map[string]any{"full_name": "o/" + strings.Repeat("x", 1<<20)}})
+	if v := webhook.Evaluate(webhook.Match{Repositories: []string{"o/**"}}, mustParse(t, "issues", string(long)), nil); v.Fires || len(v.Reason) > 500 {
+		t.Errorf("%+v", v)
+	}
+}
+
 func TestEveryPlaceholderHasAValueAndEveryValueAName(t *testing.T) {
 	t.Parallel()
 	values := mustParse(t, "pull_request", pullRequest).Values()
@@ -184,6 +198,9 @@ func TestEveryPlaceholderHasAValueAndEveryValueAName(t *testing.T) {
 		}
 	}
 	for _, p := range webhook.Placeholders {
+		if !slices.Contains(agented.Placeholders, p) {
+			t.Errorf("%s is not among the placeholders of a prompt, or has another help there", p.Name)
+		}
 		if _, ok := values[p.Name]; !ok {
 			t.Errorf("%s has no value", p.Name)
 		}

@@ -381,6 +381,9 @@ func TestDedupKeysAreOfTheEndpointAndTheId(t *testing.T) {
 			t.Errorf("two deliveries share %q", same)
 		}
 	}
+	if key, err := webhook.DeliveryKey(header("X-GitHub-Delivery", "a")); err != nil || key != "github:a" || same != "github "+key {
+		t.Error(same, key, err)
+	}
 	if key("github") != "" {
 		t.Error("without an id there is a key")
 	}
