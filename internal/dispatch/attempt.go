@@ -31,6 +31,7 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 		d.finish(ctx, e, noStart(agented.CauseNoStart, agented.Message(err), d.now()))
 		return
 	}
+	began := d.now()
 	h, err := shim.Start(d.o.Layout.Attempt(e.ID, e.AttemptNo), ready.spec, ready.private, ready.plan.Stdin)
 	if err != nil {
 		log.Error("start shim", "err", err)
@@ -45,15 +46,15 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 			log.Warn("stop", "err", err)
 		}
 	}
-	d.noteStart(ctx, e, ready.version)
+	d.noteStart(ctx, e, ready.version, began)
 	log.Info("attempt started", "backend", e.Backend, "cli_version", ready.version)
 	d.follow(ctx, e, h)
 }
 
 // noteStart writes down that the attempt runs. It is for people only (recovery
 // asks the bundle), so a store that does not answer must not stop the attempt.
-func (d *Dispatcher) noteStart(ctx context.Context, e *agented.Execution, version string) {
-	err := d.o.DB.AttemptStarted(ctx, e.ID, e.Lease, e.AttemptNo, version, d.now())
+func (d *Dispatcher) noteStart(ctx context.Context, e *agented.Execution, version string, at time.Time) {
+	err := d.o.DB.AttemptStarted(ctx, e.ID, e.Lease, e.AttemptNo, version, at)
 	if err != nil && ctx.Err() == nil {
 		d.o.Log.Warn("note the attempt's start", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 	}

@@ -110,7 +110,7 @@ func (d *Dispatcher) resumeFrom(ctx context.Context, e *agented.Execution, w *wo
 func (d *Dispatcher) adopted(ctx context.Context, e *agented.Execution, w *work, h *shim.Handle) {
 	stop := d.attach(w, h)
 	if len(e.Attempts) == 0 || e.Attempts[len(e.Attempts)-1].StartedAt.IsZero() {
-		d.noteStart(ctx, e, d.knownVersion(e))
+		d.noteStart(ctx, e, d.knownVersion(e), d.now())
 	}
 	d.o.Log.Info("attempt adopted", "execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger)
 	if stop {
