@@ -61,6 +61,7 @@ type wantedTrigger struct {
 	where string // "hello.yaml" or "hello.yaml, document 2"
 	name  string
 	body  map[string]any
+	notes []string // what was rewritten from an old form
 }
 
 // readTriggers reads every trigger of a file or a folder. A mistake in any of
@@ -156,10 +157,14 @@ func parseTriggers(file string, b []byte) ([]wantedTrigger, error) {
 			if err := json.Unmarshal(enc, &body); err != nil {
 				return nil, err
 			}
-			for _, own := range []string{"id", "created_at", "updated_at"} {
+			for _, own := range []string{"id", "created_at", "updated_at", "next_run_at"} {
 				delete(body, own) // so that what `trigger show` printed can be applied
 			}
-			out = append(out, wantedTrigger{where, name, body})
+			notes, err := modernSchedules(body)
+			if err != nil {
+				return nil, agented.Errorf(agented.Invalid, "%s: trigger %q: %s", where, name, agented.Message(err))
+			}
+			out = append(out, wantedTrigger{where, name, body, notes})
 		}
 	}
 	if len(out) == 0 {
@@ -174,6 +179,7 @@ type applied struct {
 	ID     string   `json:"id,omitempty"`
 	Action string   `json:"action"` // created, changed, unchanged
 	Diff   []string `json:"diff,omitempty"`
+	Notes  []string `json:"notes,omitempty"` // what was rewritten from an old form
 }
 
 func applyAll(cmd *cobra.Command, c *client.Client, wanted []wantedTrigger, dry bool) error {
@@ -190,6 +196,7 @@ func applyAll(cmd *cobra.Command, c *client.Client, wanted []wantedTrigger, dry 
 			}
 			return err
 		}
+		a.Notes = w.notes
 		done = append(done, a)
 		if wantJSON(cmd) {
 			continue
@@ -199,6 +206,9 @@ func applyAll(cmd *cobra.Command, c *client.Client, wanted []wantedTrigger, dry 
 			action = "would be " + action
 		}
 		fmt.Printf("%s: %s\n", a.Name, action)
+		for _, note := range a.Notes {
+			fmt.Println("  " + paint(os.Stdout, yellow, "note: "+note))
+		}
 		for _, line := range a.Diff {
 			colour := map[byte]string{'+': green, '-': red, '~': yellow}[line[0]]
 			fmt.Println("  " + paint(os.Stdout, colour, line))
@@ -290,6 +300,7 @@ func diff(now, wanted map[string]any) []string {
 			if env, ok := want.(map[string]any); ok && len(env) > 0 || !reflect.DeepEqual(have, want) && is {
 				out = append(out, "~ env: "+strings.Join(slices.Sorted(maps.Keys(env)), ", ")+" (values are hidden)")
 			}
+		case field == "schedules" && is && sameSchedules(have, want):
 		case !is:
 			out = append(out, fmt.Sprintf("+ %s: %s", field, brief(want)))
 		case !reflect.DeepEqual(have, want):

@@ -51,6 +51,21 @@ func addCompletions(root *cobra.Command) {
 	flag(list, "trigger", completeTriggers)
 	flag(list, "status", completeStatuses)
 	flag(list, "limit", cobra.NoFileCompletions)
+	ticks := command("tick", "list")
+	flag(ticks, "trigger", completeTriggers)
+	flag(command("schedule", "list"), "trigger", completeTriggers)
+	var outcomes []string
+	for _, o := range agented.TickOutcomes {
+		outcomes = append(outcomes, string(o))
+	}
+	flag(ticks, "outcome", words(outcomes...))
+	for _, name := range []string{"schedule", "limit"} {
+		flag(ticks, name, cobra.NoFileCompletions)
+	}
+	command("schedule", "preview").ValidArgsFunction = cobra.NoFileCompletions
+	for _, name := range []string{"zone", "count", "after"} {
+		flag(command("schedule", "preview"), name, cobra.NoFileCompletions)
+	}
 	flag(command("key", "create"), "role", words(roles...))
 	run := command("run")
 	flag(run, "backend", words(agented.Backends...))

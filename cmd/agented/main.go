@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	_ "time/tzdata" // so that zones do not depend on the machine
 
 	"github.com/spf13/cobra"
 
@@ -138,7 +139,7 @@ Start with:
 	)
 	root.AddCommand(
 		serveCommand(), configCommand(), doctorCommand(),
-		runCommand(), triggerCommand(), executionCommand(), keyCommand(), versionCommand(),
+		runCommand(), triggerCommand(), scheduleCommand(), tickCommand(), executionCommand(), keyCommand(), versionCommand(),
 	)
 	addCompletions(root)
 	return root

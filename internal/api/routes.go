@@ -18,7 +18,8 @@ func (s *Server) allRoutes() []route {
 		admin    = agented.RoleAdmin
 	)
 	st := s.streams
-	return []route{
+	overview := &overview{s: s}
+	return append([]route{
 		// Triggers. Who may change one may run any command as the server's user:
 		// that is an admin.
 		op("GET /api/v1/triggers", viewer, s.listTriggers, about{
@@ -44,6 +45,24 @@ func (s *Server) allRoutes() []route {
 		op("POST /api/v1/triggers/{id}/run", operator, s.runTrigger, about{
 			id: "run-trigger", tag: "triggers", summary: "Run a trigger", status: http.StatusAccepted, errors: []int{http.StatusNotFound, http.StatusConflict},
 			text: "Answers once the execution is stored: it runs, whatever happens to the server. The body may be left out. A disabled trigger is a conflict, and so is one whose overlap rule is skip while an earlier execution has not ended.",
+		}),
+
+		// Schedules.
+		op("GET /api/v1/schedules", viewer, s.listSchedules, about{
+			id: "list-schedules", tag: "schedules", summary: "List schedules",
+			text: "Those of all triggers, in the order in which they were made, each with its next due time.",
+		}),
+		op("POST /api/v1/schedules/preview", viewer, s.previewSchedule, about{
+			id: "preview-schedule", tag: "schedules", summary: "Preview a schedule", status: http.StatusOK,
+			text: "When the schedule of the body would be due next, with the days on which the clock of its zone changes. Nothing is stored.",
+		}),
+		op("GET /api/v1/ticks", viewer, s.listTicks, about{
+			id: "list-ticks", tag: "schedules", summary: "List ticks",
+			text: "What was done about each due time of each schedule, the latest due time first.",
+		}),
+		op("GET /api/v1/triggers/{id}/ticks", viewer, s.listTriggerTicks, about{
+			id: "list-trigger-ticks", tag: "schedules", summary: "List the ticks of a trigger", errors: []int{http.StatusNotFound},
+			text: "What was done about each due time of the trigger's schedules, the latest due time first.",
 		}),
 
 		// Executions.
@@ -92,10 +111,14 @@ func (s *Server) allRoutes() []route {
 			answers: map[string]*huma.Response{"200": describe("The events", "text/event-stream"), "204": describe("There is nothing more", "")},
 			errors:  []int{http.StatusBadRequest, http.StatusNotFound},
 		}).streams(),
+		op("GET /api/v1/executions/{id}/search", viewer, s.searchLog, about{
+			id: "search-log", tag: "logs", summary: "Search a log", errors: []int{http.StatusNotFound},
+			text: "Lines that hold a text or match a regular expression, in order; parts of a cut line are one, colours and other escape sequences are left out. One answer looks for two seconds at most: ask again with `after` set to `next_after` until `done`.",
+		}),
 		raw("GET /api/v1/events/stream", viewer, func(*Server) http.HandlerFunc { return st.ServeEvents }, about{
 			id: "stream-events", tag: "logs", summary: "Follow all executions",
-			text:    "Server-sent events: `execution`, with the execution as lists show it, at every change of any. The ids resume.",
-			params:  []*huma.Param{inURL("after", "integer", "Id of the last event that is known. Last-Event-ID wins"), lastEventID()},
+			text:    "Server-sent events: `execution`, with the execution as lists show it, at every change of any. The ids resume. With `lines=true` also `line`, without id: the last line of each execution that runs, at most once a second.",
+			params:  []*huma.Param{inURL("after", "integer", "Id of the last event that is known. Last-Event-ID wins"), inURL("lines", "boolean", "Also the last line of what runs"), lastEventID()},
 			answers: map[string]*huma.Response{"200": describe("The events", "text/event-stream")},
 			errors:  []int{http.StatusBadRequest},
 		}).streams(),
@@ -160,6 +183,9 @@ func (s *Server) allRoutes() []route {
 		}),
 
 		// The server.
+		op("GET /api/v1/overview", viewer, overview.get, about{
+			id: "get-overview", tag: "server", summary: "Show what goes on", text: "What runs with its last line, what waits and why, what failed since yesterday, what is due next, executions by day and outcome, and how the server is.",
+		}),
 		op("GET /api/v1/info", viewer, s.info, about{
 			id: "get-info", tag: "server", summary: "Show what runs here", text: "Version, node and what triggers may use.",
 		}),
@@ -217,9 +243,7 @@ func (s *Server) allRoutes() []route {
 			answers: map[string]*huma.Response{"200": describe("The page", "text/html")},
 		}).isPage(),
 		raw("GET /static/style.css", anyone, (*Server).stylesheet, about{}),
-		raw("GET /{$}", anyone, (*Server).home, about{}),
-		raw("GET /assets/{path...}", anyone, (*Server).asset, about{}),
-	}
+	}, s.uiRoutes()...)
 }
 
 func lastEventID() *huma.Param {

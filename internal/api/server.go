@@ -36,6 +36,7 @@ type Dispatcher interface {
 	Fire(ctx context.Context, f dispatch.Firing) (e *agented.Execution, repeated bool, err error)
 	Cancel(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
 	Retry(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
+	WakeSchedules()
 	Running() int
 	Healthy() error
 }
@@ -122,7 +123,7 @@ func New(o Options) (*Server, error) {
 	})
 	s.streams = &Streams{
 		Hub: o.Hub, Layout: o.Layout, Execution: o.DB.Execution, ReplayLimit: o.Config.SSEReplayLimit,
-		Masker: s.masker, Log: o.Log, Fail: s.fail,
+		Masker: s.masker, Log: o.Log, Fail: s.fail, Running: s.running,
 	}
 	s.table = s.allRoutes()
 	for i := range s.table {

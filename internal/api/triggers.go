@@ -33,6 +33,8 @@ type TriggerView struct {
 	Env            map[string]*string `json:"env" doc:"Variables for the process. Values are never shown: *** stands for one, null passes the server's variable of that name on"`
 	MaxConcurrent  int                `json:"max_concurrent" doc:"0: only the node's limit"`
 	Overlap        agented.Overlap    `json:"overlap" enum:"queue,skip,replace"`
+	Schedules      []ScheduleView     `json:"schedules" doc:"When it fires by itself"`
+	NextRunAt      *time.Time         `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null when nothing is to come"`
 	CreatedAt      time.Time          `json:"created_at"`
 	UpdatedAt      time.Time          `json:"updated_at"`
 }
@@ -62,6 +64,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 // writing it again would change it.
 func (s *Server) showTrigger(ctx context.Context, t *agented.Trigger) TriggerView {
 	v := viewTrigger(t)
+	v.Schedules, v.NextRunAt = s.showSchedules(ctx, t)
 	if principal(ctx).May(agented.RoleAdmin) {
 		return v
 	}
@@ -149,6 +152,7 @@ type TriggerFields struct {
 	Name    optional[string] `json:"name,omitzero" doc:"Unique, ignoring case; at most 200 bytes"`
 	Enabled optional[bool]   `json:"enabled,omitzero" doc:"Default true"`
 	SpecFields
+	Schedules optional[[]ScheduleFields] `json:"schedules,omitzero" doc:"When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state"`
 }
 
 func (f *TriggerFields) apply(t *agented.Trigger) error {
@@ -271,10 +275,14 @@ func (s *Server) createTrigger(ctx context.Context, in *createInput[TriggerCreat
 	if err := in.Body.apply(t); err != nil {
 		return nil, err
 	}
+	if err := s.applySchedules(t, nil, in.Body.Schedules); err != nil {
+		return nil, err
+	}
 	s.sealEnv(&t.Spec, nil)
 	if err := s.o.DB.CreateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err
 	}
+	s.o.Dispatch.WakeSchedules()
 	return &createdTrigger{Location: "/api/v1/triggers/" + string(t.ID), Body: s.showTrigger(ctx, t)}, nil
 }
 
@@ -311,6 +319,9 @@ func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*output[
 	if err := in.Body.apply(t); err != nil {
 		return nil, err
 	}
+	if err := s.applySchedules(t, &before, in.Body.Schedules); err != nil {
+		return nil, err
+	}
 	s.sealEnv(&t.Spec, before.Spec.Env)
 	if sameTrigger(&before, t) {
 		return &output[TriggerView]{s.showTrigger(ctx, t)}, nil
@@ -318,6 +329,7 @@ func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*output[
 	if err := s.o.DB.UpdateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err
 	}
+	s.o.Dispatch.WakeSchedules()
 	return &output[TriggerView]{s.showTrigger(ctx, t)}, nil
 }
 
