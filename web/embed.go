@@ -7,16 +7,22 @@ import (
 )
 
 // The stub page dist/index.html is tracked, so that the program compiles
-// without Node; a build of the interface replaces it.
+// without Node; a build of the interface puts its files into dist/app.
 //
 //go:embed all:dist
 var dist embed.FS
 
-// Dist is the root of the interface's files: index.html and what it needs.
-func Dist() fs.FS {
-	sub, err := fs.Sub(dist, "dist")
+// Dist is the root of the interface's files, and whether they are those of a
+// build of it. Without one there is only a page that says so. Beside a file may
+// lie the same one compressed, as NAME.gz and NAME.br.
+func Dist() (files fs.FS, built bool) {
+	root := "dist"
+	if _, err := fs.Stat(dist, "dist/app/index.html"); err == nil {
+		root, built = "dist/app", true
+	}
+	files, err := fs.Sub(dist, root)
 	if err != nil {
 		panic(err) // the folder is compiled in
 	}
-	return sub
+	return files, built
 }

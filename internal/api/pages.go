@@ -4,13 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"html/template"
-	"io/fs"
 	"net/http"
-	"path"
-	"strings"
-
-	"github.com/agented/agented"
-	"github.com/agented/agented/web"
 )
 
 // pages are the server's own HTML: they work without script and carry nothing
@@ -62,34 +56,5 @@ func (s *Server) stylesheet() http.HandlerFunc {
 		w.Header().Set("Content-Type", "text/css; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-cache")
 		_, _ = w.Write(text)
-	}
-}
-
-// home answers GET / with the user interface.
-func (s *Server) home() http.HandlerFunc {
-	index, err := fs.ReadFile(web.Dist(), "index.html")
-	if err != nil {
-		panic(err) // it is compiled in
-	}
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Cache-Control", "no-cache")
-		_, _ = w.Write(index)
-	}
-}
-
-// asset answers GET /assets/… with the interface's files, whose names change
-// with their contents.
-func (s *Server) asset() http.HandlerFunc {
-	files := web.Dist()
-	return func(w http.ResponseWriter, r *http.Request) {
-		name := path.Join("assets", path.Clean("/"+r.PathValue("path")))
-		info, err := fs.Stat(files, name)
-		if err != nil || info.IsDir() || strings.Contains(name, "/.") {
-			s.fail(w, r, agented.Errorf(agented.NotFound, "there is no such file"))
-			return
-		}
-		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-		http.ServeFileFS(w, r, files, name)
 	}
 }

@@ -66,7 +66,7 @@ func TestOnlyTheseOperationsAreOpenToAnyone(t *testing.T) {
 	open = append(open, g.api.Undocumented()...)
 	slices.Sort(open)
 	want := []string{
-		"GET /assets/{path...}", "GET /health/liveness", "GET /health/readiness", "GET /login", "GET /setup",
+		"GET /assets/{path...}", "GET /executions", "GET /executions/{id}", "GET /health/liveness", "GET /health/readiness", "GET /login", "GET /setup",
 		"GET /static/style.css", "GET /{$}", "POST /api/v1/auth/login", "POST /api/v1/auth/setup", "POST /login", "POST /logout", "POST /setup",
 	}
 	if diff := cmp.Diff(want, open); diff != "" {

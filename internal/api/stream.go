@@ -24,6 +24,9 @@ type Streams struct {
 	Layout agented.Layout
 	// Execution reads one execution; NotFound if there is none.
 	Execution func(ctx context.Context, id agented.ExecutionID) (*agented.Execution, error)
+	// Running lists what runs, for the last lines in the stream of all
+	// executions; nil: there are none.
+	Running func(ctx context.Context) ([]agented.ExecutionID, error)
 	// ReplayLimit is how many lines a stream that names no position starts with;
 	// 0 is all.
 	ReplayLimit int
@@ -140,6 +143,11 @@ func (s *Streams) ServeEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.stream(w, r, func(ctx context.Context, sink hub.Sink) error {
+		if r.URL.Query().Get("lines") == "true" && s.Running != nil {
+			with, end := s.withLines(ctx, sink)
+			defer end()
+			sink = with
+		}
 		return s.Hub.ServeEvents(ctx, sink, hub.EventsStart{After: after, Now: !named})
 	})
 }

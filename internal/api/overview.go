@@ -1,0 +1,308 @@
+package api
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/store"
+)
+
+// Overview is what goes on.
+type Overview struct {
+	Now      time.Time       `json:"now"`
+	Running  []RunningView   `json:"running" doc:"The oldest first, at most 50"`
+	Waiting  []ExecutionView `json:"waiting" doc:"The oldest first, at most 20, each with the reason why it waits"`
+	Failed   []ExecutionView `json:"failed" doc:"Failed, timed out or interrupted, created since the start of yesterday; the newest first, at most 20"`
+	NextRuns []NextRunView   `json:"next_runs" doc:"The schedules that fire next, at most 10"`
+	Counts   OverviewCounts  `json:"counts"`
+	Days     []DayView       `json:"days" doc:"By the day of creation, the oldest first; the last one is today"`
+	Health   HealthView      `json:"health"`
+}
+
+// OverviewCounts are figures over all executions.
+type OverviewCounts struct {
+	Running     int64 `json:"running"`
+	Pending     int64 `json:"pending"`
+	FailedSince int64 `json:"failed_since_yesterday"`
+	Limit       int   `json:"max_concurrent" doc:"Executions at once on this node"`
+}
+
+// RunningView is an execution that runs, with the end of its log.
+type RunningView struct {
+	ExecutionView
+	LastLine *LastLine `json:"last_line,omitempty" doc:"Left out if nothing was printed yet"`
+}
+
+// NextRunView is the next time a schedule fires its trigger.
+type NextRunView struct {
+	TriggerID   agented.TriggerID `json:"trigger_id"`
+	TriggerName string            `json:"trigger_name"`
+	At          time.Time         `json:"at"`
+}
+
+// DayView is what became of the executions created on one day.
+type DayView struct {
+	Date        string `json:"date" example:"2026-11-23" doc:"The day in the time zone that was asked for"`
+	Success     int64  `json:"success"`
+	Failed      int64  `json:"failed"`
+	Timeout     int64  `json:"timeout"`
+	Cancelled   int64  `json:"cancelled"`
+	Interrupted int64  `json:"interrupted"`
+	Open        int64  `json:"open" doc:"Not ended yet"`
+	MedianMS    *int64 `json:"median_ms" nullable:"true" doc:"Half of the successful ones took no longer"`
+	P95MS       *int64 `json:"p95_ms" nullable:"true" doc:"95 of 100 successful ones took no longer"`
+}
+
+// HealthView is how the server is.
+type HealthView struct {
+	Version       string    `json:"version"`
+	StartedAt     time.Time `json:"started_at"`
+	CLIs          []CLIView `json:"clis"`
+	DatabaseBytes int64     `json:"database_bytes"`
+	DiskFreeBytes *int64    `json:"disk_free_bytes" nullable:"true" doc:"Of the file system of the data folder"`
+	DiskBytes     *int64    `json:"disk_bytes" nullable:"true"`
+	Trouble       string    `json:"trouble" doc:"Why the server cannot work at the moment; empty if it can"`
+}
+
+// CLIView is an agent CLI, and whether executions find it.
+type CLIView struct {
+	Backend string `json:"backend"`
+	Program string `json:"program"`
+	Found   bool   `json:"found"`
+	Path    string `json:"path" doc:"Where; shown to admins only"`
+	Install string `json:"install" doc:"How to get it"`
+}
+
+const (
+	maxDays     = 60
+	shownList   = 20
+	daysFresh   = time.Minute // how old the figures of past days may be
+	clisFresh   = 30 * time.Second
+	maxDayZones = 32 // time zones whose days are kept
+)
+
+// overview answers GET /api/v1/overview. Days that are over hardly change, so
+// their figures are kept for a while.
+type overview struct {
+	s *Server
+
+	mu     sync.Mutex
+	days   map[string]keptDays
+	clis   []CLIView
+	clisAt time.Time
+}
+
+type keptDays struct {
+	at   time.Time
+	days []store.Day
+}
+
+type overviewInput struct {
+	Zone string `query:"tz" maxLength:"64" default:"UTC" example:"Europe/Berlin" doc:"Time zone in which a day begins"`
+	Days int    `query:"days" minimum:"1" maximum:"60" default:"14" doc:"Days, today included"`
+}
+
+func (o *overview) get(ctx context.Context, in *overviewInput) (*output[Overview], error) {
+	zone, err := time.LoadLocation(in.Zone)
+	if err != nil || in.Zone == "Local" {
+		return nil, agented.InvalidFields([]agented.Field{{Path: "query.tz", Text: "must be the name of a time zone, such as UTC or Europe/Berlin"}})
+	}
+	s, db, now := o.s, o.s.o.DB, o.s.now()
+	view := Overview{Now: now, Running: []RunningView{}, Waiting: []ExecutionView{}, Failed: []ExecutionView{}, NextRuns: []NextRunView{}}
+	running, err := db.Running(ctx, maxRunning)
+	if err != nil {
+		return nil, err
+	}
+	for i := range running {
+		line, err := readLastLine(s.o.Layout, running[i].ID, 0, s.masker())
+		if err != nil {
+			s.o.Log.Warn("read the end of a log", "execution", running[i].ID, "err", err)
+		}
+		view.Running = append(view.Running, RunningView{ExecutionView: s.showExecution(&running[i], false), LastLine: line})
+	}
+	waiting, err := db.Waiting(ctx, shownList)
+	if err != nil {
+		return nil, err
+	}
+	limit := s.live.Load().config.MaxConcurrent
+	for i := range waiting {
+		v := s.showExecution(&waiting[i], false)
+		if v.Reason == "" {
+			v.Reason = whyWaiting(&waiting[i], now, len(running), limit)
+		}
+		view.Waiting = append(view.Waiting, v)
+	}
+	at := midnights(now.In(zone), max(in.Days, 2))
+	yesterday := at[len(at)-3]
+	failed, _, err := db.Executions(ctx, store.ExecutionFilter{
+		States: []agented.State{agented.StateFailed, agented.StateTimeout, agented.StateInterrupted}, CreatedAfter: yesterday,
+	}, store.Page{Limit: shownList})
+	if err != nil {
+		return nil, err
+	}
+	for i := range failed {
+		view.Failed = append(view.Failed, s.showExecution(&failed[i], false))
+	}
+	next, err := db.NextRuns(ctx, 10)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range next {
+		view.NextRuns = append(view.NextRuns, NextRunView{TriggerID: n.Trigger, TriggerName: n.TriggerName, At: shown(n.At)})
+	}
+	days, err := o.figures(ctx, in.Zone, at, now)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range days[len(days)-2:] {
+		view.Counts.FailedSince += d.Counts[agented.StateFailed] + d.Counts[agented.StateTimeout] + d.Counts[agented.StateInterrupted]
+	}
+	for _, d := range days[len(days)-in.Days:] {
+		view.Days = append(view.Days, viewDay(d, zone))
+	}
+	counts, err := db.Counts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	view.Counts.Running, view.Counts.Pending, view.Counts.Limit = counts[agented.StateRunning], counts[agented.StatePending], limit
+	if view.Health, err = o.health(ctx); err != nil {
+		return nil, err
+	}
+	return &output[Overview]{view}, nil
+}
+
+// whyWaiting says what a pending execution waits for when nothing was noted.
+func whyWaiting(e *agented.Execution, now time.Time, running, limit int) string {
+	if e.ScheduledAt.After(now) {
+		return "due later"
+	}
+	if limit > 0 && running >= limit {
+		return "waits for a free place: " + strconv.Itoa(running) + " of " + strconv.Itoa(limit) + " run"
+	}
+	return "about to start"
+}
+
+// midnights are the starts of the last n days and of tomorrow.
+func midnights(now time.Time, n int) []time.Time {
+	y, m, d := now.Date()
+	var out []time.Time
+	for i := n - 1; i >= -1; i-- {
+		out = append(out, time.Date(y, m, d-i, 0, 0, 0, 0, now.Location()))
+	}
+	return out
+}
+
+// figures returns the figures of the days that begin at all but the last of at.
+func (o *overview) figures(ctx context.Context, zone string, at []time.Time, now time.Time) ([]store.Day, error) {
+	key := zone + " " + at[0].UTC().Format(time.RFC3339) + " " + strconv.Itoa(len(at))
+	// One at a time: the second asker finds what the first has counted.
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	past := o.days[key]
+	if age := now.Sub(past.at); past.days == nil || age < 0 || age > daysFresh {
+		days, err := o.s.o.DB.Days(ctx, at[:len(at)-1])
+		if err != nil {
+			return nil, err
+		}
+		past = keptDays{at: now, days: days}
+		if o.days == nil || len(o.days) >= maxDayZones {
+			o.days = map[string]keptDays{}
+		}
+		o.days[key] = past
+	}
+	today, err := o.s.o.DB.Days(ctx, at[len(at)-2:])
+	if err != nil {
+		return nil, err
+	}
+	return append(past.days[:len(past.days):len(past.days)], today...), nil
+}
+
+func viewDay(d store.Day, zone *time.Location) DayView {
+	v := DayView{
+		Date:    d.From.In(zone).Format(time.DateOnly),
+		Success: d.Counts[agented.StateSuccess], Failed: d.Counts[agented.StateFailed], Timeout: d.Counts[agented.StateTimeout],
+		Cancelled: d.Counts[agented.StateCancelled], Interrupted: d.Counts[agented.StateInterrupted],
+		Open: d.Counts[agented.StatePending] + d.Counts[agented.StateRunning],
+	}
+	if v.Success > 0 {
+		median, p95 := d.Median.Milliseconds(), d.P95.Milliseconds()
+		v.MedianMS, v.P95MS = &median, &p95
+	}
+	return v
+}
+
+func (o *overview) health(ctx context.Context) (HealthView, error) {
+	s := o.s
+	v := HealthView{Version: s.o.Version, StartedAt: shown(s.started), CLIs: o.foundCLIs()}
+	if !principal(ctx).May(agented.RoleAdmin) {
+		v.CLIs = append([]CLIView{}, v.CLIs...)
+		for i := range v.CLIs {
+			v.CLIs[i].Path = ""
+		}
+	}
+	var err error
+	if v.DatabaseBytes, err = s.o.DB.Bytes(); err != nil {
+		return v, err
+	}
+	var st unix.Statfs_t
+	if unix.Statfs(s.o.Layout.Root, &st) == nil {
+		free, all := int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
+		v.DiskFreeBytes, v.DiskBytes = &free, &all
+	}
+	if err := s.o.Dispatch.Healthy(); err != nil {
+		v.Trouble = s.mask(agented.Message(err))
+	}
+	return v, nil
+}
+
+// foundCLIs looks for the agent CLIs where executions would.
+func (o *overview) foundCLIs() []CLIView {
+	now := o.s.now()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.clis != nil && now.Sub(o.clisAt).Abs() < clisFresh {
+		return o.clis
+	}
+	c := o.s.live.Load().config
+	list := []CLIView{}
+	for _, b := range backend.All() {
+		if b.Program() == "" {
+			continue
+		}
+		v := CLIView{Backend: b.Name(), Program: b.Program(), Install: b.Install()}
+		env, err := backend.ChildEnv(b, agented.Spec{Backend: b.Name()}, c.BackendEnv(b.Name()), c.Variable, nil)
+		if err == nil {
+			v.Path = findProgram(b.Program(), env)
+			v.Found = v.Path != ""
+		}
+		list = append(list, v)
+	}
+	o.clis, o.clisAt = list, now
+	return list
+}
+
+// findProgram looks a program up in the PATH of env; empty if it is not there.
+func findProgram(program string, env []string) string {
+	for _, kv := range env {
+		dirs, ok := strings.CutPrefix(kv, "PATH=")
+		if !ok {
+			continue
+		}
+		for _, dir := range filepath.SplitList(dirs) {
+			file := filepath.Join(dir, program)
+			if info, err := os.Stat(file); filepath.IsAbs(dir) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+				return file
+			}
+		}
+	}
+	return ""
+}

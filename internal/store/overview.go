@@ -1,0 +1,144 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/agented/agented"
+)
+
+// Day is what became of the executions that were created in a span of time.
+type Day struct {
+	From, To time.Time // To is not part of it
+	Counts   map[agented.State]int64
+	Median   time.Duration // of those that succeeded, the latest maxDurations of them; zero if none
+	P95      time.Duration
+}
+
+// maxDurations bounds how many rows the durations of a day are taken from.
+const maxDurations = 400
+
+// Days counts the executions created in each of the spans between two
+// neighbours of at, which ascends.
+func (db *DB) Days(ctx context.Context, at []time.Time) ([]Day, error) {
+	var out []Day
+	err := db.read(ctx, "days", func(r *reader) error {
+		for i := 1; i < len(at); i++ {
+			d, err := day(r, at[i-1], at[i])
+			if err != nil {
+				return err
+			}
+			out = append(out, d)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// A status at a time keeps to one index, which holds all that is counted.
+const (
+	dayCount     = `SELECT COUNT(*) FROM execution WHERE status = $1 AND created_at >= $2 AND created_at < $3`
+	dayDurations = `SELECT finished_at - started_at FROM execution WHERE status = 'success' AND created_at >= $1 AND created_at < $2
+		ORDER BY created_at DESC, id DESC LIMIT $3`
+)
+
+func day(r *reader, from, to time.Time) (Day, error) {
+	d := Day{From: from, To: to, Counts: map[agented.State]int64{}}
+	for _, s := range agented.States {
+		var n int64
+		if err := r.row(dayCount, s, micros(from), micros(to)).Scan(&n); err != nil {
+			return d, err
+		}
+		if n > 0 {
+			d.Counts[s] = n
+		}
+	}
+	if d.Counts[agented.StateSuccess] == 0 {
+		return d, nil
+	}
+	rows, err := r.query(dayDurations, micros(from), micros(to), maxDurations)
+	took, err := collect(rows, err, func(v *int64, scan func(...any) error) error {
+		var us *int64
+		if err := scan(&us); err != nil || us == nil {
+			return err
+		}
+		*v = *us
+		return nil
+	})
+	if err != nil || len(took) == 0 {
+		return d, err
+	}
+	slices.Sort(took)
+	d.Median = time.Duration(took[len(took)/2]) * time.Microsecond
+	d.P95 = time.Duration(took[min(len(took)*95/100, len(took)-1)]) * time.Microsecond
+	return d, nil
+}
+
+// Running returns up to limit executions that run, the oldest first.
+func (db *DB) Running(ctx context.Context, limit int) ([]agented.Execution, error) {
+	return db.standing(ctx, agented.StateRunning, limit)
+}
+
+// Waiting returns up to limit executions that wait, the oldest first.
+func (db *DB) Waiting(ctx context.Context, limit int) ([]agented.Execution, error) {
+	return db.standing(ctx, agented.StatePending, limit)
+}
+
+const standingIDs = `SELECT id FROM execution WHERE status = $1 ORDER BY created_at, id LIMIT $2`
+
+func (db *DB) standing(ctx context.Context, s agented.State, limit int) ([]agented.Execution, error) {
+	var list []agented.Execution
+	err := db.read(ctx, "standing", func(r *reader) error {
+		rows, err := r.query(standingIDs, s, limit)
+		ids, err := collect(rows, err, scanID)
+		if err != nil {
+			return err
+		}
+		list, err = loadBrief(r, ids)
+		return err
+	})
+	return list, err
+}
+
+// NextRun is the next time a schedule fires its trigger.
+type NextRun struct {
+	Trigger     agented.TriggerID
+	TriggerName string
+	At          time.Time
+}
+
+const nextRuns = `SELECT s.trigger_id, t.name, s.next_run FROM schedule s JOIN trigger_ t ON t.id = s.trigger_id
+	WHERE s.next_run IS NOT NULL ORDER BY s.next_run, s.id LIMIT $1`
+
+// NextRuns returns up to limit schedules by when they fire next.
+func (db *DB) NextRuns(ctx context.Context, limit int) ([]NextRun, error) {
+	var list []NextRun
+	err := db.read(ctx, "next runs", func(r *reader) error {
+		rows, err := r.query(nextRuns, limit)
+		list, err = collect(rows, err, func(v *NextRun, scan func(...any) error) error {
+			return scan(&v.Trigger, &v.TriggerName, toTime{&v.At})
+		})
+		return err
+	})
+	return list, err
+}
+
+// Bytes is the size of the database and of its write-ahead log.
+func (db *DB) Bytes() (int64, error) {
+	var sum int64
+	for _, suffix := range []string{"", "-wal"} {
+		info, err := os.Stat(db.Path() + suffix)
+		switch {
+		case err == nil:
+			sum += info.Size()
+		case suffix == "" || !errors.Is(err, fs.ErrNotExist):
+			return 0, fmt.Errorf("size of the database: %w", err)
+		}
+	}
+	return sum, nil
+}
