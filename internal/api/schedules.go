@@ -363,7 +363,8 @@ func viewTick(k *agented.Tick) TickView {
 	return v
 }
 
-type tickFilter struct {
+// TickQuery narrows a list of ticks.
+type TickQuery struct {
 	Limit      int       `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Items in a page"`
 	Cursor     string    `query:"cursor" maxLength:"2000" doc:"next_cursor of the page before; leave it out for the first page"`
 	ScheduleID string    `query:"schedule_id" maxLength:"100" doc:"Only those of this schedule"`
@@ -373,17 +374,17 @@ type tickFilter struct {
 }
 
 type tickListInput struct {
-	tickFilter
+	TickQuery
 	TriggerID string `query:"trigger_id" maxLength:"100" doc:"Only those of this trigger"`
 }
 
 type triggerTicksInput struct {
 	ID string `path:"id" maxLength:"100" doc:"The trigger's id, trg-…"`
-	tickFilter
+	TickQuery
 }
 
 func (s *Server) listTicks(ctx context.Context, in *tickListInput) (*listOutput[TickView], error) {
-	return s.ticks(ctx, agented.TriggerID(in.TriggerID), in.tickFilter)
+	return s.ticks(ctx, agented.TriggerID(in.TriggerID), in.TickQuery)
 }
 
 func (s *Server) listTriggerTicks(ctx context.Context, in *triggerTicksInput) (*listOutput[TickView], error) {
@@ -391,10 +392,10 @@ func (s *Server) listTriggerTicks(ctx context.Context, in *triggerTicksInput) (*
 	if err != nil {
 		return nil, err
 	}
-	return s.ticks(ctx, t.ID, in.tickFilter)
+	return s.ticks(ctx, t.ID, in.TickQuery)
 }
 
-func (s *Server) ticks(ctx context.Context, trigger agented.TriggerID, f tickFilter) (*listOutput[TickView], error) {
+func (s *Server) ticks(ctx context.Context, trigger agented.TriggerID, f TickQuery) (*listOutput[TickView], error) {
 	items, next, err := s.o.DB.Ticks(ctx, store.TickFilter{
 		Schedule: agented.ScheduleID(f.ScheduleID), Trigger: trigger, Outcome: agented.TickOutcome(f.Outcome),
 		DueAfter: f.DueAfter, DueBefore: f.DueBefore,

@@ -24,7 +24,7 @@ func TestAMinimalTriggerGetsTheDefaults(t *testing.T) {
 	if loc := a.header.Get("Location"); loc != "/api/v1/triggers/"+string(v.ID) {
 		t.Errorf("Location %q", loc)
 	}
-	if strings.Contains(a.body, "null") || strings.Contains(a.body, "$schema") {
+	if strings.Contains(strings.Replace(a.body, `"next_run_at":null`, "", 1), "null") || strings.Contains(a.body, "$schema") {
 		t.Errorf("body: %s", a.body)
 	}
 	var again api.TriggerView
