@@ -413,3 +413,83 @@ func TestADrainLeavesAttemptsToTheirShims(t *testing.T) {
 		t.Errorf("log = %q", got)
 	}
 }
+
+func TestWhatNobodyOwnsIsTakenOverWhenItIsStale(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(func(o *dispatch.Options) {
+		o.LeaseTTL, o.StaleAfter = 150*time.Millisecond, 300*time.Millisecond
+	})
+	defer h.run(d)()
+	// Another node claims, and is never heard of again.
+	_, err := h.db.Admit(t.Context(), store.Admission{Execution: &agented.Execution{
+		ID: agented.ExecutionID(agented.NewID("exec", time.Now())), State: agented.StatePending, Source: agented.SourceManual,
+		Backend: agented.BackendCommand, Snapshot: command("echo", "late").WithDefaults(), CreatedAt: time.Now().UTC(), ScheduledAt: time.Now().UTC(),
+	}, Overlap: agented.OverlapQueue}, time.Now().UTC())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := h.db.Claim(t.Context(), "node-11111111111111111111111111", 10, time.Now().UTC(), time.Millisecond)
+	if err != nil || e == nil {
+		t.Fatalf("claim: %v %v", e, err)
+	}
+	if got := h.await(e.ID); got.State != agented.StateSuccess || got.AttemptNo != 1 {
+		t.Errorf("execution = %+v", got)
+	}
+	if got := h.text(e.ID); got != "late\n" {
+		t.Errorf("log = %q", got)
+	}
+}
+
+func TestARepeatedKeyIsAnsweredWhateverBecameOfTheTrigger(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(nil)
+	trigger := &agented.Trigger{Name: "keyed", Enabled: true, Spec: *command("true")}
+	if err := h.db.CreateTrigger(t.Context(), trigger, "test"); err != nil {
+		t.Fatal(err)
+	}
+	fire := func(key string) (*agented.Execution, bool, error) {
+		return d.Fire(t.Context(), dispatch.Firing{Trigger: trigger, Source: agented.SourceManual, IdempotencyKey: key})
+	}
+	first, repeated, err := fire("k")
+	if err != nil || repeated {
+		t.Fatalf("%v %v", repeated, err)
+	}
+	trigger.Enabled = false
+	again, repeated, err := fire("k")
+	if err != nil || !repeated || again.ID != first.ID {
+		t.Errorf("the same key: %+v %v %v", again, repeated, err)
+	}
+	if _, _, err := fire("other"); !errors.Is(err, agented.Conflict) {
+		t.Errorf("another key: %v", err)
+	}
+}
+
+func TestSealedVariablesAreOpenedForTheChildOnly(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(func(o *dispatch.Options) {
+		o.OpenEnv = func(name, sealed string) (string, error) {
+			if sealed == "broken" {
+				return "", agented.Errorf(agented.Invalid, "the value of %s was sealed with another SECRET_KEY", name)
+			}
+			return strings.TrimPrefix(sealed, "sealed:"), nil
+		}
+	})
+	defer h.run(d)()
+	sealed, broken := "sealed:the value itself", "broken"
+	spec := command("sh", "-c", `echo "$PLAIN"; echo "$MY_TOKEN"`)
+	spec.Env = map[string]*string{"PLAIN": &sealed, "MY_TOKEN": &sealed}
+	id := h.fire(d, spec)
+	h.await(id)
+	if got := h.text(id); got != "***\n***\n" {
+		// Both are masked, because one of them is named like a secret.
+		t.Errorf("log = %q", got)
+	}
+	spec.Env = map[string]*string{"PLAIN": &broken}
+	id = h.fire(d, spec)
+	if e := h.await(id); e.State != agented.StateFailed || !strings.Contains(e.Error, "PLAIN") {
+		t.Errorf("state %s, error %q", e.State, e.Error)
+	}
+}
