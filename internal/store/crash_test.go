@@ -24,6 +24,10 @@ func TestMain(m *testing.M) {
 		crashWriter(path)
 		return
 	}
+	if path := os.Getenv(tickCrashEnv); path != "" {
+		tickUntilKilled(path)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

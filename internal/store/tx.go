@@ -106,9 +106,14 @@ func (tx *tx) change(id agented.ExecutionID) (int64, error) {
 // up have no bound of their own.
 const maxPrepared = 200
 
+// beforeStatement is called before each statement of a write transaction; tests
+// end the process in it.
+var beforeStatement = func(query string) {}
+
 // prepared returns the statement of that text. Preparing costs more than most
 // statements take to run. The writer's turn guards the map.
 func (tx *tx) prepared(q string) (s *sql.Stmt, release func(), err error) {
+	beforeStatement(q)
 	if s := tx.db.stmts[q]; s != nil {
 		return s, func() {}, nil
 	}
