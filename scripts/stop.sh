@@ -5,8 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 lock="${AGENTED_DATA_DIR:-$PWD/data}/server.lock"
 [ -f "$lock" ] || { echo "no server has used ${lock%/*}"; exit 0; }
-pid=$(sed -n '1s/[^0-9]//gp' "$lock")
-case "$pid" in ''|*[!0-9]*) echo "$lock names no process"; exit 0;; esac
+pid=$(head -n 1 "$lock" | tr -cd 0-9)
+[ -n "$pid" ] || { echo "$lock names no process"; exit 0; }
 # The file outlives the server: only whoever holds it locked is one.
 if flock -n "$lock" true; then echo "no server is running on ${lock%/*}"; exit 0; fi
 kill -TERM "$pid"
