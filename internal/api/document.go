@@ -35,6 +35,7 @@ are refused.
 var tags = []*huma.Tag{
 	{Name: "triggers", Description: "What to run, and when"},
 	{Name: "schedules", Description: "When triggers fire by themselves, and what was done about each due time"},
+	{Name: "webhooks", Description: "Calls from outside that fire triggers, and what became of them"},
 	{Name: "executions", Description: "Firings of triggers, and what became of them"},
 	{Name: "logs", Description: "What an execution printed, from the start or live"},
 	{Name: "auth", Description: "Logging in, users, keys and sessions"},

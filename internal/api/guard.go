@@ -117,9 +117,15 @@ func (h hosts) allow(host string) bool {
 	return false
 }
 
+// calledIn reports whether a request is a call from outside, which proves for
+// itself that it is genuine.
+func calledIn(r *http.Request) bool {
+	return exempt(r, "/hooks/", "/api/webhooks/") || r.Method == http.MethodPost && r.URL.Path == "/"
+}
+
 func (s *Server) checkHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !exempt(r, "/health/", "/hooks/", "/api/webhooks/") && !s.live.Load().hosts.allow(r.Host) {
+		if !exempt(r, "/health/") && !calledIn(r) && !s.live.Load().hosts.allow(r.Host) {
 			s.fail(w, r, &Problem{
 				Status: http.StatusMisdirectedRequest, Kind: agented.Denied,
 				Detail: "this server is not known under the host name of the request: add the name to AGENTED_ALLOWED_HOSTS, or use an IP address or localhost",
@@ -196,7 +202,7 @@ func (s *Server) refuseOrigin(w http.ResponseWriter, r *http.Request) {
 // no guard: a browser does not add one by itself.
 func (s *Server) checkOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, ok := presentedKey(r); ok || exempt(r, "/hooks/", "/api/webhooks/") {
+		if _, ok := presentedKey(r); ok || calledIn(r) {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -28,6 +28,8 @@ type Metrics struct {
 	refused  prometheus.Counter
 	logins   *prometheus.CounterVec
 
+	deliveries *prometheus.CounterVec
+
 	queueWait prometheus.Histogram
 	attempts  *prometheus.HistogramVec
 	ticks     *prometheus.CounterVec
@@ -57,6 +59,9 @@ func NewMetrics(version string) *Metrics {
 		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "agented_logins_total", Help: "Attempts to log in, by outcome.",
 		}, []string{"outcome"}),
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "agented_deliveries_total", Help: "Calls from outside, by verdict.",
+		}, []string{"verdict"}),
 		queueWait: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "agented_queue_wait_seconds", Help: "Time from when an execution was due to when it was claimed.",
 			Buckets: []float64{.005, .02, .1, .5, 1, 5, 30, 60, 300, 1800, 3600, 4 * 3600, 24 * 3600},
@@ -90,9 +95,12 @@ func NewMetrics(version string) *Metrics {
 	for _, outcome := range agented.TickOutcomes {
 		m.ticks.WithLabelValues(string(outcome))
 	}
+	for _, v := range []agented.Verdict{agented.VerdictAccepted, agented.VerdictIgnored, agented.VerdictDuplicate, agented.VerdictRejected} {
+		m.deliveries.WithLabelValues(string(v))
+	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build,
-		m.requests, m.latency, m.inFlight, m.refused, m.logins, m.queueWait, m.attempts, m.ticks, m.tickLag, m.logLines, m.logBytes,
+		m.requests, m.latency, m.inFlight, m.refused, m.logins, m.deliveries, m.queueWait, m.attempts, m.ticks, m.tickLag, m.logLines, m.logBytes,
 	)
 	return m
 }

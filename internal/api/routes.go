@@ -243,7 +243,7 @@ func (s *Server) allRoutes() []route {
 			answers: map[string]*huma.Response{"200": describe("The page", "text/html")},
 		}).isPage(),
 		raw("GET /static/style.css", anyone, (*Server).stylesheet, about{}),
-	}, s.uiRoutes()...)
+	}, append(s.hookRoutes(), s.uiRoutes()...)...)
 }
 
 func lastEventID() *huma.Param {

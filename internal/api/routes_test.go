@@ -67,7 +67,8 @@ func TestOnlyTheseOperationsAreOpenToAnyone(t *testing.T) {
 	slices.Sort(open)
 	want := []string{
 		"GET /assets/{path...}", "GET /executions", "GET /executions/{id}", "GET /health/liveness", "GET /health/readiness", "GET /login", "GET /setup",
-		"GET /static/style.css", "GET /{$}", "POST /api/v1/auth/login", "POST /api/v1/auth/setup", "POST /login", "POST /logout", "POST /setup",
+		"GET /static/style.css", "GET /{$}", "POST /", "POST /api/v1/auth/login", "POST /api/v1/auth/setup", "POST /api/webhooks/github",
+		"POST /api/webhooks/github/", "POST /hooks/github", "POST /hooks/{trigger}", "POST /login", "POST /logout", "POST /setup",
 	}
 	if diff := cmp.Diff(want, open); diff != "" {
 		t.Errorf("open to anyone (-want +got):\n%s", diff)

@@ -37,6 +37,7 @@ type Dispatcher interface {
 	Cancel(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
 	Retry(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
 	WakeSchedules()
+	Deliver(ctx context.Context, in dispatch.Inbound) (store.DeliveryResult, error)
 	Running() int
 	Healthy() error
 }
@@ -58,6 +59,8 @@ type Options struct {
 	Passwords *secret.Passwords // nil: the default cost, two at once
 	Now       func() time.Time  // nil is time.Now
 	Loopback  bool              // every listener can be reached from this machine only
+	// SecretsChanged is called when WebhookSecrets may have changed; nil is not.
+	SecretsChanged func()
 }
 
 // Server is the API. It is an http.Handler; HTTP makes the http.Server that it
@@ -74,6 +77,7 @@ type Server struct {
 	cors    *cors.Middleware
 	live    atomic.Pointer[live]
 	logins  *limiter
+	hooks   *hooks
 	pages   *pages
 	spec    spec
 	started time.Time
@@ -107,6 +111,7 @@ func New(o Options) (*Server, error) {
 		o.Passwords = secret.NewPasswords(secret.DefaultCost, 2)
 	}
 	s := &Server{o: o, m: o.Metrics, logins: newLimiter(), cors: new(cors.Middleware), started: o.Now()}
+	s.hooks = newHooks(s)
 	if err := s.Reload(o.Config); err != nil {
 		return nil, err
 	}

@@ -35,6 +35,8 @@ type TriggerView struct {
 	Overlap        agented.Overlap    `json:"overlap" enum:"queue,skip,replace"`
 	Schedules      []ScheduleView     `json:"schedules" doc:"When it fires by itself"`
 	NextRunAt      *time.Time         `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null when nothing is to come"`
+	Webhooks       []WebhookView      `json:"webhooks" doc:"Which calls from outside fire it"`
+	WebhookURL     string             `json:"webhook_url" doc:"Path at which it takes them; empty when it takes none"`
 	CreatedAt      time.Time          `json:"created_at"`
 	UpdatedAt      time.Time          `json:"updated_at"`
 }
@@ -65,6 +67,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 func (s *Server) showTrigger(ctx context.Context, t *agented.Trigger) TriggerView {
 	v := viewTrigger(t)
 	v.Schedules, v.NextRunAt = s.showSchedules(ctx, t)
+	v.Webhooks, v.WebhookURL = viewWebhooks(t)
 	if principal(ctx).May(agented.RoleAdmin) {
 		return v
 	}
@@ -153,6 +156,7 @@ type TriggerFields struct {
 	Enabled optional[bool]   `json:"enabled,omitzero" doc:"Default true"`
 	SpecFields
 	Schedules optional[[]ScheduleFields] `json:"schedules,omitzero" doc:"When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state"`
+	Webhooks  optional[[]WebhookFields]  `json:"webhooks,omitzero" doc:"Which calls from outside fire it; replaces all earlier ones. One with a known id keeps its secret when that is left out or ***"`
 }
 
 func (f *TriggerFields) apply(t *agented.Trigger) error {
@@ -278,6 +282,9 @@ func (s *Server) createTrigger(ctx context.Context, in *createInput[TriggerCreat
 	if err := s.applySchedules(t, nil, in.Body.Schedules); err != nil {
 		return nil, err
 	}
+	if err := s.applyWebhooks(t, in.Body.Webhooks); err != nil {
+		return nil, err
+	}
 	s.sealEnv(&t.Spec, nil)
 	if err := s.o.DB.CreateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err
@@ -320,6 +327,9 @@ func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*output[
 		return nil, err
 	}
 	if err := s.applySchedules(t, &before, in.Body.Schedules); err != nil {
+		return nil, err
+	}
+	if err := s.applyWebhooks(t, in.Body.Webhooks); err != nil {
 		return nil, err
 	}
 	s.sealEnv(&t.Spec, before.Spec.Env)

@@ -182,6 +182,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.serveAPI(access, node); err != nil {
 		return nil, err
 	}
+	if err := a.api.LoadWebhooks(ctx); err != nil {
+		return nil, err
+	}
 	return a, nil
 }
 
@@ -200,7 +203,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	a.api, err = api.New(api.Options{
 		DB: a.db, Dispatch: a.dispatch, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
-		Node: node, Loopback: loopback(a.listener.Addr()),
+		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker,
 	})
 	if err != nil {
 		return err
@@ -241,6 +244,9 @@ func (a *App) secrets() []string {
 	out := append(a.config.Load().Secrets(), a.key.Reveal())
 	if key, err := os.ReadFile(a.layout.CLIKey()); err == nil {
 		out = append(out, string(key))
+	}
+	if a.api != nil {
+		out = append(out, a.api.WebhookSecrets()...)
 	}
 	return out
 }

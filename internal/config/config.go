@@ -14,7 +14,7 @@ import (
 //	old      an older name, read when the new one is not set in the same source
 //	default  the default as one would write it
 //	shown    what to print as default where it is worked out at start
-//	kind     what a string means: path, url, sink, zone, origins, hosts
+//	kind     what a string means: path, url, sink, zone, origins, hosts, logins
 //	choice   the words that are allowed
 //	min, max bounds of a number or duration
 //	secret   "server": never leaves the server; "backend": goes to its CLI
@@ -49,6 +49,7 @@ type Config struct {
 	CORSAllowedOrigins  []string `env:"CORS_ALLOWED_ORIGINS" kind:"origins" section:"Access" help:"Origins, separated by commas, whose pages may call the API from a browser, for example https://dash.example.org."`
 	AllowedHosts        []string `env:"AGENTED_ALLOWED_HOSTS" kind:"hosts" help:"Names, separated by commas, under which the server may be addressed, for example agented.example.org. IP addresses, localhost and the host of AGENTED_BIND always pass."`
 	GitHubWebhookSecret Secret   `env:"GITHUB_WEBHOOK_SECRET" secret:"server" help:"Secret that GitHub signs webhooks with. If unset, the GitHub endpoint answers 503 and says why."`
+	GitHubLogins        []string `env:"AGENTED_GITHUB_LOGINS" kind:"logins" help:"Accounts, separated by commas, under which agents of this server act on GitHub. What they cause fires no trigger, so that no agent answers itself."`
 
 	MaxConcurrent     int            `env:"AGENTED_MAX_CONCURRENT" default:"0" shown:"from CPU and memory" min:"0" max:"10000" section:"Executions" help:"Executions at once on this machine. 0 works it out: two per CPU, but no more than one per GiB of memory, at least 2."`
 	SSEReplayLimit    int            `env:"SSE_REPLAY_LIMIT" default:"500" min:"0" max:"2000000000" help:"Lines replayed to a log stream that names no position. 0 replays from the start."`

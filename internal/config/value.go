@@ -217,9 +217,12 @@ func parseList(s setting, raw string) (any, error) {
 			continue
 		}
 		var err error
-		if s.kind == "origins" {
+		switch s.kind {
+		case "origins":
 			item, err = parseOrigin(item)
-		} else {
+		case "logins":
+			item, err = parseLogin(item)
+		default:
 			item, err = parseHost(item)
 		}
 		if err != nil {
@@ -242,6 +245,20 @@ func parseOrigin(item string) (string, error) {
 		return "", fmt.Errorf("has an entry without a valid host (%s); name every host, without wildcards", quote(item))
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
+}
+
+// parseLogin reads the name of an account of GitHub, which may be an app's.
+func parseLogin(item string) (string, error) {
+	name := strings.TrimSuffix(strings.TrimPrefix(item, "@"), "[bot]")
+	for _, c := range []byte(name) {
+		if c != '-' && c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			name = ""
+		}
+	}
+	if name == "" || len(name) > 100 {
+		return "", fmt.Errorf("has an entry that is not the name of an account (%s); write names such as octocat or my-app[bot]", quote(item))
+	}
+	return strings.TrimPrefix(item, "@"), nil
 }
 
 func parseHost(item string) (string, error) {
