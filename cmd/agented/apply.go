@@ -157,14 +157,18 @@ func parseTriggers(file string, b []byte) ([]wantedTrigger, error) {
 			if err := json.Unmarshal(enc, &body); err != nil {
 				return nil, err
 			}
-			for _, own := range []string{"id", "created_at", "updated_at", "next_run_at"} {
+			for _, own := range []string{"id", "created_at", "updated_at", "next_run_at", "webhook_url"} {
 				delete(body, own) // so that what `trigger show` printed can be applied
 			}
 			notes, err := modernSchedules(body)
 			if err != nil {
 				return nil, agented.Errorf(agented.Invalid, "%s: trigger %q: %s", where, name, agented.Message(err))
 			}
-			out = append(out, wantedTrigger{where, name, body, notes})
+			more, err := modernWebhooks(body)
+			if err != nil {
+				return nil, agented.Errorf(agented.Invalid, "%s: trigger %q: %s", where, name, agented.Message(err))
+			}
+			out = append(out, wantedTrigger{where, name, body, append(notes, more...)})
 		}
 	}
 	if len(out) == 0 {
@@ -301,6 +305,12 @@ func diff(now, wanted map[string]any) []string {
 				out = append(out, "~ env: "+strings.Join(slices.Sorted(maps.Keys(env)), ", ")+" (values are hidden)")
 			}
 		case field == "schedules" && is && sameSchedules(have, want):
+		case field == "webhooks":
+			if !is {
+				out = append(out, "+ webhooks: "+shownWebhooks(want))
+			} else if !sameWebhooks(have, want) {
+				out = append(out, "~ webhooks: "+shownWebhooks(want))
+			}
 		case !is:
 			out = append(out, fmt.Sprintf("+ %s: %s", field, brief(want)))
 		case !reflect.DeepEqual(have, want):

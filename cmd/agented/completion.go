@@ -62,6 +62,17 @@ func addCompletions(root *cobra.Command) {
 	for _, name := range []string{"schedule", "limit"} {
 		flag(ticks, name, cobra.NoFileCompletions)
 	}
+	deliveries := command("delivery", "list")
+	flag(deliveries, "trigger", completeTriggers)
+	flag(deliveries, "verdict", words("accepted", "ignored", "duplicate", "rejected"))
+	for _, name := range []string{"event", "endpoint", "limit"} {
+		flag(deliveries, name, cobra.NoFileCompletions)
+	}
+	flag(command("trigger", "match"), "trigger", completeTriggers)
+	flag(command("trigger", "match"), "event", words("pull_request", "push", "issues", "issue_comment", "pull_request_review", "workflow_run", "release"))
+	for _, verb := range []string{"show", "replay"} {
+		command("delivery", verb).ValidArgsFunction = cobra.NoFileCompletions
+	}
 	command("schedule", "preview").ValidArgsFunction = cobra.NoFileCompletions
 	for _, name := range []string{"zone", "count", "after"} {
 		flag(command("schedule", "preview"), name, cobra.NoFileCompletions)

@@ -139,7 +139,7 @@ Start with:
 	)
 	root.AddCommand(
 		serveCommand(), configCommand(), doctorCommand(),
-		runCommand(), triggerCommand(), scheduleCommand(), tickCommand(), executionCommand(), keyCommand(), versionCommand(),
+		runCommand(), triggerCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), keyCommand(), versionCommand(),
 	)
 	addCompletions(root)
 	return root

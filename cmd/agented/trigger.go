@@ -29,7 +29,7 @@ type triggerRow struct {
 
 func triggerCommand() *cobra.Command {
 	return group("trigger", "List, change and fire triggers",
-		triggerList(), triggerShow(), triggerApply(), triggerRun(), triggerDelete())
+		triggerList(), triggerShow(), triggerApply(), triggerRun(), triggerMatch(), triggerDelete())
 }
 
 func triggerList() *cobra.Command {

@@ -68,7 +68,7 @@ func TestOnlyKnownHostNamesAreAnswered(t *testing.T) {
 		}
 		g.do(agented.RoleNone, "GET", "/", "", host(name)).problem(421)
 		g.do(agented.RoleNone, "GET", "/health/liveness", "", host(name)).want(200)
-		g.do(agented.RoleNone, "GET", "/hooks/x", "", host(name)).problem(404)
+		g.do(agented.RoleNone, "GET", "/hooks/x", "", host(name)).problem(405)
 		g.do(agented.RoleNone, "GET", "/hooks/..%2fapi/v1/info", "", host(name)).problem(421)
 	}
 	// The bind host passes too.

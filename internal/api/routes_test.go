@@ -222,7 +222,7 @@ func TestTheDocsPageNeedsNothingFromElsewhere(t *testing.T) {
 func TestWhatIsNotThereIsAProblem(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
-	for _, path := range []string{"/api/v1/nothing", "/nothing", "/api/v1/triggers/", "/hooks/x", "/assets/none.js", "/assets/%2e%2e/index.html", "/assets/..%2f..%2fetc%2fpasswd"} {
+	for _, path := range []string{"/api/v1/nothing", "/nothing", "/api/v1/triggers/", "/hooks/x/y", "/assets/none.js", "/assets/%2e%2e/index.html", "/assets/..%2f..%2fetc%2fpasswd"} {
 		if p := g.admin("GET", path, "").problem(404); p.Kind != agented.NotFound {
 			t.Errorf("%s: kind %s", path, p.Kind)
 		}
