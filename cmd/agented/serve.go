@@ -60,6 +60,7 @@ func serve(cmd *cobra.Command, sample bool) error {
 		log.Warn(w.String())
 	}
 	o := app.Options{Config: c, Version: version, Log: log, Level: level, Masker: masker, Sample: sample}
+	o.Supervisor = app.SupervisorFrom(os.Getenv, os.Getpid())
 	if terminal(os.Stderr) {
 		o.Announce = announce
 	}

@@ -41,7 +41,9 @@ type Options struct {
 	Log     *slog.Logger
 	Level   *slog.LevelVar                 // of Log; a reload sets it
 	Masker  *atomic.Pointer[redact.Masker] // that Log writes through
-	Sample  bool                           // make the sample trigger if this is the very first start
+	// Supervisor is what started the server and may keep its socket.
+	Supervisor Supervisor
+	Sample     bool // make the sample trigger if this is the very first start
 	// Announce is told once the server is ready: its address as a URL, and the
 	// one-time link of the first start if nobody has set it up yet.
 	Announce func(url, setupLink string)
@@ -60,6 +62,8 @@ type App struct {
 	listener net.Listener
 	http     *http.Server
 	conns    connections
+	notify   *notifier
+	draining atomic.Bool
 	certs    *certificates // nil without TLS
 	config   atomic.Pointer[config.Config]
 
@@ -97,7 +101,7 @@ func (a *App) Close() error {
 // New opens and binds everything that a server needs. It is one straight line:
 // each step may use those before it, and a failure undoes them.
 func New(ctx context.Context, o Options) (_ *App, err error) {
-	a := &App{o: o, layout: agented.Layout{Root: o.Config.DataDir}}
+	a := &App{o: o, notify: newNotifier(o.Supervisor, o.Log), layout: agented.Layout{Root: o.Config.DataDir}}
 	a.config.Store(o.Config)
 	defer func() {
 		if err != nil {
@@ -161,7 +165,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Zone:    c.Zone,
 		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.metrics.Ticked},
 	})
-	if a.listener, err = listen(c.Bind); err != nil {
+	if a.listener, err = listen(c.Bind, o.Supervisor, a.notify); err != nil {
 		return nil, err
 	}
 	a.onClose("close the socket", func() error {

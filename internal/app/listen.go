@@ -10,24 +10,83 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/activation"
-
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/config"
 )
 
-// listen returns the socket to serve on: an inherited one wins over the
-// configured address.
-func listen(addr config.Address) (net.Listener, error) {
-	inherited, err := activation.Listeners()
-	if err != nil {
-		return nil, fmt.Errorf("use the inherited socket: %w", err)
-	}
-	for _, l := range inherited {
-		if l != nil {
+// listen returns the socket to serve on. One that the supervisor itself listens
+// on wins over the configured address. One that it keeps for us is used as long
+// as the setting still names its address; a new one is given to it to keep.
+func listen(addr config.Address, s Supervisor, n *notifier) (net.Listener, error) {
+	var kept net.Listener
+	stale := false // a kept socket is of no use
+	for _, in := range s.Sockets {
+		l, err := inherited(in)
+		switch {
+		case err != nil && in.Name == storedName:
+			stale = true
+			n.log.Warn("the kept socket cannot be used", "err", err)
+		case err != nil:
+			return nil, fmt.Errorf("use the inherited socket %q: %w", in.Name, err)
+		case in.Name != storedName:
+			if kept != nil {
+				kept.Close()
+				n.forget()
+			}
 			return l, nil
+		case kept != nil || !stillAt(l.Addr(), addr):
+			l.Close()
+			stale = true
+		default:
+			kept = l
 		}
 	}
+	if kept != nil {
+		return kept, nil
+	}
+	if stale {
+		n.forget() // else its address would go on taking connections that nobody answers
+	}
+	l, err := bind(addr)
+	if err != nil {
+		return nil, err
+	}
+	n.keep(l)
+	return l, nil
+}
+
+// inherited makes a listener of a descriptor that the supervisor passed on.
+func inherited(in Inherited) (net.Listener, error) {
+	f := os.NewFile(uintptr(in.FD), in.Name)
+	if f == nil {
+		return nil, fmt.Errorf("descriptor %d is not open", in.FD)
+	}
+	defer f.Close() // the listener has a copy, which programs that we start do not get
+	return net.FileListener(f)
+}
+
+// stillAt reports whether a socket bound earlier is what the setting asks for.
+func stillAt(at net.Addr, want config.Address) bool {
+	switch at := at.(type) {
+	case *net.UnixAddr:
+		info, err := os.Lstat(at.Name)
+		return want.Network == "unix" && want.Path == at.Name && err == nil && info.Mode().Type() == os.ModeSocket
+	case *net.TCPAddr:
+		if want.Network == "unix" || want.Port != 0 && want.Port != at.Port {
+			return false
+		}
+		addr, err := net.ResolveTCPAddr("tcp", want.Listen())
+		if err != nil {
+			return true // a name that is not known just now is no reason to go off the air
+		}
+		everywhere := len(addr.IP) == 0 || addr.IP.IsUnspecified()
+		return everywhere && at.IP.IsUnspecified() || addr.IP.Equal(at.IP)
+	}
+	return false
+}
+
+// bind opens a new socket at the address.
+func bind(addr config.Address) (net.Listener, error) {
 	if addr.Network == "unix" {
 		// A socket file of a server that is gone is in the way; one that
 		// answers belongs to somebody.

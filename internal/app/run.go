@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
-
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
 	"github.com/agented/agented/internal/client"
@@ -44,6 +42,13 @@ func (a *App) Run(ctx context.Context) error {
 	served := make(chan error, 1)
 	go func() { served <- a.http.Serve(listener) }()
 	err := a.ready(ctx)
+	watched := make(chan struct{})
+	watchCtx, stopWatch := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWatch()
+	go func() {
+		defer close(watched)
+		a.watch().run(watchCtx)
+	}()
 	if err == nil {
 		select {
 		case <-ctx.Done():
@@ -54,6 +59,8 @@ func (a *App) Run(ctx context.Context) error {
 		}
 	}
 	err = errors.Join(err, a.drain(served))
+	stopWatch()
+	<-watched
 	stopWork()
 	stopHub()
 	if err == nil {
@@ -86,9 +93,7 @@ func (a *App) ready(ctx context.Context) error {
 	if a.o.Announce != nil {
 		a.o.Announce(url, link)
 	}
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		a.o.Log.Warn("tell systemd", "err", err)
-	}
+	a.notify.ready(a.status())
 	return nil
 }
 
@@ -116,9 +121,8 @@ func baseURL(c *config.Config, addr net.Addr) string {
 func (a *App) drain(served <-chan error) error {
 	c := a.config.Load()
 	began := time.Now()
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyStopping); err != nil {
-		a.o.Log.Warn("tell systemd", "err", err)
-	}
+	a.draining.Store(true)
+	a.notify.stopping(fmt.Sprintf("draining; executions that go on: %d", a.dispatch.Running()), c.Shutdown)
 	a.o.Log.Info("draining", "connections", a.conns.count(), "running", a.dispatch.Running(), "timeout", c.Shutdown.String())
 	a.api.Drain()
 	a.http.SetKeepAlivesEnabled(false)
@@ -147,7 +151,9 @@ func (a *App) drain(served <-chan error) error {
 
 // Reload reads the settings again and takes over those that can change while
 // the server runs. On an error nothing has changed.
-func (a *App) Reload() error {
+func (a *App) Reload() (err error) {
+	done := a.notify.reloading()
+	defer func() { done(err) }()
 	next, err := a.config.Load().Reload()
 	if err != nil {
 		return err
