@@ -10,7 +10,7 @@ GOFILES  := $(shell git ls-files '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run dev-backend test test-short test-cli check fmt generate crash soak figures bench fuzz clean cross kill reset generate-key docs
+.PHONY: help setup build run dev-backend test test-short test-cli check fmt generate crash storm soak figures bench fuzz clean cross kill reset generate-key docs
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,9 @@ dev-backend: ## serve, rebuilt and restarted on each change of a Go file, with t
 
 test: check ## everything that must hold: format, vet, staticcheck, tests with the race detector
 	./scripts/install-node-tests.sh
-	AGENTED_TEST_NODE=$$(./scripts/install-node-tests.sh --print) CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	./scripts/install-webhook-examples.sh
+	AGENTED_TEST_NODE=$$(./scripts/install-node-tests.sh --print) \
+	AGENTED_TEST_WEBHOOKS=$$(./scripts/install-webhook-examples.sh --print) CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 
 test-short: ## the tests without the race detector and the long ones
 	$(GO) test -short ./...
@@ -53,6 +55,9 @@ generate: ## rewrite .env.example, the references and the golden files
 
 crash: build ## kill the server at random under load, fifty times, and look for lost lines
 	AGENTED_CRASH_ROUNDS=50 $(GO) test -count=1 -v -timeout 30m -run TestCrash ./cmd/agented
+
+storm: build ## ten thousand webhook deliveries, a third of them twice, through a kill
+	AGENTED_STORM=10000 $(GO) test -count=1 -v -timeout 30m -run TestAStorm ./cmd/agented
 
 soak: build ## hold streams for more than five minutes, also through nginx
 	./scripts/install-packages.sh nginx=nginx-light
