@@ -70,6 +70,11 @@ func stormServer(t *testing.T, triggers int) (*server, map[string]bool) {
 	t.Helper()
 	s := newServer(t, "GITHUB_WEBHOOK_SECRET="+stormSecret, "AGENTED_MAX_CONCURRENT=1", "LOG_LEVEL=warning")
 	blocker := s.fire(s.trigger(sh("blocker", "while :; do sleep 1; done", map[string]any{"max_concurrent": 0})))
+	t.Cleanup(func() {
+		s.kill() // before the blocker ends: nothing of the storm shall begin
+		endMarked(t, []string{blocker})
+		s.waitFor("the shim to end", func() bool { return len(shims(s.data())) == 0 })
+	})
 	s.waitFor("the blocker to run", func() bool {
 		var e execution
 		s.call("GET", "/api/v1/executions/"+blocker, nil, &e)

@@ -42,15 +42,7 @@ type DeliveryResult struct {
 // that was, and the repetition is a row of its own.
 func (db *DB) AdmitDelivery(ctx context.Context, a DeliveryAdmission, now time.Time) (DeliveryResult, error) {
 	body, packed := pack(a.Body)
-	var got DeliveryResult
-	err := db.write(ctx, "admit delivery", func(tx *tx) (err error) {
-		got, err = tx.admitDelivery(a, body, packed, now)
-		return err
-	})
-	if err != nil {
-		return DeliveryResult{}, err
-	}
-	return got, nil
+	return db.inGroup(ctx, func(tx *tx) (DeliveryResult, error) { return tx.admitDelivery(a, body, packed, now) })
 }
 
 func (tx *tx) admitDelivery(a DeliveryAdmission, body []byte, packed bool, now time.Time) (DeliveryResult, error) {

@@ -233,3 +233,48 @@ func TestOldDeliveriesArePrunedWithinTheirLimits(t *testing.T) {
 		t.Errorf("paged: %v, want %v", ids, kept)
 	}
 }
+
+func TestDeliveriesThatShareATransactionStandForThemselves(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	tr := hooked(t, db, "t")
+	hold := make(chan struct{})
+	held := make(chan struct{})
+	go db.write(context.Background(), "hold", func(*tx) error { close(held); <-hold; return nil })
+	<-held
+	const n = 40
+	var wg sync.WaitGroup
+	errs := make([]error, n)
+	taken := agented.ExecutionID(agented.NewID("exec", time.Now()))
+	for i := range n {
+		a := call(fmt.Sprint(i), []byte("{}"), tr)
+		if i%4 == 0 {
+			a.Triggers[0].Admission.Execution.ID = taken // one of these is the first; the others must leave nothing
+		}
+		wg.Go(func() { _, errs[i] = db.AdmitDelivery(context.Background(), a, time.Now()) })
+	}
+	for waiting := 0; waiting < n-1; { // the first is at the writer's door
+		db.groups.mu.Lock()
+		waiting = len(db.groups.waiting)
+		db.groups.mu.Unlock()
+		time.Sleep(time.Millisecond) // the poll's rhythm
+	}
+	close(hold)
+	wg.Wait()
+	failed := 0
+	for i, err := range errs {
+		if err != nil {
+			failed++
+			if i%4 != 0 || agented.KindOf(err) != agented.Conflict {
+				t.Errorf("delivery %d: %v", i, err)
+			}
+		}
+	}
+	list, _, err := db.Deliveries(t.Context(), DeliveryFilter{}, Page{Limit: 100})
+	if failed != n/4-1 || err != nil || len(list) != n-failed {
+		t.Errorf("%d failed, %d are stored (%v)", failed, len(list), err)
+	}
+	if pending := must(db.Counts(t.Context()))(t)[agented.StatePending]; pending != int64(n-failed) {
+		t.Errorf("%d executions wait", pending)
+	}
+}

@@ -43,6 +43,8 @@ type DB struct {
 	stmts    map[string]*sql.Stmt
 	onChange func(agented.ExecutionEvent)
 
+	groups groups // deliveries that wait for the writer
+
 	once   sync.Once     // closes
 	closed chan struct{} // closed when the writer's turn comes no more
 }
