@@ -28,6 +28,9 @@ func TestAYearOfSchedulesHasOneTickForEachDueTime(t *testing.T) {
 	t.Cleanup(func() { db.Close() })
 	begin := time.Date(2029, 12, 28, 9, 17, 3, 0, time.UTC)
 	end := begin.AddDate(1, 0, 7)
+	if testing.Short() {
+		end = begin.AddDate(0, 4, 0) // with a change of the clock in most of the zones
+	}
 	now := begin
 	const node = agented.NodeID("node-00000000000000000000000000")
 	d := New(Options{DB: db, Node: node, Now: func() time.Time { return now }, Zone: time.UTC, Log: slog.New(slog.DiscardHandler), MaxConcurrent: 100})
@@ -38,8 +41,8 @@ func TestAYearOfSchedulesHasOneTickForEachDueTime(t *testing.T) {
 		{Cron: "15 1 * * *", Zone: "America/New_York", Missed: agented.MissedSkip},
 		{Cron: "45 1 * * *", Zone: "Australia/Lord_Howe", Missed: agented.MissedAll, MissedLimit: 5}, // changes by half an hour
 		{Cron: "30 0 * * *", Zone: "Asia/Beirut", JitterSeconds: 7200},                               // changes at midnight
-		{Cron: "0 */8 * * *", Zone: "America/St_Johns", Overlap: agented.OverlapQueue},
-		{Every: "7h", Anchor: begin, Overlap: agented.OverlapReplace, WindowSeconds: 3600},
+		{Cron: "0 */16 * * *", Zone: "America/St_Johns", Overlap: agented.OverlapQueue},
+		{Every: "19h", Anchor: begin, Overlap: agented.OverlapReplace, WindowSeconds: 3600},
 		{Cron: "0 9 * * MON", Zone: "Asia/Seoul", StartAt: begin.AddDate(0, 2, 0), EndAt: begin.AddDate(0, 9, 0)},
 		{At: begin.AddDate(0, 5, 3), Zone: "Asia/Kathmandu"},
 	} {
@@ -198,7 +201,7 @@ func TestAYearOfSchedulesHasOneTickForEachDueTime(t *testing.T) {
 	}
 	t.Logf("%d due times, %v; %d absences, %d jumps of the clock", total, outcomes, away, jumps)
 	for _, o := range agented.TickOutcomes {
-		if outcomes[o] == 0 {
+		if outcomes[o] == 0 && !testing.Short() {
 			t.Errorf("the year has no tick that is %s", o)
 		}
 	}

@@ -95,8 +95,8 @@ func TestSchedulesFireWhenTheyAreDueAndCostNothingBetween(t *testing.T) {
 		schedule(t, db, "a", now, agented.Schedule{Every: "17m", Anchor: now, Overlap: agented.OverlapQueue})
 		schedule(t, db, "b", now, agented.Schedule{Cron: "30 * * * *", Overlap: agented.OverlapQueue})
 		schedule(t, db, "c", now, agented.Schedule{At: now.Add(90 * time.Minute).Truncate(time.Second)})
-		d.WakeSchedules()
 		looks = 0
+		d.WakeSchedules()
 		time.Sleep(5*time.Hour + time.Second)
 		synctest.Wait()
 		stop()
@@ -230,6 +230,7 @@ func TestAThousandSchedulesAreInTheQueueInTime(t *testing.T) {
 		jitter int
 	}{{"spread over one second", 1}, {"at one instant", 0}} {
 		db := openStore(t)
+		db.OnChange(func(agented.ExecutionEvent) {}) // as a server has it: events are loaded
 		var lags []time.Duration
 		all := make(chan struct{})
 		d := New(Options{DB: db, Zone: time.UTC, Log: slog.New(slog.DiscardHandler), Observe: Observer{

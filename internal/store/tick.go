@@ -79,7 +79,7 @@ func (db *DB) TickDue(ctx context.Context, now time.Time, limit int, decide func
 				return fmt.Errorf("schedule %s: %w", d.Schedule.ID, err)
 			}
 		}
-		return nil
+		return tx.insertTicks(got.Ticks)
 	})
 	if err != nil {
 		return Ticked{}, err
@@ -100,14 +100,13 @@ func scanDue(d *Due, scan func(...any) error) error {
 	return json.Unmarshal(spec, &d.Trigger.Spec)
 }
 
-// tick stores a decision.
+// tick stores a decision, but for the tick rows, which it adds to got.
 func (tx *tx) tick(got *Ticked, d Due, to Decision, now time.Time) error {
 	n, err := tx.affected(`UPDATE schedule SET next_due = $3, next_run = $4 WHERE id = $1 AND next_due = $2`,
 		d.Schedule.ID, micros(d.Schedule.NextDue), micros(to.NextDue), micros(to.NextRun))
 	if err != nil || n == 0 {
 		return err // n is 0 when somebody else has decided it
 	}
-	var stored []agented.Tick
 	for _, one := range to.Ticks {
 		k := one.Tick
 		k.Schedule, k.Trigger, k.DecidedAt = d.Schedule.ID, d.Trigger.ID, now
@@ -124,16 +123,15 @@ func (tx *tx) tick(got *Ticked, d Due, to Decision, now time.Time) error {
 			got.Replaced = append(got.Replaced, replaced...)
 			run.RunAt = one.RunAt
 		}
-		stored = append(stored, k)
 		run.Tick = k
 		got.Ticks = append(got.Ticks, run)
 	}
-	return tx.insertTicks(stored)
+	return nil
 }
 
-// insertTicks writes many rows with few statements: after a long absence there
-// can be thousands.
-func (tx *tx) insertTicks(list []agented.Tick) error {
+// insertTicks writes many rows with few statements: when many schedules are due
+// at once, and after a long absence, there can be thousands.
+func (tx *tx) insertTicks(list []TickRun) error {
 	const most = 100
 	for len(list) > 0 {
 		part := list[:1]
