@@ -18,7 +18,7 @@ import (
 // Everyone may import the root; the root imports only the standard library.
 var mayImport = map[string][]string{
 	"":                  {},
-	"cmd/agented":       {"internal/app", "internal/backend", "internal/client", "internal/config", "internal/cron", "internal/doctor", "internal/redact", "internal/secret", "internal/shim", "internal/store", "internal/webhook"},
+	"cmd/agented":       {"internal/app", "internal/backend", "internal/client", "internal/config", "internal/cron", "internal/doctor", "internal/redact", "internal/secret", "internal/service", "internal/shim", "internal/store", "internal/webhook"},
 	"internal/api":      {"internal/backend", "internal/config", "internal/cron", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "internal/webhook", "web"},
 	"internal/app":      {"internal/api", "internal/backend", "internal/client", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/secret", "internal/shim", "internal/store", "web"},
 	"internal/backend":  {},
@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"internal/redact":   {},
 	"internal/runlog":   {},
 	"internal/secret":   {},
+	"internal/service":  {},
 	"internal/shim":     {"internal/redact", "internal/runlog"},
 	"internal/store":    {},
 	"internal/webhook":  {},

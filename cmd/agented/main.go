@@ -138,7 +138,7 @@ Start with:
 		&cobra.Group{ID: "client", Title: "Client:"},
 	)
 	root.AddCommand(
-		serveCommand(), configCommand(), doctorCommand(),
+		serveCommand(), configCommand(), doctorCommand(), serviceCommand(),
 		runCommand(), triggerCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), keyCommand(), versionCommand(),
 	)
 	addCompletions(root)

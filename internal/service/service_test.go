@@ -1,0 +1,277 @@
+package service
+
+import (
+	"encoding/xml"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "rewrite the files in deploy")
+
+func TestTheFilesInDeployAreTheGeneratedOnes(t *testing.T) {
+	t.Parallel()
+	mac := System(Launchd)
+	for name, want := range map[string]string{
+		"agented.service":           System(Systemd).Unit(),
+		"agented.socket":            System(Systemd).SocketUnit(),
+		"com.agented.backend.plist": mac.Plist(),
+		"Caddyfile.example":         System(Systemd).Caddyfile(),
+		"nginx.conf.example":        System(Systemd).Nginx(),
+	} {
+		path := filepath.Join("../../deploy", name)
+		if *update {
+			if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(got) != want {
+			t.Errorf("%s differs from its template: run go test ./internal/service -update", name)
+		}
+	}
+}
+
+// directives reads a unit file.
+func directives(unit string) map[string]string {
+	out := map[string]string{}
+	for line := range strings.Lines(unit) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(name, "#") {
+			out[name] = value
+		}
+	}
+	return out
+}
+
+func TestTheUnitSparesAgentsAndComesBack(t *testing.T) {
+	t.Parallel()
+	s := System(Systemd)
+	s.Drain = 45 * time.Second
+	user := User(Systemd, "/home/ann", "/home/ann/bin/agented")
+	user.Drain = 45 * time.Second
+	for _, unit := range []string{s.Unit(), user.Unit()} {
+		d := directives(unit)
+		for name, want := range map[string]string{
+			"Type": "notify", "Restart": "always", "StartLimitIntervalSec": "0", "KillMode": "process",
+			"Delegate": "yes", "DelegateSubgroup": "server", "OOMPolicy": "continue", "TimeoutStopSec": "55s",
+			"RestartMaxDelaySec": "3s", "WatchdogSec": "30s",
+		} {
+			if d[name] != want {
+				t.Errorf("%s = %q, want %q", name, d[name], want)
+			}
+		}
+		for _, name := range []string{"EnvironmentFile", "PrivateTmp", "RemoveIPC", "MemoryDenyWriteExecute", "RestrictNamespaces", "ProtectControlGroups", "ProcSubset"} {
+			if v, ok := d[name]; ok {
+				t.Errorf("%s=%s is set", name, v)
+			}
+		}
+	}
+	if d := directives(user.Unit()); d["User"] != "" || d["ProtectSystem"] != "" || d["WantedBy"] != "default.target" ||
+		d["ExecStart"] != "/home/ann/bin/agented serve --env-file /home/ann/.config/agented/agented.env" {
+		t.Errorf("unit of a user = %v", d)
+	}
+	s.Socket = true
+	if d := directives(s.Unit()); d["Requires"] != "agented.socket" {
+		t.Errorf("with a socket unit: Requires = %q", d["Requires"])
+	}
+	for listen, want := range map[string]string{"0.0.0.0:80": "0.0.0.0:80", ":80": "80", "[::1]:80": "[::1]:80", "unix:/run/a.sock": "/run/a.sock"} {
+		s.Listen = listen
+		if d := directives(s.SocketUnit()); d["ListenStream"] != want {
+			t.Errorf("ListenStream for %s = %q, want %q", listen, d["ListenStream"], want)
+		}
+	}
+}
+
+func TestSystemdFindsNothingWrongWithTheUnits(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		t.Skip("systemd-analyze is not installed, so it cannot be asked")
+	}
+	for _, socket := range []bool{false, true} {
+		s := System(Systemd)
+		s.Socket = socket
+		// It looks whether the program is there.
+		s.Program = "/bin/true"
+		dir := t.TempDir()
+		var paths []string
+		for _, f := range s.files() {
+			path := filepath.Join(dir, filepath.Base(f.path))
+			if err := os.WriteFile(path, []byte(f.content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			paths = append(paths, path)
+		}
+		out, err := exec.Command("systemd-analyze", append([]string{"verify"}, paths...)...).CombinedOutput()
+		if err != nil {
+			t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+		}
+		for line := range strings.Lines(string(out)) {
+			// Known to systemd 254, ignored by older ones.
+			known := strings.Contains(line, "Unknown key 'RestartSteps'") || strings.Contains(line, "Unknown key 'RestartMaxDelaySec'") ||
+				strings.Contains(line, "Unknown key 'DelegateSubgroup'") || !strings.Contains(line, dir)
+			if !known {
+				t.Error(line)
+			}
+		}
+	}
+}
+
+// launchdKeys are the keys of launchd.plist(5) that we use, and their types.
+var launchdKeys = map[string]string{
+	"Label": "string", "ProgramArguments": "array", "EnvironmentVariables": "dict", "UserName": "string",
+	"WorkingDirectory": "string", "RunAtLoad": "bool", "KeepAlive": "bool", "ThrottleInterval": "integer",
+	"ExitTimeOut": "integer", "AbandonProcessGroup": "bool", "ProcessType": "string", "Umask": "integer",
+	"SoftResourceLimits": "dict", "HardResourceLimits": "dict", "StandardOutPath": "string", "StandardErrorPath": "string",
+}
+
+// plist reads the subset of property lists that we write: a dict as a map, an
+// array as a slice.
+func plist(t *testing.T, text string) map[string]any {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader(text))
+	next := func() xml.Token {
+		for {
+			tok, err := d.Token()
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch x := tok.(type) {
+			case xml.StartElement, xml.EndElement:
+				return tok
+			case xml.CharData:
+				if s := strings.TrimSpace(string(x)); s != "" {
+					t.Fatalf("text %q outside an element", s)
+				}
+			}
+		}
+	}
+	var value func(xml.StartElement) any
+	value = func(e xml.StartElement) any {
+		switch e.Name.Local {
+		case "string", "integer", "key":
+			var s string
+			if err := d.DecodeElement(&s, &e); err != nil {
+				t.Fatal(err)
+			}
+			if e.Name.Local != "integer" {
+				return s
+			}
+			n, err := strconv.Atoi(s)
+			if err != nil {
+				t.Fatalf("integer %q", s)
+			}
+			return n
+		case "true", "false":
+			if err := d.Skip(); err != nil {
+				t.Fatal(err)
+			}
+			return e.Name.Local == "true"
+		case "array":
+			var out []any
+			for {
+				in, ok := next().(xml.StartElement)
+				if !ok {
+					return out
+				}
+				out = append(out, value(in))
+			}
+		case "dict":
+			out := map[string]any{}
+			for {
+				in, ok := next().(xml.StartElement)
+				if !ok {
+					return out
+				}
+				key, isKey := value(in).(string)
+				if !isKey || in.Name.Local != "key" {
+					t.Fatalf("<%s> where a key belongs", in.Name.Local)
+				}
+				if _, twice := out[key]; twice {
+					t.Errorf("key %s is there twice", key)
+				}
+				in, ok = next().(xml.StartElement)
+				if !ok || in.Name.Local == "key" {
+					t.Fatalf("key %s has no value", key)
+				}
+				out[key] = value(in)
+			}
+		}
+		t.Fatalf("element <%s>", e.Name.Local)
+		return nil
+	}
+	root, ok := next().(xml.StartElement)
+	if !ok || root.Name.Local != "plist" {
+		t.Fatal("no plist")
+	}
+	dict, ok := next().(xml.StartElement)
+	if !ok || dict.Name.Local != "dict" {
+		t.Fatal("no dict")
+	}
+	return value(dict).(map[string]any)
+}
+
+func TestThePlistHasTheKeysThatLaunchdKnows(t *testing.T) {
+	t.Parallel()
+	system := System(Launchd)
+	system.Drain = 20500 * time.Millisecond
+	user := User(Launchd, "/Users/ann & bob", "/opt/homebrew/bin/agented")
+	for _, s := range []Spec{system, user} {
+		p := plist(t, s.Plist())
+		for key, v := range p {
+			kind := map[bool]string{true: "bool"}[v == true || v == false]
+			switch v.(type) {
+			case string:
+				kind = "string"
+			case int:
+				kind = "integer"
+			case []any:
+				kind = "array"
+			case map[string]any:
+				kind = "dict"
+			}
+			if want, known := launchdKeys[key]; !known || kind != want {
+				t.Errorf("%s: %s is %s, want %q", s, key, kind, want)
+			}
+		}
+		if p["KeepAlive"] != true || p["AbandonProcessGroup"] != true || p["ThrottleInterval"] != 1 || p["ProcessType"] != "Interactive" || p["Umask"] != 0o77 {
+			t.Errorf("%s: %v", s, p)
+		}
+		if want := []any{s.Program, "serve", "--env-file", s.EnvFile}; !slices.Equal(p["ProgramArguments"].([]any), want) {
+			t.Errorf("ProgramArguments = %v, want %v", p["ProgramArguments"], want)
+		}
+		if _, there := p["UserName"]; there == s.PerUser {
+			t.Errorf("%s: UserName there: %v", s, there)
+		}
+	}
+	if p := plist(t, system.Plist()); p["ExitTimeOut"] != 31 || p["StandardErrorPath"] != "/var/log/agented/backend-error.log" {
+		t.Errorf("system: %v", p)
+	}
+}
+
+func TestPathsThatAUnitMisreadsAreRefused(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"agented", "/opt/my programs/agented", "/opt/100%/agented", "/opt/$x/agented"} {
+		s := System(Systemd)
+		s.Program = path
+		if err := s.Check(); err == nil {
+			t.Errorf("%q is taken", path)
+		}
+	}
+	if err := System(Systemd).Check(); err != nil {
+		t.Error(err)
+	}
+}
