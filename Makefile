@@ -10,7 +10,7 @@ GOFILES  := $(shell git ls-files '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run dev-backend test test-short test-cli check fmt generate crash storm soak figures bench fuzz clean cross kill reset generate-key docs
+.PHONY: help setup build ui web-types test-ui run dev-backend test test-short test-cli check fmt generate crash storm soak figures bench fuzz clean cross kill reset generate-key docs
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,22 @@ build: ## build bin/agented
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/agented
 
-run: build ## build and serve on ./data at 127.0.0.1:20000, with the sample trigger
+ui: ## build the web interface into web/dist/app (needs Node 20 or newer)
+	./scripts/build-ui.sh
+
+web-types: build ## rewrite web/src/api/schema.d.ts from what the program describes
+	@[ -x web/node_modules/.bin/openapi-typescript ] || (cd web && npm ci --no-audit --no-fund)
+	AGENTED_BIN=$(BIN) ./scripts/web-types.sh
+
+test-ui: ui build ## the tests of the web interface, also in a real browser
+	AGENTED_BIN=$(BIN) ./scripts/web-types.sh --check
+	cd web && npm test
+	./scripts/install-chromium.sh
+	cd web && AGENTED_BIN=$(CURDIR)/$(BIN) CHROMIUM=$$(../scripts/install-chromium.sh --print) npm run e2e
+
+run: ## build, interface included, and serve on ./data at 127.0.0.1:20000, with the sample trigger
+	@./scripts/build-ui.sh --if-possible
+	@$(MAKE) --no-print-directory build
 	AGENTED_DATA_DIR=$${AGENTED_DATA_DIR:-$(CURDIR)/data} AGENTED_BIND=$${AGENTED_BIND:-127.0.0.1:20000} $(BIN) serve --sample
 
 dev-backend: ## serve, rebuilt and restarted on each change of a Go file, with the debug log

@@ -1,0 +1,80 @@
+import type { Execution, Status, Usage } from '@/api/client'
+
+const numbers = new Intl.NumberFormat()
+export function count(n: number): string {
+  return numbers.format(n)
+}
+
+export function bytes(n: number): string {
+  const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
+  let u = 0
+  while (n >= 1024 && u < units.length - 1) {
+    n /= 1024
+    u++
+  }
+  return `${u === 0 || n >= 100 ? Math.round(n) : n.toFixed(1)} ${units[u]}`
+}
+
+/** A figure that may not be known: which is not the same as zero. */
+export function known(n: number | null | undefined): string {
+  return n === null || n === undefined ? 'unknown' : count(n)
+}
+
+export function cost(usd: number | null | undefined): string {
+  if (usd === null || usd === undefined) return 'unknown'
+  return `$${usd < 0.1 ? usd.toFixed(4) : usd.toFixed(2)}`
+}
+
+export function tokens(u: Usage | null | undefined): string {
+  if (!u) return 'unknown'
+  return `${known(u.input_tokens)} in, ${known(u.output_tokens)} out`
+}
+
+export const isFinal = (s: Status): boolean => s !== 'pending' && s !== 'running'
+
+export const statusText: Record<Status, string> = {
+  pending: 'Waiting',
+  running: 'Running',
+  success: 'Success',
+  failed: 'Failed',
+  timeout: 'Timed out',
+  cancelled: 'Cancelled',
+  interrupted: 'Interrupted',
+}
+
+/** Why an execution stands as it does, in one sentence. */
+export function reasonOf(e: Execution): string {
+  if (e.cancel_requested) return 'Somebody asked to cancel it; it is being ended.'
+  const text = e.reason || e.error_message
+  if (text) return sentence(text)
+  switch (e.status) {
+    case 'pending':
+      return 'It waits for its turn.'
+    case 'running':
+      return e.attempt_number > 1 ? `Attempt ${e.attempt_number} runs.` : 'It runs.'
+    case 'success':
+      return 'It ended well.'
+    case 'failed':
+      return e.exit_code === null ? 'It failed.' : `It ended with exit code ${e.exit_code}.`
+    default:
+      return `${statusText[e.status]}.`
+  }
+}
+
+function sentence(text: string): string {
+  const first = text.charAt(0).toUpperCase() + text.slice(1)
+  return /[.!?…]$/.test(first) ? first : `${first}.`
+}
+
+/** What fired it, and who. */
+export function firedBy(e: Execution): string {
+  const by = e.actor ? ` by ${e.actor}` : ''
+  const texts: Record<string, string> = {
+    manual: `Run${by || ' by hand'}`,
+    retry: `Retried${by}`,
+    schedule: 'By its schedule',
+    webhook: 'By a webhook',
+    github: 'By GitHub',
+  }
+  return texts[e.source] ?? e.source
+}

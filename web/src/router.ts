@@ -1,0 +1,47 @@
+import { createRouter, createWebHistory, type RouteRecordRaw } from 'vue-router'
+
+// Each path here has its line in uiPaths of internal/api/ui.go. A page that
+// stands in the navigation says so in its meta.
+export const routes: RouteRecordRaw[] = [
+  { path: '/', name: 'overview', component: () => import('@/pages/OverviewPage.vue'), meta: { title: 'Overview', nav: 'Overview', icon: 'home' } },
+  { path: '/executions', name: 'executions', component: () => import('@/pages/ExecutionsPage.vue'), meta: { title: 'Executions', nav: 'Executions', icon: 'list' } },
+  { path: '/executions/:id', name: 'execution', component: () => import('@/pages/ExecutionPage.vue'), meta: { title: 'Execution', full: true }, props: true },
+  { path: '/:rest(.*)*', name: 'nothing', component: () => import('@/pages/NothingPage.vue'), meta: { title: 'Nothing here' } },
+]
+
+declare module 'vue-router' {
+  interface RouteMeta {
+    /** Title of the browser's tab. */
+    title: string
+    /** Text of the link in the navigation; without one there is no link. */
+    nav?: string
+    icon?: string
+    /** Needed to see the link. */
+    role?: 'viewer' | 'operator' | 'admin'
+    /** The page fills the window and scrolls inside. */
+    full?: boolean
+  }
+}
+
+export const router = createRouter({
+  history: createWebHistory(),
+  routes,
+  scrollBehavior(to, from, saved) {
+    if (to.path === from.path) return false
+    return saved ?? { top: 0 }
+  },
+})
+
+router.afterEach((to, from) => {
+  document.title = `${to.meta.title} · Agented`
+  // A screen reader hears of the new page, and the keyboard starts at its top.
+  if (from.name && to.path !== from.path) document.getElementById('main')?.focus({ preventScroll: true })
+})
+
+// After an upgrade of the server the parts that this page knows are gone.
+router.onError((err, to) => {
+  if (/import|fetch|load/i.test(String(err)) && !sessionStorage.getItem('agented.reloaded')) {
+    sessionStorage.setItem('agented.reloaded', '1')
+    location.assign(to.fullPath)
+  }
+})
