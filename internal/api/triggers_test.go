@@ -10,6 +10,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/secret"
 )
 
 func TestAMinimalTriggerGetsTheDefaults(t *testing.T) {
@@ -127,8 +128,23 @@ func TestAChangeIsAMergePatch(t *testing.T) {
 		t.Errorf("env was not replaced: %+v", v)
 	}
 	stored, err := g.db.TriggerByName(t.Context(), "P")
-	if err != nil || *stored.Spec.Env["TOKEN"] != "s3cret-value" || *stored.Spec.Env["OTHER"] != "x" {
-		t.Errorf("kept value: %v %v", stored, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := secret.Load(secret.Options{Path: g.layout.SecretKey(), ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"TOKEN": "s3cret-value", "OTHER": "x"} {
+		sealed := *stored.Spec.Env[name]
+		if got, err := key.OpenText(api.EnvPurpose, name, sealed); err != nil || got != want || strings.Contains(sealed, "s3cret") {
+			t.Errorf("%s is kept as %q, which opens to %q (%v)", name, sealed, got, err)
+		}
+	}
+	before := stored.UpdatedAt
+	patch(`{"env":{"TOKEN":"s3cret-value","OTHER":"x"}}`)
+	if again, err := g.db.TriggerByName(t.Context(), "P"); err != nil || !again.UpdatedAt.Equal(before) {
+		t.Errorf("writing the same again changed the trigger: %v", err)
 	}
 	if v = patch(`{"env":null}`); len(v.Env) != 0 {
 		t.Errorf("env stayed: %v", v.Env)

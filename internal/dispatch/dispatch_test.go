@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -354,9 +355,9 @@ func TestAnIdleDispatcherSleepsUntilSomethingIsDue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
-		asked := 0
+		var asked atomic.Int64
 		d := h.dispatcher(func(o *dispatch.Options) {
-			o.Now = func() time.Time { asked++; return time.Now() }
+			o.Now = func() time.Time { asked.Add(1); return time.Now() }
 		})
 		stop := h.run(d)
 		due := time.Now().UTC().Add(5*time.Hour + 123*time.Millisecond)
@@ -378,8 +379,8 @@ func TestAnIdleDispatcherSleepsUntilSomethingIsDue(t *testing.T) {
 			t.Errorf("claimed %v after it was due, want once within 20ms", h.waits)
 		}
 		// A few looks at the clock each 20 seconds, and at each renewal.
-		if limit := 5 * 3600 / 20 * 8; asked > limit {
-			t.Errorf("%d looks at the clock in five idle hours, want at most %d", asked, limit)
+		if limit := 5 * 3600 / 20 * 8; asked.Load() > int64(limit) {
+			t.Errorf("%d looks at the clock in five idle hours, want at most %d", asked.Load(), limit)
 		}
 	})
 }

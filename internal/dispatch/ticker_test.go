@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,10 +72,11 @@ func TestSchedulesFireWhenTheyAreDueAndCostNothingBetween(t *testing.T) {
 		db := openStore(t)
 		var log bytes.Buffer
 		var worst time.Duration
-		looks, fired := 0, 0
+		var looks atomic.Int64
+		fired := 0
 		d := New(Options{
 			DB: db, Zone: time.UTC, Log: slog.New(slog.NewTextHandler(&log, nil)),
-			Now: func() time.Time { looks++; return time.Now() },
+			Now: func() time.Time { looks.Add(1); return time.Now() },
 			Observe: Observer{Ticked: func(o agented.TickOutcome, lag time.Duration) {
 				fired++
 				worst = max(worst, lag)
@@ -85,8 +88,8 @@ func TestSchedulesFireWhenTheyAreDueAndCostNothingBetween(t *testing.T) {
 		stop := tickFor(t, d)
 		time.Sleep(24 * time.Hour) // without schedules nothing wakes it
 		synctest.Wait()
-		if looks > 10 {
-			t.Errorf("%d looks at the clock without a schedule", looks)
+		if n := looks.Load(); n > 10 {
+			t.Errorf("%d looks at the clock without a schedule", n)
 		}
 		if !strings.Contains(log.String(), `msg="Scheduler service initialized" schedules=0 waiting=0 next_due=none`) {
 			t.Errorf("log: %s", log.String())
@@ -95,7 +98,7 @@ func TestSchedulesFireWhenTheyAreDueAndCostNothingBetween(t *testing.T) {
 		schedule(t, db, "a", now, agented.Schedule{Every: "17m", Anchor: now, Overlap: agented.OverlapQueue})
 		schedule(t, db, "b", now, agented.Schedule{Cron: "30 * * * *", Overlap: agented.OverlapQueue})
 		schedule(t, db, "c", now, agented.Schedule{At: now.Add(90 * time.Minute).Truncate(time.Second)})
-		looks = 0
+		looks.Store(0)
 		d.WakeSchedules()
 		time.Sleep(5*time.Hour + time.Second)
 		synctest.Wait()
@@ -103,8 +106,8 @@ func TestSchedulesFireWhenTheyAreDueAndCostNothingBetween(t *testing.T) {
 		if want := 17 + 5 + 1; fired != want || worst > time.Millisecond {
 			t.Errorf("%d fired, want %d; the worst was %v late", fired, want, worst)
 		}
-		if limit := 5*3600/30*3 + 5*fired; looks > limit {
-			t.Errorf("%d looks at the clock in five hours, want at most %d", looks, limit)
+		if limit := 5*3600/30*3 + 5*fired; looks.Load() > int64(limit) {
+			t.Errorf("%d looks at the clock in five hours, want at most %d", looks.Load(), limit)
 		}
 	})
 }
@@ -221,8 +224,8 @@ func TestAServersZoneThatChangesMovesTheSchedulesWithoutOne(t *testing.T) {
 // TestAThousandSchedulesAreInTheQueueInTime measures how long after their time
 // runs are durable in the queue.
 func TestAThousandSchedulesAreInTheQueueInTime(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes some seconds of real time; left out with -short")
+	if os.Getenv("AGENTED_FIGURES") == "" {
+		t.Skip("measures, and is for an idle machine: set AGENTED_FIGURES=1, or make figures")
 	}
 	const n = 1000
 	for _, c := range []struct {
@@ -256,8 +259,5 @@ func TestAThousandSchedulesAreInTheQueueInTime(t *testing.T) {
 		stop()
 		slices.Sort(lags)
 		t.Logf("%d schedules %s: p50 %v, p99 %v, worst %v", n, c.name, lags[n/2], lags[n*99/100], lags[n-1])
-		if p99 := lags[n*99/100]; p99 > 5*time.Second { // far off the figure: this machine may be busy
-			t.Errorf("p99 is %v", p99)
-		}
 	}
 }
