@@ -99,6 +99,24 @@ webhooks:
 	}
 	says(3, "", "no delivery", "delivery", "show", "dlv-x")
 
+	// A newer push to the branch stops what runs about it.
+	s.trigger(sh("long", "echo begun; while :; do sleep 1; done", map[string]any{
+		"webhooks": []any{map[string]any{"source": "github", "supersede": true, "match": map[string]any{"branches": []string{"long"}}}},
+	}))
+	push := []byte(`{"ref":"refs/heads/long","repository":{"full_name":"o/r"}}`)
+	first, _ := deliver(http.DefaultClient, s.addr, "long 1", push)
+	if len(first.Executions) != 0 {
+		t.Errorf("an id with a space was taken: %+v", first)
+	}
+	first, _ = deliver(http.DefaultClient, s.addr, "long-1", push)
+	s.waitFor("it to run", func() bool { return len(s.lines(first.Executions[0])) > 0 })
+	second, _ := deliver(http.DefaultClient, s.addr, "long-2", push)
+	if e := s.await(first.Executions[0]); e.Status != "cancelled" || !strings.Contains(e.ErrorMessage, second.Executions[0]) {
+		t.Errorf("the older one ended %s: %s", e.Status, e.ErrorMessage)
+	}
+	s.call("POST", "/api/v1/executions/"+second.Executions[0]+"/cancel", nil, nil)
+	s.await(second.Executions[0])
+
 	// The form that the Python product had.
 	write(`
 name: old

@@ -135,8 +135,13 @@ const pruneStep = 200
 // repetition is known for ever. It returns how many bodies went.
 func (db *DB) PruneDeliveries(ctx context.Context, l DeliveryLimits) (int, error) {
 	total := 0
+	var sum int64 // of the bodies; looked up once, since it reads an entry of each
+	err := db.r.QueryRowContext(ctx, `SELECT COALESCE(SUM(body_bytes), 0) FROM delivery WHERE body_bytes IS NOT NULL`).Scan(&sum)
+	if err != nil {
+		return 0, db.explain("prune deliveries", err)
+	}
 	for {
-		ids, err := db.oldBodies(ctx, l)
+		ids, err := db.oldBodies(ctx, l, &sum)
 		if err != nil || len(ids) == 0 {
 			if err == nil {
 				err = db.pruneRows(ctx, l)
@@ -164,26 +169,23 @@ func (db *DB) PruneDeliveries(ctx context.Context, l DeliveryLimits) (int, error
 	}
 }
 
-// oldBodies lists the first deliveries whose bodies are too old, or too many.
-func (db *DB) oldBodies(ctx context.Context, l DeliveryLimits) ([]agented.DeliveryID, error) {
+// oldBodies lists the first deliveries whose bodies are too old, or too many,
+// and takes them off the sum.
+func (db *DB) oldBodies(ctx context.Context, l DeliveryLimits, sum *int64) ([]agented.DeliveryID, error) {
 	type one struct {
 		id    agented.DeliveryID
 		bytes int64
 	}
 	var out []agented.DeliveryID
 	err := db.read(ctx, "old bodies", func(r *reader) error {
-		var sum int64
-		if err := r.row(`SELECT COALESCE(SUM(body_bytes), 0) FROM delivery WHERE body_bytes IS NOT NULL`).Scan(&sum); err != nil {
-			return err
-		}
 		rows, err := r.query(`SELECT id, body_bytes FROM delivery WHERE body_bytes IS NOT NULL ORDER BY id LIMIT $1`, pruneStep)
 		list, err := collect(rows, err, func(v *one, scan func(...any) error) error { return scan(&v.id, &v.bytes) })
 		floor := agented.DeliveryID(idFloor(l.Before))
 		for _, v := range list {
-			if v.id >= floor && sum <= l.MaxBytes {
+			if v.id >= floor && *sum <= l.MaxBytes {
 				break
 			}
-			sum -= v.bytes
+			*sum -= v.bytes
 			out = append(out, v.id)
 		}
 		return err
