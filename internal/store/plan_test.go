@@ -20,6 +20,13 @@ func TestTheQueueIsNeverSearchedInTheHistory(t *testing.T) {
 		{`SELECT COUNT(*) FROM execution o WHERE o.trigger_id = $1 AND o.status = 'running'`, "execution_trigger (trigger_id=? AND status=?)"},
 		{`SELECT id FROM execution WHERE untidied IS NOT NULL ORDER BY untidied LIMIT $1`, "execution_untidied"},
 		{`SELECT id FROM execution WHERE event_seq > $1 ORDER BY event_seq LIMIT 5`, "execution_event"},
+		{`SELECT id, status FROM execution WHERE trigger_id = $1 AND subject = '2' AND subject <> '' AND finished_at IS NULL ORDER BY created_at, id`, "execution_subject"},
+		{`SELECT id FROM delivery WHERE endpoint = $1 AND dedup_key = '2'`, "delivery_key"},
+		{`SELECT COALESCE(SUM(body_bytes), 0) FROM delivery WHERE body_bytes IS NOT NULL AND id > $1`, "COVERING INDEX delivery_body_bytes"},
+		{`SELECT COALESCE(SUM(body_bytes), 0) + 0 * $1 FROM delivery WHERE body_bytes IS NOT NULL`, "COVERING INDEX delivery_body_bytes"},
+		{`SELECT id FROM delivery WHERE verdict = $1 AND id < '2' ORDER BY id DESC LIMIT 5`, "delivery_verdict"},
+		{`SELECT id FROM delivery WHERE event = $1 AND id < '2' ORDER BY id DESC LIMIT 5`, "delivery_event"},
+		{`SELECT id FROM delivery WHERE id IN (SELECT delivery_id FROM delivery_trigger WHERE trigger_id = $1) ORDER BY id DESC LIMIT 5`, "delivery_trigger_trigger"},
 	} {
 		rows, err := db.r.Query(`EXPLAIN QUERY PLAN `+c.statement, 1)
 		plan, err := collect(rows, err, func(v *string, scan func(...any) error) error { return scan(new(int), new(int), new(int), v) })
