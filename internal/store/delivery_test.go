@@ -242,6 +242,13 @@ func TestDeliveriesThatShareATransactionStandForThemselves(t *testing.T) {
 	held := make(chan struct{})
 	go db.write(context.Background(), "hold", func(*tx) error { close(held); <-hold; return nil })
 	<-held
+	await := func(ok func(*groups) bool) {
+		for done := false; !done; time.Sleep(time.Millisecond) { // the poll's rhythm
+			db.groups.mu.Lock()
+			done = ok(&db.groups)
+			db.groups.mu.Unlock()
+		}
+	}
 	const n = 40
 	var wg sync.WaitGroup
 	errs := make([]error, n)
@@ -252,13 +259,11 @@ func TestDeliveriesThatShareATransactionStandForThemselves(t *testing.T) {
 			a.Triggers[0].Admission.Execution.ID = taken // one of these is the first; the others must leave nothing
 		}
 		wg.Go(func() { _, errs[i] = db.AdmitDelivery(context.Background(), a, time.Now()) })
+		if i == 0 {
+			await(func(g *groups) bool { return g.working && len(g.waiting) == 0 }) // it is at the writer's door
+		}
 	}
-	for waiting := 0; waiting < n-1; { // the first is at the writer's door
-		db.groups.mu.Lock()
-		waiting = len(db.groups.waiting)
-		db.groups.mu.Unlock()
-		time.Sleep(time.Millisecond) // the poll's rhythm
-	}
+	await(func(g *groups) bool { return len(g.waiting) == n-1 })
 	close(hold)
 	wg.Wait()
 	failed := 0
