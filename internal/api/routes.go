@@ -192,6 +192,9 @@ func (s *Server) allRoutes() []route {
 		op("GET /api/v1/config", admin, s.settings, about{
 			id: "get-config", tag: "server", summary: "Show the settings", text: "Each with where it came from. Secrets are masked.",
 		}),
+		op("GET /api/v1/audit", admin, s.listAudit, about{
+			id: "list-audit", tag: "server", summary: "Who did what", text: "Changes of triggers, users and keys, logins and the like, the newest first.",
+		}),
 		raw("GET /health/liveness", anyone, (*Server).liveness, about{
 			id: "get-liveness", tag: "server", summary: "Does it answer", text: "200 as long as the process answers.",
 			answers: map[string]*huma.Response{"200": s.healthAnswer("It answers")},

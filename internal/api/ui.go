@@ -23,6 +23,13 @@ var uiPaths = []string{
 	"/{$}",
 	"/executions",
 	"/executions/{id}",
+	"/triggers",
+	"/triggers/{id}",
+	"/deliveries",
+	"/deliveries/{id}",
+	"/schedule",
+	"/settings",
+	"/settings/{part}",
 }
 
 // uiRoutes are the ways to the user interface. They are open: there is nothing

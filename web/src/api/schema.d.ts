@@ -4,6 +4,50 @@
  */
 
 export interface paths {
+    "/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Receive a call for whoever's secret verifies (old address)
+         * @description Fires the triggers whose webhook verifies the call. Better is each trigger's own address.
+         *
+         *     Open to anyone.
+         */
+        post: operations["receive-any"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Who did what
+         * @description Changes of triggers, users and keys, logins and the like, the newest first.
+         *
+         *     Needs the role admin.
+         */
+        get: operations["list-audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/auth/keys": {
         parameters: {
             query?: never;
@@ -286,6 +330,72 @@ export interface paths {
         get: operations["get-config"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List deliveries
+         * @description Every call from outside and what became of it, the newest first.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["list-deliveries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deliveries/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a delivery
+         * @description With its body, as long as that is kept, and for each trigger the first condition that said no.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-delivery"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/deliveries/{id}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replay a delivery
+         * @description Asks the rules of today about the body of then, and fires what they say. A conflict when the body is not kept.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["replay-delivery"];
         delete?: never;
         options?: never;
         head?: never;
@@ -712,6 +822,72 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/webhooks/match": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Which triggers would this fire
+         * @description Asks the rules of all triggers about an event, without verifying and without firing.
+         *
+         *     Needs the role viewer.
+         */
+        post: operations["match-webhooks"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/github": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Receive an event of GitHub (old address)
+         * @description The same as /hooks/github.
+         *
+         *     Open to anyone.
+         */
+        post: operations["receive-github-old"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/webhooks/github/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Receive an event of GitHub (old address with a slash)
+         * @description The same as /hooks/github.
+         *
+         *     Open to anyone.
+         */
+        post: operations["receive-github-older"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/docs": {
         parameters: {
             query?: never;
@@ -772,6 +948,50 @@ export interface paths {
         get: operations["get-readiness"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/hooks/github": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Receive an event of GitHub
+         * @description Verified by X-Hub-Signature-256, with the secret of a trigger or GITHUB_WEBHOOK_SECRET. Answers once the delivery and its executions are stored. The same X-GitHub-Delivery is answered with the first one's ids.
+         *
+         *     Open to anyone.
+         */
+        post: operations["receive-github"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/hooks/{trigger}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Receive a call for a trigger
+         * @description Verified as the trigger's webhook says. A trigger that does not exist is answered like a wrong secret. The same webhook-id or Idempotency-Key is answered with the first one's ids.
+         *
+         *     Open to anyone.
+         */
+        post: operations["receive-webhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -970,6 +1190,33 @@ export interface components {
                 output_tokens: number | null;
             } | null;
         };
+        AuditView: {
+            /**
+             * @description Noun and verb
+             * @example trigger.create
+             */
+            action: string;
+            /** @description A user's name, or key NAME */
+            actor: string;
+            /** @description Where the request came from; empty when it is not known */
+            address: string;
+            /** Format: date-time */
+            at: string;
+            /** @description Never a secret */
+            detail: string;
+            /** @example aud-01jdc4q7zv8m3k2n5p6r7s8t9w */
+            id: string;
+            /** @description Id of what it was done to; empty when there is none */
+            subject: string;
+        };
+        Auth: {
+            allow?: string[];
+            encoding?: string;
+            header?: string;
+            kind: string;
+            prefix?: string;
+            unsigned?: boolean;
+        };
         CLIView: {
             backend: string;
             found: boolean;
@@ -991,6 +1238,13 @@ export interface components {
             offset_before: string;
             /** @description What it means for this run */
             text: string;
+        };
+        Condition: {
+            all?: components["schemas"]["Condition"][];
+            any?: components["schemas"]["Condition"][];
+            field?: string;
+            op?: string;
+            value?: unknown;
         };
         DayView: {
             /** Format: int64 */
@@ -1023,6 +1277,63 @@ export interface components {
             success: number;
             /** Format: int64 */
             timeout: number;
+        };
+        DeliveryTriggerView: {
+            execution_id?: string;
+            fired: boolean;
+            /** @description The same in words */
+            reason?: string;
+            /** @description The condition or guard that said no */
+            rule?: string;
+            trigger_id: string;
+            trigger_name: string;
+            webhook_id: string;
+        };
+        DeliveryView: {
+            action: string;
+            /** @description Who replayed it */
+            actor?: string;
+            /** @description Of the caller */
+            address: string;
+            /** @description The body, or its beginning; left out of lists and when it is not kept */
+            body?: string;
+            /** @description Body is only the first 256 KiB */
+            body_cut?: boolean;
+            /**
+             * @description How body is written
+             * @enum {string}
+             */
+            body_encoding?: "text" | "base64";
+            /** @description Whether the body can still be read and replayed */
+            body_kept: boolean;
+            /** @description The first one, when this is a repetition */
+            duplicate_of?: string;
+            /** @description github, any, or the id of the trigger whose address was called */
+            endpoint: string;
+            event: string;
+            execution_ids: string[];
+            /** @description Those that hold no secret; left out of lists */
+            headers?: {
+                [key: string]: string;
+            };
+            /** @example dlv-01jdc4q7zv8m3k2n5p6r7s8t9w */
+            id: string;
+            /** @description What makes it the same delivery when it comes again; empty: nothing does */
+            key: string;
+            reason: string;
+            /** Format: date-time */
+            received_at: string;
+            /** @description The one that was replayed */
+            replay_of?: string;
+            /**
+             * Format: int64
+             * @description Bytes of the body
+             */
+            size: number;
+            /** @description What it meant for each trigger that it could have fired */
+            triggers: components["schemas"]["DeliveryTriggerView"][];
+            /** @enum {string} */
+            verdict: "accepted" | "ignored" | "duplicate" | "rejected";
         };
         ExecutionCreate: {
             /** @description Further arguments, passed to the CLI as they are */
@@ -1154,6 +1465,10 @@ export interface components {
                 output_tokens: number | null;
             } | null;
         };
+        Group: {
+            all?: components["schemas"]["Condition"][];
+            any?: components["schemas"]["Condition"][];
+        };
         Health: {
             /**
              * @description The check that failed
@@ -1242,6 +1557,16 @@ export interface components {
             stream: "stdout" | "stderr" | "system";
             /** Format: date-time */
             timestamp: string;
+        };
+        ListOfAuditView: {
+            items: components["schemas"]["AuditView"][];
+            /** @description Cursor of the next page; null on the last one */
+            next_cursor: string | null;
+        };
+        ListOfDeliveryView: {
+            items: components["schemas"]["DeliveryView"][];
+            /** @description Cursor of the next page; null on the last one */
+            next_cursor: string | null;
         };
         ListOfExecutionView: {
             items: components["schemas"]["ExecutionView"][];
@@ -1343,6 +1668,37 @@ export interface components {
             /** Format: password */
             password: string;
         };
+        Match: {
+            actions?: string[];
+            allow_bots?: boolean;
+            associations?: string[];
+            authors?: string[];
+            bases?: string[];
+            branches?: string[];
+            command?: string;
+            conditions?: components["schemas"]["Group"];
+            events?: string[];
+            exclude_authors?: string[];
+            labels?: string[];
+            paths?: string[];
+            repositories?: string[];
+            skip_drafts?: boolean;
+        };
+        MatchInput: {
+            /** @description The body of the call, as JSON */
+            body: unknown;
+            /** @description GitHub's name of the event, for example pull_request. Left out: the body is a call that is not GitHub's */
+            event?: string;
+            /** @description Only this trigger */
+            trigger_id?: string;
+        };
+        Matches: {
+            action: string;
+            event: string;
+            items: components["schemas"]["WebhookMatch"][];
+            /** @description What it is about, for supersede; empty: nothing that others could be about */
+            subject: string;
+        };
         Me: {
             /** @description Empty for a session and for AGENTED_API_KEY */
             key_id: string;
@@ -1436,6 +1792,10 @@ export interface components {
             help: string;
             name: string;
         };
+        Pong: {
+            delivery_id: string;
+            pong: boolean;
+        };
         PreviewView: {
             /** @description When it is due, in words */
             description: string;
@@ -1480,6 +1840,17 @@ export interface components {
             location: string;
             /** @description What is wrong with it and the mend */
             message: string;
+        };
+        Received: {
+            /** @example dlv-01jdc4q7zv8m3k2n5p6r7s8t9w */
+            delivery_id: string;
+            /** @description The delivery came before; the ids are the first one's */
+            duplicate?: boolean;
+            execution_ids: string[];
+            /** @description Why nothing was fired */
+            reason?: string;
+            /** @enum {string} */
+            verdict: "accepted" | "ignored" | "duplicate";
         };
         Retried: {
             /** @example exec-01jdc4q7zv8m3k2n5p6r7s8t9w */
@@ -1900,6 +2271,8 @@ export interface components {
             timeout_seconds?: number | null;
             /** @description Backend command: run on a pseudo-terminal. Default false */
             tty?: boolean | null;
+            /** @description Which calls from outside fire it; replaces all earlier ones. One with a known id keeps its secret when that is left out or *** */
+            webhooks?: components["schemas"]["WebhookFields"][] | null;
             /** @description Absolute path. Default: a directory of the execution's own */
             working_dir?: string | null;
         };
@@ -1947,6 +2320,8 @@ export interface components {
             timeout_seconds?: number | null;
             /** @description Backend command: run on a pseudo-terminal. Default false */
             tty?: boolean | null;
+            /** @description Which calls from outside fire it; replaces all earlier ones. One with a known id keeps its secret when that is left out or *** */
+            webhooks?: components["schemas"]["WebhookFields"][] | null;
             /** @description Absolute path. Default: a directory of the execution's own */
             working_dir?: string | null;
         };
@@ -2004,6 +2379,10 @@ export interface components {
             tty: boolean;
             /** Format: date-time */
             updated_at: string;
+            /** @description Path at which it takes them; empty when it takes none */
+            webhook_url: string;
+            /** @description Which calls from outside fire it */
+            webhooks: components["schemas"]["WebhookView"][];
             /** @description Empty: a directory of the execution's own */
             working_dir: string;
         };
@@ -2038,6 +2417,47 @@ export interface components {
             /** @enum {string} */
             role: "viewer" | "operator" | "admin";
         };
+        WebhookFields: {
+            /** @description How a call proves that it is genuine. Required for source webhook; for github only to name addresses in allow */
+            auth?: components["schemas"]["Auth"];
+            /** @description Default true */
+            enabled?: boolean | null;
+            /** @description Which of the trigger's webhooks this is. Left out: the one at the same place if it is of the same kind, or a new one */
+            id?: string | null;
+            /** @description Which calls fire. Default: all of them, for github but pings and what bots do */
+            match?: components["schemas"]["Match"];
+            /** @description What calls are signed with. Left out or ***: the one that the webhook has. github without one uses GITHUB_WEBHOOK_SECRET */
+            secret?: string | null;
+            /** @description github: events at /hooks/github, signed by GitHub. webhook: any calls, at an address of the trigger's own */
+            source: string;
+            /** @description A newer event about the same pull request, issue or branch replaces what waits or runs. Default false */
+            supersede?: boolean;
+        };
+        WebhookMatch: {
+            fires: boolean;
+            /** @description The same in words */
+            reason?: string;
+            /** @description The condition or guard that said no */
+            rule?: string;
+            trigger_id: string;
+            trigger_name: string;
+            webhook_id: string;
+        };
+        WebhookView: {
+            /** @description How a call proves that it is genuine */
+            auth: components["schemas"]["Auth"];
+            enabled: boolean;
+            /** @example whk-01jdc4q7zv8m3k2n5p6r7s8t9w */
+            id: string;
+            /** @description Which calls fire */
+            match: components["schemas"]["Match"];
+            /** @description Never shown: *** stands for one; empty when there is none */
+            secret: string;
+            /** @enum {string} */
+            source: "github" | "webhook";
+            /** @description A newer event about the same pull request, issue or branch replaces what waits or runs */
+            supersede: boolean;
+        };
     };
     responses: never;
     parameters: never;
@@ -2047,6 +2467,163 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    "receive-any": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": unknown;
+            };
+        };
+        responses: {
+            /** @description Stored, with what it fired */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Received"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-audit": {
+        parameters: {
+            query?: {
+                /** @description Items in a page */
+                limit?: number;
+                /** @description next_cursor of the page before; leave it out for the first page */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOfAuditView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "list-keys": {
         parameters: {
             query?: {
@@ -3377,6 +3954,278 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-deliveries": {
+        parameters: {
+            query?: {
+                /** @description Items in a page */
+                limit?: number;
+                /** @description next_cursor of the page before; leave it out for the first page */
+                cursor?: string;
+                /** @description Only those with this verdict */
+                verdict?: "accepted" | "ignored" | "duplicate" | "rejected";
+                /** @description Only those at this endpoint: github, any, or a trigger's id */
+                endpoint?: string;
+                /** @description Only those that could have fired this trigger */
+                trigger_id?: string;
+                /** @description Only this event, for example push */
+                event?: string;
+                /** @description Only those received at this time or later */
+                received_after?: string;
+                /** @description Only those received before this time */
+                received_before?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOfDeliveryView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-delivery": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The delivery's id, dlv-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "replay-delivery": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The delivery's id, dlv-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Received"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5358,6 +6207,294 @@ export interface operations {
             };
         };
     };
+    "match-webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MatchInput"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Matches"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "receive-github-old": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": unknown;
+            };
+        };
+        responses: {
+            /** @description A ping */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pong"];
+                };
+            };
+            /** @description Stored, with what it fired */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Received"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "receive-github-older": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": unknown;
+            };
+        };
+        responses: {
+            /** @description A ping */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pong"];
+                };
+            };
+            /** @description Stored, with what it fired */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Received"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "docs-page": {
         parameters: {
             query?: never;
@@ -5486,6 +6623,201 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+        };
+    };
+    "receive-github": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": unknown;
+            };
+        };
+        responses: {
+            /** @description A ping */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pong"];
+                };
+            };
+            /** @description Stored, with what it fired */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Received"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "receive-webhook": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The trigger's id, trg-… */
+                trigger: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": unknown;
+            };
+        };
+        responses: {
+            /** @description A ping */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pong"];
+                };
+            };
+            /** @description Stored, with what it fired */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Received"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
         };
