@@ -81,31 +81,16 @@ func deliveryList() *cobra.Command {
 			if limit < 1 {
 				return usageError{errors.New("--limit must be at least 1")}
 			}
-			all, rows := []json.RawMessage{}, [][]string{}
-			err = pages(cmd.Context(), c, "/api/v1/deliveries", query, limit, func(item json.RawMessage) error {
-				var d deliveryRow
-				if err := json.Unmarshal(item, &d); err != nil {
-					return err
-				}
-				all = append(all, item)
+			return showList(cmd, c, listing{
+				path: "/api/v1/deliveries", query: query, limit: limit,
+				header: "ID RECEIVED EVENT VERDICT FIRED-OR-WHY-NOT", empty: "There are no deliveries.",
+			}, func(d *deliveryRow) []string {
 				what := d.Reason
 				if len(d.Executions) > 0 {
 					what = strings.Join(d.Executions, " ")
 				}
-				rows = append(rows, []string{d.ID, ago(d.ReceivedAt), d.what(), d.Verdict, what})
-				return nil
+				return []string{d.ID, ago(d.ReceivedAt), d.what(), d.Verdict, what}
 			})
-			if err != nil {
-				return err
-			}
-			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]any{"items": all})
-			}
-			if len(rows) == 0 {
-				fmt.Fprintln(os.Stderr, "There are no deliveries.")
-				return nil
-			}
-			return table(os.Stdout, "ID RECEIVED EVENT VERDICT FIRED-OR-WHY-NOT", rows)
 		},
 	})
 	cmd.Flags().String("trigger", "", "only those that could have fired this trigger (id or name)")

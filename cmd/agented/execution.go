@@ -90,31 +90,16 @@ func executionList() *cobra.Command {
 				query.Set("trigger_id", t.ID)
 			}
 			limit, _ := cmd.Flags().GetInt("limit")
-			rows, all := [][]string{}, []json.RawMessage{}
-			err = pages(cmd.Context(), c, "/api/v1/executions", query, limit, func(item json.RawMessage) error {
-				all = append(all, item)
-				var e executionRow
-				if err := json.Unmarshal(item, &e); err != nil {
-					return err
-				}
+			return showList(cmd, c, listing{
+				path: "/api/v1/executions", query: query, limit: limit,
+				header: "ID TRIGGER BACKEND STATUS CREATED TOOK NOTE", empty: "No executions match.",
+			}, func(e *executionRow) []string {
 				note := e.Error
 				if note == "" {
 					note = e.Reason
 				}
-				rows = append(rows, []string{e.ID, e.TriggerName, e.Backend, e.Status, ago(e.CreatedAt), e.took(), note})
-				return nil
+				return []string{e.ID, e.TriggerName, e.Backend, e.Status, ago(e.CreatedAt), e.took(), note}
 			})
-			if err != nil {
-				return err
-			}
-			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]any{"items": all})
-			}
-			if len(rows) == 0 {
-				fmt.Fprintln(os.Stderr, "No executions match.")
-				return nil
-			}
-			return table(os.Stdout, "ID TRIGGER BACKEND STATUS CREATED TOOK NOTE", rows)
 		},
 	})
 	cmd.Flags().StringSlice("status", nil, "only these: pending running success failed timeout cancelled interrupted")

@@ -91,34 +91,18 @@ func keyList() *cobra.Command {
 				return err
 			}
 			revoked, _ := cmd.Flags().GetBool("revoked")
-			rows, all := [][]string{}, []json.RawMessage{}
-			err = pages(cmd.Context(), c, keysPath, url.Values{}, 0, func(item json.RawMessage) error {
-				var k keyRow
-				if err := json.Unmarshal(item, &k); err != nil {
-					return err
-				}
-				if k.revoked() && !revoked {
-					return nil
-				}
-				all = append(all, item)
+			return showList(cmd, c, listing{
+				path: keysPath, header: "ID NAME KEY ROLE CREATED BY USED STATE",
+				empty: "There are no API keys. Make one with `agented key create NAME`.",
+			}, func(k *keyRow) []string {
 				state := "good"
 				if k.revoked() {
-					state = "revoked"
+					if state = "revoked"; !revoked {
+						return nil
+					}
 				}
-				rows = append(rows, []string{k.ID, k.Name, k.Prefix + "…", k.Role, ago(k.CreatedAt), k.CreatedBy, ago(k.UsedAt), state})
-				return nil
+				return []string{k.ID, k.Name, k.Prefix + "…", k.Role, ago(k.CreatedAt), k.CreatedBy, ago(k.UsedAt), state}
 			})
-			if err != nil {
-				return err
-			}
-			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]any{"items": all})
-			}
-			if len(rows) == 0 {
-				fmt.Fprintln(os.Stderr, "There are no API keys. Make one with `agented key create NAME`.")
-				return nil
-			}
-			return table(os.Stdout, "ID NAME KEY ROLE CREATED BY USED STATE", rows)
 		},
 	})
 	cmd.Flags().Bool("revoked", false, "show revoked keys too")

@@ -150,35 +150,29 @@ func scheduleList() *cobra.Command {
 				}
 				query.Set("trigger_id", t.ID)
 			}
-			all, rows := []json.RawMessage{}, [][]string{}
-			err = pages(cmd.Context(), c, "/api/v1/schedules", query, 0, func(item json.RawMessage) error {
-				var s scheduleRow
-				if err := json.Unmarshal(item, &s); err != nil {
-					return err
-				}
-				all = append(all, item)
+			return showList(cmd, c, listing{
+				path: "/api/v1/schedules", query: query, header: "ID TRIGGER SCHEDULE ZONE NEXT-RUN-UTC",
+				empty: "There are no schedules yet. Give a trigger some under `schedules:`.",
+			}, func(s *scheduleRow) []string {
 				zone := s.Zone
 				if zone == "" {
 					zone = "server"
 				}
-				rows = append(rows, []string{s.ID, s.TriggerName, s.text(), zone, s.next()})
-				return nil
+				return []string{s.ID, s.TriggerName, s.text(), zone, s.next()}
 			})
-			if err != nil {
-				return err
-			}
-			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]any{"items": all})
-			}
-			if len(rows) == 0 {
-				fmt.Fprintln(os.Stderr, "There are no schedules yet. Give a trigger some under `schedules:`.")
-				return nil
-			}
-			return table(os.Stdout, "ID TRIGGER SCHEDULE ZONE NEXT-RUN-UTC", rows)
 		},
 	})
 	cmd.Flags().String("trigger", "", "only those of this trigger (id or name)")
 	return cmd
+}
+
+// tickRow is what the list shows of a tick.
+type tickRow struct {
+	Schedule  string    `json:"schedule_id"`
+	DueAt     time.Time `json:"due_at"`
+	Outcome   string    `json:"outcome"`
+	Execution *string   `json:"execution_id"`
+	Reason    string    `json:"reason"`
 }
 
 func tickList() *cobra.Command {
@@ -207,37 +201,16 @@ func tickList() *cobra.Command {
 				return usageError{errors.New("--limit must be at least 1")}
 			}
 			query.Set("limit", strconv.Itoa(min(limit, 200)))
-			all, rows := []json.RawMessage{}, [][]string{}
-			err = pages(cmd.Context(), c, "/api/v1/ticks", query, limit, func(item json.RawMessage) error {
-				var k struct {
-					Schedule  string    `json:"schedule_id"`
-					DueAt     time.Time `json:"due_at"`
-					Outcome   string    `json:"outcome"`
-					Execution *string   `json:"execution_id"`
-					Reason    string    `json:"reason"`
-				}
-				if err := json.Unmarshal(item, &k); err != nil {
-					return err
-				}
-				all = append(all, item)
+			return showList(cmd, c, listing{
+				path: "/api/v1/ticks", query: query, limit: limit,
+				header: "DUE-UTC OUTCOME SCHEDULE EXECUTION REASON", empty: "There are no ticks yet.",
+			}, func(k *tickRow) []string {
 				execution := "-"
 				if k.Execution != nil {
 					execution = *k.Execution
 				}
-				rows = append(rows, []string{k.DueAt.UTC().Format("2006-01-02 15:04:05"), k.Outcome, k.Schedule, execution, k.Reason})
-				return nil
+				return []string{k.DueAt.UTC().Format("2006-01-02 15:04:05"), k.Outcome, k.Schedule, execution, k.Reason}
 			})
-			if err != nil {
-				return err
-			}
-			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]any{"items": all})
-			}
-			if len(rows) == 0 {
-				fmt.Fprintln(os.Stderr, "There are no ticks yet.")
-				return nil
-			}
-			return table(os.Stdout, "DUE-UTC OUTCOME SCHEDULE EXECUTION REASON", rows)
 		},
 	})
 	cmd.Flags().String("trigger", "", "only those of this trigger (id or name)")

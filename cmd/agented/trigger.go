@@ -40,32 +40,16 @@ func triggerList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			rows := [][]string{}
-			all := []json.RawMessage{}
-			err = pages(cmd.Context(), c, "/api/v1/triggers", url.Values{}, 0, func(item json.RawMessage) error {
-				all = append(all, item)
-				var t triggerRow
-				if err := json.Unmarshal(item, &t); err != nil {
-					return err
-				}
+			return showList(cmd, c, listing{
+				path: "/api/v1/triggers", header: "ID NAME BACKEND ENABLED CHANGED",
+				empty: "There are no triggers yet. Make one with `agented trigger apply -f FILE`.",
+			}, func(t *triggerRow) []string {
 				on := "yes"
 				if !t.Enabled {
 					on = "no"
 				}
-				rows = append(rows, []string{t.ID, t.Name, t.Backend, on, ago(t.UpdatedAt)})
-				return nil
+				return []string{t.ID, t.Name, t.Backend, on, ago(t.UpdatedAt)}
 			})
-			if err != nil {
-				return err
-			}
-			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]any{"items": all})
-			}
-			if len(rows) == 0 {
-				fmt.Fprintln(os.Stderr, "There are no triggers yet. Make one with `agented trigger apply -f FILE`.")
-				return nil
-			}
-			return table(os.Stdout, "ID NAME BACKEND ENABLED CHANGED", rows)
 		},
 	})
 }
