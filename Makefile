@@ -10,7 +10,7 @@ GOFILES  := $(shell git ls-files '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build ui web-types test-ui run dev-backend test test-short test-cli check fmt generate crash storm soak figures bench fuzz clean cross kill reset generate-key docs
+.PHONY: help setup build ui web-types test-ui run dev-backend test test-short test-cli check fmt generate crash storm soak figures test-service bench fuzz clean cross kill reset generate-key docs
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,9 @@ soak: build ## hold streams for more than five minutes, also through nginx
 
 figures: ## measure the program from outside and print what was found
 	AGENTED_FIGURES=1 $(GO) test -count=1 -v -timeout 30m -run TestFigures ./cmd/agented
+
+test-service: ## boot a real systemd in a container and mistreat the installed service (root)
+	GO='$(GO)' ./deploy/test/run.sh
 
 bench: ## the benchmarks of the hot paths
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...

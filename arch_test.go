@@ -19,6 +19,7 @@ import (
 var mayImport = map[string][]string{
 	"":                  {},
 	"cmd/agented":       {"internal/app", "internal/backend", "internal/client", "internal/config", "internal/cron", "internal/doctor", "internal/redact", "internal/secret", "internal/service", "internal/shim", "internal/store", "internal/webhook"},
+	"deploy/test/check": {},
 	"internal/api":      {"internal/backend", "internal/config", "internal/cron", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "internal/webhook", "web"},
 	"internal/app":      {"internal/api", "internal/backend", "internal/client", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/secret", "internal/shim", "internal/store", "web"},
 	"internal/backend":  {},

@@ -1,0 +1,495 @@
+// Command check installs Agented as a service on the machine that it runs on,
+// mistreats it in every way and says what came of it. It is meant for a machine
+// that is thrown away afterwards: run.sh makes one.
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+const (
+	base = "http://127.0.0.1:20000"
+	home = "/var/lib/agented"
+	data = home + "/data"
+)
+
+// failures counts what is not as it should be.
+var failures int
+
+func report(ok bool, format string, args ...any) {
+	word := "ok  "
+	if !ok {
+		word = "FAIL"
+		failures++
+	}
+	fmt.Printf("%s %s\n", word, fmt.Sprintf(format, args...))
+}
+
+// run gives what a program prints.
+func run(args ...string) (string, error) {
+	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// must is run for steps without which the rest means nothing.
+func must(args ...string) string {
+	out, err := run(args...)
+	if err != nil {
+		fmt.Printf("FAIL %s: %v\n%s\n", strings.Join(args, " "), err, out)
+		journal()
+		os.Exit(1)
+	}
+	return out
+}
+
+func journal() {
+	out, _ := run("journalctl", "-u", "agented", "-n", "40", "--no-pager", "-o", "cat")
+	fmt.Println(out)
+}
+
+func property(name string) string {
+	out, _ := run("systemctl", "show", "agented", "--value", "--property="+name)
+	return out
+}
+
+func mainPID() int {
+	pid, _ := strconv.Atoi(property("MainPID"))
+	return pid
+}
+
+var key string
+
+// fresh opens a connection for each request.
+var fresh = &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+func get(c *http.Client, path string) (int, []byte, error) {
+	req, err := http.NewRequest(http.MethodGet, base+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+key)
+	r, err := c.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	return r.StatusCode, b, err
+}
+
+// awaitReady returns how long it took from since, or false after most.
+func awaitReady(since time.Time, most time.Duration) (time.Duration, bool) {
+	for time.Since(since) < most {
+		if code, _, err := get(fresh, "/health/readiness"); err == nil && code == http.StatusOK {
+			return time.Since(since), true
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return most, false
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
+
+// agent is one execution that works on.
+type agent struct {
+	id    string
+	name  string
+	pid   string
+	start string // field 22 of its stat: another process with the number has another
+}
+
+// begin starts a shell script as an execution.
+func begin(name, script string) string {
+	body, _ := json.Marshal(map[string]any{"backend": "command", "name": name, "command": []string{"bash", "-c", script}})
+	req, _ := http.NewRequest(http.MethodPost, base+"/api/v1/executions", bytes.NewReader(body))
+	req.Header.Set("Authorization", "Bearer "+key)
+	req.Header.Set("Content-Type", "application/json")
+	r, err := fresh.Do(req)
+	if err != nil {
+		report(false, "start %s: %v", name, err)
+		return ""
+	}
+	defer r.Body.Close()
+	var got struct {
+		ID string `json:"execution_id"`
+	}
+	b, _ := io.ReadAll(r.Body)
+	if err := json.Unmarshal(b, &got); err != nil || got.ID == "" {
+		report(false, "start %s: %s %s", name, r.Status, b)
+	}
+	return got.ID
+}
+
+// end waits until an execution is over; it gives its state and text.
+func end(id string, most time.Duration) (state, text string) {
+	for began := time.Now(); time.Since(began) < most; time.Sleep(50 * time.Millisecond) {
+		var e struct {
+			Status string `json:"status"`
+		}
+		_, b, err := get(fresh, "/api/v1/executions/"+id)
+		if err == nil && json.Unmarshal(b, &e) == nil && e.Status != "" && e.Status != "pending" && e.Status != "running" {
+			_, b, _ = get(fresh, "/api/v1/executions/"+id+"/log.txt")
+			return e.Status, string(b)
+		}
+	}
+	return "not over", ""
+}
+
+const counting = `echo $$ > "$HOME/NAME.pid"; echo kept > "$TMPDIR/kept"; echo kept > /tmp/NAME; echo kept > /dev/shm/NAME
+i=0; while [ ! -e "$HOME/enough" ]; do i=$((i+1)); echo $i; sleep 0.01; done
+echo fresh > "$TMPDIR/fresh" && echo fresh > /tmp/NAME.fresh && cat "$TMPDIR/kept" /tmp/NAME /dev/shm/NAME "$TMPDIR/fresh" | tr '\n' ' '`
+
+func startAgents(n int) []*agent {
+	var out []*agent
+	for i := range n {
+		a := &agent{name: fmt.Sprintf("counter-%d", i)}
+		_ = os.Remove(filepath.Join(home, a.name+".pid")) // of an earlier one
+		a.id = begin(a.name, strings.ReplaceAll(counting, "NAME", a.name))
+		out = append(out, a)
+	}
+	for _, a := range out {
+		for range 200 {
+			b, _ := os.ReadFile(filepath.Join(home, a.name+".pid"))
+			if a.pid = strings.TrimSpace(string(b)); a.pid != "" {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		a.start = startTime(a.pid)
+		report(a.start != "", "agent %s runs as process %s", a.name, a.pid)
+	}
+	return out
+}
+
+func startTime(pid string) string {
+	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil || pid == "" {
+		return ""
+	}
+	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	return f[19]
+}
+
+// same reports whether all agents are the processes that they were.
+func same(agents []*agent) bool {
+	return !slices.ContainsFunc(agents, func(a *agent) bool { return startTime(a.pid) != a.start })
+}
+
+// tally is what a load saw.
+type tally struct {
+	done, refused, reset, eof, status, other atomic.Int64
+	firstBad                                 atomic.Pointer[string]
+}
+
+func (t *tally) failed() int64 {
+	return t.refused.Load() + t.reset.Load() + t.eof.Load() + t.status.Load() + t.other.Load()
+}
+
+func (t *tally) String() string {
+	s := fmt.Sprintf("%d requests: %d refused, %d reset, %d cut, %d wrong answers, %d others",
+		t.done.Load(), t.refused.Load(), t.reset.Load(), t.eof.Load(), t.status.Load(), t.other.Load())
+	if bad := t.firstBad.Load(); bad != nil {
+		s += "; the first: " + *bad
+	}
+	return s
+}
+
+// load has 24 clients ask without a pause while f goes on: half open a
+// connection for each request, half keep theirs.
+func load(f func()) *tally {
+	t := new(tally)
+	ctx, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	for i := range 24 {
+		c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: i%2 == 0}}
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				code, _, err := get(c, "/api/v1/triggers")
+				t.done.Add(1)
+				var bad string
+				switch {
+				case err == nil && code == http.StatusOK:
+					continue
+				case err == nil:
+					t.status.Add(1)
+					bad = fmt.Sprint("status ", code)
+				case errors.Is(err, syscall.ECONNREFUSED):
+					t.refused.Add(1)
+				case errors.Is(err, syscall.ECONNRESET):
+					t.reset.Add(1)
+				case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+					t.eof.Add(1)
+				default:
+					t.other.Add(1)
+				}
+				if err != nil {
+					bad = err.Error()
+				}
+				t.firstBad.CompareAndSwap(nil, &bad)
+			}
+		})
+	}
+	f()
+	stop()
+	wg.Wait()
+	return t
+}
+
+func kill(pid int, sig syscall.Signal) {
+	if pid > 1 {
+		_ = syscall.Kill(pid, sig)
+	}
+}
+
+func checkUnit() {
+	out, err := run("systemd-analyze", "verify", "/etc/systemd/system/agented.service")
+	clean := err == nil
+	for line := range strings.Lines(out) {
+		known := strings.Contains(line, "RestartSteps") || strings.Contains(line, "RestartMaxDelaySec") || strings.Contains(line, "DelegateSubgroup")
+		if strings.Contains(line, "agented") && !(known && strings.Contains(line, "Unknown key")) {
+			clean = false
+			fmt.Print("     ", line)
+		}
+	}
+	report(clean, "systemd-analyze verify (besides keys that only newer ones know)")
+	out, _ = run("systemd-analyze", "security", "--no-pager", "agented.service")
+	at := strings.LastIndex(out, "exposure level for agented.service: ")
+	var level float64
+	if at >= 0 {
+		_, _ = fmt.Sscan(out[at+len("exposure level for agented.service: "):], &level)
+	}
+	report(at >= 0 && level <= 3.0, "exposure level %.1f, at most 3.0", level)
+}
+
+func checkTools() {
+	for name, script := range map[string]string{
+		"node": `command -v node >/dev/null || { echo absent; exit; }
+node -e 'const os=require("os"),fs=require("fs"),cp=require("child_process");os.networkInterfaces();os.freemem();os.loadavg();
+let f=0;for(let i=0;i<3e7;i++)f+=i%7;const m=new WebAssembly.Module(new Uint8Array([0,97,115,109,1,0,0,0]));
+fs.writeFileSync(os.tmpdir()+"/x","y");if(cp.execFileSync("sh",["-c","echo hi"]).toString()!="hi\n")throw 1;console.log("fine")'`,
+		"git": `command -v git >/dev/null || { echo absent; exit; }
+set -e; cd "$(mktemp -d)"; git init -q a; cd a; git config user.email a@b; git config user.name a; echo x > f; git add f; git commit -qm x
+cd ..; git clone -q a b; git -C b log --oneline | wc -l | grep -q '^1$'; git -C b worktree add -q ../c; test -e c/f; echo fine`,
+		"bwrap": `command -v bwrap >/dev/null || { echo absent; exit; }
+bwrap --ro-bind / / --unshare-all --proc /proc --dev /dev --tmpfs /tmp true && echo fine`,
+		"scripts in /tmp":             `f=$(mktemp /tmp/XXXXXX); printf '#!/bin/sh\necho fine\n' > $f; chmod +x $f; $f`,
+		"no supervisor's variables":   `env | grep -E '^(NOTIFY_SOCKET|LISTEN_|WATCHDOG_|INVOCATION_ID|SECRET_KEY|FDSTORE)' || echo fine`,
+		"nothing outside is writable": `for d in /etc /usr /var/log / /opt; do touch $d/agented-probe 2>/dev/null && { echo $d is writable; exit 1; }; done; echo fine`,
+		"no new privileges":           `grep -q 'NoNewPrivs:.1' /proc/self/status && echo fine`,
+	} {
+		state, text := end(begin(name, script), time.Minute)
+		last := text[strings.LastIndex(strings.TrimSpace(text), "\n")+1:]
+		switch last = strings.TrimSpace(last); {
+		case last == "absent":
+			fmt.Printf("SKIP %s is not on this machine, so it was not tried\n", name)
+		default:
+			report(state == "success" && last == "fine", "under the hardening: %s (%s: %s)", name, state, text)
+		}
+	}
+}
+
+func checkShimEnvironment(a *agent) {
+	stat, _ := os.ReadFile("/proc/" + a.pid + "/stat")
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	env, err := os.ReadFile("/proc/" + f[1] + "/environ")
+	report(err == nil && !bytes.Contains(env, []byte("NOTIFY_SOCKET")) && !bytes.Contains(env, []byte("LISTEN_")),
+		"the supervisor of an agent has %q (%v)", bytes.ReplaceAll(env, []byte{0}, []byte{' '}), err)
+	group, _ := os.ReadFile("/proc/" + a.pid + "/cgroup")
+	report(bytes.Contains(group, []byte("agshim-")), "an agent has a control group of its own: %s", lastLine(string(group)))
+}
+
+// checkSlowRequest restarts the server under a request that takes 29 s, one less
+// than the drain time: somebody downloads a log over a bad line.
+func checkSlowRequest(agents []*agent) {
+	const size = 40 << 20 // more than the buffers of the connection hold
+	id := begin("a long log", fmt.Sprintf("yes 012345678901234567890123456789012345678901234567890123456789012 | head -c %d", size))
+	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(100 * time.Millisecond) {
+		if _, b, err := get(fresh, "/api/v1/executions/"+id); err == nil && bytes.Contains(b, []byte(`"success"`)) {
+			break
+		}
+	}
+	req, _ := http.NewRequest(http.MethodGet, base+"/api/v1/executions/"+id+"/log.txt", nil)
+	req.Header.Set("Authorization", "Bearer "+key)
+	r, err := (&http.Client{Transport: &http.Transport{DisableCompression: true}}).Do(req)
+	if err != nil {
+		report(false, "a request of 29 s over a restart: %v", err)
+		return
+	}
+	defer r.Body.Close()
+	began := time.Now()
+	got, err := io.CopyN(io.Discard, r.Body, 1<<20)
+	took := make(chan time.Duration, 1)
+	go func() {
+		must("systemctl", "restart", "agented")
+		took <- time.Since(began)
+	}()
+	time.Sleep(29*time.Second - time.Since(began))
+	rest, restErr := io.Copy(io.Discard, r.Body)
+	report(errors.Join(err, restErr) == nil && got+rest == size && same(agents),
+		"a request of 29 s over a restart, which took %s: %d of %d bytes (%v)", ms(<-took), got+rest, size, restErr)
+}
+
+func lastLine(s string) string {
+	s = strings.TrimSpace(s)
+	return s[strings.LastIndex(s, "\n")+1:]
+}
+
+func main() {
+	fmt.Println("     " + strings.SplitN(must("systemctl", "--version"), "\n", 2)[0])
+	source, err := filepath.Abs(filepath.Join(filepath.Dir(os.Args[0]), "agented"))
+	if err != nil {
+		panic(err)
+	}
+	_ = exec.Command("ip", "link", "set", "lo", "up").Run()
+
+	began := time.Now()
+	out := must(source, "service", "install")
+	took := time.Since(began)
+	_, ready := awaitReady(time.Now(), time.Second)
+	report(ready && took < 5*time.Second && strings.Contains(out, "serving at"), "installed and ready after %s", ms(took))
+	fmt.Println("     " + strings.ReplaceAll(out, "\n", "\n     "))
+	b, err := os.ReadFile(data + "/cli.key")
+	key = strings.TrimSpace(string(b))
+	report(err == nil && key != "", "the data folder is where the settings say")
+	report(property("NFileDescriptorStore") == "1", "systemd keeps %s socket", property("NFileDescriptorStore"))
+	checkUnit()
+	checkTools()
+	agents := startAgents(3)
+	checkShimEnvironment(agents[0])
+
+	var times []string
+	worst := time.Duration(0)
+	for range 5 {
+		pid := mainPID()
+		began := time.Now()
+		kill(pid, syscall.SIGKILL)
+		d, ok := awaitReady(began, 10*time.Second)
+		worst = max(worst, d)
+		times = append(times, ms(d))
+		report(ok && mainPID() != pid && same(agents), "kill -9: ready again after %s, agents as before", ms(d))
+		time.Sleep(500 * time.Millisecond)
+	}
+	report(worst < time.Second, "kill -9 of the server, back within a second: %s", strings.Join(times, ", "))
+
+	began = time.Now()
+	must("systemctl", "restart", "agented")
+	report(same(agents), "restart took %s, agents as before", ms(time.Since(began)))
+	began = time.Now()
+	must("systemctl", "reload", "agented")
+	report(mainPID() > 0 && same(agents), "reload took %s: %s", ms(time.Since(began)), property("ActiveState"))
+	began = time.Now()
+	must("systemctl", "stop", "agented")
+	report(same(agents), "stop took %s, agents as before", ms(time.Since(began)))
+	time.Sleep(time.Second)
+	must("systemctl", "start", "agented")
+	report(same(agents), "started again, agents as before: %s", property("StatusText"))
+
+	checkSlowRequest(agents)
+
+	t := load(func() {
+		for range 12 {
+			time.Sleep(300 * time.Millisecond)
+			must("systemctl", "restart", "agented")
+		}
+	})
+	report(t.failed() == 0 && t.done.Load() > 100, "12 restarts under load: %s", t)
+	t = load(func() {
+		for range 6 {
+			time.Sleep(300 * time.Millisecond)
+			kill(mainPID(), syscall.SIGKILL)
+			awaitReady(time.Now(), 10*time.Second)
+		}
+	})
+	report(t.refused.Load() == 0 && t.status.Load() == 0, "6 times kill -9 under load, none refused: %s", t)
+	report(same(agents), "agents as before")
+
+	worst = 0
+	for range 12 { // dies as soon as it is up
+		pid := mainPID()
+		began := time.Now()
+		kill(pid, syscall.SIGKILL)
+		d, ok := awaitReady(began, 10*time.Second)
+		if !ok {
+			report(false, "a crash loop: not back after %s, %s", d, property("ActiveState"))
+		}
+		worst = max(worst, d)
+	}
+	report(worst < 5*time.Second, "a crash loop of 12: back after at most %s", ms(worst))
+
+	dropIn := "/etc/systemd/system/agented.service.d/watchdog.conf"
+	_ = os.MkdirAll(filepath.Dir(dropIn), 0o755)
+	if err := os.WriteFile(dropIn, []byte("[Service]\nWatchdogSec=2s\n"), 0o644); err != nil {
+		panic(err)
+	}
+	must("systemctl", "daemon-reload")
+	must("systemctl", "restart", "agented")
+	time.Sleep(5 * time.Second)
+	restarts := property("NRestarts")
+	report(property("ActiveState") == "active", "5 s with a watchdog of 2 s: %s, restarts %s", property("ActiveState"), restarts)
+	pid := mainPID()
+	began = time.Now()
+	kill(pid, syscall.SIGSTOP)
+	d, ok := awaitReady(began, 15*time.Second)
+	report(ok && mainPID() != pid && same(agents), "SIGSTOP with a watchdog of 2 s: served again after %s, agents as before", ms(d))
+	dump, _ := run("journalctl", "-u", "agented", "--no-pager", "-o", "cat")
+	report(strings.Contains(dump, "goroutine ") && strings.Contains(dump, "SIGABRT"), "the journal has the goroutines of the one that hung")
+
+	if err := os.WriteFile(home+"/enough", nil, 0o644); err != nil {
+		panic(err)
+	}
+	for _, a := range agents {
+		state, text := end(a.id, 30*time.Second)
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		gaps := 0
+		for i, line := range lines[:len(lines)-1] {
+			if line != strconv.Itoa(i+1) {
+				gaps++
+			}
+		}
+		last := lines[len(lines)-1]
+		report(state == "success" && gaps == 0 && strings.TrimSpace(last) == "kept kept kept fresh",
+			"%s ended with %s: %d lines, %d out of place, temporary files %q", a.name, state, len(lines)-1, gaps, last)
+	}
+
+	// The socket unit in place of the store.
+	out = must(source, "service", "install", "--socket")
+	report(strings.Contains(out, "serving at"), "installed with a socket unit")
+	_ = os.Remove(home + "/enough")
+	agents = startAgents(1)
+	t = load(func() {
+		for range 4 {
+			time.Sleep(300 * time.Millisecond)
+			must("systemctl", "restart", "agented")
+		}
+	})
+	report(t.failed() == 0 && t.done.Load() > 100, "4 restarts under load with the socket unit: %s", t)
+
+	must(source, "service", "uninstall")
+	_, gone := os.Stat("/etc/systemd/system/agented.service")
+	_, refused := net.Dial("tcp", "127.0.0.1:20000")
+	report(gone != nil && refused != nil && same(agents), "uninstalled: nothing listens, the agent goes on")
+	// The agent runs until the machine is switched off; run.sh looks for its record.
+	fmt.Println("     left running:", agents[0].id)
+	fmt.Printf("     %d failures\n", failures)
+	if failures > 0 {
+		journal()
+		os.Exit(1)
+	}
+}
