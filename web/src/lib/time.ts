@@ -25,7 +25,7 @@ export function elapsed(ms: number): string {
 export function relative(at: number, now: number): string {
   const d = now - at
   if (Math.abs(d) < 5000) return 'just now'
-  const text = duration(Math.floor(Math.abs(d) / 1000) * 1000).split(' ').slice(0, 2).join(' ')
+  const text = elapsed(Math.abs(d)).split(' ').slice(0, 2).join(' ')
   return d > 0 ? `${text} ago` : `in ${text}`
 }
 
