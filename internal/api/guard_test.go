@@ -316,8 +316,11 @@ func TestTheRequestTimeoutDoesNotCutStreams(t *testing.T) {
 	for in.Scan() && !strings.HasPrefix(in.Text(), "data:") {
 	}
 	// Ends the execution once the timeout of an ordinary request is over.
-	timer := time.AfterFunc(2500*time.Millisecond, func() { g.admin("POST", "/api/v1/executions/"+id+"/cancel", "") })
-	defer timer.Stop()
+	answered := make(chan struct{})
+	time.AfterFunc(2500*time.Millisecond, func() {
+		defer close(answered)
+		g.admin("POST", "/api/v1/executions/"+id+"/cancel", "")
+	})
 	complete := false
 	for in.Scan() {
 		complete = complete || strings.Contains(in.Text(), "event: complete")
@@ -325,6 +328,7 @@ func TestTheRequestTimeoutDoesNotCutStreams(t *testing.T) {
 	if !complete || time.Since(begun) < 2*time.Second {
 		t.Errorf("the stream ended after %v, complete=%v, %v", time.Since(begun), complete, in.Err())
 	}
+	<-answered // its answer may come after the stream's end
 	until(t, func() bool { return strings.Contains(g.access.String(), "/stream HTTP/1.1") })
 }
 
