@@ -57,7 +57,7 @@ type Spec struct {
 	Backend        string             `json:"backend"`
 	Command        []string           `json:"command,omitempty"` // backend command: program and arguments
 	TTY            bool               `json:"tty,omitempty"`     // backend command: run on a pseudo-terminal
-	Prompt         string             `json:"prompt,omitempty"`  // agent backends: template, see [Render]
+	Prompt         string             `json:"prompt,omitempty"`  // template, see [Render]; backend command gets it on standard input
 	Model          string             `json:"model,omitempty"`
 	Permission     Permission         `json:"permission,omitempty"`
 	Args           []string           `json:"args,omitempty"`        // raw extra arguments; only an admin may set them

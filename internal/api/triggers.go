@@ -95,7 +95,7 @@ type SpecFields struct {
 	Backend        optional[string]             `json:"backend,omitzero" doc:"command, claude, codex, gemini or opencode"`
 	Command        optional[[]string]           `json:"command,omitzero" doc:"Backend command: the program and its arguments, for example [\"sh\",\"-c\",\"echo hi\"]"`
 	TTY            optional[bool]               `json:"tty,omitzero" doc:"Backend command: run on a pseudo-terminal. Default false"`
-	Prompt         optional[string]             `json:"prompt,omitzero" doc:"What the agent shall do. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself"`
+	Prompt         optional[string]             `json:"prompt,omitzero" doc:"What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself"`
 	Model          optional[string]             `json:"model,omitzero" doc:"Model for the agent. Default: the CLI's own"`
 	Permission     optional[agented.Permission] `json:"permission,omitzero" doc:"How freely the agent acts without asking: read, edit (default) or full"`
 	Args           optional[[]string]           `json:"args,omitzero" doc:"Further arguments, passed to the CLI as they are"`

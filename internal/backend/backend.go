@@ -14,7 +14,7 @@ import (
 // Request is what a command line is made from.
 type Request struct {
 	Spec      agented.Spec
-	Prompt    string // rendered; unused by command
+	Prompt    string // rendered; command gets it on standard input
 	Execution agented.ExecutionID
 	Attempt   int               // from 1
 	Resume    string            // session to go on with, as Result.SessionID named it; empty for a new one

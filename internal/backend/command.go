@@ -20,6 +20,9 @@ func (command) Plan(r Request) (Plan, error) {
 		return Plan{}, agented.Errorf(agented.Invalid, "the trigger names no command to run: set command")
 	}
 	p := Plan{Args: append([]string(nil), r.Spec.Command...), Capture: agented.CapturePipe}
+	if r.Prompt != "" {
+		p.Stdin = []byte(r.Prompt) // what brought the firing, as an agent would get it
+	}
 	if r.Spec.TTY {
 		// A full-screen program asks what it may draw; the server's own TERM
 		// says nothing about our terminal.

@@ -494,3 +494,22 @@ func TestSealedVariablesAreOpenedForTheChildOnly(t *testing.T) {
 		t.Errorf("state %s, error %q", e.State, e.Error)
 	}
 }
+
+func TestACommandGetsItsRenderedPromptOnStandardInput(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(nil)
+	defer h.run(d)()
+	spec := command("cat")
+	spec.Prompt = "about {message}, for {vars.who}"
+	e, _, err := d.Fire(t.Context(), dispatch.Firing{
+		Spec: spec, Source: agented.SourceManual, Message: "{trigger_id} and more", Vars: map[string]string{"who": "you"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.await(e.ID)
+	if got := h.text(e.ID); got != "about {trigger_id} and more, for you\n" {
+		t.Errorf("log = %q", got)
+	}
+}
