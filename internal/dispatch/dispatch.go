@@ -54,6 +54,7 @@ type Dispatcher struct {
 	versions *backend.Versions
 	wake     chan struct{}
 	wakeTick chan struct{}
+	tickBy   atomic.Int64  // unix nanoseconds by which the ticker means to come round; 0: when it is woken
 	prune    chan struct{} // many bodies of deliveries have come
 	bodies   atomic.Int64  // their bytes since it was last looked
 	beat     atomic.Int64  // unix nanoseconds at which the claim loop last came round
@@ -112,8 +113,8 @@ func (d *Dispatcher) Running() int {
 	return len(d.running)
 }
 
-// Healthy reports an error when the claim loop has not come round for longer
-// than it ever should; readiness and the watchdog ask it.
+// Healthy reports an error when the claim loop or the ticker has not come round
+// for longer than it ever should; readiness and the watchdog ask it.
 func (d *Dispatcher) Healthy() error {
 	last := d.beat.Load()
 	if last == 0 {
@@ -121,6 +122,9 @@ func (d *Dispatcher) Healthy() error {
 	}
 	if age := time.Since(time.Unix(0, last)); age > 3*maxIdle {
 		return errors.New("dispatcher has not come round for " + age.Round(time.Second).String())
+	}
+	if by := d.tickBy.Load(); by != 0 && time.Since(time.Unix(0, by)) > 3*maxIdle {
+		return errors.New("the ticker of the schedules is overdue since " + time.Unix(0, by).UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -69,12 +69,15 @@ func (d *Dispatcher) tickLoop(ctx context.Context) error {
 			pause = min(max(2*pause, 100*time.Millisecond), 5*time.Second)
 			d.o.Log.Error("tick", "err", err, "retry_in", pause.String())
 			timer.Reset(0)
+			d.tickBy.Store(time.Now().Add(pause).UnixNano())
 		case some:
 			pause = 0
 			timer.Reset(wait)
+			d.tickBy.Store(time.Now().Add(wait).UnixNano())
 		default:
 			pause = 0
 			timer.Stop()
+			d.tickBy.Store(0)
 		}
 	}
 }
