@@ -1,0 +1,66 @@
+import { describe, expect, it } from 'vitest'
+import { checkTemplate, fieldsOf, nearest, typedBefore, varsOf } from '@/lib/prompt'
+import { bodyOf, emptySchedule, emptyTrigger, emptyWebhook, errorsOf, fileOf, formOf, withIds, wrongIn, type Trigger } from '@/lib/trigger'
+
+const names = ['message', 'branch', 'pr_url', 'payload']
+
+describe('placeholders', () => {
+  it('are names in braces, and other braces are text', () => {
+    expect(fieldsOf('{message} {"a": 1} {{branch}} {1} {} {vars.x.y} ${HOME}').map(f => [f.name, f.literal])).toEqual([
+      ['message', false], ['branch', true], ['vars.x.y', false], ['HOME', false],
+    ])
+  })
+  it('that nothing fills are told, with what was meant', () => {
+    expect(checkTemplate('{mesage} {vars.a} {vars.} {{anything}} {message}', names).map(w => [w.name, w.near])).toEqual([['mesage', 'message'], ['vars.', '']])
+    expect(nearest('zzzzzz', names)).toBe('')
+  })
+  it('of a caller are listed once', () => {
+    expect(varsOf('{vars.a} {vars.b} {vars.a} {{vars.c}}')).toEqual(['a', 'b'])
+  })
+  it('are offered while one is typed', () => {
+    expect(typedBefore('Look at {br', 11)).toEqual({ start: 8, part: 'br' })
+    expect(typedBefore('Look at {', 9)).toEqual({ start: 8, part: '' })
+    expect(typedBefore('Look at {{br', 12)).toBeUndefined()
+    expect(typedBefore('Look at {branch} ', 17)).toBeUndefined()
+  })
+})
+
+describe('a trigger', () => {
+  it('of a command resets what is an agent’s', () => {
+    const b = bodyOf({ ...emptyTrigger(), name: ' a ', backend: 'command', command: ['true'], model: 'x', prompt: 'y' })
+    expect(b).toMatchObject({ name: 'a', command: ['true'], model: null, permission: null, args: null, prompt: null })
+    expect(bodyOf({ ...emptyTrigger(), backend: 'command' }, { backend: 'command' } as Trigger)).not.toHaveProperty('prompt')
+  })
+  it('of an agent resets what is a command’s', () => {
+    expect(bodyOf({ ...emptyTrigger(), backend: 'codex', prompt: 'p' })).toMatchObject({ command: null, tty: null, prompt: 'p', permission: 'edit' })
+  })
+  it('keeps values that are not shown', () => {
+    const f = formOf({ name: 'a', backend: 'command', command: ['true'], env: { A: '***', B: null, C: 'c' } })
+    expect(f.env.map(e => e.mode)).toEqual(['keep', 'pass', 'value'])
+    expect(bodyOf(f).env).toEqual({ A: '***', B: null, C: 'c' })
+  })
+  it('comes back from its file as it was', () => {
+    const f = { ...emptyTrigger(), name: 'a', prompt: 'Look {branch}', permission: 'read', env: [{ name: 'A', mode: 'pass' as const, value: '' }],
+      schedules: [{ ...emptySchedule(), cron: '30 2 * * *', zone: 'Europe/Berlin' }],
+      webhooks: [{ ...emptyWebhook('github'), match: { events: ['push'], labels: [] } }] }
+    const doc = fileOf(f)
+    expect(doc).toEqual({ name: 'a', backend: 'claude', prompt: 'Look {branch}', permission: 'read', env: { A: null }, schedules: [{ cron: '30 2 * * *', zone: 'Europe/Berlin' }], webhooks: [{ source: 'github', match: { events: ['push'] } }] })
+    expect(wrongIn(doc)).toEqual([])
+    expect(fileOf(formOf(doc as never))).toEqual(doc)
+  })
+  it('that a form cannot hold is told field by field', () => {
+    expect(wrongIn('x')).toHaveLength(1)
+    expect(wrongIn({ name: 'a', promt: 'x', paths: '/srv', timeout_seconds: '1h', schedules: [{ crn: '' }, 3] })).toEqual([
+      'promt is not a field.', 'paths must be a list.', 'timeout_seconds must be a number.', 'schedules.0.crn is not a field.', 'schedules.1 must be fields with values.',
+    ])
+  })
+  it('from a file keeps the ids and secrets of what stands at the same place', () => {
+    const before = { ...emptyTrigger(), schedules: [{ ...emptySchedule(), id: 'sch-1' }], webhooks: [{ ...emptyWebhook('webhook'), id: 'whk-1', secret: '***' }] }
+    const after = withIds({ ...emptyTrigger(), schedules: [{ ...emptySchedule(), kind: 'every' }], webhooks: [emptyWebhook('webhook'), emptyWebhook('webhook')] }, before)
+    expect(after.schedules.map(s => s.id)).toEqual([''])
+    expect(after.webhooks.map(w => [w.id, w.secret])).toEqual([['whk-1', '***'], ['', '']])
+  })
+  it('shows each refusal at its field', () => {
+    expect(errorsOf([{ location: 'body.schedules[0].cron', message: 'a' }, { location: 'body.prompt', message: 'b' }, { location: 'body.prompt', message: 'c' }])).toEqual({ 'schedules.0.cron': 'a', prompt: 'b; c' })
+  })
+})
