@@ -66,6 +66,9 @@ func newStreamScene(t *testing.T) *streamScene {
 	// Streams outlive these.
 	s.server.Config.ReadTimeout = 300 * time.Millisecond
 	s.server.Config.WriteTimeout = 300 * time.Millisecond
+	// Without these the read timeout counts from the connection's begin, and
+	// while it is idle: a busy machine would be cut before it asks.
+	s.server.Config.ReadHeaderTimeout, s.server.Config.IdleTimeout = time.Minute, time.Minute
 	s.server.Start()
 	t.Cleanup(func() {
 		s.stop()
