@@ -113,7 +113,7 @@ test('the log follows, lets go, links, searches and copies', async server => {
   await page.getByLabel('Times of the lines').selectOption('clock')
   assert.match(await page.locator('.lv-row .lv-t').first().textContent(), /^\d\d:\d\d:\d\d\.\d{3}$/)
   await page.getByRole('button', { name: 'Copy lines' }).click()
-  await page.getByText('were copied').waitFor()
+  await page.getByText('Copied lines 1236 to 1238').waitFor()
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), 'block 25 row 36\nblock 25 row 37\nblock 25 row 38\n')
   // Search in all of it, from here on.
   await page.locator('.lv').focus()

@@ -6,7 +6,7 @@ import { readAgentLine, summaryOf, type Item } from '@/log/agent'
 // What the real CLIs printed.
 const samples = join(process.cwd(), '../internal/backend/testdata/samples')
 const read = (name: string) => readFileSync(join(samples, name), 'utf8').split('\n').filter(l => l !== '')
-const kinds = (name: string) => read(name).flatMap(l => readAgentLine(l) ?? [{ kind: 'raw' as const }]).map(i => i.kind)
+const kinds = (name: string) => read(name).flatMap((l): string[] => readAgentLine(l)?.map(i => i.kind) ?? ['raw'])
 const all = (name: string) => read(name).flatMap(l => readAgentLine(l) ?? [])
 
 describe('what the agent CLIs print', () => {

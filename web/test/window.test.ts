@@ -106,6 +106,7 @@ describe('the tail of a stream', () => {
     expect(t.behind(105)!.map(l => l.seq)).toEqual([106, 107, 108, 109, 110])
     expect(t.behind(99)).toBeUndefined()
     expect(t.behind(110)).toEqual([])
+    expect(t.end).toBe(110)
   })
   it('does not grow', () => {
     const t = new Tail()

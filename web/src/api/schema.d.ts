@@ -1363,7 +1363,7 @@ export interface components {
             paths?: string[] | null;
             /** @description How freely the agent acts without asking: read, edit (default) or full */
             permission?: string | null;
-            /** @description What the agent shall do. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
+            /** @description What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
             prompt?: string | null;
             /**
              * Format: int64
@@ -2255,7 +2255,7 @@ export interface components {
             paths?: string[] | null;
             /** @description How freely the agent acts without asking: read, edit (default) or full */
             permission?: string | null;
-            /** @description What the agent shall do. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
+            /** @description What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
             prompt?: string | null;
             /** @description When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state */
             schedules?: components["schemas"]["ScheduleFields"][] | null;
@@ -2304,7 +2304,7 @@ export interface components {
             paths?: string[] | null;
             /** @description How freely the agent acts without asking: read, edit (default) or full */
             permission?: string | null;
-            /** @description What the agent shall do. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
+            /** @description What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
             prompt?: string | null;
             /** @description When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state */
             schedules?: components["schemas"]["ScheduleFields"][] | null;

@@ -59,6 +59,7 @@ export class LogView {
   private extending = false
   private error = ''
   private scrolledTo = 0
+  private drawnView = 0
   private userAt = 0
   private dragging = false
   private wanted: number | undefined
@@ -126,13 +127,15 @@ export class LogView {
 
   /** Takes lines of the stream, in order. */
   append(lines: readonly LogLine[]): void {
-    const fresh = lines.filter(l => l.seq > this.last)
+    const before = this.tail.end
+    const fresh = lines.filter(l => l.seq > before)
     if (fresh.length === 0) return
-    const attached = this.win.upTo === this.last
     this.tail.add(fresh)
-    this.last = fresh.at(-1)!.seq
-    if (attached && (this.follow || !this.win.full)) {
-      this.win.append(fresh, this.last)
+    this.last = Math.max(this.last, this.tail.end)
+    // The window may have got further than the stream: the end was fetched.
+    if (this.win.upTo >= before && (this.follow || !this.win.full)) {
+      const next = fresh.filter(l => l.seq > this.win.upTo)
+      if (next.length > 0) this.win.append(next, this.tail.end)
       if (this.follow && this.win.full) this.win.trim('top', Number.MAX_SAFE_INTEGER, 0)
     }
     if (fresh.some(l => l.attempt > 1)) this.setLook({ attempts: true })
@@ -230,12 +233,11 @@ export class LogView {
 
   private async toEnd(): Promise<void> {
     if (this.win.upTo >= this.last) return
-    const lines = this.tail.behind(Math.max(0, this.last - 300))
-    if (lines) {
-      this.win.reset([...this.tail.lines], this.tail.after, this.last)
+    if (this.tail.end >= this.last && this.tail.behind(Math.max(0, this.last - 300))) {
+      this.win.reset([...this.tail.lines], this.tail.after, this.tail.end)
     } else if (await this.load(Math.max(0, this.last - ahead), this.last)) {
       const rest = this.tail.behind(this.win.upTo)
-      if (rest) this.win.append(rest, this.last)
+      if (rest && rest.length > 0) this.win.append(rest, this.tail.end)
     }
     this.draw()
   }
@@ -277,8 +279,8 @@ export class LogView {
     let after: number, upTo: number
     if (win.upTo < this.last && (this.follow || count - this.place.index < near)) {
       const rest = this.tail.behind(win.upTo)
-      if (rest) {
-        win.append(rest, this.last)
+      if (rest && rest.length > 0) {
+        win.append(rest, this.tail.end)
         this.shrink('top')
         this.draw()
         return
@@ -357,6 +359,12 @@ export class LogView {
     const at = this.root.scrollTop
     const by = at - this.scrolledTo
     if (Math.abs(by) < 1) return
+    if (this.root.clientHeight !== this.drawnView) {
+      // The view has another height: it was the browser that moved the bar.
+      this.scrolledTo = at
+      this.draw()
+      return
+    }
     this.scrolledTo = at
     this.userAt = performance.now()
     const view = this.root.clientHeight
@@ -509,6 +517,7 @@ export class LogView {
       const same = this.win.entries[index]?.first === this.placeSeq
       this.place = { index, offset: same ? this.place.offset : 0 }
     }
+    this.drawnView = view
     const entries = this.win.entries
     const atEnd = this.win.upTo >= this.last
     for (let pass = 0; pass < 4; pass++) {

@@ -143,6 +143,11 @@ export class Tail {
     }
   }
 
+  /** Number of the last line that came. */
+  get end(): number {
+    return this.lines.at(-1)?.seq ?? this.after
+  }
+
   /** The lines behind `after`, if the tail reaches back so far. */
   behind(after: number): LogLine[] | undefined {
     if (!this.known || after < this.after) return undefined
