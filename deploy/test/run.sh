@@ -3,6 +3,9 @@
 # throw-away layer over this machine's own root and runs deploy/test/check in it.
 # Nothing on the machine itself is changed. Needs root and systemd-nspawn.
 #
+#   run.sh          everything
+#   run.sh user     only the service of a user
+#
 # Exit codes: 0 all well, 1 something is wrong, 77 it cannot be checked here.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -49,7 +52,7 @@ Description=Check of the Agented service
 After=basic.target
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c '/io/check >/io/report 2>&1; echo \$? >/io/code; exit 0'
+ExecStart=/bin/sh -c '/io/check $* >/io/report 2>&1; echo \$? >/io/code; exit 0'
 ExecStopPost=/bin/systemctl --no-block poweroff
 StandardOutput=null
 TimeoutStartSec=300

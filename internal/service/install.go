@@ -51,6 +51,11 @@ func (in Installer) Install(ctx context.Context) error {
 		steps = append(steps, step{"copy " + in.Source + " to " + s.Program, func(context.Context) error { return copyProgram(in.Source, s.Program) }})
 	}
 	steps = append(steps, in.settings()...)
+	if path := s.Path("agented.socket"); s.Manager == Systemd && !s.Socket && exists(path) {
+		// Of an installation with --socket: it would hold the port.
+		steps = append(steps, in.command(in.systemctl("disable", "--now", "agented.socket")...),
+			step{"remove " + path, func(context.Context) error { return os.Remove(path) }})
+	}
 	for _, f := range s.files() {
 		text := "write " + f.path
 		if in.DryRun {

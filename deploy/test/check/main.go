@@ -253,9 +253,22 @@ func load(f func()) *tally {
 	return t
 }
 
+// kill sends the signal and waits for the kernel to have acted on it: until then
+// the process may answer one more request.
 func kill(pid int, sig syscall.Signal) {
-	if pid > 1 {
-		_ = syscall.Kill(pid, sig)
+	if pid <= 1 {
+		return
+	}
+	_ = syscall.Kill(pid, sig)
+	for range 1000 {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return
+		}
+		if state := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))[0]; strings.Contains("ZXTt", state) {
+			return
+		}
+		time.Sleep(time.Millisecond)
 	}
 }
 
@@ -373,7 +386,8 @@ func checkUserService(source string) {
 	const who, theirs = "ann", "/home/ann"
 	must("useradd", "--create-home", who)
 	uid := must("id", "-u", who)
-	// Without a login or logind: what they would start.
+	// What a login would start.
+	_, _ = run("systemctl", "start", "dbus.service", "systemd-logind.service")
 	dropIn := "/etc/systemd/system/user@.service.d/check.conf"
 	_ = os.MkdirAll(filepath.Dir(dropIn), 0o755)
 	_ = os.WriteFile(dropIn, []byte("[Service]\nEnvironment=XDG_RUNTIME_DIR=/run/user/%i\n"), 0o644)
@@ -439,6 +453,13 @@ func main() {
 	}
 	_ = exec.Command("ip", "link", "set", "lo", "up").Run()
 
+	if len(os.Args) > 1 && os.Args[1] == "user" {
+		checkUserService(source)
+		if failures > 0 {
+			os.Exit(1)
+		}
+		return
+	}
 	began := time.Now()
 	out := must(source, "service", "install")
 	took := time.Since(began)
@@ -565,8 +586,13 @@ func main() {
 	})
 	report(t.failed() == 0 && t.done.Load() > 100, "4 restarts under load with the socket unit: %s", t)
 
+	// And back again.
+	must(source, "service", "install")
+	_, gone := os.Stat("/etc/systemd/system/agented.socket")
+	report(gone != nil && property("NFileDescriptorStore") == "1" && same(agents), "installed without the socket unit again, the agent as before")
+
 	must(source, "service", "uninstall")
-	_, gone := os.Stat("/etc/systemd/system/agented.service")
+	_, gone = os.Stat("/etc/systemd/system/agented.service")
 	_, refused := net.Dial("tcp", "127.0.0.1:20000")
 	report(gone != nil && refused != nil && same(agents), "uninstalled: nothing listens, the agent goes on")
 	checkUserService(source)
