@@ -6,6 +6,12 @@ export const routes: RouteRecordRaw[] = [
   { path: '/', name: 'overview', component: () => import('@/pages/OverviewPage.vue'), meta: { title: 'Overview', nav: 'Overview', icon: 'home' } },
   { path: '/executions', name: 'executions', component: () => import('@/pages/ExecutionsPage.vue'), meta: { title: 'Executions', nav: 'Executions', icon: 'list' } },
   { path: '/executions/:id', name: 'execution', component: () => import('@/pages/ExecutionPage.vue'), meta: { title: 'Execution', full: true }, props: true },
+  { path: '/triggers', name: 'triggers', component: () => import('@/pages/TriggersPage.vue'), meta: { title: 'Triggers', nav: 'Triggers', icon: 'bolt' } },
+  { path: '/triggers/:id', name: 'trigger', component: () => import('@/pages/TriggerPage.vue'), meta: { title: 'Trigger' }, props: true },
+  { path: '/schedule', name: 'schedule', component: () => import('@/pages/SchedulePage.vue'), meta: { title: 'Schedule', nav: 'Schedule', icon: 'clock' } },
+  { path: '/deliveries', name: 'deliveries', component: () => import('@/pages/DeliveriesPage.vue'), meta: { title: 'Deliveries', nav: 'Deliveries', icon: 'inbox' } },
+  { path: '/deliveries/:id', name: 'delivery', component: () => import('@/pages/DeliveryPage.vue'), meta: { title: 'Delivery' }, props: true },
+  { path: '/settings/:part?', name: 'settings', component: () => import('@/pages/SettingsPage.vue'), meta: { title: 'Settings', nav: 'Settings', icon: 'gear' }, props: true },
   { path: '/:rest(.*)*', name: 'nothing', component: () => import('@/pages/NothingPage.vue'), meta: { title: 'Nothing here' } },
 ]
 
