@@ -22,6 +22,6 @@ if [ "${1:-}" = "--if-possible" ] && [ -f dist/app/index.html ] &&
 	exit 0
 fi
 if [ ! -f node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-	npm ci --no-audit --no-fund
+	npm ci --no-audit --no-fund --loglevel=error
 fi
 npm run --silent build
