@@ -91,7 +91,8 @@ export class LiveStream {
       this.timer = window.setTimeout(() => this.connect(), wait)
       this.tell('reconnecting')
     }
-    for (const [name, take] of Object.entries(this.o.on)) {
+    // The stream of all executions says in this one where it begins.
+    for (const [name, take] of Object.entries({ position: () => {}, ...this.o.on })) {
       source.addEventListener(name, e => {
         if (this.source !== source || this.done) return
         const m = e as MessageEvent<string>
