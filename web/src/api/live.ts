@@ -92,7 +92,8 @@ export class LiveStream {
       this.tell('reconnecting')
     }
     // The stream of all executions says in this one where it begins.
-    for (const [name, take] of Object.entries({ position: () => {}, ...this.o.on })) {
+    const on: Options['on'] = { position: () => {}, ...this.o.on }
+    for (const [name, take] of Object.entries(on)) {
       source.addEventListener(name, e => {
         if (this.source !== source || this.done) return
         const m = e as MessageEvent<string>
