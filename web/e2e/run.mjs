@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import { chromium, selectors } from 'playwright-core'
+import { manage } from './manage.mjs'
 import { Server, sleep, until } from './server.mjs'
 
 const executablePath = process.env.CHROMIUM ?? ''
@@ -356,6 +357,14 @@ test('nothing is loaded from elsewhere, and files are kept as long as their name
   assert.ok(sum > 0 && sum < 150 * 1024)
   await close(page)
 })
+
+/** What axe finds that is serious or worse. */
+async function violations(page) {
+  await page.evaluate(`${axe}; 0`)
+  const found = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] }))
+  return found.violations.filter(v => v.impact === 'serious' || v.impact === 'critical').map(v => `${v.id}: ${v.nodes.map(n => `${n.target} ${n.failureSummary}`).slice(0, 3).join(' | ')}`)
+}
+manage({ test, open, close, violations })
 
 let failed = 0
 for (const { name, f, options } of tests) {
