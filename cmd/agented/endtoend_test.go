@@ -324,6 +324,19 @@ func TestASecondServerOnTheSameFolderIsRefused(t *testing.T) {
 	}
 }
 
+func TestAServerStartsWhileTheOneBeforeItIsStillDying(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	for range 5 {
+		s.mu.Lock()
+		old := s.cmd
+		s.mu.Unlock()
+		old.Process.Kill() // and no wait: the next one is started at once
+		s.start()
+		old.Wait()
+	}
+}
+
 func TestConcurrencyAndOverlapAreKept(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "AGENTED_MAX_CONCURRENT=3")

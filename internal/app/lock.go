@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/agented/agented"
 )
@@ -15,13 +16,27 @@ import (
 // its file is open. Its content is for people and scripts: the process id.
 type dataLock struct{ f *os.File }
 
+// lockPatience is how long a start waits for the lock. A server that was killed
+// a moment ago holds it until the kernel has taken it down.
+const lockPatience = 2 * time.Second
+
+// flock takes the lock of a file, waiting for it no longer than lockPatience.
+func flock(f *os.File) error {
+	for end := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
 // lockData takes the lock of the data folder, or says who has it.
 func lockData(path string) (*dataLock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the data folder: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := flock(f); err != nil {
 		held, _ := io.ReadAll(io.LimitReader(f, 64))
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
