@@ -48,6 +48,10 @@ describe('a trigger', () => {
     expect(wrongIn(doc)).toEqual([])
     expect(fileOf(formOf(doc as never))).toEqual(doc)
   })
+  it('leaves out an overlap rule that is the default of its missed runs', () => {
+    const f = formOf({ schedules: [{ cron: '@daily', overlap: 'skip' }, { cron: '@daily', missed: 'all', overlap: 'queue' }, { cron: '@daily', missed: 'all', overlap: 'skip' }] })
+    expect(f.schedules.map(s => s.overlap)).toEqual(['', '', 'skip'])
+  })
   it('that a form cannot hold is told field by field', () => {
     expect(wrongIn('x')).toHaveLength(1)
     expect(wrongIn({ name: 'a', promt: 'x', paths: '/srv', timeout_seconds: '1h', schedules: [{ crn: '' }, 3] })).toEqual([

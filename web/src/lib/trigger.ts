@@ -101,7 +101,7 @@ function scheduleForm(s: Schemas['ScheduleFields']): ScheduleForm {
   return {
     ...f, id: text(s.id), kind: s.at ? 'at' : s.every ? 'every' : 'cron', cron: text(s.cron), every: text(s.every), at: text(s.at), anchor: text(s.anchor), zone: text(s.zone),
     missed: (text(s.missed) || f.missed) as ScheduleForm['missed'], missed_limit: number(s.missed_limit, f.missed_limit), window_seconds: number(s.window_seconds, f.window_seconds),
-    jitter_seconds: number(s.jitter_seconds, 0), start_at: text(s.start_at), end_at: text(s.end_at), overlap: text(s.overlap) as ScheduleForm['overlap'],
+    jitter_seconds: number(s.jitter_seconds, 0), start_at: text(s.start_at), end_at: text(s.end_at), overlap: (s.overlap === (s.missed === 'all' ? 'queue' : 'skip') ? '' : text(s.overlap)) as ScheduleForm['overlap'],
     message: text(s.message), enabled: s.enabled !== false,
   }
 }
