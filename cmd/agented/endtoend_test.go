@@ -453,3 +453,16 @@ func TestTheSampleRunsAtTheVeryFirstStartOnly(t *testing.T) {
 		s.waitFor("the shims to end", func() bool { return len(marked([]string{e})) == 0 })
 	}
 }
+
+func TestWhoeverFindsTheServerReadyFindsItsFiles(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		s := newServer(t) // returns at the first good answer of readiness
+		for _, file := range []string{filepath.Join(s.data(), "setup-link"), filepath.Join(s.data(), "cli.key"), filepath.Join(s.dir, "run", "agented.json")} {
+			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: %v %v", file, info, err)
+			}
+		}
+		s.end(syscall.SIGTERM)
+	}
+}

@@ -39,9 +39,14 @@ func (a *App) Run(ctx context.Context) error {
 			GetCertificate: a.certs.get,
 		})
 	}
+	// Whoever finds the server ready also finds the files that it leaves for
+	// people and clients; calls wait in the socket's queue meanwhile.
+	url, link, err := a.leaveFiles(ctx)
 	served := make(chan error, 1)
 	go func() { served <- a.http.Serve(listener) }()
-	err := a.ready(ctx)
+	if err == nil {
+		a.ready(ctx, url, link)
+	}
 	watched := make(chan struct{})
 	watchCtx, stopWatch := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatch()
@@ -69,13 +74,13 @@ func (a *App) Run(ctx context.Context) error {
 	return err
 }
 
-// ready says to everyone who waits that the server is up.
-func (a *App) ready(ctx context.Context) error {
+// leaveFiles writes what people and clients find the server by: the one-time
+// link of the first start, if nobody has used it, and the runtime file.
+func (a *App) leaveFiles(ctx context.Context) (url, link string, err error) {
 	c := a.config.Load()
-	url := baseURL(c, a.listener.Addr())
-	link, err := api.EnsureSetup(ctx, a.db, a.layout, url)
-	if err != nil {
-		return err
+	url = baseURL(c, a.listener.Addr())
+	if link, err = api.EnsureSetup(ctx, a.db, a.layout, url); err != nil {
+		return "", "", err
 	}
 	if err := client.WriteRuntime(client.RuntimeFile(c.XDGRuntimeDir, c.Home), client.Runtime{
 		Address: url, KeyFile: a.layout.CLIKey(), DataDir: a.layout.Root, PID: os.Getpid(),
@@ -83,6 +88,11 @@ func (a *App) ready(ctx context.Context) error {
 		// Clients can still be told by AGENTED_URL.
 		a.o.Log.Warn("the file that tells clients where the server is could not be written", "err", err)
 	}
+	return url, link, nil
+}
+
+// ready says to everyone who waits that the server is up.
+func (a *App) ready(ctx context.Context, url, link string) {
 	if err := a.firstStart(ctx); err != nil {
 		a.o.Log.Warn("the sample trigger could not be made", "err", err)
 	}
@@ -94,7 +104,6 @@ func (a *App) ready(ctx context.Context) error {
 		a.o.Announce(url, link)
 	}
 	a.notify.ready(a.status())
-	return nil
 }
 
 // baseURL is the address at which a client on this machine reaches the server.
