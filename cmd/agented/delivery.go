@@ -65,12 +65,8 @@ func deliveryList() *cobra.Command {
 				return err
 			}
 			query := url.Values{}
-			if ref, _ := cmd.Flags().GetString("trigger"); ref != "" {
-				_, t, err := findTrigger(cmd.Context(), c, ref)
-				if err != nil {
-					return err
-				}
-				query.Set("trigger_id", t.ID)
+			if err := ofTrigger(cmd, c, query); err != nil {
+				return err
 			}
 			for _, name := range []string{"verdict", "event", "endpoint"} {
 				if v, _ := cmd.Flags().GetString(name); v != "" {

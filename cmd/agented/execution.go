@@ -82,12 +82,8 @@ func executionList() *cobra.Command {
 			if status, _ := cmd.Flags().GetStringSlice("status"); len(status) > 0 {
 				query.Set("status", strings.Join(status, ","))
 			}
-			if ref, _ := cmd.Flags().GetString("trigger"); ref != "" {
-				_, t, err := findTrigger(cmd.Context(), c, ref)
-				if err != nil {
-					return err
-				}
-				query.Set("trigger_id", t.ID)
+			if err := ofTrigger(cmd, c, query); err != nil {
+				return err
 			}
 			limit, _ := cmd.Flags().GetInt("limit")
 			return showList(cmd, c, listing{

@@ -49,3 +49,17 @@ func showList[T any](cmd *cobra.Command, c *client.Client, l listing, row func(*
 	}
 	return table(os.Stdout, l.header, rows)
 }
+
+// ofTrigger narrows a list to the trigger that the flag --trigger names, if it
+// is set.
+func ofTrigger(cmd *cobra.Command, c *client.Client, query url.Values) error {
+	ref, _ := cmd.Flags().GetString("trigger")
+	if ref == "" {
+		return nil
+	}
+	_, t, err := findTrigger(cmd.Context(), c, ref)
+	if err == nil {
+		query.Set("trigger_id", t.ID)
+	}
+	return err
+}

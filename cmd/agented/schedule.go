@@ -143,12 +143,8 @@ func scheduleList() *cobra.Command {
 				return err
 			}
 			query := url.Values{}
-			if ref, _ := cmd.Flags().GetString("trigger"); ref != "" {
-				_, t, err := findTrigger(cmd.Context(), c, ref)
-				if err != nil {
-					return err
-				}
-				query.Set("trigger_id", t.ID)
+			if err := ofTrigger(cmd, c, query); err != nil {
+				return err
 			}
 			return showList(cmd, c, listing{
 				path: "/api/v1/schedules", query: query, header: "ID TRIGGER SCHEDULE ZONE NEXT-RUN-UTC",
@@ -184,12 +180,8 @@ func tickList() *cobra.Command {
 				return err
 			}
 			query := url.Values{}
-			if ref, _ := cmd.Flags().GetString("trigger"); ref != "" {
-				_, t, err := findTrigger(cmd.Context(), c, ref)
-				if err != nil {
-					return err
-				}
-				query.Set("trigger_id", t.ID)
+			if err := ofTrigger(cmd, c, query); err != nil {
+				return err
 			}
 			for flag, name := range map[string]string{"schedule": "schedule_id", "outcome": "outcome"} {
 				if v, _ := cmd.Flags().GetString(flag); v != "" {

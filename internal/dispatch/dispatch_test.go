@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -510,6 +511,55 @@ func TestACommandGetsItsRenderedPromptOnStandardInput(t *testing.T) {
 	}
 	h.await(e.ID)
 	if got := h.text(e.ID); got != "about {trigger_id} and more, for you\n" {
+		t.Errorf("log = %q", got)
+	}
+}
+
+func TestWhatHasEndedLeavesItsSealedLogAndNoRawOutput(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	// An agent CLI writes to files; this one says a word that the log masks.
+	const secret = "a-secret-that-the-log-masks"
+	bin := filepath.Join(h.layout.Root, "bin")
+	script := "#!/bin/sh\necho '{\"type\":\"system\",\"subtype\":\"init\"}' " + secret + "\necho x > \"$TMPDIR/left-behind\"\n"
+	if err := os.Mkdir(bin, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(bin, "claude"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := h.dispatcher(func(o *dispatch.Options) {
+		o.Lookup = func(name string) (string, bool) { return bin + ":/usr/bin:/bin", name == "PATH" }
+		o.Secrets = func() []string { return []string{secret} }
+	})
+	stop := h.run(d)
+	id := h.fire(d, &agented.Spec{Backend: "claude", Prompt: "hi"})
+	h.await(id)
+	stop() // returns when the tidying is done
+	var left []string
+	err := filepath.WalkDir(h.layout.Execution(id), func(path string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		left = append(left, e.Name())
+		b, err := os.ReadFile(path)
+		if strings.Contains(string(b), secret) {
+			t.Errorf("%s holds the secret", e.Name())
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, raw := range []string{"stdout", "stderr", "stdin", "log", "left-behind"} {
+		if slices.Contains(left, raw) {
+			t.Errorf("%s is left among %v", raw, left)
+		}
+	}
+	if !slices.Contains(left, "log.zst") {
+		t.Errorf("there is no sealed log among %v", left)
+	}
+	if got := h.text(id); !strings.Contains(got, "***") || strings.Contains(got, secret) {
 		t.Errorf("log = %q", got)
 	}
 }
