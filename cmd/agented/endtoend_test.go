@@ -466,3 +466,36 @@ func TestWhoeverFindsTheServerReadyFindsItsFiles(t *testing.T) {
 		s.end(syscall.SIGTERM)
 	}
 }
+
+func TestADrainDoesNotWaitForStreamsAndReadersComeBack(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, "AGENTED_SHUTDOWN_TIMEOUT=10m")
+	id := s.fire(s.trigger(sh("watched", `echo up; while [ ! -e go ]; do sleep 0.05; done; echo down`,
+		map[string]any{"working_dir": filepath.Join(s.dir, "cwd")})))
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	joined, done := make(chan struct{}), make(chan *reader, 1)
+	go func() { done <- s.follow(ctx, id, func() { close(joined) }) }()
+	select {
+	case <-joined:
+	case <-ctx.Done():
+		t.Fatal("the reader did not get through")
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.end(syscall.SIGTERM)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute): // far below the drain time
+		t.Fatal("the server waits for a stream to end by itself")
+	}
+	s.start()
+	if err := os.WriteFile(filepath.Join(s.dir, "cwd", "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-done; r.complete != "success" || !slices.Equal(r.contents, []string{"up", "down"}) || len(r.problems) > 0 {
+		t.Errorf("the reader saw %q, complete %q, problems %q", r.contents, r.complete, r.problems)
+	}
+}
