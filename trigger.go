@@ -68,6 +68,14 @@ type Spec struct {
 	Env            map[string]*string `json:"env,omitempty"` // null passes the server's variable of that name on
 	MaxConcurrent  int                `json:"max_concurrent"`
 	Overlap        Overlap            `json:"overlap"`
+	Account        AccountID          `json:"account,omitempty"`       // id or name; empty is any account of the backend
+	Fallback       []Choice           `json:"fallback,omitempty"`      // tried in order when nothing before it is ready
+	Retry          RetryPolicy        `json:"retry,omitzero"`          // what follows an attempt that did not succeed
+	Workspace      *Workspace         `json:"workspace,omitempty"`     // a git repository to work in
+	CeilingUSD     float64            `json:"ceiling_usd,omitempty"`   // cost at which a running execution is paused and asks; 0 is none
+	Agent          string             `json:"agent,omitempty"`         // id or name of an agent that gives prompt and backend settings
+	SystemPrompt   string             `json:"system_prompt,omitempty"` // role and goals, where the backend takes them apart from the prompt
+	Resume         *ResumePoint       `json:"resume,omitempty"`        // set by the server only
 }
 
 // Defaults and bounds of a Spec.
