@@ -66,6 +66,8 @@ const (
 	SourceWebhook  Source = "webhook"
 	SourceGitHub   Source = "github"
 	SourceRetry    Source = "retry" // asked for on a final execution
+	SourceMessage  Source = "message"
+	SourceTurn     Source = "conversation" // a turn of a conversation
 )
 
 // Lease is a node's right to work an execution until a time. The token grows
@@ -90,6 +92,7 @@ type Execution struct {
 	Source      Source
 	Actor       string  // who fired it, for people; may be empty
 	Cause       *Origin // what fired it; nil when somebody did by hand
+	Chain       Chain   // what it was caused by; zero when it began a chain
 	Prompt      string  // as rendered; empty for command
 	Snapshot    Spec    // the trigger's spec as it was when fired
 	RetryOf     ExecutionID
@@ -116,6 +119,9 @@ type Origin struct {
 	Schedule ScheduleID `json:"schedule_id,omitempty"` // with DueAt, the tick
 	DueAt    time.Time  `json:"due_at,omitzero"`
 	Delivery DeliveryID `json:"delivery_id,omitempty"`
+
+	Message      MessageID      `json:"message_id,omitempty"`
+	Conversation ConversationID `json:"conversation_id,omitempty"`
 }
 
 // Duration is the time from the first attempt's start to the end; zero while

@@ -28,6 +28,13 @@ type (
 	AccountID string
 	// ScheduleID names one schedule of a trigger: "sch-…".
 	ScheduleID string
+	// AgentID names an agent: "agt-…".
+	AgentID string
+	// ConversationID names a conversation: "conv-…". It is also a directory
+	// name.
+	ConversationID string
+	// MessageID names a message: "msg-…".
+	MessageID string
 )
 
 // idAlphabet is Crockford's base 32 in lower case: no i, l, o, u, and in the

@@ -29,6 +29,11 @@ func (l Layout) Work(id ExecutionID) string { return filepath.Join(l.Execution(i
 // execution has ended.
 func (l Layout) Temp(id ExecutionID) string { return filepath.Join(l.Execution(id), "tmp") }
 
+// Conversation is the folder of one conversation.
+func (l Layout) Conversation(id ConversationID) string {
+	return filepath.Join(l.Root, "conversations", string(id))
+}
+
 // SetupLink is the file that holds the one-time link of the first start.
 func (l Layout) SetupLink() string { return filepath.Join(l.Root, "setup-link") }
 
