@@ -89,6 +89,9 @@ type Result struct {
 	SessionID   string    // to resume with; empty if the CLI named none
 	CLIVersion  string    // if the stream names it
 	RetryAfter  time.Time // when a limit is said to lift; zero if unknown
+	Class       Class     // whose doing it was; empty on success, and when somebody here ended it
+	Limit       Limit     // what the output says about a limit; its Class is empty if it says nothing
+	SessionGone bool      // it was to go on with a session that the CLI does not have: start afresh
 	Usage       Usage
 	DeniedTools []string // tools that the permission mode refused: "Bash: rm -rf x"
 }

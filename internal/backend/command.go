@@ -56,7 +56,7 @@ func (c *commandReader) Result(exit agented.Exit, _ time.Time) agented.Result {
 		read.outcome = agented.OutcomeSuccess
 		return read.result()
 	}
-	read.outcome = agented.OutcomeFailed
+	read.failed()
 	read.reason = howItEnded(exit)
 	return read.result()
 }

@@ -17,56 +17,19 @@ type failure struct {
 	kind    string // the CLI's own word for it: "rate_limit"
 	message string // the CLI's own sentence
 	ours    string // instead of it: what the CLI did, in our words
+	google  bool   // Google's API said it, which has words of its own
 }
 
-// words of a CLI's error messages that tell what failed. They are looked for in
-// messages that a CLI gave as an error, never in what an agent wrote.
-var (
-	limitWords = []string{
-		"rate limit", "rate_limit", "ratelimit", "usage limit", "usage_limit", "session limit", "weekly limit", "5-hour limit", "quota", "credit balance",
-		"too many requests", "billing_error", "resource_exhausted", "resource exhausted", "hit your limit", "out of credit",
-	}
-	authWords = []string{
-		"authentication", "unauthorized", "unauthenticated", "not logged in", "please run /login", "invalid api key", "incorrect api key", "invalid x-api-key",
-		"api key not valid", "api_key_invalid", "api key is missing", "must specify the gemini_api_key", "set an auth method", "invalid auth method", "missing environment variable",
-		"oauth token", "token has expired", "no credentials", "missing bearer",
-	}
-	transientWords = []string{
-		"overloaded", "at capacity", "high demand", "temporarily unavailable", "service unavailable", "internal server error", "server_error", "server had an error",
-		"stream disconnected", "stream closed", "connection", "network", "terminated", "timed out", "timeout", "econnrefused", "econnreset", "enotfound", "eai_again", "fetch failed",
-		"socket hang up", "socket", "unable to connect", "premature close", "waiting for network", "transient",
-	}
-)
-
-// outcome says whose fault the failure is.
-func (f failure) outcome() agented.Outcome {
-	status := f.status
-	if status == 0 {
-		status = statusIn(f.message)
-	}
-	text := strings.ToLower(f.kind + " " + clip(f.message, 4<<10))
-	has := func(words []string) bool {
-		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
-	}
-	switch {
-	case status == 402, status == 429, has(limitWords):
-		return agented.OutcomeRateLimited
-	case status == 401, status == 403, has(authWords):
-		return agented.OutcomeAuth
-	case status == 408, status >= 500:
-		return agented.OutcomeTransient
-	case status >= 400:
-		return agented.OutcomeFailed
-	case has(transientWords):
-		return agented.OutcomeTransient
-	}
-	return agented.OutcomeFailed
-}
+// outcome says whose fault the failure is, in the words of an attempt.
+func (f failure) outcome() agented.Outcome { return f.class().Outcome() }
 
 // fail puts the failure into the reading, with the time to come back if one is
 // known.
 func (r *reading) fail(f failure) {
-	r.outcome = f.outcome()
+	r.class = f.class()
+	r.outcome = r.class.Outcome()
+	r.gone = sessionGone(f.message)
+	r.limit = f.limit(r.class, r.retryAfter, r.window)
 	if f.ours != "" {
 		r.reason = r.program + " " + f.ours
 		if f.kind != "" {
@@ -163,6 +126,9 @@ func retryIn(message string) (seconds int) {
 	return 0
 }
 
+// failed says that the agent or its task failed.
+func (r *reading) failed() { r.class, r.outcome = agented.ClassAgentFailure, agented.OutcomeFailed }
+
 // finish gives a reading its outcome when the process ended by itself. bad is
 // what the CLI reported as an error, nil if nothing; worked says that it called
 // tools; complaint is what it said outside of its protocol.
@@ -179,16 +145,16 @@ func (r *reading) finish(exit agented.Exit, bad *failure, worked bool, complaint
 		if strings.TrimSpace(r.text) == "" {
 			r.reason = r.program + " ended without a final answer"
 			if !worked {
-				r.outcome = agented.OutcomeFailed
+				r.failed()
 				r.reason = r.program + " reported success, but gave no answer and used no tool"
 			}
 		}
 	case r.good:
-		r.outcome = agented.OutcomeFailed
+		r.failed()
 		r.reason = r.program + " gave a result, but then " + howItEnded(exit)
 	case cleanExit(exit):
 		// Told to stop, some of them exit 0 in the middle of a turn.
-		r.outcome = agented.OutcomeFailed
+		r.failed()
 		r.reason = r.program + " exited with code 0, but without the result that ends its work"
 		if q := quote(complaint); q != "" {
 			r.reason += "; its last words: " + q

@@ -159,6 +159,7 @@ func (c *geminiReader) Result(exit agented.Exit, now time.Time) agented.Result {
 		}
 	}
 	if bad != nil {
+		bad.google = true
 		if at := exit.FinishedAt; !at.IsZero() {
 			now = at
 		}

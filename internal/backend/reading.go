@@ -34,6 +34,10 @@ type reading struct {
 	session    string
 	version    string
 	retryAfter time.Time
+	class      agented.Class
+	limit      agented.Limit
+	window     string // of a limit, when a field of the output names it
+	gone       bool   // the session to go on with is not there
 	usage      agented.Usage
 	denied     denials
 }
@@ -42,7 +46,7 @@ type reading struct {
 func (r *reading) result() agented.Result {
 	out := agented.Result{
 		Outcome: r.outcome, Text: clipText(r.text), SessionID: clip(r.session, maxID), CLIVersion: clip(r.version, maxID),
-		RetryAfter: r.retryAfter, Usage: r.usage, DeniedTools: r.denied.list(),
+		RetryAfter: r.retryAfter, Class: r.class, Limit: r.limit, SessionGone: r.gone, Usage: r.usage, DeniedTools: r.denied.list(),
 	}
 	reasons := []string{r.reason}
 	if d := r.denied.sentence(r.program); d != "" {
@@ -71,15 +75,19 @@ func (r *reading) ended(exit agented.Exit) agented.Result {
 	case agented.CauseCancelled:
 		r.outcome, r.reason = agented.OutcomeCancelled, say("cancelled")
 	case agented.CauseOutputCap:
-		r.outcome, r.reason = agented.OutcomeFailed, say("ended because it printed more than allowed")
+		r.failed()
+		r.reason = say("ended because it printed more than allowed")
 	case agented.CauseDiskFull:
 		r.outcome, r.reason = agented.OutcomeTransient, say("ended because the disk is full and its log could not be kept")
 	case agented.CauseNoStart:
-		r.outcome, r.reason = agented.OutcomeFailed, say("could not be started")
+		r.failed()
+		r.reason = say("could not be started")
 	case agented.CauseShutdown:
-		r.outcome, r.reason = agented.OutcomeInterrupted, say("interrupted because the machine was shut down")
+		r.class, r.outcome = agented.ClassInterrupted, agented.OutcomeInterrupted
+		r.reason = say("interrupted because the machine was shut down")
 	default:
-		r.outcome, r.reason = agented.OutcomeInterrupted, say("interrupted: its supervisor was lost, so nobody saw how it ended")
+		r.class, r.outcome = agented.ClassInterrupted, agented.OutcomeInterrupted
+		r.reason = say("interrupted: its supervisor was lost, so nobody saw how it ended")
 	}
 	if r.good {
 		r.reason += "; " + r.program + " had already given its result, which is kept"

@@ -433,3 +433,25 @@ func TestToolsThatWereInventedAreNotDenied(t *testing.T) {
 		t.Errorf("opencode: %q", asked.DeniedTools)
 	}
 }
+
+func TestClassAndOutcomeOfEverySampleAgree(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob(filepath.Join("testdata", "samples", "*.exit.json"))
+	if err != nil || len(files) < 50 {
+		t.Fatalf("%d samples (%v)", len(files), err)
+	}
+	for _, file := range files {
+		stdout, stderr, exit := sample(t, file)
+		name, _, _ := strings.Cut(filepath.Base(file), "-")
+		got := readAll(t, name, stdout, stderr, exit)
+		if got.Class != "" && got.Class.Outcome() != got.Outcome || got.Class == "" && got.Outcome == agented.OutcomeFailed {
+			t.Errorf("%s: class %q and outcome %q", file, got.Class, got.Outcome)
+		}
+		if got.SessionGone != strings.Contains(file, "resume-bad") {
+			t.Errorf("%s: session gone is %v", file, got.SessionGone)
+		}
+		if got.Limit.Class != "" && (got.Limit.Class != got.Class || got.Limit.Evidence == "") {
+			t.Errorf("%s: %s has the limit %+v", file, got.Class, got.Limit)
+		}
+	}
+}
