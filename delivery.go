@@ -25,7 +25,7 @@ type Delivery struct {
 	ServerProof bool       // it was signed with the server's own secret, not with a trigger's
 	DuplicateOf DeliveryID // the first one, for a duplicate
 	ReplayOf    DeliveryID // the one that somebody asked to evaluate again
-	Actor       string     // who asked for that
+	Actor       string     // who asked for that, or sent it as a test
 	BodyKept    bool       // the body can still be read
 	Triggers    []DeliveryTrigger
 }
@@ -40,6 +40,9 @@ type DeliveryTrigger struct {
 	Reason      string // the same in words
 	Execution   ExecutionID
 }
+
+// Test reports whether somebody sent it from here to try a webhook.
+func (d *Delivery) Test() bool { return d.Actor != "" && d.ReplayOf == "" }
 
 // Executions lists the executions that the delivery fired.
 func (d *Delivery) Executions() []ExecutionID {

@@ -68,6 +68,10 @@ func (s *Server) hookRoutes() []route {
 			id: "replay-delivery", tag: "webhooks", summary: "Replay a delivery", status: http.StatusAccepted, errors: []int{http.StatusNotFound, http.StatusConflict},
 			text: "Asks the rules of today about the body of then, and fires what they say. A conflict when the body is not kept.",
 		}),
+		op("POST /api/v1/triggers/{id}/webhooks/{webhook}/test", operator, s.testWebhook, about{
+			id: "test-webhook", tag: "webhooks", summary: "Send a test to a webhook", status: http.StatusAccepted, maxBody: webhook.MaxBody + 1<<20, errors: []int{http.StatusNotFound},
+			text: "Makes a call as the webhook's sender would, signed with its secret, and takes it as one from outside: it is verified, judged by the rules of this webhook, stored as a delivery that is marked as a test, and fires. The body may be left out.",
+		}),
 		op("POST /api/v1/webhooks/match", viewer, s.matchWebhooks, about{
 			id: "match-webhooks", tag: "webhooks", summary: "Which triggers would this fire", status: http.StatusOK, maxBody: webhook.MaxBody + 1<<20,
 			text: "Asks the rules of all triggers about an event, without verifying and without firing.",
@@ -89,7 +93,8 @@ type DeliveryView struct {
 	Reason       string                `json:"reason"`
 	DuplicateOf  agented.DeliveryID    `json:"duplicate_of,omitempty" doc:"The first one, when this is a repetition"`
 	ReplayOf     agented.DeliveryID    `json:"replay_of,omitempty" doc:"The one that was replayed"`
-	Actor        string                `json:"actor,omitempty" doc:"Who replayed it"`
+	Test         bool                  `json:"test,omitempty" doc:"Somebody sent it to try a webhook"`
+	Actor        string                `json:"actor,omitempty" doc:"Who replayed it, or sent the test"`
 	ExecutionIDs []agented.ExecutionID `json:"execution_ids"`
 	Triggers     []DeliveryTriggerView `json:"triggers" doc:"What it meant for each trigger that it could have fired"`
 	Headers      map[string]string     `json:"headers,omitempty" doc:"Those that hold no secret; left out of lists"`
@@ -117,7 +122,7 @@ func (s *Server) showDelivery(d *agented.Delivery) DeliveryView {
 	v := DeliveryView{
 		ID: d.ID, Endpoint: d.Endpoint, ReceivedAt: shown(d.ReceivedAt), Address: d.Address, Event: d.Event, Action: d.Action,
 		Key: d.Key, Size: d.Size, Verdict: d.Verdict, Reason: s.mask(d.Reason),
-		DuplicateOf: d.DuplicateOf, ReplayOf: d.ReplayOf, Actor: d.Actor, ExecutionIDs: d.Executions(),
+		DuplicateOf: d.DuplicateOf, ReplayOf: d.ReplayOf, Test: d.Test(), Actor: d.Actor, ExecutionIDs: d.Executions(),
 		Triggers: []DeliveryTriggerView{}, BodyKept: d.BodyKept,
 	}
 	for _, t := range d.Triggers {
@@ -231,6 +236,7 @@ func (s *Server) replayDelivery(ctx context.Context, in *deliveryPath) (*output[
 			continue
 		}
 		s.m.deliveries.WithLabelValues(string(got.Delivery.Verdict)).Inc()
+		s.changes.tell(changedDeliveries)
 		return &output[Received]{Received{
 			DeliveryID: got.Delivery.ID, Verdict: got.Delivery.Verdict, Reason: s.mask(got.Delivery.Reason), ExecutionIDs: got.Delivery.Executions(),
 		}}, nil

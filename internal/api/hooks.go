@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/webhook"
 )
 
@@ -126,6 +128,7 @@ type inboundCall struct {
 	body     []byte
 	now      time.Time
 	delivery agented.Delivery
+	only     string // a test's: the one webhook that is asked
 }
 
 func (s *Server) takeCall(w http.ResponseWriter, r *http.Request, endpoint string) error {
@@ -142,49 +145,67 @@ func (s *Server) takeCall(w http.ResponseWriter, r *http.Request, endpoint strin
 	}
 	c.body, c.delivery.Size = body, int64(len(body))
 
+	got, event, reason, err := s.admitCall(r.Context(), c)
+	if err != nil {
+		if reason != "" {
+			return s.rejectCall(c, err, reason)
+		}
+		return err
+	}
+	if event.Ping() {
+		return answerJSON(w, http.StatusOK, Pong{true, got.Delivery.ID})
+	}
+	verdict := verdictOf(got)
+	return answerJSON(w, http.StatusAccepted, Received{
+		DeliveryID: got.Delivery.ID, Verdict: verdict, Duplicate: got.Duplicate,
+		Reason: ignoredOnly(verdict, got.Delivery.Reason), ExecutionIDs: got.Delivery.Executions(),
+	})
+}
+
+// admitCall verifies a call, asks the rules, and stores it with what it fires.
+// An error with a reason is a refusal, which the caller of this has to store.
+func (s *Server) admitCall(ctx context.Context, c *inboundCall) (got store.DeliveryResult, event *webhook.Event, reason string, err error) {
 	for range 5 { // again when a trigger was changed meanwhile
-		rules, err := s.hooks.current(r.Context())
+		rules, err := s.hooks.current(ctx)
 		if err != nil {
-			return err
+			return got, nil, "", err
 		}
 		asked, err := s.verifyCall(c, rules)
 		if err != nil {
-			return s.rejectCall(c, err, webhook.RefusalReason(err))
+			return got, nil, webhook.RefusalReason(err), err
 		}
-		event, err := webhook.Parse(r.Header, body)
+		event, err := webhook.Parse(c.r.Header, c.body)
 		if err != nil {
-			return s.rejectCall(c, badCall(err), agented.Message(err))
+			return got, nil, agented.Message(err), badCall(err)
 		}
-		if c.delivery.Key, err = webhook.DeliveryKey(r.Header); err != nil {
-			return s.rejectCall(c, badCall(err), agented.Message(err))
+		if c.delivery.Key, err = webhook.DeliveryKey(c.r.Header); err != nil {
+			return got, nil, agented.Message(err), badCall(err)
 		}
 		c.delivery.Event, c.delivery.Action = event.Name, event.Action
 		// The asker may go away; what is genuine is stored all the same.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 30*time.Second)
-		got, err := s.o.Dispatch.Deliver(ctx, dispatch.Inbound{
-			Delivery: c.delivery, Body: body, Event: event, Rules: rules.version, Hits: hits(s.judge(asked, event)),
+		within, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		got, err = s.o.Dispatch.Deliver(within, dispatch.Inbound{
+			Delivery: c.delivery, Body: c.body, Event: event, Rules: rules.version, Hits: hits(s.judge(asked, event)),
 		})
 		cancel()
 		if err != nil {
-			return err
+			return got, nil, "", err
 		}
 		if got.Stale {
 			continue
 		}
-		verdict := got.Delivery.Verdict
-		if got.Duplicate {
-			verdict = agented.VerdictDuplicate
-		}
-		s.m.deliveries.WithLabelValues(string(verdict)).Inc()
-		if event.Ping() {
-			return answerJSON(w, http.StatusOK, Pong{true, got.Delivery.ID})
-		}
-		return answerJSON(w, http.StatusAccepted, Received{
-			DeliveryID: got.Delivery.ID, Verdict: verdict, Duplicate: got.Duplicate,
-			Reason: ignoredOnly(verdict, got.Delivery.Reason), ExecutionIDs: got.Delivery.Executions(),
-		})
+		s.m.deliveries.WithLabelValues(string(verdictOf(got))).Inc()
+		s.changes.tell(changedDeliveries)
+		return got, event, "", nil
 	}
-	return agented.Errorf(agented.Unavailable, "the triggers are being changed all the time: send it again")
+	return got, nil, "", agented.Errorf(agented.Unavailable, "the triggers are being changed all the time: send it again")
+}
+
+func verdictOf(got store.DeliveryResult) agented.Verdict {
+	if got.Duplicate {
+		return agented.VerdictDuplicate
+	}
+	return got.Delivery.Verdict
 }
 
 // ignoredOnly is the reason as the caller may know it. The caller is genuine,
@@ -234,6 +255,9 @@ func (s *Server) verifyCall(c *inboundCall, rules *hookRules) ([]*hookRule, erro
 			return nil, webhook.Decoy(req)
 		}
 	}
+	if c.only != "" {
+		list = slices.DeleteFunc(slices.Clone(list), func(r *hookRule) bool { return r.webhook.ID != c.only })
+	}
 	proofs := map[string]error{}
 	c.delivery.ServerProof = false
 	var genuine []*hookRule
@@ -261,7 +285,7 @@ func (s *Server) verifyCall(c *inboundCall, rules *hookRules) ([]*hookRule, erro
 	if len(genuine) > 0 {
 		return genuine, nil
 	}
-	if c.endpoint == agented.EndpointGitHub && server != "" {
+	if c.endpoint == agented.EndpointGitHub && server != "" && c.only == "" {
 		// Nobody has to have a trigger for GitHub's ping to be answered.
 		err := webhook.GitHub(server, c.r.Header, c.body)
 		if err == nil && (first == nil || !refusedAddress(list)) {
@@ -316,6 +340,7 @@ func (s *Server) rejectCall(c *inboundCall, err error, reason string) error {
 			if err := s.o.DB.RejectDelivery(ctx, c.delivery); err != nil {
 				s.o.Log.Warn("a refused webhook could not be stored", "err", err)
 			}
+			s.changes.tell(changedDeliveries)
 			s.o.Log.Info("webhook refused", "delivery", c.delivery.ID, "endpoint", c.delivery.Endpoint, "address", c.delivery.Address, "reason", reason)
 		} else {
 			h.dropped.Add(1)

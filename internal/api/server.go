@@ -78,6 +78,7 @@ type Server struct {
 	live    atomic.Pointer[live]
 	logins  *limiter
 	hooks   *hooks
+	changes changes
 	pages   *pages
 	spec    spec
 	started time.Time
@@ -128,7 +129,7 @@ func New(o Options) (*Server, error) {
 	})
 	s.streams = &Streams{
 		Hub: o.Hub, Layout: o.Layout, Execution: o.DB.Execution, ReplayLimit: o.Config.SSEReplayLimit,
-		Masker: s.masker, Log: o.Log, Fail: s.fail, Running: s.running,
+		Masker: s.masker, Log: o.Log, Fail: s.fail, Running: s.running, changes: &s.changes,
 	}
 	s.table = s.allRoutes()
 	for i := range s.table {

@@ -38,6 +38,7 @@ type Streams struct {
 	// Fail answers with the problem that an error is. Nil is a plain one.
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
 
+	changes  *changes      // nil: nobody tells of lists that change
 	patience time.Duration // 0 is writeTimeout
 }
 
@@ -145,6 +146,11 @@ func (s *Streams) ServeEvents(w http.ResponseWriter, r *http.Request) {
 	s.stream(w, r, func(ctx context.Context, sink hub.Sink) error {
 		if r.URL.Query().Get("lines") == "true" && s.Running != nil {
 			with, end := s.withLines(ctx, sink)
+			defer end()
+			sink = with
+		}
+		if r.URL.Query().Get("changes") == "true" && s.changes != nil {
+			with, end := s.changes.withChanges(ctx, sink)
 			defer end()
 			sink = with
 		}

@@ -37,6 +37,7 @@ type TriggerView struct {
 	NextRunAt      *time.Time         `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null when nothing is to come"`
 	Webhooks       []WebhookView      `json:"webhooks" doc:"Which calls from outside fire it"`
 	WebhookURL     string             `json:"webhook_url" doc:"Path at which it takes them; empty when it takes none"`
+	LastExecution  *ExecutionView     `json:"last_execution,omitempty" doc:"The newest one. Left out of answers about a change, and when it never fired"`
 	CreatedAt      time.Time          `json:"created_at"`
 	UpdatedAt      time.Time          `json:"updated_at"`
 }
@@ -246,7 +247,30 @@ func (s *Server) listTriggers(ctx context.Context, in *triggerListInput) (*listO
 	if err != nil {
 		return nil, inQuery(err)
 	}
-	return page(items, next, show), nil
+	last, err := s.lastExecutions(ctx, items)
+	if err != nil {
+		return nil, err
+	}
+	return page(items, next, func(t *agented.Trigger) TriggerView {
+		v := show(t)
+		v.LastExecution = last[t.ID]
+		return v
+	}), nil
+}
+
+// lastExecutions are the newest executions of triggers.
+func (s *Server) lastExecutions(ctx context.Context, list []agented.Trigger) (map[agented.TriggerID]*ExecutionView, error) {
+	ids := make([]agented.TriggerID, len(list))
+	for i := range list {
+		ids[i] = list[i].ID
+	}
+	found, err := s.o.DB.LastExecutions(ctx, ids)
+	out := make(map[agented.TriggerID]*ExecutionView, len(found))
+	for id, e := range found {
+		v := s.showExecution(&e, false)
+		out[id] = &v
+	}
+	return out, err
 }
 
 // inQuery moves the fields of an Invalid error to where a list has them.
@@ -289,6 +313,7 @@ func (s *Server) createTrigger(ctx context.Context, in *createInput[TriggerCreat
 	if err := s.o.DB.CreateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err
 	}
+	s.changes.tell(changedTriggers)
 	s.o.Dispatch.WakeSchedules()
 	return &createdTrigger{Location: "/api/v1/triggers/" + string(t.ID), Body: s.showTrigger(ctx, t)}, nil
 }
@@ -298,7 +323,13 @@ func (s *Server) getTrigger(ctx context.Context, in *triggerPath) (*output[Trigg
 	if err != nil {
 		return nil, err
 	}
-	return &output[TriggerView]{s.showTrigger(ctx, t)}, nil
+	last, err := s.lastExecutions(ctx, []agented.Trigger{*t})
+	if err != nil {
+		return nil, err
+	}
+	v := s.showTrigger(ctx, t)
+	v.LastExecution = last[t.ID]
+	return &output[TriggerView]{v}, nil
 }
 
 func (s *Server) trigger(ctx context.Context, id string) (*agented.Trigger, error) {
@@ -339,6 +370,7 @@ func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*output[
 	if err := s.o.DB.UpdateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err
 	}
+	s.changes.tell(changedTriggers)
 	s.o.Dispatch.WakeSchedules()
 	return &output[TriggerView]{s.showTrigger(ctx, t)}, nil
 }
@@ -348,5 +380,9 @@ func (s *Server) deleteTrigger(ctx context.Context, in *triggerPath) (*struct{},
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.o.DB.DeleteTrigger(ctx, id, principal(ctx).Name)
+	if err := s.o.DB.DeleteTrigger(ctx, id, principal(ctx).Name); err != nil {
+		return nil, err
+	}
+	s.changes.tell(changedTriggers)
+	return nil, nil
 }

@@ -267,6 +267,7 @@ func (s *Server) revokeKey(ctx context.Context, in *keyPath) (*struct{}, error) 
 type SessionView struct {
 	ID        agented.SessionID `json:"id"`
 	User      agented.UserID    `json:"user_id"`
+	UserName  string            `json:"user_name"`
 	Current   bool              `json:"current" doc:"The session of this request"`
 	CreatedAt time.Time         `json:"created_at"`
 	SeenAt    time.Time         `json:"seen_at" doc:"Last use, to the minute"`
@@ -296,7 +297,7 @@ func (s *Server) listSessions(ctx context.Context, in *sessionListInput) (*listO
 	}
 	return page(items, "", func(v *store.Session) SessionView {
 		return SessionView{
-			ID: v.ID, User: v.User, Current: v.ID == who.Sess, CreatedAt: shown(v.CreatedAt), SeenAt: shown(v.SeenAt),
+			ID: v.ID, User: v.User, UserName: v.UserName, Current: v.ID == who.Sess, CreatedAt: shown(v.CreatedAt), SeenAt: shown(v.SeenAt),
 			ExpiresAt: shown(v.ExpiresAt), Address: v.Address, UserAgent: v.UserAgent,
 		}
 	}), nil

@@ -163,7 +163,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Secrets: a.secrets,
 		Log:     o.Log,
 		Zone:    c.Zone,
-		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.metrics.Ticked},
+		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.ticked},
 	})
 	if a.listener, err = listen(c.Bind, o.Supervisor, a.notify); err != nil {
 		return nil, err
@@ -224,6 +224,12 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 		counted(conn, state)
 	}
 	return nil
+}
+
+// ticked notes what was done about a due time.
+func (a *App) ticked(outcome agented.TickOutcome, lag time.Duration) {
+	a.metrics.Ticked(outcome, lag)
+	a.api.TicksChanged()
 }
 
 // Addr is where the server listens; it is bound before Run.

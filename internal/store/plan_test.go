@@ -18,6 +18,7 @@ func TestTheQueueIsNeverSearchedInTheHistory(t *testing.T) {
 		{`SELECT COUNT(*) FROM execution WHERE lease_owner = $1`, "execution_owner"},
 		{staleQuery, "execution_lease"},
 		{`SELECT COUNT(*) FROM execution o WHERE o.trigger_id = $1 AND o.status = 'running'`, "execution_trigger (trigger_id=? AND status=?)"},
+		{lastOfTrigger, "execution_trigger (trigger_id=? AND status=?)"},
 		{`SELECT id FROM execution WHERE untidied IS NOT NULL ORDER BY untidied LIMIT $1`, "execution_untidied"},
 		{`SELECT id FROM execution WHERE event_seq > $1 ORDER BY event_seq LIMIT 5`, "execution_event"},
 		{`SELECT id, status FROM execution WHERE trigger_id = $1 AND subject = '2' AND subject <> '' AND finished_at IS NULL ORDER BY created_at, id`, "execution_subject"},

@@ -21,6 +21,7 @@ type Session struct {
 	ExpiresAt time.Time
 	Address   string // where it was last used from
 	UserAgent string
+	UserName  string // filled in by Sessions
 }
 
 const sessionColumns = `s.id, s.user_id, s.created_at, s.seen_at, s.expires_at, s.address, s.user_agent`
@@ -85,9 +86,11 @@ func (db *DB) Sessions(ctx context.Context, user agented.UserID, now time.Time) 
 	if user != "" {
 		w.and(`s.user_id = $?`, user)
 	}
-	rows, err := db.r.QueryContext(ctx, `SELECT `+sessionColumns+` FROM session s`+w.sql()+
+	rows, err := db.r.QueryContext(ctx, `SELECT `+sessionColumns+`, u.name FROM session s JOIN user_ u ON u.id = s.user_id`+w.sql()+
 		` ORDER BY s.created_at DESC, s.id DESC LIMIT `+fmt.Sprint(MaxLimit), w.args...)
-	list, err := collect(rows, err, scanSession)
+	list, err := collect(rows, err, func(s *Session, scan func(...any) error) error {
+		return scanSession(s, func(to ...any) error { return scan(append(to, &s.UserName)...) })
+	})
 	return list, db.explain("sessions", err)
 }
 
