@@ -54,6 +54,7 @@ func (s *Spec) Validate() []Field {
 	if !slices.Contains([]Overlap{OverlapQueue, OverlapSkip, OverlapReplace}, s.Overlap) {
 		refuse("overlap", "must be queue, skip or replace")
 	}
+	s.validateWorkspace(refuse)
 	for name, value := range s.Env {
 		path := "env." + clip(name)
 		switch {

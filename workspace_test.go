@@ -1,0 +1,145 @@
+package agented_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/agented/agented"
+)
+
+func TestAddressesOfRepositoriesAreReadOrRefused(t *testing.T) {
+	t.Parallel()
+	good := map[string]string{ // address to protocol and host
+		"https://github.com/owner/name.git":    "https github.com",
+		"https://user@host.example:8443/a/b":   "https host.example:8443",
+		"http://127.0.0.1:8080/x.git":          "http 127.0.0.1:8080",
+		"https://[::1]:8443/x.git":             "https [::1]:8443",
+		"ssh://git@github.com/owner/name.git":  "ssh github.com",
+		"git@github.com:owner/name.git":        "ssh github.com",
+		"file:///srv/git/name.git":             "file ",
+		"https://host/with%20space/name":       "https host",
+		"https://host/ümläut/name":             "https host",
+		"ssh://host:2222/~user/name-with-dash": "ssh host:2222",
+	}
+	for address, want := range good {
+		r, err := agented.ParseRepository(address)
+		if err != nil || r.Protocol+" "+r.Host != want || r.Address != address {
+			t.Errorf("%q: %+v, %v, want %s", address, r, err, want)
+		}
+	}
+	for _, address := range []string{
+		"", "--upload-pack=touch /tmp/x", "-x", "--upload-pack=x", "ext::sh -c touch% /tmp/x", "ext::sh%20-c", "fd::17", "fd::17/x",
+		"git://host/x", "ftp://host/x", "javascript://host/x", "https://user:secret@host/x", "https://host/../x", "https://host/%2e%2e/x",
+		"https://-oProxyCommand=x/y", "ssh://-oProxyCommand=touch/x", "ssh://%2doProxyCommand=x/y", "ssh://git@-host/x", "-host:x", "git@-host:x",
+		"git@host:-x", "git@host::x", "git@host:", "git@host", "host:path", "C:\\x", "/srv/git/x.git", "../x", "file://host/x", "file://", "file:///",
+		"https://host", "https://host/", "https://host/x y", "https://host/x\ty", "https://host/x\ny", "https://host/x%00y", "https://host/x%0ay",
+		"https://host/x?y", "https://host/x#y", "https://host:port/x", "https://ho st/x", "https:///x", "https://host/\xff", strings.Repeat("x", 3000),
+	} {
+		if r, err := agented.ParseRepository(address); err == nil {
+			t.Errorf("%q is taken as %+v", address, r)
+		} else if agented.KindOf(err) != agented.Invalid {
+			t.Errorf("%q: %v", address, err)
+		}
+	}
+}
+
+func TestRefsAreNamesAndNothingElse(t *testing.T) {
+	t.Parallel()
+	for _, ref := range []string{"main", "feature/x-1", "v1.2.3", "refs/heads/main", "0123456789abcdef0123456789abcdef01234567", "dependabot/npm_and_yarn/a-1.0", "größe", "a@b", "issue#7"} {
+		if !agented.ValidRef(ref) {
+			t.Errorf("%q is refused", ref)
+		}
+	}
+	for _, ref := range []string{
+		"", "-x", "--upload-pack=x", "a..b", "a b", "a\tb", "a\nb", "a\x00b", "a~1", "a^", "a:b", "a?", "a*", "a[b", `a\b`, "a.lock", "a.lock/b", ".a", "a/.b",
+		"a/", "/a", "a//b", "a.", "@", "a@{1}", "$(x)", "`x`", "a;b", "a|b", "a/-x", "a\u2028b", "a\u00a0b", "\xff", strings.Repeat("a", 300),
+	} {
+		if agented.ValidRef(ref) {
+			t.Errorf("%q is taken", ref)
+		}
+	}
+}
+
+func TestATriggersWorkspaceIsChecked(t *testing.T) {
+	t.Parallel()
+	token := "secret"
+	with := func(change func(*agented.Spec)) []agented.Field {
+		s := agented.Spec{
+			Backend: "command", Command: []string{"true"}, Overlap: agented.OverlapQueue, Env: map[string]*string{"GIT_TOKEN": &token},
+			Workspace: &agented.Workspace{Repository: "https://github.com/{repo_full_name}.git", Credential: "GIT_TOKEN", Paths: []string{"web/src"}, Ref: "{branch}"},
+		}
+		change(&s)
+		return s.Validate()
+	}
+	if bad := with(func(*agented.Spec) {}); len(bad) > 0 {
+		t.Errorf("a good one: %v", bad)
+	}
+	cases := map[string]struct {
+		path   string
+		change func(*agented.Spec)
+	}{
+		"a working directory beside it":    {"workspace", func(s *agented.Spec) { s.WorkingDir = "/tmp" }},
+		"a placeholder that nothing fills": {"workspace.repository", func(s *agented.Spec) { s.Workspace.Repository = "https://host/{nothing}" }},
+		"a host that the event names":      {"workspace.repository", func(s *agented.Spec) { s.Workspace.Repository = "https://{vars.host}/x" }},
+		"a token for any host":             {"workspace.credential", func(s *agented.Spec) { s.Workspace.Repository = "{repo_url}" }},
+		"a token for ssh":                  {"workspace.credential", func(s *agented.Spec) { s.Workspace.Repository = "git@host:x" }},
+		"a token that is not there":        {"workspace.credential", func(s *agented.Spec) { s.Workspace.Credential = "OTHER" }},
+		"a folder that the event names":    {"workspace.repository", func(s *agented.Spec) { s.Workspace.Repository = "file:///srv/{vars.x}"; s.Workspace.Credential = "" }},
+		"a protocol that runs commands":    {"workspace.repository", func(s *agented.Spec) { s.Workspace.Repository = "ext::sh" }},
+		"a ref that is an option":          {"workspace.ref", func(s *agented.Spec) { s.Workspace.Ref = "--upload-pack=x" }},
+		"a folder outside":                 {"workspace.paths.0", func(s *agented.Spec) { s.Workspace.Paths = []string{"../x"} }},
+		"git's own folder":                 {"workspace.paths.0", func(s *agented.Spec) { s.Workspace.Paths = []string{".GIT/hooks"} }},
+		"a depth below nothing":            {"workspace.depth", func(s *agented.Spec) { s.Workspace.Depth = -1 }},
+		"a ceiling below nothing":          {"ceiling_usd", func(s *agented.Spec) { s.CeilingUSD = -1 }},
+	}
+	for name, c := range cases {
+		bad := with(c.change)
+		if len(bad) != 1 || bad[0].Path != c.path {
+			t.Errorf("%s: %v, want a word about %s", name, bad, c.path)
+		}
+	}
+}
+
+func TestAWorkspaceIsFilledFromItsEvent(t *testing.T) {
+	t.Parallel()
+	sha := strings.Repeat("a", 40)
+	w := agented.Workspace{Repository: "https://host/{repo_full_name}.git"}
+	got, err := w.Filled(map[string]string{"repo_full_name": "o/n", "sha": sha})
+	if err != nil || got.Repository != "https://host/o/n.git" || got.Ref != sha {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := w.Filled(map[string]string{"repo_full_name": "o/n"}); err != nil || got.Ref != "" {
+		t.Errorf("without a commit: %+v, %v", got, err)
+	}
+	for name, values := range map[string]map[string]string{
+		"a way out":      {"repo_full_name": "../../x"},
+		"an option":      {"repo_full_name": "o/n", "sha": "--upload-pack=x"},
+		"a new line":     {"repo_full_name": "o/n\nx"},
+		"a marked block": {"repo_full_name": "<<<untrusted\no/n\n>>>"},
+	} {
+		if got, err := w.Filled(values); err == nil {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if got, err := (agented.Workspace{Repository: "{repo_url}"}).Filled(map[string]string{"repo_url": "file:///etc"}); err == nil {
+		t.Errorf("a folder of the server: %+v", got)
+	}
+	if got, err := (agented.Workspace{Repository: "https://host/x", Ref: "{branch}"}).Filled(nil); err == nil {
+		t.Errorf("a branch that is not there: %+v", got)
+	}
+}
+
+func FuzzParseRepository(f *testing.F) {
+	for _, s := range []string{"https://h/x", "git@h:x", "ext::x", "ssh://-o/x", "file:///x", "https://u:p@h/x", "--upload-pack=x"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, address string) {
+		r, err := agented.ParseRepository(address)
+		if err != nil {
+			return
+		}
+		if strings.HasPrefix(address, "-") || strings.Contains(strings.SplitN(address, "/", 2)[0], "::") || strings.HasPrefix(r.Host, "-") || strings.HasPrefix(r.User, "-") || strings.ContainsAny(address, " \n\x00") {
+			t.Errorf("%q is taken as %+v", address, r)
+		}
+	})
+}
