@@ -110,6 +110,10 @@ type Execution struct {
 	ScheduledAt time.Time
 	StartedAt   time.Time // of the first attempt; zero before
 	FinishedAt  time.Time // zero until final
+
+	PinnedAt     time.Time // when somebody asked for it to be kept; zero: retention may take it
+	PinnedBy     string
+	LogRemovedAt time.Time // when retention took its log; zero: it is there
 }
 
 // Origin names the row that says why an execution was fired. The JSON names are

@@ -18,13 +18,15 @@ import (
 const briefColumns = `id, trigger_id, trigger_name, backend, status, reason, source, actor, retry_of, attempt_no, last_seq,
 	COALESCE(lease_owner, ''), lease_token, lease_expires_at, cancel_asked, exit_code, error,
 	input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cumulative,
-	event_seq, created_at, scheduled_at, started_at, finished_at, cause`
+	event_seq, created_at, scheduled_at, started_at, finished_at, cause, pinned_at, pinned_by, log_removed_at, chain_id, chain_depth, chain_parent`
 
 func scanBrief(e *agented.Execution, scan func(...any) error) error {
 	return scan(&e.ID, &e.Trigger, &e.TriggerName, &e.Backend, &e.State, &e.Reason, &e.Source, &e.Actor, &e.RetryOf, &e.AttemptNo, &e.LastSeq,
 		&e.Lease.Owner, &e.Lease.Token, toTime{&e.Lease.ExpiresAt}, &e.CancelAsked, &e.ExitCode, &e.Error,
 		&e.Usage.InputTokens, &e.Usage.OutputTokens, &e.Usage.CacheReadTokens, &e.Usage.CacheWriteTokens, &e.Usage.CostUSD, &e.Usage.CumulativeSession,
-		&e.EventSeq, toTime{&e.CreatedAt}, toTime{&e.ScheduledAt}, toTime{&e.StartedAt}, toTime{&e.FinishedAt}, toCause{&e.Cause})
+		&e.EventSeq, toTime{&e.CreatedAt}, toTime{&e.ScheduledAt}, toTime{&e.StartedAt}, toTime{&e.FinishedAt}, toCause{&e.Cause},
+		toTime{&e.PinnedAt}, &e.PinnedBy, toTime{&e.LogRemovedAt},
+		&e.Chain.ID, &e.Chain.Depth, &e.Chain.Parent)
 }
 
 // causeText writes an Origin as JSON, nil as empty.
@@ -204,7 +206,7 @@ func (db *DB) Counts(ctx context.Context) (map[agented.State]int64, error) {
 			name string
 			n    int64
 		}
-		rows, err := r.query(`SELECT name, value FROM counter WHERE name <> 'event'
+		rows, err := r.query(`SELECT name, value FROM counter WHERE name NOT IN ('event', 'bytes')
 			UNION ALL SELECT 'pending', COUNT(*) FROM execution WHERE status = 'pending'
 			UNION ALL SELECT 'running', COUNT(*) FROM execution WHERE status = 'running'`)
 		list, err := collect(rows, err, func(v *one, scan func(...any) error) error { return scan(&v.name, &v.n) })

@@ -116,11 +116,12 @@ func open(ctx context.Context, path string, o Options, schema fs.FS) (_ *DB, err
 }
 
 // dsn names the file with everything a connection is set to. busy_timeout comes
-// first so that the other pragmas already wait.
+// first so that the other pragmas already wait; auto_vacuum (incremental: only
+// when GiveBack asks) means something for a file that is made only now.
 func dsn(path, txlock string, readOnly bool) string {
 	q := url.Values{"_txlock": {txlock}}
 	for _, p := range []string{
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)",
+		"busy_timeout(10000)", "auto_vacuum(2)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)",
 		"temp_store(MEMORY)", "cache_size(-8000)", "journal_size_limit(67108864)",
 	} {
 		q.Add("_pragma", p)
