@@ -117,6 +117,12 @@ func (tx *tx) place(a Admission, now time.Time) (agented.Execution, []agented.Ex
 	if err := tx.setSubject(&e, a.Subject); err != nil {
 		return e, nil, err
 	}
+	if e.Chain.ID != "" {
+		err := tx.exec(`UPDATE execution SET chain_id = $2, chain_depth = $3, chain_parent = $4 WHERE id = $1`, e.ID, e.Chain.ID, e.Chain.Depth, e.Chain.Parent)
+		if err != nil {
+			return e, nil, err
+		}
+	}
 	if a.IdempotencyKey != "" {
 		err := tx.exec(`INSERT INTO idempotency (scope, key, execution_id) VALUES ($1, $2, $3)`, e.Trigger, a.IdempotencyKey, e.ID)
 		if err != nil {
