@@ -138,9 +138,10 @@ Start with:
 		&cobra.Group{ID: "client", Title: "Client:"},
 	)
 	root.AddCommand(
-		serveCommand(), configCommand(), doctorCommand(), serviceCommand(),
+		serveCommand(), configCommand(), doctorCommand(), serviceCommand(), chaosCommand(), chaosAgentCommand(),
 		runCommand(), triggerCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), keyCommand(), versionCommand(),
 	)
+	root.AddCommand(restartCommand(), stopCommand())
 	addCompletions(root)
 	return root
 }
