@@ -124,7 +124,7 @@ test('the log follows, lets go, links, searches and copies', async server => {
   await page.getByTestId('hits').getByText('25 of 40').waitFor()
   await page.keyboard.press('Enter')
   await page.getByTestId('hits').getByText('26 of 40').waitFor()
-  assert.equal(await page.locator('.lv-hit .lv-x').textContent(), 'block 26 row 50')
+  await page.locator('.lv-hit .lv-x', { hasText: 'block 26 row 50' }).waitFor()
   await page.keyboard.press('Shift+Enter')
   await page.keyboard.press('Shift+Enter')
   await page.getByTestId('hits').getByText('24 of 40').waitFor()

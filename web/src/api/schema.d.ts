@@ -411,7 +411,7 @@ export interface paths {
         };
         /**
          * Follow all executions
-         * @description Server-sent events: `execution`, with the execution as lists show it, at every change of any. The ids resume. With `lines=true` also `line`, without id: the last line of each execution that runs, at most once a second.
+         * @description Server-sent events: `execution`, with the execution as lists show it, at every change of any. The ids resume. With `lines=true` also `line`, without id: the last line of each execution that runs, at most once a second. With `changes=true` also `delivery`, `tick` and `trigger`, without id and with an empty object: the list of that name is another one, said at most once a second each. Who connects anew asks for the lists once, and has missed nothing.
          *
          *     Needs the role viewer.
          */
@@ -816,6 +816,28 @@ export interface paths {
         get: operations["list-trigger-ticks"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/triggers/{id}/webhooks/{webhook}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a test to a webhook
+         * @description Makes a call as the webhook's sender would, signed with its secret, and takes it as one from outside: it is verified, judged by the rules of this webhook, stored as a delivery that is marked as a test, and fires. The body may be left out.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["test-webhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1291,7 +1313,7 @@ export interface components {
         };
         DeliveryView: {
             action: string;
-            /** @description Who replayed it */
+            /** @description Who replayed it, or sent the test */
             actor?: string;
             /** @description Of the caller */
             address: string;
@@ -1330,6 +1352,8 @@ export interface components {
              * @description Bytes of the body
              */
             size: number;
+            /** @description Somebody sent it to try a webhook */
+            test?: boolean;
             /** @description What it meant for each trigger that it could have fired */
             triggers: components["schemas"]["DeliveryTriggerView"][];
             /** @enum {string} */
@@ -1494,6 +1518,12 @@ export interface components {
             /** @description Why the server cannot work at the moment; empty if it can */
             trouble: string;
             version: string;
+        };
+        HookTest: {
+            /** @description The body, as JSON. Default: a small sample */
+            body?: unknown;
+            /** @description Source github: the event, with or without an action, for example pull_request.opened. Default: the first that the webhook takes, else push */
+            event?: string;
         };
         Info: {
             /** @description The backends that a trigger may name */
@@ -1744,10 +1774,12 @@ export interface components {
             trigger_name: string;
         };
         Origin: {
+            conversation_id?: string;
             delivery_id?: string;
             /** Format: date-time */
             due_at?: string;
             kind: string;
+            message_id?: string;
             schedule_id?: string;
         };
         Overview: {
@@ -2199,6 +2231,7 @@ export interface components {
             seen_at: string;
             user_agent: string;
             user_id: string;
+            user_name: string;
         };
         Settings: {
             items: components["schemas"]["Row"][];
@@ -2341,6 +2374,8 @@ export interface components {
             };
             /** @example trg-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
+            /** @description The newest one. Left out of answers about a change, and when it never fired */
+            last_execution?: components["schemas"]["ExecutionView"];
             /**
              * Format: int64
              * @description 0: only the node's limit
@@ -4260,6 +4295,8 @@ export interface operations {
                 after?: number;
                 /** @description Also the last line of what runs */
                 lines?: boolean;
+                /** @description Also which lists change */
+                changes?: boolean;
             };
             header?: {
                 /** @description Where to resume; an EventSource sends it by itself */
@@ -6171,6 +6208,116 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "test-webhook": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The trigger's id, trg-… */
+                id: string;
+                /** @description The webhook's id, whk-… */
+                webhook: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["HookTest"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Received"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

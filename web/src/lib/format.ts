@@ -78,3 +78,10 @@ export function firedBy(e: Execution): string {
   }
   return texts[e.source] ?? e.source
 }
+
+/** What a browser says of itself, short. */
+export function browserName(agent: string): string {
+  const name = /(Firefox|Edg|OPR|Chrome|Safari|curl)\/[\d.]+/.exec(agent)?.[1] ?? agent.slice(0, 40)
+  const system = /Windows|Mac OS X|Android|iPhone|Linux/.exec(agent)?.[0]
+  return [{ Edg: 'Edge', OPR: 'Opera' }[name] ?? name, system].filter(Boolean).join(', ') || 'unknown'
+}

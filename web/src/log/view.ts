@@ -61,6 +61,7 @@ export class LogView {
   private scrolledTo = 0
   private drawnView = 0
   private userAt = 0
+  private settling = 0 // until then a bar that moves by itself is brought back
   private dragging = false
   private wanted: number | undefined
   private idle = 0
@@ -80,6 +81,7 @@ export class LogView {
     root.addEventListener('wheel', this.onWheel, { passive: true })
     root.addEventListener('touchmove', this.touched, { passive: true })
     root.addEventListener('mousedown', this.onDown)
+    root.addEventListener('keydown', this.touched, { passive: true })
     root.addEventListener('click', this.onClick)
     window.addEventListener('mouseup', this.onUp)
     window.addEventListener('mousemove', this.onMove)
@@ -103,6 +105,7 @@ export class LogView {
     this.root.removeEventListener('wheel', this.onWheel)
     this.root.removeEventListener('touchmove', this.touched)
     this.root.removeEventListener('mousedown', this.onDown)
+    this.root.removeEventListener('keydown', this.touched)
     this.root.removeEventListener('click', this.onClick)
     window.removeEventListener('mouseup', this.onUp)
     window.removeEventListener('mousemove', this.onMove)
@@ -221,6 +224,9 @@ export class LogView {
     const index = entryOf(this.win.entries, seq)
     this.place = move({ index, offset: 0 }, -Math.floor(view / 3), this.win.entries.length, this.height)
     this.userAt = 0
+    // A browser that still glides from the last turn of the wheel must not
+    // carry on from here.
+    this.settling = performance.now() + 300
     this.note()
     this.draw()
   }
@@ -328,6 +334,7 @@ export class LogView {
   // Input.
 
   private readonly touched = (): void => {
+    this.settling = 0
     this.userAt = performance.now()
   }
 
@@ -341,6 +348,7 @@ export class LogView {
   }
 
   private readonly onDown = (e: MouseEvent): void => {
+    this.settling = 0
     const box = this.root.getBoundingClientRect()
     if (e.clientX - box.left >= this.root.clientLeft + this.root.clientWidth) this.dragging = true
   }
@@ -359,8 +367,9 @@ export class LogView {
     const at = this.root.scrollTop
     const by = at - this.scrolledTo
     if (Math.abs(by) < 1) return
-    if (this.root.clientHeight !== this.drawnView) {
-      // The view has another height: it was the browser that moved the bar.
+    if (this.root.clientHeight !== this.drawnView || performance.now() < this.settling) {
+      // The view has another height, or glides: it was the browser that moved
+      // the bar.
       this.scrolledTo = at
       this.draw()
       return
