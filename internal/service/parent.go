@@ -1,0 +1,581 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+)
+
+// Parent is a small supervisor for where there is no systemd: it runs the
+// server as its child, speaks systemd's protocol with it, keeps its listening
+// socket while no server runs, and starts it again for ever. What the server
+// started is none of its business, except as process 1, which reaps everybody.
+type Parent struct {
+	Program string   // of the server, looked up anew at each start
+	Args    []string // of the server, and of a parent that takes over
+	State   StateFile
+	// Settings and Address go into the state as they are.
+	Settings, Address string
+	Kept              []Kept        // sockets that an older parent has left to this one
+	Stop              time.Duration // how long a stop may take, unless the server asks for more
+	Watch             time.Duration // silence after which a server that was ready is ended
+	Healthy           time.Duration // after which a server that dies is started again at once
+	Log               *slog.Logger
+
+	conn     *net.UnixConn // where the server speaks
+	address  string        // of conn, for NOTIFY_SOCKET
+	messages chan message
+	heard    chan struct{} // closed when nobody listens any more
+	child    *child        // nil: none runs
+	quick    int           // deaths in a row that came too soon
+	failed   int           // starts since one was ready
+	last     string        // how the last one of those ended
+	want     intent
+	hangup   bool // reload once the server is ready
+}
+
+// Kept is a socket that outlives the server.
+type Kept struct {
+	Name string
+	FD   int
+}
+
+// intent is what becomes of the server once it has ended.
+type intent int
+
+const (
+	serving   intent = iota // start it again
+	ending                  // end, too
+	replacing               // become the program that is at the path now
+)
+
+// child is a server that runs.
+type child struct {
+	pid      int
+	life     *os.File // closed by our death, whatever the kind
+	ready    time.Time
+	sign     time.Time // when it last said that it is well
+	deadline time.Time // when it is killed; zero: not
+	aborted  bool
+}
+
+// message is what the server says in one datagram.
+type message struct {
+	from   int
+	fields map[string]string
+	fds    []int
+}
+
+// Ended is how the server ended when Run returns after a stop.
+type Ended struct{ Code int }
+
+// Defaults of a Parent.
+const (
+	defaultWatch   = 30 * time.Second
+	defaultHealthy = 10 * time.Second
+	slowest        = 3 * time.Second // between two starts
+	abortGrace     = 5 * time.Second // for the dump of a server that hangs
+	leftGrace      = 20 * time.Second
+	protocolFD     = 3 // first descriptor that a child inherits beside its three
+)
+
+// pause is how long to wait before the start that follows the given number of
+// quick deaths. The first one is for nothing.
+func pause(quick int) time.Duration {
+	if quick <= 0 {
+		return 0
+	}
+	return min(50*time.Millisecond<<min(quick-1, 10), slowest)
+}
+
+// Run supervises until it is told to stop, and returns how the server ended.
+func (p *Parent) Run() (Ended, error) {
+	if p.Watch == 0 {
+		p.Watch = defaultWatch
+	}
+	if p.Healthy == 0 {
+		p.Healthy = defaultHealthy
+	}
+	lock, err := p.State.take()
+	if err != nil {
+		return Ended{}, err
+	}
+	defer lock.Close()
+	if err := p.listen(); err != nil {
+		return Ended{}, fmt.Errorf("open the socket on which the server speaks: %w", err)
+	}
+	defer p.deafen()
+	for _, k := range p.Kept {
+		unix.CloseOnExec(k.FD)
+	}
+
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	// A full channel of one holds all that has to be known: somebody has ended.
+	died := make(chan os.Signal, 1)
+	signal.Notify(died, syscall.SIGCHLD)
+	defer signal.Stop(died)
+
+	p.Log.Info("supervising", "pid", os.Getpid(), "program", p.Program)
+	next := time.Now() // of the next start
+	for {
+		if p.child == nil && p.want == serving && !time.Now().Before(next) {
+			if err := p.start(); err != nil {
+				p.quick++
+				next = time.Now().Add(pause(p.quick))
+				p.Log.Error("the server could not be started", "err", err, "again_in", time.Until(next).Round(time.Millisecond).String())
+				p.fell("could not be started: " + err.Error())
+			}
+		}
+		timer := time.NewTimer(p.untilDue(next))
+		select {
+		case s := <-signals:
+			p.signalled(s)
+		case m := <-p.messages:
+			p.hear(m)
+		case <-died:
+			if status, ok := p.reap(); ok {
+				if p.want == ending {
+					p.endAll()
+					return Ended{Code: exitCode(status)}, nil
+				}
+				next = p.mourn(status)
+			}
+		case <-timer.C:
+			p.overdue()
+		}
+		timer.Stop()
+		if p.child != nil {
+			continue
+		}
+		switch p.want {
+		case ending:
+			p.endAll()
+			return Ended{}, nil
+		case replacing:
+			err := p.become() // returns only on failure
+			p.Log.Error("the new program could not take over; the old one goes on supervising", "err", err)
+			p.want, next = serving, time.Now()
+		}
+	}
+}
+
+// listen opens the socket on which the server speaks.
+func (p *Parent) listen() error {
+	name, remove, err := notifyName()
+	if err != nil {
+		return err
+	}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err == nil {
+		if err = askSender(conn); err != nil {
+			conn.Close()
+		}
+	}
+	if err != nil {
+		remove()
+		return err
+	}
+	p.conn, p.address, p.messages, p.heard = conn, name, make(chan message), make(chan struct{})
+	go func() { // ends when conn is closed
+		defer close(p.heard)
+		defer remove()
+		buf, oob := make([]byte, 64<<10), make([]byte, 4<<10)
+		for {
+			n, oobn, _, _, err := conn.ReadMsgUnix(buf, oob)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			if err == nil {
+				p.messages <- parseMessage(string(buf[:n]), oob[:oobn])
+			}
+		}
+	}()
+	return nil
+}
+
+// deafen ends the listening; what is said meanwhile is lost.
+func (p *Parent) deafen() {
+	p.conn.Close()
+	for {
+		select {
+		case m := <-p.messages:
+			for _, fd := range m.fds {
+				_ = unix.Close(fd)
+			}
+		case <-p.heard:
+			return
+		}
+	}
+}
+
+// parseMessage reads a datagram of NAME=value lines and what came with it.
+func parseMessage(text string, oob []byte) message {
+	m := message{fields: map[string]string{}}
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
+			m.fields[name] = value
+		}
+	}
+	controls, err := unix.ParseSocketControlMessage(oob)
+	if err != nil {
+		return m
+	}
+	for i := range controls {
+		if pid, ok := sender(&controls[i]); ok {
+			m.from = pid
+			continue
+		}
+		if fds, err := unix.ParseUnixRights(&controls[i]); err == nil {
+			for _, fd := range fds {
+				unix.CloseOnExec(fd)
+			}
+			m.fds = append(m.fds, fds...)
+		}
+	}
+	return m
+}
+
+// hear does what the server's message asks for.
+func (p *Parent) hear(m message) {
+	defer func() {
+		for _, fd := range m.fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	// An agent runs as the same user: only the server is listened to.
+	if c := p.child; c == nil || m.from != 0 && m.from != c.pid {
+		return
+	}
+	c, now := p.child, time.Now()
+	if m.fields["FDSTOREREMOVE"] == "1" {
+		var kept []Kept
+		for _, k := range p.Kept {
+			if k.Name == m.fields["FDNAME"] {
+				_ = unix.Close(k.FD)
+				continue
+			}
+			kept = append(kept, k)
+		}
+		p.Kept = kept
+	}
+	if name := m.fields["FDNAME"]; m.fields["FDSTORE"] == "1" && len(p.Kept) < 16 && name != "" && !strings.ContainsAny(name, ":,= ") {
+		for _, fd := range m.fds {
+			p.Kept = append(p.Kept, Kept{Name: name, FD: fd})
+		}
+		m.fds = nil
+	}
+	if m.fields["READY"] == "1" && c.ready.IsZero() {
+		c.ready, c.sign = now, now
+		p.failed, p.last = 0, ""
+		p.note()
+		if p.hangup {
+			p.hangup = false
+			_ = syscall.Kill(c.pid, syscall.SIGHUP)
+		}
+	}
+	if m.fields["WATCHDOG"] == "1" {
+		c.sign = now
+	}
+	if usec, err := strconv.ParseInt(m.fields["EXTEND_TIMEOUT_USEC"], 10, 64); err == nil && m.fields["STOPPING"] == "1" && !c.deadline.IsZero() {
+		c.deadline = now.Add(time.Duration(usec) * time.Microsecond)
+	}
+}
+
+// signalled does what a signal asks for.
+func (p *Parent) signalled(s os.Signal) {
+	switch s {
+	case syscall.SIGTERM, syscall.SIGINT:
+		p.want = ending
+		p.terminate()
+	case syscall.SIGHUP:
+		// One that has not come so far would be ended by it, and may have read
+		// the settings already.
+		if p.child == nil || p.child.ready.IsZero() {
+			p.hangup = true
+			return
+		}
+		_ = syscall.Kill(p.child.pid, syscall.SIGHUP)
+	case syscall.SIGUSR2:
+		if p.want == ending {
+			return
+		}
+		version, err := Probe(p.Program)
+		if err != nil {
+			p.Log.Error("not replaced: the program does not start", "program", p.Program, "err", err)
+			return
+		}
+		p.Log.Info("the server is replaced", "by", version)
+		p.want = replacing
+		p.terminate()
+	}
+}
+
+// Probe reports the version that a program says it has, as a sign that it can
+// be started.
+func Probe(program string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "--version")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	version, ok := strings.CutPrefix(strings.TrimSpace(string(out)), "agented ")
+	switch {
+	case err != nil:
+		return "", err
+	case !ok || strings.ContainsAny(version, "\n"):
+		return "", fmt.Errorf("%s does not say that it is agented", program)
+	}
+	return version, nil
+}
+
+// terminate asks the server to drain and end.
+func (p *Parent) terminate() {
+	if p.child == nil {
+		return
+	}
+	if p.child.deadline.IsZero() {
+		p.child.deadline = time.Now().Add(p.Stop)
+	}
+	_ = syscall.Kill(p.child.pid, syscall.SIGTERM)
+}
+
+// start runs the server. It gets the kept sockets, and the end of a pipe that
+// tells it of our death.
+func (p *Parent) start() error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
+	var names []string
+	for _, k := range p.Kept {
+		// A copy, because a File closes what it was made of.
+		fd, err := unix.FcntlInt(uintptr(k.FD), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			w.Close()
+			return fmt.Errorf("pass on the socket %s: %w", k.Name, err)
+		}
+		f := os.NewFile(uintptr(fd), k.Name)
+		defer f.Close()
+		files, names = append(files, f), append(names, k.Name)
+	}
+	args := append([]string{p.Program}, p.Args...)
+	args = append(args, "--parent-fd", strconv.Itoa(protocolFD+len(p.Kept)))
+	process, err := os.StartProcess(p.Program, args, &os.ProcAttr{Env: p.environment(names), Files: append(files, r)})
+	if err != nil {
+		w.Close()
+		return err
+	}
+	p.child = &child{pid: process.Pid, life: w}
+	_ = process.Release() // reap does the waiting
+	p.note()
+	return nil
+}
+
+// environment is ours, with what the server needs to speak to us.
+func (p *Parent) environment(names []string) []string {
+	var env []string
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		switch name {
+		case "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID":
+			continue
+		}
+		env = append(env, kv)
+	}
+	env = append(env, "NOTIFY_SOCKET="+p.address, fmt.Sprintf("WATCHDOG_USEC=%d", p.Watch.Microseconds()))
+	if len(names) > 0 {
+		// The server knows whose number this is: its own is not known yet.
+		env = append(env, fmt.Sprintf("LISTEN_PID=%d", os.Getpid()), fmt.Sprintf("LISTEN_FDS=%d", len(names)),
+			"LISTEN_FDNAMES="+strings.Join(names, ":"))
+	}
+	return env
+}
+
+// reap takes everybody who has ended; it reports how the server did, if it was
+// among them.
+func (p *Parent) reap() (status unix.WaitStatus, server bool) {
+	for {
+		var ws unix.WaitStatus
+		pid, err := unix.Wait4(-1, &ws, unix.WNOHANG, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return status, server
+		}
+		if p.child != nil && pid == p.child.pid {
+			status, server = ws, true
+		}
+	}
+}
+
+// mourn says how the server ended and returns when the next one is started.
+func (p *Parent) mourn(status unix.WaitStatus) time.Time {
+	c := p.child
+	p.child = nil
+	c.life.Close()
+	if p.want == replacing {
+		p.quick = 0
+		return time.Now()
+	}
+	how := "exit code " + strconv.Itoa(status.ExitStatus())
+	if status.Signaled() {
+		how = unix.SignalName(status.Signal())
+	}
+	if !c.ready.IsZero() && time.Since(c.ready) >= p.Healthy {
+		p.quick = 0
+	}
+	wait := pause(p.quick)
+	p.quick++
+	p.Log.Error("the server has ended; it is started again", "how", how, "pid", c.pid, "ready", !c.ready.IsZero(), "in", wait.String())
+	p.fell("ended: " + how)
+	return time.Now().Add(wait)
+}
+
+// untilDue is how long there is nothing to do but listen.
+func (p *Parent) untilDue(next time.Time) time.Duration {
+	due := time.Now().Add(time.Hour)
+	if p.child == nil {
+		return max(time.Until(next), 0)
+	}
+	if d := p.child.deadline; !d.IsZero() && d.Before(due) {
+		due = d
+	}
+	if p.watched() && p.child.sign.Add(p.Watch).Before(due) {
+		due = p.child.sign.Add(p.Watch)
+	}
+	return max(time.Until(due), 0)
+}
+
+// watched reports whether the server has to give signs of life.
+func (p *Parent) watched() bool {
+	return !p.child.ready.IsZero() && p.child.deadline.IsZero()
+}
+
+// overdue ends a server that hangs or does not stop.
+func (p *Parent) overdue() {
+	c := p.child
+	if c == nil {
+		return
+	}
+	now := time.Now()
+	switch {
+	case !c.deadline.IsZero() && !now.Before(c.deadline):
+		if !c.aborted {
+			p.Log.Error("the server does not stop: it is killed", "pid", c.pid)
+		}
+		_ = syscall.Kill(c.pid, syscall.SIGKILL)
+		c.deadline = now.Add(time.Second)
+	case p.watched() && now.Sub(c.sign) >= p.Watch:
+		p.Log.Error("the server gives no sign of life: it is ended, and says where it stands", "pid", c.pid, "for", p.Watch.String())
+		c.aborted, c.deadline = true, now.Add(abortGrace)
+		_ = syscall.Kill(c.pid, syscall.SIGABRT)
+		_ = syscall.Kill(c.pid, syscall.SIGCONT)
+	}
+}
+
+// endAll lets what is left end in order before process 1 does: the kernel kills
+// it together with process 1, and then no attempt has a record of its end.
+func (p *Parent) endAll() {
+	if p.child != nil {
+		p.child.life.Close()
+		p.child = nil
+	}
+	p.State.remove()
+	if os.Getpid() != 1 {
+		return
+	}
+	if err := syscall.Kill(-1, syscall.SIGTERM); err != nil {
+		return
+	}
+	for end := time.Now().Add(leftGrace); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		p.reap()
+		if err := syscall.Kill(-1, 0); err != nil {
+			return // nobody is left
+		}
+	}
+	p.Log.Error("processes are left that did not end in time")
+}
+
+// become replaces this process with the program that is at the path now, which
+// gets the sockets. The process keeps its number.
+func (p *Parent) become() error {
+	args := append([]string{p.Program}, p.Args...)
+	args = append(args, "--supervise")
+	for _, k := range p.Kept {
+		if _, err := unix.FcntlInt(uintptr(k.FD), unix.F_SETFD, 0); err != nil {
+			return err
+		}
+		defer unix.CloseOnExec(k.FD)
+		args = append(args, "--kept", fmt.Sprintf("%s=%d", k.Name, k.FD))
+	}
+	return syscall.Exec(p.Program, args, os.Environ())
+}
+
+// ParseKept reads the value of a --kept flag.
+func ParseKept(values []string) ([]Kept, error) {
+	var out []Kept
+	for _, v := range values {
+		name, number, _ := strings.Cut(v, "=")
+		fd, err := strconv.Atoi(number)
+		if err != nil || fd < protocolFD {
+			return nil, agented.Errorf(agented.Invalid, "--kept %q does not name a socket: this flag is for the program itself", v)
+		}
+		out = append(out, Kept{Name: name, FD: fd})
+	}
+	return out, nil
+}
+
+// Outlive has gone called when the process at the other end of the pipe that
+// the descriptor names is no more, whatever ended it. The server calls it.
+func Outlive(fd int, gone func()) {
+	unix.CloseOnExec(fd) // agents do not get it
+	life := os.NewFile(uintptr(fd), "life of the supervising process")
+	go func() { // ends with the supervising process or with this one
+		_, _ = io.Copy(io.Discard, life)
+		gone()
+	}()
+}
+
+func exitCode(s unix.WaitStatus) int {
+	if s.Signaled() {
+		return 128 + int(s.Signal())
+	}
+	return s.ExitStatus()
+}
+
+// fell notes that the server has ended, or did not even start.
+func (p *Parent) fell(how string) {
+	p.failed++
+	p.last = how
+	p.note()
+}
+
+// note writes down how it goes, for whoever waits.
+func (p *Parent) note() {
+	s := State{PID: os.Getpid(), Program: p.Program, Settings: p.Settings, Address: p.Address, Failed: p.failed, Last: p.last}
+	if p.child != nil {
+		s.Server, s.Ready = p.child.pid, !p.child.ready.IsZero()
+	}
+	if err := p.State.write(s); err != nil {
+		p.Log.Warn("how the server does could not be written down", "err", err)
+	}
+}
