@@ -10,7 +10,7 @@ GOFILES  := $(shell git ls-files '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build ui web-types test-ui run dev-backend test test-short test-cli check fmt generate crash storm soak figures test-service bench fuzz clean cross kill reset generate-key docs
+.PHONY: help setup build ui web-types test-ui run dev-backend test test-short test-cli check fmt generate crash storm soak figures test-service bench bench-quick bench-go fuzz clean cross kill reset generate-key docs
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,7 +84,16 @@ figures: ## measure the program from outside and print what was found
 test-service: ## boot a real systemd in a container and mistreat the installed service (root)
 	GO='$(GO)' ./deploy/test/run.sh
 
-bench: ## the benchmarks of the hot paths
+bench: build ## measure the program from outside, and others beside it (ten minutes, an idle machine)
+	./scripts/install-bench-peers.sh
+	$(GO) build -o bin/bench ./bench
+	bin/bench -v -bin $(BIN) -json bin/bench.json -images docs/images
+
+bench-quick: build ## the same in about a minute, with fewer readers
+	$(GO) build -o bin/bench ./bench
+	bin/bench -quick -bin $(BIN) -json bin/bench-quick.json
+
+bench-go: ## the Go benchmarks of the hot paths
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/...
 
 fuzz: ## each fuzz target for half a minute

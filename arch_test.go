@@ -18,6 +18,7 @@ import (
 // Everyone may import the root; the root imports only the standard library.
 var mayImport = map[string][]string{
 	"":                   {},
+	"bench":             {},
 	"cmd/agented":        {"internal/app", "internal/backend", "internal/client", "internal/config", "internal/cron", "internal/doctor", "internal/redact", "internal/runlog", "internal/secret", "internal/service", "internal/shim", "internal/store", "internal/webhook"},
 	"deploy/test/check":  {},
 	"internal/api":       {"internal/backend", "internal/config", "internal/cron", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "internal/webhook", "web"},

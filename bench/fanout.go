@@ -1,0 +1,392 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// fanout says what is fanned out, and to how many.
+type fanout struct {
+	readers    int
+	executions int
+	rate       float64 // lines a second of each execution
+	span       time.Duration
+}
+
+// measured is what came of it.
+type measured struct {
+	perCPU  float64 // deliveries per CPU-second of the server
+	idle    float64 // bytes of memory per reader while nothing is sent
+	busy    float64 // the same at the end
+	p50     float64 // printed to read, ms
+	p99     float64
+	rate    float64 // deliveries a second
+	lost    int64
+	missing float64 // of what should have been delivered in the time, 0 to 1
+}
+
+// source is where lines come from: executions of a server, or channels that this
+// program publishes to.
+type source struct {
+	server *server
+	paths  []string // of the streams
+	begin  func() error
+	end    func()
+}
+
+// sources starts what a fan-out needs at one of the servers.
+func (b *bench) source(who string, f fanout) (*source, error) {
+	switch who {
+	case nchan:
+		return b.channels(f)
+	case gevent:
+		s, err := b.flask()
+		return b.executions(s, err, "/stream/%s", f)
+	default:
+		s, err := b.agented("AGENTED_MAX_CONCURRENT=" + strconv.Itoa(f.executions+1))
+		return b.executions(s, err, "/api/v1/executions/%s/stream", f)
+	}
+}
+
+func (b *bench) executions(s *server, err error, path string, f fanout) (*source, error) {
+	if err != nil {
+		return nil, err
+	}
+	gate := filepath.Join(s.dir, "go")
+	src := &source{server: s, begin: func() error { return os.WriteFile(gate, nil, 0o600) }, end: func() {}}
+	for range f.executions {
+		id, err := s.run(b.self, "emit", "-go", gate, "-n", strconv.Itoa(int(f.rate*f.span.Seconds()*2)), "-rate", fmt.Sprint(f.rate), "-hold", "1m")
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+		src.paths = append(src.paths, fmt.Sprintf(path, id))
+	}
+	return src, nil
+}
+
+// channels publishes to nchan as an application beside it would: over
+// connections that stay.
+func (b *bench) channels(f fanout) (*source, error) {
+	s, err := b.nginx()
+	if err != nil {
+		return nil, err
+	}
+	src := &source{server: s}
+	for i := range f.executions {
+		src.paths = append(src.paths, fmt.Sprintf("/sub/c%d", i))
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	src.begin = func() error {
+		const publishers = 8
+		for p := range min(publishers, f.executions) {
+			w, err := dial(s.addr)
+			if err != nil {
+				return err
+			}
+			w.conn.(*net.TCPConn).SetNoDelay(true)
+			wg.Go(func() {
+				defer w.conn.Close()
+				pad := string(bytes.Repeat([]byte("x"), 100-33))
+				began := time.Now()
+				for n := int64(1); ; n++ {
+					for c := p; c < f.executions; c += publishers {
+						// Channels take their turns within the interval.
+						due := began.Add(time.Duration((float64(n) + float64(c)/float64(f.executions)) / f.rate * float64(time.Second)))
+						select {
+						case <-stop:
+							return
+						case <-time.After(time.Until(due)):
+						}
+						line := fmt.Sprintf(stampFormat+" %s", time.Now().UnixNano(), n, pad)
+						if _, _, err := w.ask(post(fmt.Sprintf("/pub/c%d", c), line)); err != nil {
+							return
+						}
+					}
+				}
+			})
+		}
+		return nil
+	}
+	src.end = func() { close(stop); wg.Wait() }
+	return src, nil
+}
+
+// fan measures one fan-out at one of the servers.
+func (b *bench) fan(who string, f fanout) (m measured, err error) {
+	src, err := b.source(who, f)
+	if err != nil {
+		return m, err
+	}
+	defer src.server.Close()
+	crowd, err := newReaders()
+	if err != nil {
+		return m, err
+	}
+	defer crowd.Close()
+	if who == us {
+		// All are up before memory is looked at.
+		if err := until("the executions to start", func() bool { return len(shims(src.server.data())) >= f.executions }); err != nil {
+			return m, err
+		}
+	}
+	request := func(i int) string { return stream(src.paths[i%len(src.paths)]) }
+	// What one reader needs of code and tables is not what a reader costs.
+	if err := crowd.connect(src.server.addr, 1, request); err != nil {
+		return m, err
+	}
+	p := src.server.procs()
+	if who == us || who == gevent {
+		p = serverOnly(src.server)
+	}
+	time.Sleep(time.Second)
+	before := p.memory()
+	if err := crowd.connect(src.server.addr, f.readers-1, request); err != nil {
+		return m, err
+	}
+	time.Sleep(b.settle)
+	m.idle = (p.memory() - before) / float64(f.readers)
+
+	if err := src.begin(); err != nil {
+		return m, err
+	}
+	defer src.end()
+	if err := until("the first line", func() bool { return crowd.lines.Load() > 0 }); err != nil {
+		return m, err
+	}
+	time.Sleep(time.Second)
+	crowd.latencies()
+	cpu, lines, began := p.cpu(), crowd.lines.Load(), time.Now()
+	time.Sleep(f.span)
+	used, got, took := p.cpu()-cpu, crowd.lines.Load()-lines, time.Since(began)
+	lat := crowd.latencies()
+	if used <= 0 {
+		used = 10 * time.Millisecond
+	}
+	m.busy = (p.memory() - before) / float64(f.readers)
+	m.perCPU = float64(got) / used.Seconds()
+	m.rate = float64(got) / took.Seconds()
+	m.p50, m.p99 = quantile(lat, .5), quantile(lat, .99)
+	m.lost = crowd.lost.Load()
+	want := f.rate * took.Seconds() * float64(f.readers)
+	m.missing = max(0, 1-float64(got)/want)
+	if gone := crowd.ended.Load(); gone > 0 {
+		return m, fmt.Errorf("%d readers were cut", gone)
+	}
+	return m, nil
+}
+
+// serverOnly is the server without what it runs for others.
+func serverOnly(s *server) procs {
+	if s.name == us {
+		return s.self()
+	}
+	// Gunicorn and its worker; the worker's children are executions.
+	out := s.self()
+	for _, pid := range s.procs() {
+		if b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); bytes.Contains(b, []byte("gunicorn")) && pid != out[0] {
+			out = append(out, pid)
+		}
+	}
+	return out
+}
+
+// fanouts measures all fan-outs, in turns.
+func (b *bench) fanouts() error {
+	for _, n := range b.crowds {
+		for range b.rounds {
+			for _, who := range b.who(nchan, gevent) {
+				f := fanout{readers: n, executions: 1, rate: 20, span: b.span}
+				m, err := b.fan(who, f)
+				b.note("fan-out to %d of %s: %+v %v", n, who, m, err)
+				if err != nil {
+					b.trouble("fan-out to %d: %s: %v", n, who, err)
+					continue
+				}
+				at := fmt.Sprintf("fanout.%d.", n)
+				b.add(at+"cpu", who, m.perCPU)
+				b.add(at+"idle", who, m.idle/1024)
+				b.add(at+"p99", who, m.p99)
+				b.add(at+"p50", who, m.p50)
+				b.add(at+"rate", who, m.rate)
+				b.add(at+"lost", who, float64(m.lost))
+				b.add(at+"missing", who, m.missing)
+			}
+		}
+	}
+	return nil
+}
+
+// ladder measures how a fan-out grows, for the plots.
+func (b *bench) ladder() error {
+	for _, n := range b.steps {
+		for _, who := range b.who(nchan, gevent) {
+			m, err := b.fan(who, fanout{readers: n, executions: 1, rate: 20, span: b.span})
+			b.note("step of %d readers, %s: %+v %v", n, who, m, err)
+			if err != nil {
+				b.trouble("%d readers: %s: %v", n, who, err)
+				continue
+			}
+			b.point("readers.cpu", who, float64(n), m.perCPU)
+			b.point("readers.idle", who, float64(n), m.idle/1024)
+			b.point("readers.p99", who, float64(n), m.p99)
+		}
+	}
+	return nil
+}
+
+// spread measures many executions with few readers each, and beside it one
+// execution with as many lines for all.
+func (b *bench) spread() error {
+	f := fanout{readers: b.spreadReaders, executions: b.spreadReaders / 20, rate: spreadRate, span: b.span}
+	for range b.rounds {
+		for _, who := range b.who(nchan) {
+			for _, many := range []bool{false, true} {
+				g, at := f, "spread.many."
+				if !many {
+					g.executions, at = 1, "spread.one."
+				}
+				m, err := b.fan(who, g)
+				b.note("spread over %d executions of %s: %+v %v", g.executions, who, m, err)
+				if err != nil {
+					b.trouble("%d readers over %d executions: %s: %v", g.readers, g.executions, who, err)
+					continue
+				}
+				b.add(at+"cpu", who, m.perCPU)
+				b.add(at+"p99", who, m.p99)
+				b.add(at+"idle", who, m.idle/1024)
+			}
+		}
+	}
+	return nil
+}
+
+// spreadRate is what each of the many executions prints in a second: with more,
+// it would be the many shims on the machine that are measured.
+const spreadRate = 4
+
+// burst has one execution print as fast as it can.
+func (b *bench) burst() error {
+	const lines, readers = 200_000, 100
+	for range b.rounds {
+		if err := b.burstOnce(lines, readers); err != nil {
+			b.trouble("burst: %v", err)
+		}
+	}
+	return nil
+}
+
+func (b *bench) burstOnce(lines, count int) error {
+	s, err := b.agented()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	gate := filepath.Join(s.dir, "go")
+	id, err := s.run(b.self, "emit", "-go", gate, "-n", strconv.Itoa(lines))
+	if err != nil {
+		return err
+	}
+	crowd, err := newReaders()
+	if err != nil {
+		return err
+	}
+	defer crowd.Close()
+	if err := crowd.connect(s.addr, count, func(int) string { return stream("/api/v1/executions/" + id + "/stream?after=0") }); err != nil {
+		return err
+	}
+	before := s.self().memory()
+	peak := s.self().peak(20 * time.Millisecond)
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		return err
+	}
+	if err := until("the burst to reach all", func() bool { return crowd.lines.Load() >= int64(lines*count) }); err != nil {
+		return err
+	}
+	most := peak()
+	var first, last struct {
+		Lines []struct {
+			At time.Time `json:"timestamp"`
+		} `json:"lines"`
+	}
+	e, err := s.await(id, time.Minute)
+	if err != nil {
+		return err
+	}
+	for after, into := range map[int]any{0: &first, int(e.LastSeq) - 1: &last} {
+		if err := s.call("GET", fmt.Sprintf("/api/v1/executions/%s/log?limit=1&after=%d", id, after), nil, into); err != nil {
+			return err
+		}
+	}
+	if len(first.Lines) == 0 || len(last.Lines) == 0 {
+		return fmt.Errorf("the log of %s has no ends", id)
+	}
+	// A stamp is given as a line is taken, and the program that prints is held
+	// back by the disk, so the last one is when all were on their way there.
+	span := last.Lines[0].At.Sub(first.Lines[0].At).Seconds()
+	b.add("burst.lost", us, float64(int64(lines*count)-crowd.lines.Load()+crowd.lost.Load()))
+	b.add("burst.rate", us, float64(lines)/span)
+	b.add("burst.memory", us, (most-before)/(1<<20))
+	b.note("burst: %.0f lines/s, %d of %d delivered, %.1f MiB more", float64(lines)/span, crowd.lines.Load(), lines*count, (most-before)/(1<<20))
+	return nil
+}
+
+// catchUp has a crowd join at the first line of a long log.
+func (b *bench) catchUp() error {
+	s, err := b.agented()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	id, err := s.run(b.self, "emit", "-n", strconv.Itoa(b.catchLines), "-hold", "10m")
+	if err != nil {
+		return err
+	}
+	if err := until("the log to be written", func() bool {
+		var e execution
+		page := struct {
+			Next int64 `json:"next_after"`
+		}{}
+		_ = e
+		return s.call("GET", fmt.Sprintf("/api/v1/executions/%s/log?limit=1&after=%d", id, b.catchLines-1), nil, &page) == nil && page.Next >= int64(b.catchLines)
+	}); err != nil {
+		return err
+	}
+	for range b.rounds {
+		crowd, err := newReaders()
+		if err != nil {
+			return err
+		}
+		p := s.self()
+		before := p.memory()
+		crowd.slow.Store(true) // all start together
+		go func() { time.Sleep(500 * time.Millisecond); crowd.slow.Store(false) }()
+		peak := p.peak(100 * time.Millisecond)
+		err = crowd.connect(s.addr, b.catchReaders, func(int) string { return stream("/api/v1/executions/" + id + "/stream?after=0") })
+		if err == nil {
+			cpu, from, began := p.cpu(), crowd.bytes.Load(), time.Now()
+			time.Sleep(b.span)
+			mb := float64(crowd.bytes.Load()-from) / 1e6
+			b.add("catchup.rate", us, mb/time.Since(began).Seconds())
+			b.add("catchup.cpu", us, mb/max(0.01, (p.cpu()-cpu).Seconds()))
+		}
+		most := peak()
+		crowd.Close()
+		if err != nil {
+			return err
+		}
+		b.add("catchup.memory", us, (most-before)/float64(b.catchReaders)/1024)
+		b.note("catch-up: %.0f KiB a reader", (most-before)/float64(b.catchReaders)/1024)
+		time.Sleep(time.Second)
+	}
+	return nil
+}

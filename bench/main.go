@@ -1,0 +1,208 @@
+//go:build linux
+
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// bench is one run of the suite.
+type bench struct {
+	binary, self, tmp         string
+	gunicorn                  string
+	nginxProgram, nchanModule string
+	resultsFile, images       string
+	rounds, singles           int
+	span, settle, rest        time.Duration
+	crowds, steps, atOnce     []int
+	histories                 []int
+	spreadReaders             int
+	catchReaders, catchLines  int
+	logLines                  int
+	missing                   map[string]string
+	troubles                  []string
+	results                   map[string]map[string][]float64
+	series                    map[string]map[string][][2]float64
+	began                     time.Time
+	loadBefore                string
+	verbose                   bool
+}
+
+// thorough takes about ten minutes.
+func (b *bench) thorough() {
+	b.rounds, b.singles, b.span, b.settle, b.rest = 3, 60, 4*time.Second, 2*time.Second, time.Minute
+	b.crowds, b.steps = []int{1000, 10_000}, []int{100, 300, 1000, 3000, 10_000, 15_000}
+	b.atOnce, b.histories = []int{1, 10, 50, 200}, []int{1000, 10_000, 100_000, 1_000_000}
+	b.spreadReaders, b.catchReaders, b.catchLines, b.logLines = 10_000, 1000, 1_000_000, 10_000_000
+}
+
+// quick takes about one.
+func (b *bench) quick() {
+	b.rounds, b.singles, b.span, b.settle, b.rest = 1, 20, 2*time.Second, time.Second, 5*time.Second
+	b.crowds, b.steps = []int{1000}, nil
+	b.atOnce, b.histories = []int{20}, []int{1000, 20_000}
+	b.spreadReaders, b.catchReaders, b.catchLines, b.logLines = 1000, 200, 200_000, 1_000_000
+}
+
+func main() {
+	var err error
+	if len(os.Args) > 1 && os.Args[1] == "emit" {
+		err = emit(os.Args[2:])
+	} else {
+		err = run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() (err error) {
+	b := &bench{
+		results: map[string]map[string][]float64{}, series: map[string]map[string][][2]float64{},
+		began: time.Now(), loadBefore: loadAverage(),
+	}
+	quick := flag.Bool("quick", false, "a minute instead of ten, with fewer readers and one run each")
+	only := flag.String("only", "", "measure only these, separated by commas: "+strings.Join(names(b), " "))
+	flag.StringVar(&b.binary, "bin", "bin/agented", "the built program")
+	flag.StringVar(&b.resultsFile, "json", "bin/bench.json", "where all figures go")
+	flag.StringVar(&b.images, "images", "", "folder for the plots; empty draws none")
+	flag.BoolVar(&b.verbose, "v", false, "say on standard error what is measured")
+	rounds := flag.Int("rounds", 0, "runs of each measurement; 0 as the mode says")
+	readers := flag.Int("readers", 0, "measure this crowd only")
+	noPeers := flag.Bool("alone", false, "leave the peers out")
+	flag.Parse()
+	if *quick {
+		b.quick()
+	} else {
+		b.thorough()
+	}
+	if *rounds > 0 {
+		b.rounds = *rounds
+	}
+	if *readers > 0 {
+		b.crowds, b.steps, b.spreadReaders = []int{*readers}, nil, *readers
+	}
+	if b.binary, err = filepath.Abs(b.binary); err != nil {
+		return err
+	}
+	if b.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if _, err := os.Stat(b.binary); err != nil {
+		return fmt.Errorf("there is no program to measure (make build): %w", err)
+	}
+	if b.tmp, err = os.MkdirTemp("", "agented-bench-"); err != nil {
+		return err
+	}
+	os.Chmod(b.tmp, 0o755)
+	defer os.RemoveAll(b.tmp)
+	raiseDescriptors()
+	b.missing = map[string]string{}
+	if *noPeers {
+		b.missing[nchan], b.missing[gevent] = "left out by -alone", "left out by -alone"
+	} else {
+		b.findPeers()
+	}
+	for _, m := range b.measurements() {
+		if *only != "" && !slices.Contains(strings.Split(*only, ","), m.name) {
+			continue
+		}
+		began := time.Now()
+		if err := m.measure(); err != nil {
+			b.trouble("%s: %v", m.name, err)
+		}
+		b.note("%s took %v", m.name, time.Since(began).Round(time.Second))
+	}
+	fmt.Print(b.table())
+	return b.write()
+}
+
+type measurement struct {
+	name    string
+	measure func() error
+}
+
+func (b *bench) measurements() []measurement {
+	return []measurement{
+		{"sizes", b.sizes},
+		{"rest", b.atRest},
+		{"fanout", b.fanouts},
+		{"spread", b.spread},
+		{"ladder", b.ladder},
+		{"burst", b.burst},
+		{"catchup", b.catchUp},
+		{"intake", b.intake},
+		{"overhead", b.overhead},
+		{"running", b.running},
+		{"history", b.history},
+		{"logs", b.logs},
+	}
+}
+
+func names(b *bench) []string {
+	var out []string
+	for _, m := range b.measurements() {
+		out = append(out, m.name)
+	}
+	return out
+}
+
+// who lists Agented and those of the peers that are there; they take turns.
+func (b *bench) who(peers ...string) []string {
+	out := []string{us}
+	for _, p := range peers {
+		if b.missing[p] == "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (b *bench) add(key, who string, v float64) {
+	if b.results[key] == nil {
+		b.results[key] = map[string][]float64{}
+	}
+	b.results[key][who] = append(b.results[key][who], v)
+}
+
+// point is one of a plot.
+func (b *bench) point(key, who string, x, y float64) {
+	if b.series[key] == nil {
+		b.series[key] = map[string][][2]float64{}
+	}
+	b.series[key][who] = append(b.series[key][who], [2]float64{x, y})
+}
+
+// trouble is what went wrong; it stands below the table.
+func (b *bench) trouble(format string, args ...any) {
+	text := fmt.Sprintf(format, args...)
+	b.troubles = append(b.troubles, text)
+	fmt.Fprintln(os.Stderr, "bench: trouble:", text)
+}
+
+func (b *bench) note(format string, args ...any) {
+	if b.verbose {
+		fmt.Fprintf(os.Stderr, "%5.0fs "+format+"\n", append([]any{time.Since(b.began).Seconds()}, args...)...)
+	}
+}
+
+// raiseDescriptors asks for as many open files as can be had: each reader is
+// one, here and in the servers, which inherit the limit.
+func raiseDescriptors() {
+	l := syscall.Rlimit{Cur: 65536, Max: 65536}
+	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l) == nil {
+		return
+	}
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) == nil {
+		l.Cur = l.Max
+		syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l)
+	}
+}
