@@ -56,7 +56,8 @@ type Reader interface {
 	// of content after it returns.
 	Line(stream agented.Stream, content []byte)
 	// Result says what the attempt's end means. Call it once, after the last
-	// line.
+	// line. Clock times that the CLI printed without a zone are taken to be in
+	// now's.
 	Result(exit agented.Exit, now time.Time) agented.Result
 }
 

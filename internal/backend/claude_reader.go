@@ -20,6 +20,7 @@ type claudeReader struct {
 	bad     *failure
 	apiKind string  // the CLI's word for the API error that the last message was
 	resets  float64 // epoch of the last refusing rate_limit_event
+	window  string  // and which allowance it speaks of
 	retry   *failure
 }
 
@@ -43,6 +44,7 @@ type claudeLine struct {
 	RateLimit struct {
 		Status   string  `json:"status"`
 		ResetsAt float64 `json:"resetsAt"`
+		Kind     string  `json:"rateLimitType"`
 	} `json:"rate_limit_info"`
 
 	IsError        bool     `json:"is_error"`
@@ -94,7 +96,7 @@ func (c *claudeReader) Line(stream agented.Stream, content []byte) {
 		c.system(&l)
 	case "rate_limit_event":
 		if l.RateLimit.Status == "rejected" {
-			c.resets = l.RateLimit.ResetsAt
+			c.resets, c.window = l.RateLimit.ResetsAt, windowOf(l.RateLimit.Kind)
 		}
 	case "assistant":
 		c.assistant(&l)
@@ -219,8 +221,9 @@ func claudeUsage(l *claudeLine) agented.Usage {
 func (c *claudeReader) Result(exit agented.Exit, now time.Time) agented.Result {
 	c.read.program = "claude"
 	c.read.text = c.final.text()
+	c.read.now = printedAt(exit, now)
 	if c.resets > 0 {
-		c.read.retryAfter = epoch(c.resets, now)
+		c.read.retryAfter, c.read.window = epochTime(c.resets, c.read.now), c.window
 	}
 	if !byItself(exit) {
 		return c.read.ended(exit)

@@ -114,8 +114,9 @@ func (c *codexReader) item(l *codexLine) {
 	}
 }
 
-func (c *codexReader) Result(exit agented.Exit, _ time.Time) agented.Result {
+func (c *codexReader) Result(exit agented.Exit, now time.Time) agented.Result {
 	c.read.program = "codex"
+	c.read.now = printedAt(exit, now)
 	c.read.text = c.final.text()
 	if !byItself(exit) {
 		return c.read.ended(exit)

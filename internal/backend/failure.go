@@ -20,16 +20,47 @@ type failure struct {
 	google  bool   // Google's API said it, which has words of its own
 }
 
+// sentenceOf says what a class means for people.
+func sentenceOf(l agented.Limit, class agented.Class) string {
+	switch class {
+	case agented.ClassAccountLimit:
+		switch {
+		case l.Unknown:
+			return "reported what looks like a limit of its account"
+		case l.Window == "five_hour":
+			return "reached the five-hour limit of its account"
+		case l.Window != "":
+			return "reached the " + l.Window + " limit of its account"
+		}
+		return "reached a limit of its account"
+	case agented.ClassThrottle:
+		return "was told to slow down: too many requests"
+	case agented.ClassBilling:
+		return "found no credit left on its account"
+	case agented.ClassAuth:
+		return "could not log in: its credentials were refused or are missing"
+	case agented.ClassOverload:
+		return "could not get an answer from the model's API, which is overloaded or failing"
+	case agented.ClassNetwork:
+		return "could not get an answer from the model's API: the network or the connection failed"
+	}
+	return "reported an error"
+}
+
 // outcome says whose fault the failure is, in the words of an attempt.
 func (f failure) outcome() agented.Outcome { return f.class().Outcome() }
 
 // fail puts the failure into the reading, with the time to come back if one is
 // known.
 func (r *reading) fail(f failure) {
-	r.class = f.class()
+	r.limit = r.limitOf(f)
+	r.class = r.limit.Class
 	r.outcome = r.class.Outcome()
+	r.retryAfter = r.limit.Until
 	r.gone = sessionGone(f.message)
-	r.limit = f.limit(r.class, r.retryAfter, r.window)
+	if r.class == agented.ClassAgentFailure {
+		r.limit = agented.Limit{} // there was none
+	}
 	if f.ours != "" {
 		r.reason = r.program + " " + f.ours
 		if f.kind != "" {
@@ -38,16 +69,7 @@ func (r *reading) fail(f failure) {
 		return
 	}
 	f.message = inner(f.message)
-	switch r.outcome {
-	case agented.OutcomeRateLimited:
-		r.reason = saying(r.program+" reached a limit of its account", f.message)
-	case agented.OutcomeAuth:
-		r.reason = saying(r.program+"'s credentials were refused or are missing", f.message)
-	case agented.OutcomeTransient:
-		r.reason = saying(r.program+" could not get an answer from the model's API", f.message)
-	default:
-		r.reason = saying(r.program+" reported an error", f.message)
-	}
+	r.reason = saying(r.program+" "+sentenceOf(r.limit, r.class), f.message)
 	if r.outcome == agented.OutcomeRateLimited && !r.retryAfter.IsZero() {
 		r.reason += "; it says that the limit lifts at " + r.retryAfter.UTC().Format("2006-01-02 15:04:05") + " UTC"
 	}
@@ -85,47 +107,6 @@ func leadingNumber(s string) (int, bool) {
 	return v, err == nil
 }
 
-// maxRetryAfter bounds a printed waiting time; a longer one is a mistake.
-const maxRetryAfter = 40 * 24 * time.Hour
-
-// after is the time so many seconds behind at; zero when that makes no sense.
-func after(at time.Time, seconds int) time.Time {
-	if d := time.Duration(seconds) * time.Second; seconds > 0 && d <= maxRetryAfter {
-		return at.Add(d).UTC()
-	}
-	return time.Time{}
-}
-
-// epoch is the time that a printed epoch means, in seconds; zero when it is not
-// near now.
-func epoch(seconds float64, now time.Time) time.Time {
-	if seconds < 1e9 || seconds > 1e11 {
-		return time.Time{}
-	}
-	t := time.Unix(int64(seconds), 0).UTC()
-	if d := t.Sub(now); d > maxRetryAfter || d < -maxRetryAfter {
-		return time.Time{}
-	}
-	return t
-}
-
-// retryIn finds "retry in 3600s" in a message, as Google's APIs write it.
-func retryIn(message string) (seconds int) {
-	for _, before := range []string{"retry in ", "retry after "} {
-		if _, rest, found := strings.Cut(message, before); found {
-			n, ok := leadingNumber(rest)
-			if !ok {
-				continue
-			}
-			rest = strings.TrimLeft(rest, "0123456789.")
-			if strings.HasPrefix(rest, "s") {
-				return n
-			}
-		}
-	}
-	return 0
-}
-
 // failed says that the agent or its task failed.
 func (r *reading) failed() { r.class, r.outcome = agented.ClassAgentFailure, agented.OutcomeFailed }
 
@@ -141,7 +122,7 @@ func (r *reading) finish(exit agented.Exit, bad *failure, worked bool, complaint
 			r.reason += "; it was " + howItEnded(exit)
 		}
 	case r.good && cleanExit(exit):
-		r.outcome = agented.OutcomeSuccess
+		r.outcome, r.retryAfter = agented.OutcomeSuccess, time.Time{}
 		if strings.TrimSpace(r.text) == "" {
 			r.reason = r.program + " ended without a final answer"
 			if !worked {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/agented/agented"
@@ -25,6 +26,11 @@ func fuzzReader(f *testing.F, name string) {
 		f.Add(text, []byte("Error: something"), 0)
 		f.Add(text[:len(text)/2], []byte("\xff\x00\n"), 143)
 	}
+	for _, p := range corpus(f) {
+		if p.CLI == name {
+			f.Add([]byte(strings.Join(p.Lines, "\n")), []byte(strings.Join(p.Lines, "\n")), p.Exit)
+		}
+	}
 	f.Fuzz(func(t *testing.T, stdout, stderr []byte, code int) {
 		r := reader(t, name)
 		feed(r, agented.Stdout, stdout)
@@ -41,6 +47,15 @@ func fuzzReader(f *testing.F, name string) {
 			}
 		default:
 			t.Errorf("outcome %q of a process that ended by itself", got.Outcome)
+		}
+		if got.Class.Outcome() != got.Outcome || !got.RetryAfter.Equal(got.Limit.Until) {
+			t.Errorf("class %q and outcome %q, %v and %v", got.Class, got.Outcome, got.RetryAfter, got.Limit.Until)
+		}
+		if u := got.Limit.Until; !u.IsZero() && (!u.After(now) || u.Sub(now) > 40*24*time.Hour) {
+			t.Errorf("lifts at %v", u)
+		}
+		if e := got.Limit.Evidence; len(e) > agented.MaxEvidence || !utf8.ValidString(e) || strings.ContainsAny(e, "\n\r\x1b\x00") {
+			t.Errorf("evidence %q", e)
 		}
 		shown := append([]string{got.Reason, got.SessionID, got.CLIVersion}, got.DeniedTools...)
 		for _, s := range shown {

@@ -133,6 +133,7 @@ var geminiExits = map[int]failure{
 
 func (c *geminiReader) Result(exit agented.Exit, now time.Time) agented.Result {
 	c.read.program = "gemini"
+	c.read.now = printedAt(exit, now)
 	c.read.text = c.final.text()
 	if !byItself(exit) {
 		return c.read.ended(exit)
@@ -160,12 +161,6 @@ func (c *geminiReader) Result(exit agented.Exit, now time.Time) agented.Result {
 	}
 	if bad != nil {
 		bad.google = true
-		if at := exit.FinishedAt; !at.IsZero() {
-			now = at
-		}
-		if bad.outcome() == agented.OutcomeRateLimited {
-			c.read.retryAfter = after(now, retryIn(bad.message))
-		}
 	}
 	return c.read.finish(exit, bad, c.worked, complaint)
 }

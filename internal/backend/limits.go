@@ -21,7 +21,7 @@ var (
 		"usage limit", "usage_limit", "session limit", "weekly limit", "5-hour limit", "five_hour", "seven_day", "hour limit", "daily limit", "monthly limit",
 		"hit your limit", "limit reached", // but not "rate limit reached"
 		"daily quota", "exhausted your", "per day", "perday", "out of extra usage", "quota will reset", "usage cap",
-		"usagelimit", "quota_exhausted", "terminalquotaerror",
+		"usagelimit", "quota_exhausted", "spend limit", "spending limit", "quota limit", "subscription quota", "usage exceeded", "terminalquotaerror",
 	}
 	overloadWords = []string{
 		"overloaded", "at capacity", "high demand", "no capacity", "capacity available", "capacity_exhausted", "temporarily unavailable", "service unavailable",
@@ -82,16 +82,104 @@ func (f failure) class() agented.Class {
 	return agented.ClassAgentFailure
 }
 
-// limit is what the failure says about a limit; nothing when it is the agent's.
-func (f failure) limit(class agented.Class, until time.Time, window string) agented.Limit {
-	if class == agented.ClassAgentFailure {
-		return agented.Limit{}
+// limitOf is what the failure says about a limit. Its class is the failure's,
+// whatever that is; a time that a field of the output gave goes before one that
+// is read from a sentence.
+func (r *reading) limitOf(f failure) agented.Limit {
+	l := agented.Limit{Class: f.class(), Until: r.retryAfter, Window: r.window}
+	sentence := inner(f.message)
+	if l.Evidence = oneLine(sentence); l.Evidence == "" {
+		l.Evidence = oneLine(f.kind)
 	}
-	evidence := inner(f.message)
-	if evidence == "" {
-		evidence = f.kind
+	l.Evidence = clip(l.Evidence, agented.MaxEvidence)
+	text := strings.ToLower(clip(f.kind+" "+f.message, 4<<10))
+	if l.Class == agented.ClassAgentFailure && f.ours == "" && likeALimit(f, text) {
+		l.Class, l.Unknown = agented.ClassAccountLimit, true
 	}
-	return agented.Limit{Class: class, Until: until, Window: window, Evidence: clip(oneLine(evidence), agented.MaxEvidence)}
+	switch l.Class {
+	case agented.ClassAccountLimit, agented.ClassThrottle, agented.ClassOverload, agented.ClassBilling:
+	default:
+		return agented.Limit{Class: l.Class, Evidence: l.Evidence}
+	}
+	if l.Until.IsZero() {
+		if l.Until = When(sentence, r.now, r.now.Location()); l.Until.IsZero() {
+			l.Until = When(f.message, r.now, r.now.Location())
+		}
+	}
+	if l.Window == "" && l.Class == agented.ClassAccountLimit {
+		l.Window = windowIn(text)
+	}
+	r.weigh(&l, f, text)
+	return l
+}
+
+// What a time to come back says about a limit.
+const (
+	longThrottle = 10 * time.Minute // a rate recovers sooner: this is an allowance
+	shortQuota   = 2 * time.Minute  // an allowance does not come back so soon: this is a rate
+	fiveHours    = 6 * time.Hour    // no five-hour window ends later than this
+)
+
+// weigh corrects the class and the time of a limit by each other.
+func (r *reading) weigh(l *agented.Limit, f failure, text string) {
+	wait := l.Until.Sub(r.now)
+	switch {
+	case l.Class == agented.ClassThrottle && !l.Until.IsZero() && wait > longThrottle:
+		l.Class = agented.ClassAccountLimit
+	case l.Class == agented.ClassAccountLimit && !l.Until.IsZero() && wait <= shortQuota && l.Window == "" && strings.Contains(text, "exhausted your capacity"):
+		l.Class = agented.ClassThrottle
+	case l.Class == agented.ClassAccountLimit && l.Window == "five_hour" && wait > fiveHours:
+		l.Until = time.Time{} // it has passed, so the next time that clocks show it is tomorrow
+	case l.Class == agented.ClassAccountLimit && l.Window == "daily" && l.Until.IsZero() && (f.google || strings.Contains(text, "google")):
+		l.Until = ahead(midnight(r.now, pacific()), r.now)
+	}
+}
+
+// windowIn is the window of an account's limit that a message names.
+func windowIn(text string) string {
+	for _, w := range []struct {
+		name  string
+		words []string
+	}{
+		{"weekly", []string{"weekly", "seven_day", "7-day", "per week", "this week"}},
+		{"five_hour", []string{"five_hour", "5-hour", "5 hour", "five-hour", "session limit"}},
+		{"daily", []string{"daily", "per day", "perday", "(tpd)", "(rpd)"}},
+		{"monthly", []string{"monthly", "per month"}},
+	} {
+		if slices.ContainsFunc(w.words, func(s string) bool { return strings.Contains(text, s) }) {
+			return w.name
+		}
+	}
+	return ""
+}
+
+// windowOf is the window that claude's word for it means.
+func windowOf(kind string) string {
+	switch kind {
+	case "five_hour":
+		return kind
+	case "overage":
+		return "monthly"
+	}
+	if strings.HasPrefix(kind, "seven_day") {
+		return "weekly"
+	}
+	return ""
+}
+
+// likeALimit reports whether a message that no rule knows speaks of a limit: it
+// needs a word for an allowance and one for coming back, or a time to do so. A
+// limit on the length of a text is none.
+func likeALimit(f failure, text string) bool {
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+	}
+	if f.status >= 400 && f.status != 403 || has("context", "too long", "max_tokens", "maximum token", "output token", "length limit", "turns", "size limit", "file limit") {
+		return false
+	}
+	allowance := has("limit", "allowance", "quota", "usage", "exhausted", "exceeded", "used up", "ran out", "out of messages", "too many")
+	back := has("reset", "try again", "retry", "upgrade", "wait until", "available again", "come back", "renew", "next billing", "add credits", "later")
+	return allowance && back
 }
 
 // goneWords are what the CLIs say of a session to resume that they do not have.

@@ -3,7 +3,6 @@ package backend
 import (
 	"encoding/json"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +20,7 @@ type openCodeReader struct {
 	reason string // of the last step's end
 	bad    *failure
 	usage  openCodeUsage
-	retry  string // retry-after header of the error
+	retry  map[string]string // headers of the error that say when to come back
 }
 
 // openCodeUsage adds the steps up.
@@ -97,9 +96,10 @@ func (c *openCodeReader) Line(stream agented.Stream, content []byte) {
 		if c.bad.message == "" {
 			c.bad.message = c.bad.kind
 		}
+		c.retry = map[string]string{}
 		for name, value := range l.Error.Data.Headers {
-			if strings.EqualFold(name, "retry-after") {
-				c.retry = clip(value, 40)
+			if name = strings.ToLower(name); slices.Contains(retryHeaders, name) {
+				c.retry[name] = clip(value, 100)
 			}
 		}
 	}
@@ -127,6 +127,7 @@ func (c *openCodeReader) tool(l *openCodeLine) {
 
 func (c *openCodeReader) Result(exit agented.Exit, now time.Time) agented.Result {
 	c.read.program = "opencode"
+	c.read.now = printedAt(exit, now)
 	c.read.text = c.final.text()
 	u := c.usage
 	c.read.usage = agented.Usage{InputTokens: u.input.count(), OutputTokens: u.output.count(), CacheReadTokens: u.hit.count(), CacheWriteTokens: u.fill.count()}
@@ -148,12 +149,9 @@ func (c *openCodeReader) Result(exit agented.Exit, now time.Time) agented.Result
 	if bad == nil && !c.read.good && c.reason != "" && c.reason != "tool-calls" && cleanExit(exit) {
 		bad = &failure{ours: "stopped because the model's last step ended with " + c.reason}
 	}
-	if bad != nil {
-		if seconds, err := strconv.Atoi(c.retry); err == nil && bad.outcome() == agented.OutcomeRateLimited {
-			if at := exit.FinishedAt; !at.IsZero() {
-				now = at
-			}
-			c.read.retryAfter = after(now, seconds)
+	for _, name := range retryHeaders {
+		if value, there := c.retry[name]; there && bad != nil && c.read.retryAfter.IsZero() {
+			c.read.retryAfter = headerTime(name, value, c.read.now)
 		}
 	}
 	return c.read.finish(exit, bad, c.worked, c.other.complaint())

@@ -36,8 +36,9 @@ type reading struct {
 	retryAfter time.Time
 	class      agented.Class
 	limit      agented.Limit
-	window     string // of a limit, when a field of the output names it
-	gone       bool   // the session to go on with is not there
+	window     string    // of a limit, when a field of the output names it
+	now        time.Time // when the output ended, in the zone that the CLI prints times in
+	gone       bool      // the session to go on with is not there
 	usage      agented.Usage
 	denied     denials
 }
@@ -93,6 +94,15 @@ func (r *reading) ended(exit agented.Exit) agented.Result {
 		r.reason += "; " + r.program + " had already given its result, which is kept"
 	}
 	return r.result()
+}
+
+// printedAt is when a CLI's last words were printed, in the zone of its clock:
+// an end may be read long after.
+func printedAt(exit agented.Exit, now time.Time) time.Time {
+	if exit.FinishedAt.IsZero() {
+		return now
+	}
+	return exit.FinishedAt.In(now.Location())
 }
 
 // howItEnded says in words how a process went.

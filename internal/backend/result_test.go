@@ -339,7 +339,7 @@ func TestATimeToComeBackIsTakenFromWhatIsPrinted(t *testing.T) {
 		t.Errorf("claude: %v %q", got.RetryAfter, got.Reason)
 	}
 	gemini := `{"type":"result","status":"error","error":{"message":"quota. Please retry in 3600.5s."}}`
-	if got := readAll(t, "gemini", gemini, "", exited(173)); !got.RetryAfter.Equal(now.Add(time.Hour)) || got.Outcome != agented.OutcomeRateLimited {
+	if got := readAll(t, "gemini", gemini, "", exited(173)); !got.RetryAfter.Equal(now.Add(time.Hour+500*time.Millisecond)) || got.Outcome != agented.OutcomeRateLimited {
 		t.Errorf("gemini: %v %s", got.RetryAfter, got.Outcome)
 	}
 	openCode := `{"type":"error","error":{"name":"APIError","data":{"message":"slow down","statusCode":429,"responseHeaders":{"Retry-After":"30"}}}}`
