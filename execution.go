@@ -100,8 +100,11 @@ type Execution struct {
 	Attempts    []Attempt // in order; filled in where one execution or a page of them is shown
 	LastSeq     Seq       // last line of the log; exact once final
 	Lease       Lease
-	CancelAsked bool // someone asked; the attempt may still be dying
-	ExitCode    *int // of the last attempt; nil while none has ended or it was killed by a signal
+	Probes      AccountID // account that it tries, whatever its state; empty: none
+	WaitingOn   string    // what a pending one is parked for; empty: it is not
+	ParkedUntil time.Time // until when; zero: not known
+	CancelAsked bool      // someone asked; the attempt may still be dying
+	ExitCode    *int      // of the last attempt; nil while none has ended or it was killed by a signal
 	Error       string
 	Result      string // final text of the agent, bounded by MaxResult
 	Usage       Usage
@@ -145,7 +148,8 @@ type Attempt struct {
 	Execution  ExecutionID
 	Number     int // from 1
 	Backend    string
-	Account    AccountID // empty: the server's own credentials
+	Account    AccountID // empty: it needs none
+	Model      string    // as it was asked for; empty: the CLI's own choice
 	CLIVersion string    // what the CLI said of itself; empty for command
 	State      State     // running or final
 	ExitCode   *int      // nil when it did not exit by itself
@@ -155,6 +159,12 @@ type Attempt struct {
 	SessionID  string
 	StartedAt  time.Time
 	FinishedAt time.Time
+
+	Class       Class     // whose doing its end was; empty: it went well, or somebody here ended it
+	Evidence    string    // what Class was read from
+	RetryAt     time.Time // when the next one was planned for; zero: not, or not known
+	ResumedFrom string    // session that it went on with; empty: it began afresh
+	SessionGone bool      // the CLI does not have that session any more
 }
 
 // Usage is what an attempt or an execution consumed. A nil field is unknown,

@@ -1,6 +1,7 @@
 package agented
 
 import (
+	"fmt"
 	"math"
 	"time"
 )
@@ -36,7 +37,7 @@ type Ended struct {
 	Class   Class
 	Until   time.Time // when the limit is said to lift; zero if unknown
 	Charged int       // attempts so far that were charged, this one included
-	Like    int       // attempts in a row that ended in this class, this one included
+	Like    int       // ends in a row of this class, this one included: of the account or backend that rests for it, else of the execution
 	Began   time.Time // start of the first attempt
 	Resumes bool      // the next attempt can go on in the same session
 }
@@ -86,11 +87,37 @@ func (p RetryPolicy) Next(e Ended, now time.Time, jitter float64) (at time.Time,
 	default:
 		return time.Time{}, false
 	}
-	giveUp := time.Duration(orDefault(p.GiveUpAfterSeconds, DefaultGiveUp)) * time.Second
-	if !e.Began.IsZero() && at.Sub(e.Began) > giveUp {
+	// What waits for an account or a provider ends when its time is over, and
+	// may go on elsewhere before; what knows its time ends now if that is too late.
+	by := at
+	if e.Class.OfAccount() || e.Class == ClassThrottle || e.Class == ClassOverload {
+		by = now
+	}
+	if !e.Began.IsZero() && by.After(p.Deadline(e.Began)) {
 		return time.Time{}, false
 	}
 	return at.UTC().Truncate(time.Microsecond), true
+}
+
+// Deadline is when an execution whose first attempt began at that time gives up.
+func (p RetryPolicy) Deadline(began time.Time) time.Time {
+	return began.Add(time.Duration(orDefault(p.GiveUpAfterSeconds, DefaultGiveUp)) * time.Second)
+}
+
+// Validate returns every field of the policy that cannot stand. Names of fields
+// are those of the API.
+func (p RetryPolicy) Validate() []Field {
+	var bad []Field
+	check := func(name string, n, most int) {
+		if n < 0 || n > most {
+			bad = append(bad, Field{"retry." + name, fmt.Sprintf("must be from 0 (the default) to %d", most)})
+		}
+	}
+	check("max_attempts", p.MaxAttempts, MaxRetryAttempts)
+	check("base_seconds", p.BaseSeconds, MaxGiveUp)
+	check("cap_seconds", p.CapSeconds, MaxGiveUp)
+	check("give_up_after_seconds", p.GiveUpAfterSeconds, MaxGiveUp)
+	return bad
 }
 
 func orDefault(n, otherwise int) int {

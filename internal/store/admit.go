@@ -187,10 +187,10 @@ func (tx *tx) insert(e *agented.Execution, limit int, held bool) error {
 		return err
 	}
 	err = tx.exec(`INSERT INTO execution (id, trigger_id, trigger_name, name_key, backend, status, reason, source, actor, retry_of,
-			event_seq, admit_no, max_concurrent, due_at, held_by, created_at, scheduled_at, finished_at, untidied, cause)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, $15, $16, $17, $17, $18)`,
+			event_seq, admit_no, max_concurrent, due_at, held_by, created_at, scheduled_at, finished_at, untidied, cause, lane, probes)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, $15, $16, $17, $17, $18, $19, $20)`,
 		e.ID, e.Trigger, e.TriggerName, fold(e.TriggerName), e.Backend, e.State, clip(e.Reason, maxSentence), e.Source, e.Actor, e.RetryOf,
-		seq, limit, micros(due), heldBy, micros(e.CreatedAt), micros(e.ScheduledAt), micros(e.FinishedAt), causeText(e.Cause))
+		seq, limit, micros(due), heldBy, micros(e.CreatedAt), micros(e.ScheduledAt), micros(e.FinishedAt), causeText(e.Cause), laneOf(chainOf(e)), e.Probes)
 	if duplicate(err) {
 		return agented.Errorf(agented.Conflict, "there is already an execution %s", e.ID).Because(err)
 	}

@@ -58,9 +58,12 @@ func (tx *tx) cancelPending(id agented.ExecutionID, reason, by string, now time.
 	if err != nil {
 		return err
 	}
-	err = tx.exec(`UPDATE execution SET status = 'cancelled', reason = $2, cancel_by = $3, due_at = NULL, held_by = NULL, finished_at = $4, untidied = $4, event_seq = $5
+	err = tx.exec(`UPDATE execution SET status = 'cancelled', reason = $2, cancel_by = $3, due_at = NULL, held_by = NULL, parked_on = NULL, give_up_at = NULL, finished_at = $4, untidied = $4, event_seq = $5
 		WHERE id = $1 AND status = 'pending'`, id, clip(reason, maxSentence), by, micros(now), seq)
 	if err != nil {
+		return err
+	}
+	if err := tx.settleInbox(id, agented.StateCancelled, now); err != nil {
 		return err
 	}
 	return tx.count(agented.StateCancelled, 1)

@@ -28,75 +28,116 @@ func (db *DB) Claim(ctx context.Context, node agented.NodeID, limit int, now tim
 	if err != nil || !due {
 		return nil, err
 	}
-	var e *agented.Execution
-	err = db.write(ctx, "claim", func(tx *tx) (err error) {
-		e, err = tx.claim(node, limit, now, ttl)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	for {
+		var e *agented.Execution
+		var again bool
+		err = db.write(ctx, "claim", func(tx *tx) (err error) {
+			e, again, err = tx.claim(node, limit, now, ttl)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if e != nil || !again {
+			return e, nil
+		}
 	}
-	return e, nil
 }
 
 func (db *DB) anyDue(ctx context.Context, now time.Time) (bool, error) {
 	var due bool
-	err := db.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM execution WHERE due_at <= $1)`, micros(now)).Scan(&due)
+	err := db.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM execution WHERE due_at <= $1)
+		OR EXISTS (SELECT 1 FROM lane WHERE looks_at <= $1) OR EXISTS (SELECT 1 FROM execution WHERE give_up_at <= $1)`, micros(now)).Scan(&due)
 	return due, db.explain("claim", err)
 }
 
-func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Duration) (*agented.Execution, error) {
+// maxSteps bounds how many executions one transaction holds back or parks, so
+// that the writer's turn comes round for others.
+const maxSteps = 100
+
+// claim is Claim in a transaction. It answers again when it has not come to an
+// end.
+func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Duration) (_ *agented.Execution, again bool, _ error) {
+	if err := tx.giveUp(now); err != nil {
+		return nil, false, err
+	}
 	var busy int
 	err := tx.row(`SELECT COUNT(*) FROM execution WHERE lease_owner = $1`, node).Scan(&busy)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if busy >= limit {
-		return nil, tx.markWaiting(fmt.Sprintf("waits for a free slot: %d of %d executions are running", busy, limit), now)
+		return nil, false, tx.markWaiting(fmt.Sprintf("waits for a free slot: %d of %d executions are running", busy, limit), now)
 	}
-	for {
-		var id agented.ExecutionID
-		var trigger agented.TriggerID
-		var backend string
-		var most, running, number int
-		err := tx.row(`SELECT e.id, e.trigger_id, e.backend, e.attempt_no, e.max_concurrent,
-				(SELECT COUNT(*) FROM execution o WHERE o.trigger_id = e.trigger_id AND o.status = 'running')
-			FROM execution e WHERE e.due_at <= $1 ORDER BY e.due_at, e.admit_no LIMIT 1`, micros(now)).Scan(&id, &trigger, &backend, &number, &most, &running)
-		if missing(err) {
-			return nil, nil
+	var scene *agented.Scene // of this transaction, once somebody needs it
+	for range maxSteps {
+		c, err := tx.front(now)
+		if err != nil || c == nil {
+			return nil, false, err
 		}
-		if err != nil {
-			return nil, err
-		}
-		if trigger != "" && most > 0 && running >= most {
-			if err := tx.hold(id, most); err != nil {
-				return nil, err
+		if c.trigger != "" && c.most > 0 && c.running >= c.most {
+			if err := tx.hold(c.id, c.most); err != nil {
+				return nil, false, err
 			}
 			continue
 		}
-		if err := tx.start(id, backend, number+1, node, now.Add(ttl)); err != nil {
-			return nil, err
+		p := agented.Picked{OK: true, Choice: agented.Choice{Backend: c.backend}}
+		if c.lane != "" {
+			if scene == nil {
+				s, err := tx.scene(now)
+				if err != nil {
+					return nil, false, err
+				}
+				scene = &s
+			}
+			if p, err = tx.pick(c, *scene); err != nil {
+				return nil, false, err
+			}
 		}
-		if err := tx.release(trigger, 1); err != nil {
-			return nil, err
+		switch {
+		case !p.OK && c.probes != "":
+			err = tx.cancelPending(c.id, p.Why, "", now)
+		case !p.OK:
+			err = tx.park(c, p)
+		default:
+			if err := tx.start(c, p, node, now, now.Add(ttl)); err != nil {
+				return nil, false, err
+			}
+			if err := tx.release(c.trigger, 1); err != nil {
+				return nil, false, err
+			}
+			e, err := load(tx, c.id)
+			return e, false, err
 		}
-		return load(tx, id)
+		if err != nil {
+			return nil, false, err
+		}
 	}
+	return nil, true, nil
 }
 
-// start makes a pending execution running and opens its attempt.
-func (tx *tx) start(id agented.ExecutionID, backend string, number int, node agented.NodeID, expires time.Time) error {
-	seq, err := tx.change(id)
+// start makes a pending execution running and opens its attempt on what was
+// picked for it.
+func (tx *tx) start(c *candidate, p agented.Picked, node agented.NodeID, now, expires time.Time) error {
+	seq, err := tx.change(c.id)
 	if err != nil {
 		return err
 	}
-	err = tx.exec(`UPDATE execution SET status = 'running', reason = '', due_at = NULL, attempt_no = $2,
+	var account *agented.AccountID
+	if p.Account.ID != "" {
+		account = &p.Account.ID
+		if err := tx.use(c.id, p, now); err != nil {
+			return err
+		}
+	}
+	err = tx.exec(`UPDATE execution SET status = 'running', reason = '', due_at = NULL, parked_on = NULL, give_up_at = NULL, account_id = $6, attempt_no = $2,
 			lease_owner = $3, lease_token = lease_token + 1, lease_expires_at = $4, event_seq = $5
-		WHERE id = $1 AND status = 'pending'`, id, number, node, micros(expires), seq)
+		WHERE id = $1 AND status = 'pending'`, c.id, c.number+1, node, micros(expires), seq, account)
 	if err != nil {
 		return err
 	}
-	return tx.exec(`INSERT INTO attempt (execution_id, number, backend, status) VALUES ($1, $2, $3, 'running')`, id, number, backend)
+	return tx.exec(`INSERT INTO attempt (execution_id, number, backend, account, model, status) VALUES ($1, $2, $3, $4, $5, 'running')`,
+		c.id, c.number+1, p.Choice.Backend, p.Account.ID, p.Choice.Model)
 }
 
 // hold takes a pending execution out of the queue's front until its trigger has
@@ -106,7 +147,7 @@ func (tx *tx) hold(id agented.ExecutionID, limit int) error {
 	if err != nil {
 		return err
 	}
-	return tx.exec(`UPDATE execution SET held_by = trigger_id, due_at = NULL, reason = $2, event_seq = $3 WHERE id = $1`, id, turnReason(limit), seq)
+	return tx.exec(`UPDATE execution SET held_by = trigger_id, due_at = NULL, parked_on = NULL, reason = $2, event_seq = $3 WHERE id = $1`, id, turnReason(limit), seq)
 }
 
 // release puts up to n held executions of a trigger back into the queue while
@@ -155,6 +196,9 @@ func (tx *tx) resize(trigger agented.TriggerID, limit int) error {
 // markWaiting says in the first due executions why they do not run, unless they
 // say it already.
 func (tx *tx) markWaiting(reason string, now time.Time) error {
+	if err := tx.exec(`UPDATE lane SET why = $2, until = NULL WHERE looks_at <= $1 AND why <> $2`, micros(now), reason); err != nil {
+		return err
+	}
 	rows, err := tx.query(`SELECT id FROM (SELECT id, reason FROM execution
 			WHERE due_at <= $1 ORDER BY due_at, admit_no LIMIT $2) AS front
 		WHERE reason <> $3`, micros(now), markWindow, reason)
@@ -175,9 +219,22 @@ func (tx *tx) markWaiting(reason string, now time.Time) error {
 }
 
 // NextDue returns the earliest time after now at which a pending execution
-// becomes due, false if there is none.
+// becomes due, looks again at what it waits for, or gives up; false if there is
+// none.
 func (db *DB) NextDue(ctx context.Context, now time.Time) (time.Time, bool, error) {
-	var at time.Time
-	err := db.r.QueryRowContext(ctx, `SELECT MIN(due_at) FROM execution WHERE due_at > $1`, micros(now)).Scan(toTime{&at})
-	return at, !at.IsZero(), db.explain("next due", err)
+	var next time.Time
+	for _, q := range []string{
+		`SELECT MIN(due_at) FROM execution WHERE due_at > $1`,
+		`SELECT MIN(looks_at) FROM lane WHERE looks_at > $1`,
+		`SELECT MIN(give_up_at) FROM execution WHERE give_up_at > $1`,
+	} {
+		var at time.Time
+		if err := db.r.QueryRowContext(ctx, q, micros(now)).Scan(toTime{&at}); err != nil {
+			return time.Time{}, false, db.explain("next due", err)
+		}
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	return next, !next.IsZero(), nil
 }

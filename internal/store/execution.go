@@ -18,7 +18,8 @@ import (
 const briefColumns = `id, trigger_id, trigger_name, backend, status, reason, source, actor, retry_of, attempt_no, last_seq,
 	COALESCE(lease_owner, ''), lease_token, lease_expires_at, cancel_asked, exit_code, error,
 	input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cumulative,
-	event_seq, created_at, scheduled_at, started_at, finished_at, cause, pinned_at, pinned_by, log_removed_at, chain_id, chain_depth, chain_parent`
+	event_seq, created_at, scheduled_at, started_at, finished_at, cause, pinned_at, pinned_by, log_removed_at, chain_id, chain_depth, chain_parent,
+	probes, (SELECT until FROM lane WHERE key = parked_on), COALESCE((SELECT why FROM lane WHERE key = parked_on), '')`
 
 func scanBrief(e *agented.Execution, scan func(...any) error) error {
 	return scan(&e.ID, &e.Trigger, &e.TriggerName, &e.Backend, &e.State, &e.Reason, &e.Source, &e.Actor, &e.RetryOf, &e.AttemptNo, &e.LastSeq,
@@ -26,7 +27,8 @@ func scanBrief(e *agented.Execution, scan func(...any) error) error {
 		&e.Usage.InputTokens, &e.Usage.OutputTokens, &e.Usage.CacheReadTokens, &e.Usage.CacheWriteTokens, &e.Usage.CostUSD, &e.Usage.CumulativeSession,
 		&e.EventSeq, toTime{&e.CreatedAt}, toTime{&e.ScheduledAt}, toTime{&e.StartedAt}, toTime{&e.FinishedAt}, toCause{&e.Cause},
 		toTime{&e.PinnedAt}, &e.PinnedBy, toTime{&e.LogRemovedAt},
-		&e.Chain.ID, &e.Chain.Depth, &e.Chain.Parent)
+		&e.Chain.ID, &e.Chain.Depth, &e.Chain.Parent,
+		&e.Probes, toTime{&e.ParkedUntil}, &e.WaitingOn)
 }
 
 // causeText writes an Origin as JSON, nil as empty.
@@ -60,12 +62,14 @@ func (s toCause) Scan(v any) error {
 }
 
 const attemptColumns = `execution_id, number, backend, account, cli_version, status, exit_code, signal, reason, session_id,
-	input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cumulative, started_at, finished_at`
+	input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cumulative, started_at, finished_at,
+	model, class, evidence, retry_at, resumed_from, session_gone`
 
 func scanAttempt(a *agented.Attempt, scan func(...any) error) error {
 	return scan(&a.Execution, &a.Number, &a.Backend, &a.Account, &a.CLIVersion, &a.State, &a.ExitCode, &a.Signal, &a.Reason, &a.SessionID,
 		&a.Usage.InputTokens, &a.Usage.OutputTokens, &a.Usage.CacheReadTokens, &a.Usage.CacheWriteTokens, &a.Usage.CostUSD, &a.Usage.CumulativeSession,
-		toTime{&a.StartedAt}, toTime{&a.FinishedAt})
+		toTime{&a.StartedAt}, toTime{&a.FinishedAt},
+		&a.Model, &a.Class, &a.Evidence, toTime{&a.RetryAt}, &a.ResumedFrom, &a.SessionGone)
 }
 
 // loadBrief returns the executions that are there, in the order of ids, with
@@ -85,7 +89,13 @@ func loadBrief(q querier, ids []agented.ExecutionID) ([]agented.Execution, error
 		place[id] = i
 	}
 	slices.SortFunc(list, func(a, b agented.Execution) int { return place[a.ID] - place[b.ID] })
-	return list, loadAttempts(q, list)
+	if err := loadAttempts(q, list); err != nil {
+		return nil, err
+	}
+	for i := range list {
+		explainWait(&list[i])
+	}
+	return list, nil
 }
 
 // loadAttempts fills in the attempts of all executions with one query.

@@ -17,6 +17,22 @@ type AttemptEnd struct {
 	Error       string
 	Result      string // at most MaxResult bytes are kept
 	LastSeq     agented.Seq
+
+	// Retry lets the store decide, in the same transaction, what the end means
+	// for account and backend, and whether and when another attempt follows:
+	// Next is then that of an end that is the execution's. Nil leaves it at that.
+	Retry  *agented.RetryPolicy
+	Limit  agented.Limit // what the output says about a limit
+	Worked bool          // the model answered
+	Jitter float64       // from 0 to 1
+}
+
+// Plan is what an attempt's end meant.
+type Plan struct {
+	Next        agented.State
+	Reason      string    // as people see it
+	WaitingOn   string    // what it is parked for; empty: it is not
+	ParkedUntil time.Time // zero: not known
 }
 
 // AttemptStarted notes that the process of the attempt runs, and which CLI it
@@ -39,6 +55,24 @@ func (db *DB) AttemptStarted(ctx context.Context, id agented.ExecutionID, lease 
 	})
 }
 
+// EndAttempt is FinishAttempt that tells what was planned.
+func (db *DB) EndAttempt(ctx context.Context, end AttemptEnd, lease agented.Lease, at time.Time) (Plan, error) {
+	var p Plan
+	err := db.write(ctx, "finish attempt", func(tx *tx) error {
+		if err := tx.finish(end, lease, at); err != nil {
+			return err
+		}
+		list, err := loadBrief(tx, []agented.ExecutionID{end.Attempt.Execution})
+		if err != nil {
+			return err
+		}
+		e := &list[0]
+		p = Plan{Next: e.State, Reason: e.Reason, WaitingOn: e.WaitingOn, ParkedUntil: e.ParkedUntil}
+		return nil
+	})
+	return p, err
+}
+
 // FinishAttempt writes the end of an attempt and the execution's next state,
 // once. It is a Conflict when the execution has ended, is at another attempt,
 // or is leased anew. An execution that is to be tried again although someone
@@ -54,9 +88,22 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 	if err != nil {
 		return err
 	}
+	// The account is free from here on, whatever the plan picks.
+	if err := tx.exec(`UPDATE execution SET account_id = NULL WHERE id = $1`, id); err != nil {
+		return err
+	}
+	var planned planned
+	if end.Retry != nil {
+		if planned, err = tx.plan(&end, at, now.cancelAsked); err != nil {
+			return err
+		}
+	} else if end.Next == agented.StatePending {
+		planned.due = orTime(end.ScheduledAt, at)
+		planned.scheduled = planned.due
+	}
 	if now.cancelAsked && (end.Next == agented.StatePending || end.Next == agented.StateCancelled) {
 		// Who asked is known here and nowhere else.
-		end.Next = agented.StateCancelled
+		end.Next, planned.retry = agented.StateCancelled, time.Time{}
 		end.Reason = byWhom("cancelled", now.cancelBy)
 		end.Error = end.Reason
 	}
@@ -67,11 +114,13 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 			account = CASE WHEN $7 = '' THEN account ELSE $7 END,
 			cli_version = CASE WHEN $8 = '' THEN cli_version ELSE $8 END, session_id = $9,
 			input_tokens = $10, output_tokens = $11, cache_read_tokens = $12, cache_write_tokens = $13, cost_usd = $14, cumulative = $15,
-			started_at = COALESCE($16, started_at), finished_at = $17
+			started_at = COALESCE($16, started_at), finished_at = $17,
+			class = $18, evidence = $19, unknown_limit = $20, retry_at = $21, session_gone = $22
 		WHERE execution_id = $1 AND number = $2`,
 		id, a.Number, a.State, a.ExitCode, a.Signal, clip(a.Reason, maxSentence), a.Account, a.CLIVersion, a.SessionID,
 		a.Usage.InputTokens, a.Usage.OutputTokens, a.Usage.CacheReadTokens, a.Usage.CacheWriteTokens, a.Usage.CostUSD, a.Usage.CumulativeSession,
-		micros(a.StartedAt), micros(orTime(a.FinishedAt, at)))
+		micros(a.StartedAt), micros(orTime(a.FinishedAt, at)),
+		a.Class, clip(a.Evidence, agented.MaxEvidence), end.Limit.Unknown, micros(planned.retry), a.SessionGone)
 	if err != nil {
 		return err
 	}
@@ -90,17 +139,23 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 		if err := tx.count(end.Next, 1); err != nil {
 			return err
 		}
+		if err := tx.settleInbox(id, end.Next, at); err != nil {
+			return err
+		}
+	}
+	if end.Next.Final() {
+		planned = planned.none()
 	}
 	// The lease ends here; its token stays, so that the next one is greater.
 	err = tx.exec(`UPDATE execution SET status = $2, reason = $3, error = $4, exit_code = $5,
 			last_seq = CASE WHEN last_seq > $6 THEN last_seq ELSE $6 END, event_seq = $7,
 			input_tokens = $8, output_tokens = $9, cache_read_tokens = $10, cache_write_tokens = $11, cost_usd = $12, cumulative = $13,
-			scheduled_at = COALESCE($14, scheduled_at), started_at = COALESCE(started_at, $15), due_at = $14, finished_at = $16, untidied = $16,
-			lease_owner = NULL, lease_expires_at = NULL
+			scheduled_at = COALESCE($14, scheduled_at), started_at = COALESCE(started_at, $15), due_at = $17, finished_at = $16, untidied = $18,
+			parked_on = $19, give_up_at = $20, lease_owner = NULL, lease_expires_at = NULL
 		WHERE id = $1`,
 		id, end.Next, clip(end.Reason, maxSentence), clip(end.Error, maxSentence), a.ExitCode, end.LastSeq, seq,
 		usage.InputTokens, usage.OutputTokens, usage.CacheReadTokens, usage.CacheWriteTokens, usage.CostUSD, usage.CumulativeSession,
-		micros(end.again(at)), micros(a.StartedAt), finished)
+		micros(planned.scheduled), micros(a.StartedAt), finished, micros(planned.due), micros(at), planned.parkedOn, micros(planned.giveUp))
 	if err != nil {
 		return err
 	}
@@ -110,15 +165,15 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 			return err
 		}
 	}
-	return tx.release(now.trigger, 1)
-}
-
-// again is when the execution is due next; zero leaves the time as it is.
-func (end *AttemptEnd) again(at time.Time) time.Time {
-	if end.Next != agented.StatePending {
-		return time.Time{}
+	if planned.parkedOn != nil {
+		if err := tx.sleep(*planned.parkedOn, planned.picked); err != nil {
+			return err
+		}
 	}
-	return orTime(end.ScheduledAt, at)
+	if err := tx.wakeRoom(at); err != nil {
+		return err
+	}
+	return tx.release(now.trigger, 1)
 }
 
 func orTime(t, otherwise time.Time) time.Time {
