@@ -40,6 +40,12 @@ type Principal struct {
 	User UserID    // set for sessions
 	Key  KeyID     // set for API keys stored in the database
 	Sess SessionID // set for sessions
+
+	// Set for the token of an execution that runs, which has no role: it sends
+	// messages and reads its agent's inbox.
+	Execution ExecutionID
+	Agent     AgentID // empty when it plays none
+	Trigger   TriggerID
 }
 
 // May reports whether the principal may do what needs the role needed.

@@ -50,6 +50,12 @@ var Placeholders = []Placeholder{
 	{"changed_files", "files that a push changes, one on a line"},
 	{"sender", "login of who caused the event"},
 	{"payload", "the whole body of the call"},
+
+	{"inbox", "the messages that wait for the agent, taken when the execution starts; read when it succeeds"},
+	{"from", "address of who sent the message"},
+	{"subject", "subject of the message"},
+	{"message_id", "id of the message"},
+	{"message_type", "type of the message, for example request"},
 }
 
 // VarPrefix starts a placeholder that a caller fills: {vars.NAME} is the value

@@ -21,6 +21,8 @@ func (s *Spec) Validate() []Field {
 	}
 	agent := false
 	switch {
+	case s.Agent != "":
+		s.validateByAgent(refuse)
 	case s.Backend == "":
 		refuse("backend", "is required: use one of %s", strings.Join(Backends, ", "))
 	case !slices.Contains(Backends, s.Backend):
@@ -28,7 +30,7 @@ func (s *Spec) Validate() []Field {
 	default:
 		agent = s.Backend != BackendCommand
 	}
-	if s.Backend == BackendCommand {
+	if s.Agent == "" && s.Backend == BackendCommand {
 		s.validateCommand(refuse)
 	}
 	if agent {
@@ -73,6 +75,31 @@ func (s *Spec) Validate() []Field {
 		return 0
 	})
 	return bad
+}
+
+// validateByAgent is for a spec that leaves its prompt and backend to an agent.
+func (s *Spec) validateByAgent(refuse func(path, format string, args ...any)) {
+	if len(s.Agent) > MaxAgentName || hasControl(s.Agent) {
+		refuse("agent", "is not the name of an agent")
+	}
+	for _, f := range []struct {
+		path string
+		set  bool
+	}{
+		{"backend", s.Backend != ""}, {"command", len(s.Command) > 0}, {"tty", s.TTY}, {"model", s.Model != ""},
+		{"permission", s.Permission != ""}, {"args", len(s.Args) > 0}, {"account", s.Account != ""}, {"fallback", len(s.Fallback) > 0},
+		{"working_dir", s.WorkingDir != ""}, {"workspace", s.Workspace != nil}, {"paths", len(s.Paths) > 0}, {"env", len(s.Env) > 0},
+	} {
+		if f.set {
+			refuse(f.path, "comes from the agent: remove it, or remove agent")
+		}
+	}
+	if len(s.Prompt) > MaxPrompt {
+		refuse("prompt", "is too long: use at most %d bytes", MaxPrompt)
+	}
+	for _, f := range CheckTemplate(s.Prompt) {
+		refuse("prompt", "%s", f)
+	}
 }
 
 func (s *Spec) validateCommand(refuse func(path, format string, args ...any)) {
@@ -135,7 +162,7 @@ func (s Spec) WithDefaults() Spec {
 	if s.Overlap == "" {
 		s.Overlap = OverlapQueue
 	}
-	if s.Permission == "" && s.Backend != BackendCommand {
+	if s.Permission == "" && s.Backend != BackendCommand && s.Agent == "" {
 		s.Permission = PermissionEdit
 	}
 	return s

@@ -45,8 +45,9 @@ type Trigger struct {
 	Name      string // unique, ignoring case
 	Enabled   bool
 	Spec      Spec
-	Schedules []Schedule // filled in where one trigger is shown or written
-	Webhooks  []Webhook  // likewise
+	Schedules []Schedule    // filled in where one trigger is shown or written
+	Webhooks  []Webhook     // likewise
+	Messages  []MessageRule // likewise
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }

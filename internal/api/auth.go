@@ -82,6 +82,9 @@ func (s *Server) byKey(q *request, r *http.Request, key string) error {
 		q.who = agented.Principal{Name: "key AGENTED_API_KEY", Role: agented.RoleAdmin}
 		return nil
 	}
+	if strings.HasPrefix(key, tokenPrefix) {
+		return s.byToken(q, r, key)
+	}
 	k, err := s.o.DB.KeyByHash(r.Context(), digest(secret.HashToken(key)))
 	if err != nil {
 		return err

@@ -258,6 +258,12 @@ func (s *Server) admit(rt *route, q *request, r *http.Request) error {
 	if err := s.identify(q, r); err != nil {
 		return err
 	}
+	if q.who.Execution != "" {
+		if rt.agents {
+			return nil
+		}
+		return agented.Errorf(agented.Denied, "the token of an execution sends messages and reads its agent's inbox, and does nothing else")
+	}
 	if !q.who.May(rt.role) {
 		return agented.Errorf(agented.Denied, "this needs the role %s; %s has the role %s", rt.role, q.who.Name, q.who.Role)
 	}

@@ -21,6 +21,7 @@ type route struct {
 	role   agented.Role // RoleNone: anyone
 	stream bool         // may last for hours: no timeout, not in the latency figures
 	page   bool         // for people: who is not logged in is sent to the login page
+	agents bool         // also for the token of an execution that runs; the handler says what of it
 	local  bool         // open to anyone while the server is bound to this machine only
 	about  about
 	mount  func(s *Server, rt *route) // registers the handler
@@ -91,9 +92,10 @@ func raw(pattern string, role agented.Role, handler func(*Server) http.HandlerFu
 	}}
 }
 
-func (rt route) streams() route { rt.stream = true; return rt }
-func (rt route) isPage() route  { rt.page = true; return rt }
-func (rt route) isLocal() route { rt.local = true; return rt }
+func (rt route) streams() route   { rt.stream = true; return rt }
+func (rt route) isPage() route    { rt.page = true; return rt }
+func (rt route) forAgents() route { rt.agents = true; return rt }
+func (rt route) isLocal() route   { rt.local = true; return rt }
 
 // errorStatuses lists the problems that the route can answer with.
 func (rt *route) errorStatuses() []int {

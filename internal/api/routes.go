@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -246,7 +247,7 @@ func (s *Server) allRoutes() []route {
 			answers: map[string]*huma.Response{"200": describe("The page", "text/html")},
 		}).isPage(),
 		raw("GET /static/style.css", anyone, (*Server).stylesheet, about{}),
-	}, append(s.hookRoutes(), s.uiRoutes()...)...)
+	}, slices.Concat(s.hookRoutes(), s.uiRoutes(), s.agentRoutes(), s.messageRoutes())...)
 }
 
 func lastEventID() *huma.Param {

@@ -37,6 +37,8 @@ type Dispatcher interface {
 	Cancel(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
 	Retry(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
 	WakeSchedules()
+	Send(ctx context.Context, m agented.BusMessage) (store.MessageResult, error)
+	ReloadAgents(ctx context.Context) error
 	Deliver(ctx context.Context, in dispatch.Inbound) (store.DeliveryResult, error)
 	Running() int
 	Healthy() error
@@ -79,6 +81,7 @@ type Server struct {
 	logins  *limiter
 	hooks   *hooks
 	changes changes
+	feeds   *feeds
 	pages   *pages
 	spec    spec
 	started time.Time
@@ -111,7 +114,7 @@ func New(o Options) (*Server, error) {
 	if o.Passwords == nil {
 		o.Passwords = secret.NewPasswords(secret.DefaultCost, 2)
 	}
-	s := &Server{o: o, m: o.Metrics, logins: newLimiter(), cors: new(cors.Middleware), started: o.Now()}
+	s := &Server{o: o, m: o.Metrics, logins: newLimiter(), cors: new(cors.Middleware), started: o.Now(), feeds: newFeeds()}
 	s.hooks = newHooks(s)
 	if err := s.Reload(o.Config); err != nil {
 		return nil, err
@@ -182,7 +185,10 @@ func (s *Server) Reload(c *config.Config) error {
 }
 
 // Drain makes readiness fail, so that a balancer sends its requests elsewhere.
-func (s *Server) Drain() { s.draining.Store(true) }
+func (s *Server) Drain() {
+	s.draining.Store(true)
+	s.feeds.end()
+}
 
 func (s *Server) now() time.Time { return s.o.Now().UTC().Truncate(time.Microsecond) }
 

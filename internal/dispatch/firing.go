@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type Firing struct {
 	Values         map[string]string // fill the source's own placeholders, such as {pr_url}
 	IdempotencyKey string            // the same key on the same trigger is the same execution; empty: none
 	RetryOf        agented.ExecutionID
+	Probes         agented.AccountID // account that it tries, whatever its state; empty: none
 }
 
 // Fire makes the execution durable and returns it. It answers repeated true
@@ -67,6 +69,7 @@ func (d *Dispatcher) admissible(f Firing, now time.Time) (*agented.Execution, er
 		Source:      f.Source,
 		Actor:       f.Actor,
 		RetryOf:     f.RetryOf,
+		Probes:      f.Probes,
 		CreatedAt:   now,
 		ScheduledAt: now,
 	}
@@ -84,6 +87,10 @@ func (d *Dispatcher) admissible(f Firing, now time.Time) (*agented.Execution, er
 			return nil, agented.InvalidFields(bad)
 		}
 	}
+	var err error
+	if e.Snapshot, err = d.withAgent(e.Snapshot); err != nil {
+		return nil, err
+	}
 	e.Backend = e.Snapshot.Backend
 	values["paths"] = "no paths configured"
 	if len(e.Snapshot.Paths) > 0 {
@@ -94,6 +101,15 @@ func (d *Dispatcher) admissible(f Firing, now time.Time) (*agented.Execution, er
 	}
 	for k, v := range f.Vars {
 		values[agented.VarPrefix+k] = v
+	}
+	for k, v := range values {
+		if strings.Contains(v, "\uE000") {
+			values[k] = strings.ReplaceAll(v, "\uE000", "")
+		}
+	}
+	values["inbox"] = inboxMark // filled when it starts
+	if e.Snapshot, err = fillWorkspace(e.Snapshot, values); err != nil {
+		return nil, err
 	}
 	if n := agented.RenderedSize(e.Snapshot.Prompt, values); n > agented.MaxPrompt {
 		return nil, agented.Errorf(agented.Invalid,
@@ -163,11 +179,17 @@ func (d *Dispatcher) Retry(ctx context.Context, id agented.ExecutionID, by agent
 
 // workDir returns the directory in which the execution's command runs.
 func (d *Dispatcher) workDir(e *agented.Execution) string {
+	if r := e.Snapshot.Resume; r != nil && r.Dir != "" {
+		return filepath.Clean(r.Dir)
+	}
 	if e.Snapshot.WorkingDir != "" {
 		return filepath.Clean(e.Snapshot.WorkingDir)
 	}
 	return d.o.Layout.Work(e.ID)
 }
+
+// plain writes a number.
+func plain(n int) string { return strconv.Itoa(n) }
 
 // plural writes a count with its noun.
 func plural(n int, noun string) string {

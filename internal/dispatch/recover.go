@@ -25,6 +25,9 @@ import (
 // It returns when each is decided; the work itself goes on under ctx, which
 // must be the one that Run gets.
 func (d *Dispatcher) Recover(ctx context.Context) error {
+	if err := d.ReloadAgents(ctx); err != nil {
+		return fmt.Errorf("read the agents: %w", err)
+	}
 	open, err := d.o.DB.TakeOver(ctx, d.o.Node, d.now(), d.o.LeaseTTL)
 	if err != nil {
 		return fmt.Errorf("take over: %w", err)

@@ -231,9 +231,7 @@ func (db *DB) Inbox(ctx context.Context, owner agented.Address, after int64, lim
 	q := `SELECT ` + messageColumns + `, i.owner, i.seq, i.state, i.delivered_at, i.read_at
 		FROM inbox_item i JOIN message m ON m.id = i.message_id` + cond + ` ORDER BY i.seq LIMIT ` + w.number(`$?`, limit)
 	rows, err := db.r.QueryContext(ctx, q, w.args...)
-	list, err := collect(rows, err, func(v *agented.InboxItem, scan func(...any) error) error {
-		return scanMessage(&v.Message, scan, toAddress{&v.Owner}, &v.Seq, &v.State, toTime{&v.DeliveredAt}, toTime{&v.ReadAt})
-	})
+	list, err := collect(rows, err, scanItem)
 	return list, db.explain("inbox", err)
 }
 
@@ -244,6 +242,57 @@ func (db *DB) Delivered(ctx context.Context, owner agented.Address, upTo int64, 
 		return tx.exec(`UPDATE inbox_item SET state = $3, delivered_at = $4 WHERE owner = $1 AND state = 'pending' AND read_at IS NULL AND seq <= $2`,
 			owner.String(), upTo, agented.InboxDelivered, micros(now))
 	})
+}
+
+// TakeInbox gives an execution up to limit messages of an inbox that nobody has
+// read and no other execution has, in order, and writes the prompt that render
+// makes of them into it, all or nothing. They are read when the execution
+// succeeds, and free again when it does not. Asked again, the answer is the
+// same.
+func (db *DB) TakeInbox(ctx context.Context, e agented.ExecutionID, owner agented.Address, limit int, now time.Time,
+	render func([]agented.InboxItem) string,
+) (string, error) {
+	var prompt string
+	err := db.write(ctx, "take inbox", func(tx *tx) error {
+		var state agented.State
+		err := tx.row(`SELECT status FROM execution WHERE id = $1`, e).Scan(&state)
+		switch {
+		case missing(err):
+			return noExecution(e)
+		case err != nil:
+			return err
+		case state.Final():
+			return agented.Errorf(agented.Conflict, "%s is %s", e, state)
+		}
+		err = tx.exec(`UPDATE inbox_item SET taken_by = $1, state = 'delivered', delivered_at = COALESCE(delivered_at, $4)
+			WHERE (owner, seq) IN (SELECT owner, seq FROM inbox_item
+				WHERE owner = $2 AND state IN ('pending', 'delivered') AND read_at IS NULL AND taken_by IS NULL ORDER BY seq LIMIT $3)`,
+			e, owner.String(), limit, micros(now))
+		if err != nil {
+			return err
+		}
+		rows, err := tx.query(`SELECT `+messageColumns+`, i.owner, i.seq, i.state, i.delivered_at, i.read_at
+			FROM inbox_item i JOIN message m ON m.id = i.message_id WHERE i.taken_by = $1 ORDER BY i.seq`, e)
+		items, err := collect(rows, err, scanItem)
+		if err != nil {
+			return err
+		}
+		prompt = render(items)
+		return tx.exec(`UPDATE execution_text SET prompt = $2 WHERE execution_id = $1`, e, prompt)
+	})
+	return prompt, err
+}
+
+// settleInbox ends what an execution that has ended did with its messages.
+func (tx *tx) settleInbox(e agented.ExecutionID, state agented.State, now time.Time) error {
+	if state == agented.StateSuccess {
+		return tx.exec(`UPDATE inbox_item SET state = 'read', read_at = $2, expires_at = NULL, taken_by = NULL WHERE taken_by = $1`, e, micros(now))
+	}
+	return tx.exec(`UPDATE inbox_item SET state = 'pending', taken_by = NULL WHERE taken_by = $1`, e)
+}
+
+func scanItem(v *agented.InboxItem, scan func(...any) error) error {
+	return scanMessage(&v.Message, scan, toAddress{&v.Owner}, &v.Seq, &v.State, toTime{&v.DeliveredAt}, toTime{&v.ReadAt})
 }
 
 // Acknowledge notes that one item of an inbox was read. Once more is no error;
@@ -260,7 +309,7 @@ func (db *DB) Acknowledge(ctx context.Context, owner agented.Address, seq int64,
 		case state == agented.InboxExpired:
 			return agented.Errorf(agented.Conflict, "message %d of this inbox has expired", seq)
 		}
-		return tx.exec(`UPDATE inbox_item SET state = $3, read_at = $4, delivered_at = COALESCE(delivered_at, $4), expires_at = NULL
+		return tx.exec(`UPDATE inbox_item SET state = $3, read_at = $4, delivered_at = COALESCE(delivered_at, $4), expires_at = NULL, taken_by = NULL
 			WHERE owner = $1 AND seq = $2`, owner.String(), seq, agented.InboxRead, micros(now))
 	})
 }
@@ -271,7 +320,7 @@ func (db *DB) ExpireMessages(ctx context.Context, now time.Time, limit int) (int
 	var n int64
 	err := db.write(ctx, "expire messages", func(tx *tx) (err error) {
 		n, err = tx.affected(`UPDATE inbox_item SET state = 'expired', expires_at = NULL
-			WHERE (owner, seq) IN (SELECT owner, seq FROM inbox_item WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`, micros(now), limit)
+			WHERE (owner, seq) IN (SELECT owner, seq FROM inbox_item WHERE expires_at <= $1 AND taken_by IS NULL ORDER BY expires_at LIMIT $2)`, micros(now), limit)
 		return err
 	})
 	return n, err

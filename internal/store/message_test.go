@@ -156,3 +156,73 @@ func TestAChainEndsAtItsLimitsWithTheReason(t *testing.T) {
 		t.Errorf("a fourth reply: %v", err)
 	}
 }
+
+func TestMessagesThatAnExecutionTakesAreReadWhenItSucceedsAndFreeWhenItDoesNot(t *testing.T) {
+	db := openNew(t)
+	me := agentAddress(newAgent(t, db, "a"))
+	for i := range 3 {
+		must(db.SendMessage(t.Context(), newMessage(me, me, fmt.Sprint(i)), start))(t)
+	}
+	bodies := func(items []agented.InboxItem) string {
+		text := ""
+		for _, i := range items {
+			text += i.Message.Body + " "
+		}
+		return text
+	}
+	take := func(e *agented.Execution) string {
+		return must(db.TakeInbox(t.Context(), e.ID, me, 2, start, bodies))(t)
+	}
+	for i, c := range []struct {
+		end  agented.State
+		gets string
+	}{{agented.StateFailed, "0 1 "}, {agented.StateSuccess, "0 1 "}, {agented.StateSuccess, "2 "}, {agented.StateSuccess, ""}} {
+		admit(t, db, agented.TriggerID(fmt.Sprint("trg-", i)), start)
+		e := claim(t, db, start)
+		if got := take(e); got != c.gets {
+			t.Errorf("execution %d got %q, want %q", i, got, c.gets)
+		}
+		if i == 0 {
+			other := admit(t, db, "trg-other", start)
+			if got := take(other); got != "2 " {
+				t.Errorf("another that asks meanwhile got %q", got)
+			}
+			if _, err := db.RequestCancel(t.Context(), other.ID, "ann", start); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := must(db.Execution(t.Context(), e.ID))(t); got.Prompt != c.gets {
+			t.Errorf("its prompt is %q", got.Prompt)
+		}
+		finish(t, db, e, c.end, start)
+	}
+}
+
+func TestAMessageFindsTheTriggersThatItFires(t *testing.T) {
+	db := openNew(t)
+	a := newAgent(t, db, "a")
+	group := agented.Address{Kind: agented.ToGroup, Name: "team"}
+	if err := db.Join(t.Context(), group, agentAddress(a), "ann"); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]agented.Address{"direct": {Kind: agented.ToAgent, Name: "A"}, "list": group, "topic": {Kind: agented.ToTopic, Name: "x"}} {
+		trg := &agented.Trigger{Name: name, Enabled: true, Messages: []agented.MessageRule{{To: to, Types: []agented.MessageType{"request", "alert"}, Enabled: true}}}
+		if err := db.CreateTrigger(t.Context(), trg, "ann"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		to   agented.Address
+		want int
+	}{{agentAddress(a), 1}, {group, 2}, {agented.Address{Kind: agented.ToTopic, Name: "x"}, 1}, {agented.Address{Kind: agented.ToTopic, Name: "y"}, 0}} {
+		list, version, err := db.MessageTriggers(t.Context(), c.to)
+		if err != nil || len(list) != c.want || version == "0" {
+			t.Errorf("to %s: %d triggers, version %s, %v", c.to, len(list), version, err)
+		}
+		for _, trg := range list {
+			if len(trg.Messages) != 1 || len(trg.Messages[0].Types) != 2 {
+				t.Errorf("to %s: rules %+v", c.to, trg.Messages)
+			}
+		}
+	}
+}

@@ -60,6 +60,9 @@ func (db *DB) CreateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 		if err := tx.setSchedules(t, t.CreatedAt); err != nil {
 			return err
 		}
+		if err := tx.setMessageRules(t); err != nil {
+			return err
+		}
 		if err := tx.setWebhooks(t); err != nil {
 			return err
 		}
@@ -96,6 +99,9 @@ func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 			return err
 		}
 		if err := tx.setSchedules(t, now); err != nil {
+			return err
+		}
+		if err := tx.setMessageRules(t); err != nil {
 			return err
 		}
 		if err := tx.setWebhooks(t); err != nil {
@@ -165,6 +171,9 @@ func (db *DB) oneTrigger(ctx context.Context, cond, key string, unknown error) (
 // fillTriggers loads what triggers have beside their row.
 func fillTriggers(q querier, list []agented.Trigger) error {
 	if err := loadSchedules(q, list); err != nil {
+		return err
+	}
+	if err := loadMessageRules(q, list); err != nil {
 		return err
 	}
 	return loadWebhooks(q, list)

@@ -102,9 +102,11 @@ CREATE TABLE inbox_item (
 	expires_at   BIGINT, -- of the message, until it is read or expired
 	delivered_at BIGINT,
 	read_at      BIGINT,
+	taken_by     TEXT, -- the execution whose prompt holds it, until it ends
 	PRIMARY KEY (owner, seq)
 ) WITHOUT ROWID;
 
+CREATE INDEX inbox_item_taken ON inbox_item (taken_by) WHERE taken_by IS NOT NULL;
 CREATE INDEX inbox_item_message ON inbox_item (message_id);
 CREATE INDEX inbox_item_unread ON inbox_item (owner, state, seq) WHERE read_at IS NULL;
 CREATE INDEX inbox_item_expires ON inbox_item (expires_at) WHERE expires_at IS NOT NULL;

@@ -1,0 +1,57 @@
+package dispatch
+
+import (
+	"context"
+	"strings"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/store"
+)
+
+// agentBook holds the agents, for firings that are decided in the middle of a
+// transaction and must not ask the store.
+type agentBook map[string]*agented.Agent // by id, and by name in lower case
+
+// ReloadAgents reads the agents anew. Whoever changes one calls it before the
+// change is answered.
+func (d *Dispatcher) ReloadAgents(ctx context.Context) error {
+	book := agentBook{}
+	page := store.Page{Limit: 200}
+	for {
+		list, next, err := d.o.DB.Agents(ctx, page)
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			book[strings.ToLower(list[i].Name)] = &list[i]
+		}
+		for i := range list {
+			book[string(list[i].ID)] = &list[i] // an id wins over a name
+		}
+		if next == "" {
+			d.agents.Store(&book)
+			return nil
+		}
+		page.Cursor = next
+	}
+}
+
+// withAgent fills a spec that names an agent with what the agent brings.
+func (d *Dispatcher) withAgent(s agented.Spec) (agented.Spec, error) {
+	if s.Agent == "" {
+		return s, nil
+	}
+	var a *agented.Agent
+	if book := d.agents.Load(); book != nil {
+		if a = (*book)[s.Agent]; a == nil {
+			a = (*book)[strings.ToLower(s.Agent)]
+		}
+	}
+	switch {
+	case a == nil:
+		return s, agented.Errorf(agented.Conflict, "there is no agent %q: create it, or change the trigger", s.Agent)
+	case !a.Enabled:
+		return s, agented.Errorf(agented.Conflict, "agent %q is disabled: enable it first", a.Name)
+	}
+	return a.Fill(s), nil
+}
