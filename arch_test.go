@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"internal/config":    {"internal/dotenv"},
 	"internal/cron":      {},
 	"internal/dispatch":  {"internal/backend", "internal/cron", "internal/runlog", "internal/shim", "internal/store", "internal/webhook", "internal/workspace"},
-	"internal/doctor":    {"internal/backend", "internal/config", "internal/secret", "internal/store"},
+	"internal/doctor":    {"internal/backend", "internal/config", "internal/secret", "internal/service", "internal/shim", "internal/store"},
 	"internal/dotenv":    {},
 	"internal/hub":       {"internal/redact", "internal/runlog"},
 	"internal/redact":    {},

@@ -211,6 +211,9 @@ func (w *Writer) bridge(now time.Time, damaged bool) error {
 	lost := w.t.seq + 1
 	w.t.seq = reserved
 	attempt := int(w.t.attempt)
+	if w.head.boot == copiedBoot {
+		return w.appendSystem(attempt, now, "This log was copied while it was being written: what came behind it, numbers %d to %d at most, is not in the copy.", lost, reserved)
+	}
 	return w.appendSystem(attempt, now, "The machine stopped before the last lines were on disk: numbers %d to %d were given out before the power failed and were not saved.", lost, reserved)
 }
 

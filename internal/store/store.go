@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/agented/agented"
 	"modernc.org/sqlite"
@@ -152,6 +153,8 @@ func (db *DB) Close() error {
 		if db.w != nil {
 			err = errors.Join(err, db.w.Close())
 		}
+		// By hand: a child that is just being forked holds the file a moment longer.
+		_ = syscall.Flock(int(db.lock.Fd()), syscall.LOCK_UN)
 		err = errors.Join(err, db.lock.Close())
 	})
 	return err
