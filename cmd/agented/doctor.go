@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/agented/agented"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/doctor"
 )
@@ -22,8 +24,10 @@ func doctorCommand() *cobra.Command {
 and the machine, and say what is wrong and how to mend it. Nothing is changed,
 and a running server is not disturbed: its database is left alone.
 
-The exit code is 1 when something fails. An agent CLI that is not installed is
-only a warning: the backend command works without.`,
+Each finding says what it means and what mends it. With --json each has an id that
+stays the same over versions. The exit code is 1 when something fails, else 0. An
+agent CLI that is not installed is only a warning: the backend command works
+without.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			findings := doctor.Check(cmd.Context(), examined(cmd))
 			if err := cmd.Context().Err(); err != nil {
@@ -58,6 +62,9 @@ func examined(cmd *cobra.Command) doctor.Options {
 	}
 	c := o.Config
 	o.Server = func(ctx context.Context) (string, error) { return askServer(ctx, c) }
+	o.States = func(ctx context.Context, ids []agented.ExecutionID) (map[agented.ExecutionID]agented.State, error) {
+		return askStates(ctx, c, ids)
+	}
 	return o
 }
 
@@ -76,6 +83,28 @@ func askServer(ctx context.Context, c *config.Config) (address string, err error
 		return address, err
 	}
 	return address, client.Do(ctx, http.MethodGet, "/api/v1/auth/me", nil, nil, nil)
+}
+
+// askStates asks the server where executions stand.
+func askStates(ctx context.Context, c *config.Config, ids []agented.ExecutionID) (map[agented.ExecutionID]agented.State, error) {
+	client, err := dial(c)
+	if err != nil {
+		return nil, err
+	}
+	out := map[agented.ExecutionID]agented.State{}
+	for _, id := range ids {
+		var e struct {
+			Status agented.State `json:"status"`
+		}
+		switch err := client.Do(ctx, http.MethodGet, "/api/v1/executions/"+string(id), nil, nil, &e); {
+		case errors.Is(err, agented.NotFound):
+		case err != nil:
+			return nil, err
+		default:
+			out[id] = e.Status
+		}
+	}
+	return out, nil
 }
 
 // showFindings writes findings for people, with their mends.

@@ -82,6 +82,25 @@ func (c *Config) Variable(name string) (string, bool) {
 	return v, ok
 }
 
+// SecretFiles returns the absolute paths from which secrets are read, by the
+// name of the variable that holds the path, such as AGENTED_API_KEY_FILE.
+func (c *Config) SecretFiles() map[string]string {
+	out := map[string]string{}
+	for _, s := range settings() {
+		if s.fileName == "" {
+			continue
+		}
+		path, ok := c.environ()[s.fileName]
+		if !ok {
+			path = c.dotenv()[s.fileName]
+		}
+		if filepath.IsAbs(path) {
+			out[s.fileName] = path
+		}
+	}
+	return out
+}
+
 // Secrets returns every secret that was read, for the masker: secret settings and
 // passwords inside URLs. Each once, in no order. A key that the server keeps in a
 // file is not among them.

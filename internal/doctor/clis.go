@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -65,7 +66,38 @@ func checkCLI(ctx context.Context, c *config.Config, b backend.Backend) Finding 
 		return f
 	}
 	f.Status, f.Text = OK, fmt.Sprintf("%s at %s", version, file)
+	if known := tried[b.Name()]; older(version, known) {
+		f.Status = Warn
+		f.Text += fmt.Sprintf(", older than %s, the oldest that Agented was tried with: its output may be read wrong", known)
+		f.Mend = b.Install()
+	}
 	return f
+}
+
+// tried are the oldest versions that Agented was tried with.
+var tried = map[string]string{
+	agented.BackendClaude: "2.1.197", agented.BackendCodex: "0.169.0", agented.BackendGemini: "0.61.0", agented.BackendOpenCode: "1.18.33",
+}
+
+// older reports whether version a comes before b; what cannot be compared does
+// not.
+func older(a, b string) bool {
+	x, y := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range min(len(x), len(y)) {
+		digits := strings.IndexFunc(x[i], func(r rune) bool { return r < '0' || r > '9' })
+		if digits >= 0 {
+			x[i] = x[i][:digits]
+		}
+		m, err := strconv.Atoi(x[i])
+		n, err2 := strconv.Atoi(y[i])
+		if err != nil || err2 != nil || m > n {
+			return false
+		}
+		if m < n {
+			return true
+		}
+	}
+	return false
 }
 
 // lookPath finds a program as an execution does: in folders that do not depend

@@ -31,9 +31,11 @@ const checkTime = 20 * time.Second
 func checkData(ctx context.Context, c *config.Config) (out []Finding, holder int) {
 	folder, there := checkFolder(c.DataDir)
 	out = append(out, folder)
+	out = append(out, checkOwner(c)...)
 	out = append(out, checkDisk(c.DataDir))
 	db, holder := checkDatabase(ctx, c, there)
-	return append(out, db...), holder
+	out = append(out, db...)
+	return append(out, checkWAL(c)...), holder
 }
 
 func checkFolder(path string) (f Finding, there bool) {
@@ -102,6 +104,9 @@ func checkDisk(path string) Finding {
 	case free < tight:
 		f.Status, f.Text = Warn, f.Text+", which agents fill quickly"
 		f.Mend = "make room, see `du -sh " + at + "`"
+	case st.Files > 0 && st.Ffree < 20:
+		f.Status, f.Text = Fail, fmt.Sprintf("%s, but room for only %d more files", f.Text, st.Ffree)
+		f.Mend = "remove files that are not needed, see `df -i " + at + "`"
 	case st.Files > 0 && st.Ffree < 1000:
 		f.Status, f.Text = Warn, fmt.Sprintf("%s, but room for only %d more files", f.Text, st.Ffree)
 		f.Mend = "remove files that are not needed, see `df -i " + at + "`"
@@ -149,7 +154,7 @@ func checkDatabase(ctx context.Context, c *config.Config, there bool) (out []Fin
 	case in.Version < in.Latest && in.Version > 0:
 		f.Text = fmt.Sprintf("%s is sound (%s); the next start brings its schema from %d to %d after taking a copy", in.Path, size(in.Size), in.Version, in.Latest)
 	default:
-		f.Text = fmt.Sprintf("%s is sound (%s)", in.Path, size(in.Size))
+		f.Text = fmt.Sprintf("%s is sound (%s, schema %d)", in.Path, size(in.Size), in.Version)
 	}
 	return []Finding{f}, holder
 }

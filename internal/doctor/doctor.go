@@ -4,9 +4,11 @@ package doctor
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/agented/agented"
 	"github.com/agented/agented/internal/config"
 )
 
@@ -23,6 +25,9 @@ const (
 
 // Finding is one thing that was looked at.
 type Finding struct {
+	// ID names what was looked at for scripts, such as data.disk; it stays the
+	// same over versions.
+	ID     string `json:"id"`
 	Area   string `json:"area"` // the heading that it belongs under
 	Name   string `json:"name"`
 	Status Status `json:"status"`
@@ -49,6 +54,11 @@ type Options struct {
 	// Server asks the server on this machine whether it is ready. It returns
 	// the server's address as far as it is known. Nil asks nobody.
 	Server func(context.Context) (address string, err error)
+	// States asks a running server where executions stand; those that it does
+	// not know are left out. Nil asks nobody.
+	States func(context.Context, []agented.ExecutionID) (map[agented.ExecutionID]agented.State, error)
+	// Systemctl asks systemd; nil runs systemctl.
+	Systemctl func(ctx context.Context, args ...string) ([]byte, error)
 	// Now is the time; nil is time.Now.
 	Now func() time.Time
 	// Root is put before the paths of the system, such as /proc; for tests.
@@ -73,11 +83,24 @@ func Check(ctx context.Context, o Options) []Finding {
 		var data []Finding
 		data, holder = checkData(ctx, o.Config)
 		rest = append(rest, data...)
+		rest = append(rest, checkBundles(ctx, o, holder)...)
 		rest = append(rest, checkServer(ctx, o, holder)...)
+		rest = append(rest, checkPort(o, holder)...)
 	}
 	rest = append(rest, checkSystem(ctx, o, holder)...)
 	wg.Wait()
-	return append(clis, rest...)
+	return named(append(clis, rest...))
+}
+
+// named gives an id to what has none: its heading and its name.
+func named(list []Finding) []Finding {
+	for i, f := range list {
+		if f.ID == "" {
+			area := map[string]string{AreaCLIs: "cli", AreaSettings: "settings", AreaData: "data", AreaServer: "server", AreaSystem: "system"}[f.Area]
+			list[i].ID = area + "." + strings.Trim(strings.ReplaceAll(f.Name, " ", "_"), ".")
+		}
+	}
+	return list
 }
 
 // Failed reports whether any finding is a failure.

@@ -19,12 +19,12 @@ func checkSettings(o Options) []Finding {
 		const mend = "mend the setting, then run `agented config check`"
 		switch {
 		case !errors.As(o.ConfigErr, &e):
-			out = append(out, Finding{AreaSettings, "settings", Fail, o.ConfigErr.Error(), mend})
+			out = append(out, Finding{Area: AreaSettings, Name: "settings", Status: Fail, Text: o.ConfigErr.Error(), Mend: mend})
 		case len(e.Fields) == 0:
-			out = append(out, Finding{AreaSettings, "settings", Fail, e.Text, mend})
+			out = append(out, Finding{Area: AreaSettings, Name: "settings", Status: Fail, Text: e.Text, Mend: mend})
 		default:
 			for _, field := range e.Fields {
-				out = append(out, Finding{AreaSettings, field.Path, Fail, field.Text, mend})
+				out = append(out, Finding{Area: AreaSettings, Name: field.Path, Status: Fail, Text: field.Text, Mend: mend})
 			}
 		}
 		return out
@@ -49,6 +49,7 @@ func checkSettings(o Options) []Finding {
 	}
 	out = append(out, checkDotenv(c)...)
 	out = append(out, checkKey(c)...)
+	out = append(out, checkSecrets(c)...)
 	return append(out, checkPluginRoot(c)...)
 }
 

@@ -23,8 +23,8 @@ const fewFiles = 4096
 
 // checkSystem looks at what the machine lets a server have.
 func checkSystem(ctx context.Context, o Options, holder int) []Finding {
-	out := []Finding{checkFiles(), checkClock(o)}
-	return append(out, checkPlatform(ctx, o.Root, holder)...)
+	out := []Finding{checkFiles(), checkClock(o), checkZones(o), checkUser(o, holder)}
+	return append(out, checkPlatform(ctx, o, holder)...)
 }
 
 func checkFiles() Finding {
@@ -64,9 +64,55 @@ func checkClock(o Options) Finding {
 	case now.Before(built):
 		f.Status, f.Text = Fail, "it shows "+now.UTC().Format("2006-01-02")+", which is past: schedules, sessions and certificates go wrong"
 		f.Mend = "sudo timedatectl set-ntp true"
+	case o.Config != nil && future(o.Config, now) > time.Minute:
+		f.Status = Fail
+		f.Text += fmt.Sprintf("; it went back: the database was last written %s from now, so schedules repeat themselves or wait", future(o.Config, now).Round(time.Second))
+		f.Mend = "sudo timedatectl set-ntp true, then restart the server"
 	case !synchronised():
 		f.Status, f.Text = Warn, f.Text+"; the kernel says that nothing keeps it right"
 		f.Mend = "sudo timedatectl set-ntp true"
+	}
+	return f
+}
+
+// future is how far ahead of the clock the database and its log were written.
+func future(c *config.Config, now time.Time) time.Duration {
+	var ahead time.Duration
+	for _, path := range []string{c.DBPath, c.DBPath + "-wal"} {
+		if info, err := os.Stat(path); err == nil {
+			ahead = max(ahead, info.ModTime().Sub(now))
+		}
+	}
+	return ahead
+}
+
+// checkZones says where the zones of schedules come from. The program brings
+// its own, which may be older than the machine's.
+func checkZones(o Options) Finding {
+	f := Finding{Area: AreaSystem, Name: "time zones", Status: OK, Text: "from the program itself: there are none on this machine"}
+	for _, dir := range []string{"/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"} {
+		if _, err := os.Stat(filepath.Join(o.Root, dir, "Etc/UTC")); err == nil {
+			f.Text = "from " + dir
+			break
+		}
+	}
+	return f
+}
+
+// checkUser looks whether the server, and so every agent, is root.
+func checkUser(o Options, holder int) Finding {
+	f := Finding{Area: AreaSystem, Name: "user", Status: OK}
+	uid, who := os.Geteuid(), "a server that you start"
+	if holder > 0 {
+		var st unix.Stat_t
+		if unix.Stat(filepath.Join(o.Root, "/proc", strconv.Itoa(holder)), &st) == nil {
+			uid, who = int(st.Uid), "the server"
+		}
+	}
+	f.Text = fmt.Sprintf("%s runs as user %d", who, uid)
+	if uid == 0 {
+		f.Status, f.Text = Warn, who+" runs as root, and so does every agent: what one of them breaks is the whole machine"
+		f.Mend = "sudo agented service install, which makes an account for it"
 	}
 	return f
 }

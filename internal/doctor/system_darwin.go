@@ -6,4 +6,4 @@ import "context"
 func synchronised() bool { return true }
 
 // checkPlatform has nothing to add on macOS.
-func checkPlatform(context.Context, string, int) []Finding { return nil }
+func checkPlatform(context.Context, Options, int) []Finding { return nil }

@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,8 +17,9 @@ func synchronised() bool {
 	return err != nil || state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0
 }
 
-// checkPlatform looks at what only Linux has. root is put before its paths.
-func checkPlatform(ctx context.Context, root string, holder int) []Finding {
+// checkPlatform looks at what only Linux has.
+func checkPlatform(ctx context.Context, o Options, holder int) []Finding {
+	root := o.Root
 	out := checkInotify(root)
 	_, err := os.Stat(filepath.Join(root, "/run/systemd/system"))
 	group, unit := cgroupOf(root, holder)
@@ -34,8 +33,8 @@ func checkPlatform(ctx context.Context, root string, holder int) []Finding {
 		}
 	}
 	out = append(out, systemd, checkCgroup(root, group, unit))
-	if unit != "" && root == "" {
-		out = append(out, checkUnit(ctx, unit, strings.Contains(group, "/user@"))...)
+	if systemdRuns := err == nil; systemdRuns && (root == "" || o.Systemctl != nil) {
+		out = append(out, checkUnit(ctx, o, unit, strings.Contains(group, "/user@"))...)
 	}
 	return out
 }
@@ -134,26 +133,4 @@ func delegated(folder string) bool {
 		}
 	}
 	return false
-}
-
-// checkUnit asks systemd how it would stop the service: a restart of the server
-// must not end the agents that run.
-func checkUnit(ctx context.Context, unit string, user bool) []Finding {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
-	defer cancel()
-	args := []string{"show", "--property=KillMode", "--value", "--", unit}
-	if user {
-		args = append([]string{"--user"}, args...)
-	}
-	out, err := exec.CommandContext(ctx, "systemctl", args...).Output()
-	mode := strings.TrimSpace(string(out))
-	if err != nil || mode == "" {
-		return nil
-	}
-	f := Finding{Area: AreaSystem, Name: "service", Status: OK, Text: unit + " leaves running agents alone when it is restarted"}
-	if mode != "process" {
-		f.Status, f.Text = Fail, fmt.Sprintf("%s has KillMode=%s: each restart ends the agents that run", unit, mode)
-		f.Mend = "set KillMode=process in the [Service] section of " + unit + ", then `systemctl daemon-reload`"
-	}
-	return []Finding{f}
 }

@@ -1,0 +1,105 @@
+package doctor
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/agented/agented/internal/config"
+)
+
+// A secret that is shorter, or made of fewer bits, can be guessed by somebody
+// who may try.
+const (
+	shortSecret = 16
+	fewBits     = 60
+)
+
+// checkSecrets judges the secrets that somebody chose. None is repeated.
+func checkSecrets(c *config.Config) []Finding {
+	var out []Finding
+	for _, s := range []struct {
+		name, what string
+		secret     config.Secret
+	}{
+		{"AGENTED_API_KEY", "whoever guesses it is an admin", c.APIKey},
+		{"GITHUB_WEBHOOK_SECRET", "whoever guesses it fires triggers as GitHub", c.GitHubWebhookSecret},
+	} {
+		if !s.secret.IsSet() {
+			continue
+		}
+		out = append(out, judge(s.name, s.what, s.secret.Reveal(), c.Origin(s.name).String()))
+	}
+	return append(out, checkSecretFiles(c)...)
+}
+
+func judge(name, what, value, from string) Finding {
+	f := Finding{ID: "settings.strength." + name, Area: AreaSettings, Name: name, Status: OK}
+	f.Text = fmt.Sprintf("%d characters (%s)", len(value), from)
+	const mend = "set it to what `agented key secret` prints, here and where it is used"
+	switch bits := entropy(value); {
+	case len(value) < shortSecret:
+		f.Status, f.Mend = Warn, mend
+		f.Text = fmt.Sprintf("has %d characters; %s: use %d or more (%s)", len(value), what, shortSecret, from)
+	case bits < fewBits:
+		f.Status, f.Mend = Warn, mend
+		f.Text = fmt.Sprintf("is long but regular, worth some %d bits; %s (%s)", int(bits), what, from)
+	}
+	return f
+}
+
+// entropy estimates the bits of a text from how often its characters come, and
+// from how much of it repeats.
+func entropy(s string) float64 {
+	counts, n := map[rune]int{}, 0.0
+	for _, r := range s {
+		counts[r]++
+		n++
+	}
+	var each float64
+	for _, k := range counts {
+		p := float64(k) / n
+		each -= p * math.Log2(p)
+	}
+	length := n
+	for period := 1; period <= len(s)/2; period++ {
+		if strings.HasPrefix(s[period:], s[:len(s)-period]) { // the same piece again and again
+			length = float64(period)
+			break
+		}
+	}
+	runs := 0.0 // "abcdef" and "123456" are no more than their first character
+	for i := 1; i < len(s); i++ {
+		if d := int(s[i]) - int(s[i-1]); d >= -1 && d <= 1 {
+			runs++
+		}
+	}
+	return each * max(1, length-runs)
+}
+
+// checkSecretFiles looks at who may read the files that secrets come from. That
+// of SECRET_KEY is judged with the key.
+func checkSecretFiles(c *config.Config) []Finding {
+	var out []Finding
+	files := c.SecretFiles()
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		out = append(out, secretFile(name, files[name])...)
+	}
+	return out
+}
+
+func secretFile(name, path string) []Finding {
+	info, err := os.Stat(path)
+	// What a container runtime mounts is readable by everybody in the container.
+	if err != nil || info.Mode().Perm()&0o007 == 0 || strings.HasPrefix(path, "/run/secrets/") {
+		return nil
+	}
+	return []Finding{{
+		ID: "settings.file." + name, Area: AreaSettings, Name: name, Status: Warn,
+		Text: fmt.Sprintf("every user of this machine can read %s (mode %04o)", path, info.Mode().Perm()),
+		Mend: "chmod 600 " + path,
+	}}
+}
