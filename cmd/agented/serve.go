@@ -25,9 +25,15 @@ func serveCommand() *cobra.Command {
 ` + "`agented config show`" + ` and docs/reference/configuration.md.
 
 SIGTERM or SIGINT drains: open requests end, running agents go on under their
-supervisors, and the next server adopts them. SIGHUP reads the settings again.`,
+supervisors, and the next server adopts them. SIGHUP reads the settings again.
+
+With --supervise a small parent keeps the listening socket and starts the server
+again when it dies, for where there is no systemd; see docs/operate/supervise.md.`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if on, _ := cmd.Flags().GetBool("supervise"); on {
+				return supervise(cmd)
+			}
 			sample, _ := cmd.Flags().GetBool("sample")
 			// At a terminal somebody looks on; under systemd, which sets
 			// INVOCATION_ID, nobody does.
@@ -39,6 +45,7 @@ supervisors, and the next server adopts them. SIGHUP reads the settings again.`,
 		},
 	}
 	cmd.Flags().Bool("sample", false, "at the very first start, create and fire a sample trigger")
+	superviseFlags(cmd)
 	return cmd
 }
 
@@ -60,11 +67,14 @@ func serve(cmd *cobra.Command, sample bool) error {
 		log.Warn(w.String())
 	}
 	o := app.Options{Config: c, Version: version, Log: log, Level: level, Masker: masker, Sample: sample}
-	o.Supervisor = app.SupervisorFrom(os.Getenv, os.Getpid())
+	ctx, addressee := cmd.Context(), os.Getpid()
+	if fd, _ := cmd.Flags().GetInt("parent-fd"); fd > 0 {
+		ctx, addressee = childOf(cmd, fd)
+	}
+	o.Supervisor = app.SupervisorFrom(os.Getenv, addressee)
 	if terminal(os.Stderr) {
 		o.Announce = announce
 	}
-	ctx := cmd.Context()
 	a, err := app.New(ctx, o)
 	if err != nil {
 		return err

@@ -78,6 +78,9 @@ type server struct {
 	addr string
 	env  []string
 
+	program string
+	args    []string // of serve
+
 	mu  sync.Mutex // guards cmd and log
 	cmd *exec.Cmd
 	log bytes.Buffer
@@ -86,8 +89,16 @@ type server struct {
 // newServer starts a server on a port of its own. It is ended with the test.
 func newServer(t *testing.T, env ...string) *server {
 	t.Helper()
+	s := prepare(t, env...)
+	s.start()
+	return s
+}
+
+// prepare is newServer without the start.
+func prepare(t *testing.T, env ...string) *server {
+	t.Helper()
 	addr := freeAddr(t)
-	s := &server{t: t, dir: t.TempDir(), addr: addr}
+	s := &server{t: t, dir: t.TempDir(), addr: addr, program: binary}
 	s.env = append([]string{
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + filepath.Join(s.dir, "home"),
@@ -113,7 +124,6 @@ func newServer(t *testing.T, env ...string) *server {
 			t.Logf("server log:\n%s", log[max(0, len(log)-20000):])
 		}
 	})
-	s.start()
 	return s
 }
 
@@ -154,7 +164,7 @@ func (l lockedWriter) Write(p []byte) (int, error) {
 // start runs the server and waits until it is ready.
 func (s *server) start() {
 	s.t.Helper()
-	cmd := exec.Command(binary, "serve")
+	cmd := exec.Command(s.program, append([]string{"serve"}, s.args...)...)
 	cmd.Env, cmd.Dir = s.env, filepath.Join(s.dir, "cwd")
 	cmd.Stdout, cmd.Stderr = lockedWriter{&s.mu, &s.log}, lockedWriter{&s.mu, &s.log}
 	// The pipes of a server that was killed may be held by nobody else, but a
@@ -498,7 +508,7 @@ func endMarked(t *testing.T, ids []string) {
 // cli runs a client command against the server.
 func (s *server) cli(args ...string) (stdout, stderr string, code int) {
 	s.t.Helper()
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(s.program, args...)
 	cmd.Env, cmd.Dir = s.env, filepath.Join(s.dir, "cwd")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

@@ -1,0 +1,395 @@
+//go:build linux
+
+package main_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// supervised starts a server under a parent, from a copy of the program that a
+// test may replace.
+func supervised(t *testing.T, env ...string) *server {
+	t.Helper()
+	s := prepare(t, env...)
+	s.args = []string{"--supervise"}
+	s.program = filepath.Join(s.dir, "agented")
+	install(t, binary, s.program)
+	t.Cleanup(func() { s.end(syscall.SIGTERM) })
+	s.start()
+	s.waitFor("the parent to know", func() bool { return s.parentState().Ready })
+	return s
+}
+
+// install puts a program in place as an upgrade does.
+func install(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(to+".new", b, 0o700), os.Rename(to+".new", to)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// parentState is what the parent says of the server.
+type parentState struct {
+	PID    int  `json:"pid"`
+	Server int  `json:"server"`
+	Ready  bool `json:"ready"`
+}
+
+func (s *server) parentState() (p parentState) {
+	b, _ := os.ReadFile(filepath.Join(s.data(), "supervisor.json"))
+	_ = json.Unmarshal(b, &p)
+	return p
+}
+
+// another waits until a server other than the one before is ready.
+func (s *server) another(before parentState) (p parentState) {
+	s.t.Helper()
+	s.waitFor("another server", func() bool {
+		p = s.parentState()
+		return p.Ready && p.Server != before.Server
+	})
+	return p
+}
+
+// agent starts an execution that goes on until the file is there; it returns its
+// id and the process.
+func (s *server) agent(until string) (id string, pid int) {
+	s.t.Helper()
+	id = s.fire(s.trigger(map[string]any{"name": "agent " + filepath.Base(until), "backend": "command", "command": []string{
+		"sh", "-c", `echo $$; while [ ! -e "` + until + `" ]; do sleep 0.05; done; echo over`,
+	}}))
+	s.waitFor("the agent", func() bool {
+		for _, l := range s.lines(id) {
+			if n, err := strconv.Atoi(l.Content); err == nil && l.Stream == "stdout" {
+				pid = n
+			}
+		}
+		return pid > 0
+	})
+	return id, pid
+}
+
+// bad is what a load saw that is not an answer.
+type bad struct{ done, refused, cut, status, other atomic.Int64 }
+
+func (b *bad) String() string {
+	return fmt.Sprintf("%d requests: %d refused, %d cut, %d wrong answers, %d others", b.done.Load(), b.refused.Load(), b.cut.Load(), b.status.Load(), b.other.Load())
+}
+
+func (b *bad) all() int64 {
+	return b.refused.Load() + b.cut.Load() + b.status.Load() + b.other.Load()
+}
+
+// under has clients ask without a pause while f goes on, half of them with a new
+// connection each time.
+func (s *server) under(f func()) *bad {
+	b := new(bad)
+	ctx, stop := context.WithCancel(s.t.Context())
+	var wg sync.WaitGroup
+	for i := range 8 {
+		c := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: i%2 == 0}}
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				b.done.Add(1)
+				resp, err := c.Get("http://" + s.addr + "/health/liveness")
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					if err == nil && resp.StatusCode != http.StatusOK {
+						b.status.Add(1)
+					}
+				}
+				switch {
+				case err == nil:
+				case errors.Is(err, syscall.ECONNREFUSED):
+					b.refused.Add(1)
+				case errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(err.Error(), "server closed idle connection"):
+					b.cut.Add(1)
+				default:
+					b.other.Add(1)
+				}
+			}
+		})
+	}
+	f()
+	stop()
+	wg.Wait()
+	return b
+}
+
+func TestAKilledServerIsBackWithinASecondAndNoConnectionIsRefused(t *testing.T) {
+	s := supervised(t)
+	until := filepath.Join(s.dir, "enough")
+	id, pid := s.agent(until)
+	var times []time.Duration
+	seen := s.under(func() {
+		for range 5 {
+			before := s.parentState()
+			began := time.Now()
+			if err := syscall.Kill(before.Server, syscall.SIGKILL); err != nil {
+				t.Error(err)
+			}
+			if after := s.another(before); after.PID != before.PID {
+				t.Errorf("another parent: %+v, was %+v", after, before)
+			}
+			times = append(times, time.Since(began).Round(time.Millisecond))
+		}
+	})
+	t.Logf("%s; ready again after %v", seen, times)
+	if seen.refused.Load() > 0 || seen.status.Load() > 0 || seen.done.Load() < 50 {
+		t.Errorf("%s", seen)
+	}
+	if best := slices.Min(times); best >= time.Second {
+		t.Errorf("ready again after %v", times)
+	}
+	if syscall.Kill(pid, 0) != nil {
+		t.Error("the agent is gone")
+	}
+	if err := os.WriteFile(until, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e := s.await(id); e.Status != "success" || len(e.Attempts) != 1 {
+		t.Errorf("%+v", e)
+	}
+}
+
+func TestARestartReplacesTheSupervisedServerAndLosesNoRequest(t *testing.T) {
+	s := supervised(t)
+	until := filepath.Join(s.dir, "enough")
+	id, pid := s.agent(until)
+	seen := s.under(func() {
+		for range 4 {
+			before := s.parentState()
+			install(t, binary, s.program)
+			out, errs, code := s.cli("restart")
+			after := s.parentState()
+			if code != 0 || after.PID != before.PID || after.Server == before.Server || !strings.Contains(out, fmt.Sprint("process ", after.Server, " serves now")) {
+				t.Errorf("%d %s%s: %+v, was %+v", code, out, errs, after, before)
+			}
+		}
+	})
+	t.Logf("%s", seen)
+	if seen.all() > 0 || seen.done.Load() < 50 {
+		t.Errorf("%s", seen)
+	}
+	if syscall.Kill(pid, 0) != nil {
+		t.Error("the agent is gone")
+	}
+	_ = os.WriteFile(until, nil, 0o600)
+	if e := s.await(id); e.Status != "success" {
+		t.Errorf("%+v", e)
+	}
+	// The parent ends with its server when it is told to.
+	s.end(syscall.SIGTERM)
+	if c, err := net.Dial("tcp", s.addr); err == nil {
+		c.Close()
+		t.Error("somebody still listens")
+	}
+}
+
+func TestAProgramThatDoesNotStartReplacesNothing(t *testing.T) {
+	s := supervised(t)
+	before := s.parentState()
+	if err := os.WriteFile(s.program+".new", []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(s.program+".new", s.program); err != nil {
+		t.Fatal(err)
+	}
+	s.program = binary // for the command
+	if _, errs, code := s.cli("restart"); code == 0 || !strings.Contains(errs, "left alone") {
+		t.Errorf("%d %s", code, errs)
+	}
+	// Also when the parent is told directly.
+	if err := syscall.Kill(before.PID, syscall.SIGUSR2); err != nil {
+		t.Fatal(err)
+	}
+	s.waitFor("the parent's refusal", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return strings.Contains(s.log.String(), "not replaced")
+	})
+	if after := s.parentState(); after != before || s.call("GET", "/api/v1/info", nil, nil) != http.StatusOK {
+		t.Errorf("%+v, was %+v", after, before)
+	}
+}
+
+func TestAServerDrainsWhenItsParentIsKilledAndTheNextOneAdoptsItsAgents(t *testing.T) {
+	s := supervised(t)
+	until := filepath.Join(s.dir, "enough")
+	id, pid := s.agent(until)
+	before := s.parentState()
+	s.kill()
+	s.waitFor("the server's end", func() bool { return syscall.Kill(before.Server, 0) != nil || zombie(before.Server) })
+	if syscall.Kill(pid, 0) != nil {
+		t.Error("the agent is gone")
+	}
+	s.start()
+	_ = os.WriteFile(until, nil, 0o600)
+	if e := s.await(id); e.Status != "success" || len(e.Attempts) != 1 {
+		t.Errorf("%+v", e)
+	}
+}
+
+// zombie reports whether a process has ended and nobody took it.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && strings.Contains(string(b), ") Z ")
+}
+
+func TestAgentsHaveARecordOfTheirEndWhenProcess1IsStopped(t *testing.T) {
+	if err := exec.Command("unshare", "--pid", "--fork", "--mount-proc", "true").Run(); err != nil {
+		t.Skipf("NOT CHECKED, as this machine allows no namespaces: %v", err)
+	}
+	s := prepare(t)
+	wrapper := filepath.Join(s.dir, "container")
+	if err := os.WriteFile(wrapper, []byte("#!/bin/sh\nexec unshare --pid --fork --mount-proc "+binary+" \"$@\" --supervise\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.program = wrapper
+	s.start()
+	id, _ := s.agent(filepath.Join(s.dir, "never"))
+	if p := s.parentState(); p.PID != 1 {
+		t.Fatalf("%+v", p)
+	}
+	s.mu.Lock()
+	cmd := s.cmd
+	s.cmd = nil
+	s.mu.Unlock()
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := strconv.Atoi(strings.TrimSpace(string(children)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	record, err := filepath.Glob(filepath.Join(s.data(), "executions", id, "attempt-*", "exit.json"))
+	if err != nil || len(record) != 1 {
+		t.Fatalf("%v %v", record, err)
+	}
+	b, _ := os.ReadFile(record[0])
+	if !strings.Contains(string(b), "shutdown") {
+		t.Errorf("%s", b)
+	}
+}
+
+func TestADeploymentReplacesItsOwnServerAndNobodyElses(t *testing.T) {
+	s := prepare(t)
+	t.Cleanup(func() { s.cli("stop") })
+	deploy := func() (string, string, int) { return s.cli("serve", "--supervise", "--detach", "--replace") }
+	out, errs, code := deploy()
+	if code != 0 || !strings.Contains(out, "serving at "+s.addr) {
+		t.Fatalf("%d %s%s", code, out, errs)
+	}
+	until := filepath.Join(s.dir, "enough")
+	id, pid := s.agent(until)
+	first := s.parentState()
+
+	// The same again: replaced without a gap.
+	if out, errs, code = deploy(); code != 0 {
+		t.Fatalf("%d %s%s", code, out, errs)
+	}
+	second := s.parentState()
+	if second.PID != first.PID || second.Server == first.Server {
+		t.Errorf("%+v, was %+v", second, first)
+	}
+	// With other settings the process has to be another one.
+	s.env = append(s.env, "LOG_LEVEL=debug")
+	if out, errs, code = deploy(); code != 0 {
+		t.Fatalf("%d %s%s", code, out, errs)
+	}
+	third := s.parentState()
+	if third.PID == second.PID || !third.Ready {
+		t.Errorf("%+v, was %+v", third, second)
+	}
+	if syscall.Kill(pid, 0) != nil {
+		t.Error("the agent is gone")
+	}
+	// Towards the address of a stranger: an error, and what runs goes on.
+	stranger, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	env := s.env
+	s.env = append(slices.Clone(env), "AGENTED_BIND="+stranger.Addr().String())
+	if out, errs, code = deploy(); code == 0 || !strings.Contains(errs, "another program listens on "+stranger.Addr().String()) {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	s.env = env
+	if s.parentState() != third || s.call("GET", "/api/v1/info", nil, nil) != http.StatusOK {
+		t.Errorf("%+v, was %+v", s.parentState(), third)
+	}
+	_ = os.WriteFile(until, nil, 0o600)
+	if e := s.await(id); e.Status != "success" || len(e.Attempts) != 1 {
+		t.Errorf("%+v", e)
+	}
+	if out, errs, code = s.cli("stop"); code != 0 || !strings.Contains(out, fmt.Sprint("ended process ", third.PID)) {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	if out, _, code = s.cli("stop"); code != 0 || !strings.Contains(out, "no server is running") {
+		t.Errorf("%d %s", code, out)
+	}
+
+	// It takes the place of a server without a parent, too.
+	s.start()
+	s.mu.Lock()
+	plain := s.cmd
+	s.mu.Unlock()
+	go func() { _ = plain.Wait() }()
+	if out, errs, code = deploy(); code != 0 || !s.parentState().Ready {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+}
+
+func TestADeploymentThatFailsSaysWhyAndLeavesNothingBehind(t *testing.T) {
+	s := prepare(t)
+	stranger, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	if _, errs, code := s.cli("serve", "--supervise", "--detach", "--replace"); code != 1 || !strings.Contains(errs, "another program listens on "+s.addr) {
+		t.Errorf("%d %s", code, errs)
+	}
+	stranger.Close()
+	// Another reason: the database is none.
+	if err := errors.Join(os.MkdirAll(s.data(), 0o700), os.WriteFile(filepath.Join(s.data(), "agented.db"), []byte("this is no database of anybody"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	_, errs, code := s.cli("serve", "--supervise", "--detach")
+	if code != 1 || !strings.Contains(errs, "does not come up") || !strings.Contains(errs, "agented.db") {
+		t.Errorf("%d %s", code, errs)
+	}
+	if out, _, _ := s.cli("stop"); !strings.Contains(out, "no server is running") {
+		t.Errorf("%s", out)
+	}
+}
