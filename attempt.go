@@ -31,6 +31,7 @@ const (
 	CauseExit      Cause = "exit"       // it ended by itself
 	CauseTimeout   Cause = "timeout"    // the wall clock limit
 	CauseSilence   Cause = "silence"    // the limit for printing nothing
+	CauseStuck     Cause = "stuck"      // it waited on a limit, an overload or a network without getting on
 	CauseCancelled Cause = "cancelled"  // asked to stop
 	CauseOutputCap Cause = "output_cap" // printed more than allowed
 	CauseDiskFull  Cause = "disk_full"  // nowhere left to write its log
@@ -46,6 +47,7 @@ type Exit struct {
 	Signal     string    `json:"signal,omitempty"`    // "SIGTERM"
 	Detail     string    `json:"detail,omitempty"`    // one sentence for people: why it did not start, how long it was silent
 	Survivors  []string  `json:"survivors,omitempty"` // processes that it left behind and that were ended: "1234 node server.js"
+	Class      Class     `json:"class,omitempty"`     // of one that did not start: whose doing, where that is known
 	LastSeq    Seq       `json:"last_seq"`
 	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`

@@ -44,6 +44,9 @@ type Backend interface {
 	Plan(Request) (Plan, error)
 	// Reader returns a reader for the output of one attempt.
 	Reader() Reader
+	// Pulse returns what tells a running attempt, begun at the time, that works
+	// from one that waits on a limit or a network; nil for command.
+	Pulse(began time.Time) *Pulse
 	// Variables lists the environment variables that belong to the CLI: its
 	// credentials and where it keeps its files. Only this backend gets them.
 	Variables() []string
@@ -84,6 +87,15 @@ func sessionID(id agented.ExecutionID, attempt int) string {
 	h[6] = h[6]&0x0f | 0x80
 	h[8] = h[8]&0x3f | 0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", h[0:4], h[4:6], h[6:8], h[8:10], h[10:16])
+}
+
+// withSystem puts the system prompt in front of the prompt, for a CLI that has
+// no place for it. A session that goes on has it already.
+func withSystem(r Request) string {
+	if r.Spec.SystemPrompt == "" || r.Resume != "" {
+		return r.Prompt
+	}
+	return r.Spec.SystemPrompt + "\n\n---\n\n" + r.Prompt
 }
 
 // checkResume refuses a session id that a CLI could read as an option. Ids come

@@ -35,6 +35,9 @@ func (claude) Plan(r Request) (Plan, error) {
 	if r.Spec.Model != "" {
 		args = append(args, "--model", r.Spec.Model)
 	}
+	if r.Spec.SystemPrompt != "" {
+		args = append(args, "--append-system-prompt="+r.Spec.SystemPrompt)
+	}
 	for _, dir := range r.Spec.Paths {
 		args = append(args, "--add-dir="+dir) // takes several words otherwise
 	}

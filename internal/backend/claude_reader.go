@@ -225,7 +225,7 @@ func (c *claudeReader) Result(exit agented.Exit, now time.Time) agented.Result {
 	if c.resets > 0 {
 		c.read.retryAfter, c.read.window = epochTime(c.resets, c.read.now), c.window
 	}
-	if !byItself(exit) {
+	if c.read.waiting = c.retry; !byItself(exit) {
 		return c.read.ended(exit)
 	}
 	bad := c.bad

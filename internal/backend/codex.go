@@ -58,7 +58,7 @@ func (codex) Plan(r Request) (Plan, error) {
 		args = append(args, "resume", r.Resume)
 	}
 	args = append(args, "-") // the prompt is on standard input
-	return Plan{Args: args, Env: env, Stdin: []byte(r.Prompt), Capture: agented.CaptureFile}, nil
+	return Plan{Args: args, Env: env, Stdin: []byte(withSystem(r)), Capture: agented.CaptureFile}, nil
 }
 
 // tomlString writes a basic TOML string; JSON's escapes are a part of TOML's.

@@ -16,6 +16,7 @@ type codexReader struct {
 	worked bool
 	bad    *failure // of the turn
 	last   *failure // last error event; most are retries
+	again  *failure // the same, unless it got on since
 }
 
 type codexLine struct {
@@ -58,11 +59,15 @@ func (c *codexReader) Line(stream agented.Stream, content []byte) {
 	case "turn.started":
 		c.bad, c.read.good = nil, false
 	case "item.started", "item.updated", "item.completed":
+		if l.Item.Type != "error" {
+			c.again = nil
+		}
 		c.item(&l)
 	case "error":
 		c.last = &failure{message: clip(l.Message, 4<<10)}
+		c.again = c.last
 	case "turn.completed":
-		c.bad, c.last = nil, nil
+		c.bad, c.last, c.again = nil, nil, nil
 		c.read.good = true
 		if u := l.Usage; u != nil {
 			// Its input counts what came from the cache too; ours never does.
@@ -118,7 +123,7 @@ func (c *codexReader) Result(exit agented.Exit, now time.Time) agented.Result {
 	c.read.program = "codex"
 	c.read.now = printedAt(exit, now)
 	c.read.text = c.final.text()
-	if !byItself(exit) {
+	if c.read.waiting = c.again; !byItself(exit) {
 		return c.read.ended(exit)
 	}
 	bad := c.bad

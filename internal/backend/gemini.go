@@ -49,5 +49,5 @@ func (gemini) Plan(r Request) (Plan, error) {
 	env := map[string]string{}
 	setUnless(env, r, "GEMINI_CLI_TRUST_WORKSPACE", "true", "GEMINI_CLI_NO_RELAUNCH", "true")
 	args = append(args, r.Spec.Args...)
-	return Plan{Args: args, Env: env, Stdin: []byte(r.Prompt), Capture: agented.CaptureFile}, nil
+	return Plan{Args: args, Env: env, Stdin: []byte(withSystem(r)), Capture: agented.CaptureFile}, nil
 }

@@ -18,6 +18,7 @@ type geminiReader struct {
 	worked bool
 	bad    *failure
 	warned string     // message of the last error event
+	retry  *failure   // why it said that it tries again; nil: it got on
 	names  []toolCall // the last tools called, by id
 }
 
@@ -57,8 +58,12 @@ func (c *geminiReader) Line(stream agented.Stream, content []byte) {
 	var l geminiLine
 	if stream != agented.Stdout || !decode(content, &l) || l.Type == "" {
 		c.other.add(content)
+		if f, is := geminiRetry(content); is {
+			c.retry = &f
+		}
 		return
 	}
+	c.retry = nil
 	switch l.Type {
 	case "init":
 		c.read.session = clip(l.SessionID, maxID)
@@ -135,7 +140,7 @@ func (c *geminiReader) Result(exit agented.Exit, now time.Time) agented.Result {
 	c.read.program = "gemini"
 	c.read.now = printedAt(exit, now)
 	c.read.text = c.final.text()
-	if !byItself(exit) {
+	if c.read.waiting = c.retry; !byItself(exit) {
 		return c.read.ended(exit)
 	}
 	complaint := c.other.complaint(geminiNoise...)

@@ -31,7 +31,8 @@ func (openCode) Plan(r Request) (Plan, error) {
 	if err := checkResume(r); err != nil {
 		return Plan{}, err
 	}
-	args := []string{"opencode", "run", "--format", "json"}
+	// Without its log it waits out a limit without a word.
+	args := []string{"opencode", "run", "--format", "json", "--print-logs", "--log-level", "ERROR"}
 	if r.Resume != "" {
 		args = append(args, "--session", r.Resume)
 	}
@@ -52,5 +53,5 @@ func (openCode) Plan(r Request) (Plan, error) {
 		"OPENCODE_DISABLE_TERMINAL_TITLE", "1",
 	)
 	args = append(args, r.Spec.Args...)
-	return Plan{Args: args, Env: env, Stdin: []byte(r.Prompt), Capture: agented.CaptureFile}, nil
+	return Plan{Args: args, Env: env, Stdin: []byte(withSystem(r)), Capture: agented.CaptureFile}, nil
 }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -16,10 +17,12 @@ type openCodeReader struct {
 	read   reading
 	final  answer
 	other  said
+	log    said // lines of its own log
 	worked bool
 	reason string // of the last step's end
 	bad    *failure
 	usage  openCodeUsage
+	again  *failure          // why it said that it tries again; nil: it got on
 	retry  map[string]string // headers of the error that say when to come back
 }
 
@@ -60,15 +63,31 @@ type openCodeLine struct {
 	} `json:"error"`
 }
 
+// openCodeLog reports whether a line is one of OpenCode's own log, which it is
+// asked to print so that it says why it asks the model again. Whatever makes it
+// end is in its events or on standard error in words.
+func openCodeLog(content []byte) bool {
+	return bytes.HasPrefix(content, []byte("timestamp=")) && bytes.Contains(content[:min(len(content), 200)], []byte(" level="))
+}
+
 // openCodeTools are the tools that a permission rule withholds.
 var openCodeTools = []string{"bash", "write", "edit", "patch", "apply_patch", "multiedit", "webfetch", "websearch", "task", "skill", "external_directory"}
 
 func (c *openCodeReader) Line(stream agented.Stream, content []byte) {
 	var l openCodeLine
 	if stream != agented.Stdout || !decode(content, &l) || l.Type == "" {
-		c.other.add(content)
+		if f, is := openCodeRetry(content); is {
+			c.again = &f
+			return
+		}
+		if openCodeLog(content) {
+			c.log.add(content)
+		} else {
+			c.other.add(content)
+		}
 		return
 	}
+	c.again = nil
 	if l.SessionID != "" {
 		c.read.session = clip(l.SessionID, maxID)
 	}
@@ -142,7 +161,7 @@ func (c *openCodeReader) Result(exit agented.Exit, now time.Time) agented.Result
 		}
 	}
 	c.read.good = c.reason == "stop" && c.bad == nil
-	if !byItself(exit) {
+	if c.read.waiting = c.again; !byItself(exit) {
 		return c.read.ended(exit)
 	}
 	bad := c.bad
@@ -154,5 +173,9 @@ func (c *openCodeReader) Result(exit agented.Exit, now time.Time) agented.Result
 			c.read.retryAfter = headerTime(name, value, c.read.now)
 		}
 	}
-	return c.read.finish(exit, bad, c.worked, c.other.complaint())
+	complaint := c.other.complaint()
+	if complaint == "" {
+		complaint = c.log.complaint()
+	}
+	return c.read.finish(exit, bad, c.worked, complaint)
 }

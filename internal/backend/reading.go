@@ -37,6 +37,7 @@ type reading struct {
 	class      agented.Class
 	limit      agented.Limit
 	window     string    // of a limit, when a field of the output names it
+	waiting    *failure  // what it said last of trying again; nil: it got on
 	now        time.Time // when the output ended, in the zone that the CLI prints times in
 	gone       bool      // the session to go on with is not there
 	usage      agented.Usage
@@ -73,6 +74,8 @@ func (r *reading) ended(exit agented.Exit) agented.Result {
 		r.outcome, r.reason = agented.OutcomeTimeout, say("ended at its time limit")
 	case agented.CauseSilence:
 		r.outcome, r.reason = agented.OutcomeTimeout, say("ended because it printed nothing for too long")
+	case agented.CauseStuck:
+		r.stuck()
 	case agented.CauseCancelled:
 		r.outcome, r.reason = agented.OutcomeCancelled, say("cancelled")
 	case agented.CauseOutputCap:
@@ -94,6 +97,25 @@ func (r *reading) ended(exit agented.Exit) agented.Result {
 		r.reason += "; " + r.program + " had already given its result, which is kept"
 	}
 	return r.result()
+}
+
+// stuck is the reading of an attempt that was ended because it waited and did
+// not get on: what it waited on is whose doing it was.
+func (r *reading) stuck() {
+	f := failure{kind: "network", message: "it printed nothing while it waited for the model"}
+	if r.waiting != nil {
+		f = *r.waiting
+	}
+	if f.ours = ""; f.message == "" {
+		f.message = f.kind
+	}
+	r.fail(f)
+	if r.class == agented.ClassAgentFailure {
+		r.class, r.outcome = agented.ClassNetwork, agented.OutcomeTransient
+		r.limit = agented.Limit{Class: r.class, Evidence: clip(oneLine(f.message), agented.MaxEvidence)}
+		r.reason = saying(r.program+" "+sentenceOf(r.limit, r.class), f.message)
+	}
+	r.reason += "; it went on waiting, so it was ended and its slot is free"
 }
 
 // printedAt is when a CLI's last words were printed, in the zone of its clock:

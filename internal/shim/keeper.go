@@ -112,7 +112,7 @@ func (k *keeper) run() {
 			k.out.finish()
 			k.lookAt = time.Now()
 		case cause := <-k.stops:
-			k.end(cause, "a stop was asked for")
+			k.end(cause, stopText(cause))
 		case <-k.signals:
 			k.interrupted()
 		case done := <-k.synced:
@@ -382,6 +382,14 @@ func (k *keeper) end(cause agented.Cause, detail string) {
 	k.say("Stopping: %s.", detail)
 	grace := k.spec.Grace
 	go k.tree.stop(grace)
+}
+
+// stopText says why somebody asked for a stop.
+func stopText(cause agented.Cause) string {
+	if cause == agented.CauseStuck {
+		return "it waits on its provider and does not get on"
+	}
+	return "a stop was asked for"
 }
 
 // interrupted is SIGTERM to the shim: the machine goes down.
