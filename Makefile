@@ -10,7 +10,7 @@ GOFILES  := $(shell git ls-files '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build ui web-types test-ui run dev-backend test test-short test-cli check fmt generate crash storm soak figures test-service bench bench-quick bench-go fuzz clean cross kill reset generate-key docs
+.PHONY: help setup build ui web-types test-ui run dev-backend test test-short test-cli check fmt generate crash storm soak figures test-service bench bench-quick bench-go fuzz clean cross deploy test-deploy kill reset generate-key docs
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -106,7 +106,15 @@ cross: ## compile for the other platforms
 generate-key: build ## print a fresh SECRET_KEY
 	@$(BIN) key secret
 
-kill: ## end the server that `make run` started, and only that one
+deploy: ## build all and serve on ./data in the background, supervised; again: replace it
+	@./scripts/build-ui.sh --if-possible
+	@$(MAKE) --no-print-directory build
+	@./scripts/deploy.sh
+
+test-deploy: build ## deploy twice, beside a stranger and with an agent that runs, and stop
+	./scripts/test-deploy.sh
+
+kill: ## end the server that `make run` or `make deploy` started, and only that one
 	./scripts/stop.sh
 
 reset: kill ## remove ./data after asking

@@ -15,6 +15,9 @@ run:
 test:
     make test
 
+deploy:
+    make deploy
+
 kill:
     make kill
 
