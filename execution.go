@@ -117,6 +117,9 @@ type Execution struct {
 	PinnedAt     time.Time // when somebody asked for it to be kept; zero: retention may take it
 	PinnedBy     string
 	LogRemovedAt time.Time // when retention took its log; zero: it is there
+
+	Checkout *Checkout // what it works in; nil: no repository
+	Pause    *Pause    // while it stands still; nil: it does not
 }
 
 // Origin names the row that says why an execution was fired. The JSON names are
@@ -176,6 +179,7 @@ type Usage struct {
 	CacheWriteTokens  *int64   `json:"cache_write_tokens"`
 	CostUSD           *float64 `json:"cost_usd"`
 	CumulativeSession bool     `json:"cumulative_session,omitempty"` // the numbers count the whole session so far
+	Estimated         bool     `json:"cost_estimated,omitempty"`     // the cost was worked out from a list of prices
 }
 
 // Known reports whether anything is known.

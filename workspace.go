@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -295,4 +296,12 @@ func (w Workspace) Filled(values map[string]string) (Workspace, error) {
 		return w, Errorf(Invalid, "%q cannot be the name of a branch, a tag or a commit", clip(w.Ref))
 	}
 	return w, nil
+}
+
+// Checkout is what an execution was given to work in.
+type Checkout struct {
+	Repository string
+	Ref        string // as asked for; empty: the default branch
+	Commit     string
+	At         time.Time
 }

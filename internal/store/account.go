@@ -267,6 +267,9 @@ func (tx *tx) scene(now time.Time) (agented.Scene, error) {
 	if s.Accounts, err = accounts(tx); err != nil {
 		return s, err
 	}
+	if err := tx.rest(s.Accounts, now); err != nil {
+		return s, err
+	}
 	rows, err := tx.query(`SELECT ` + restColumns + ` FROM backend_rest WHERE until IS NOT NULL`)
 	rests, err := collect(rows, err, scanRest)
 	for _, r := range rests {

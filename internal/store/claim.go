@@ -81,6 +81,11 @@ func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Dura
 			}
 			continue
 		}
+		if waits, err := tx.waitForBudget(c, now); err != nil {
+			return nil, false, err
+		} else if waits {
+			continue
+		}
 		p := agented.Picked{OK: true, Choice: agented.Choice{Backend: c.backend}}
 		if c.lane != "" {
 			if scene == nil {

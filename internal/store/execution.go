@@ -92,6 +92,9 @@ func loadBrief(q querier, ids []agented.ExecutionID) ([]agented.Execution, error
 	if err := loadAttempts(q, list); err != nil {
 		return nil, err
 	}
+	if err := loadMoney(q, list); err != nil {
+		return nil, err
+	}
 	for i := range list {
 		explainWait(&list[i])
 	}
@@ -134,6 +137,9 @@ func load(q querier, id agented.ExecutionID) (*agented.Execution, error) {
 		return nil, noExecution(id)
 	}
 	e := &list[0]
+	if err := loadCheckout(q, e); err != nil {
+		return nil, err
+	}
 	var snapshot []byte
 	err = q.row(`SELECT snapshot, prompt, result FROM execution_text WHERE execution_id = $1`, id).Scan(&snapshot, &e.Prompt, &e.Result)
 	if err != nil {

@@ -18,6 +18,9 @@ type AttemptEnd struct {
 	Result      string // at most MaxResult bytes are kept
 	LastSeq     agented.Seq
 
+	Model string                                                              // that the CLI named; empty: as it was asked for
+	Price func(backend, model string, u agented.Usage) (usd float64, ok bool) // of usage whose cost is not known; nil: nobody knows
+
 	// Retry lets the store decide, in the same transaction, what the end means
 	// for account and backend, and whether and when another attempt follows:
 	// Next is then that of an end that is the execution's. Nil leaves it at that.
@@ -125,6 +128,9 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 		return err
 	}
 	attempts := []agented.Execution{{ID: id, AttemptNo: a.Number}}
+	if err := tx.spend(&end, at); err != nil {
+		return err
+	}
 	if err := loadAttempts(tx, attempts); err != nil {
 		return err
 	}

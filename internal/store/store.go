@@ -17,6 +17,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/agented/agented"
 	"modernc.org/sqlite"
@@ -44,7 +45,8 @@ type DB struct {
 	stmts    map[string]*sql.Stmt
 	onChange func(agented.ExecutionEvent)
 
-	groups groups // deliveries that wait for the writer
+	zone   *time.Location // on whose clock budgets begin and end; nil is the machine's
+	groups groups         // deliveries that wait for the writer
 
 	once   sync.Once     // closes
 	closed chan struct{} // closed when the writer's turn comes no more

@@ -1,0 +1,96 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/agented/agented"
+)
+
+// NoteCheckout writes down what a running execution was given to work in. A
+// lease that is not the execution's any more is a Conflict.
+func (db *DB) NoteCheckout(ctx context.Context, id agented.ExecutionID, lease agented.Lease, c agented.Checkout) error {
+	return db.write(ctx, "note checkout", func(tx *tx) error {
+		if err := tx.leased(id, lease); err != nil {
+			return err
+		}
+		var same bool
+		err := tx.row(`SELECT EXISTS (SELECT 1 FROM checkout WHERE execution_id = $1 AND commit_id = $2)`, id, c.Commit).Scan(&same)
+		if err != nil || same {
+			return err
+		}
+		err = tx.exec(`INSERT INTO checkout (execution_id, repository, ref, commit_id, made_at) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (execution_id) DO UPDATE SET repository = excluded.repository, ref = excluded.ref, commit_id = excluded.commit_id, made_at = excluded.made_at`,
+			id, c.Repository, c.Ref, c.Commit, micros(c.At))
+		if err != nil {
+			return err
+		}
+		return tx.touch(id)
+	})
+}
+
+// leased checks that the execution runs under the lease.
+func (tx *tx) leased(id agented.ExecutionID, lease agented.Lease) error {
+	var state agented.State
+	var token int64
+	err := tx.row(`SELECT status, lease_token FROM execution WHERE id = $1`, id).Scan(&state, &token)
+	switch {
+	case missing(err):
+		return noExecution(id)
+	case err != nil:
+		return err
+	case state != agented.StateRunning:
+		return agented.Errorf(agented.Conflict, "%s is %s, not running", id, state)
+	case token != lease.Token:
+		return agented.Errorf(agented.Conflict, "%s is leased anew: another server decides about it", id)
+	}
+	return nil
+}
+
+// touch tells of a change that is not in the execution's own row.
+func (tx *tx) touch(id agented.ExecutionID) error {
+	seq, err := tx.change(id)
+	if err != nil {
+		return err
+	}
+	return tx.exec(`UPDATE execution SET event_seq = $2 WHERE id = $1`, id, seq)
+}
+
+// loadCheckout fills in what one execution works in.
+func loadCheckout(q querier, e *agented.Execution) error {
+	var c agented.Checkout
+	err := q.row(`SELECT repository, ref, commit_id, made_at FROM checkout WHERE execution_id = $1`, e.ID).
+		Scan(&c.Repository, &c.Ref, &c.Commit, toTime{&c.At})
+	if missing(err) {
+		return nil
+	}
+	if err == nil {
+		e.Checkout = &c
+	}
+	return err
+}
+
+// GoesOnIn lists the executions in whose folders something that has not ended
+// goes on.
+func (db *DB) GoesOnIn(ctx context.Context) (map[agented.ExecutionID]bool, error) {
+	out := map[agented.ExecutionID]bool{}
+	err := db.read(ctx, "goes on in", func(r *reader) error {
+		rows, err := r.query(`SELECT t.snapshot FROM execution e JOIN execution_text t ON t.execution_id = e.id
+			WHERE e.status IN ('pending', 'running') AND t.snapshot LIKE '%"resume":{%'`)
+		list, err := collect(rows, err, func(v *string, scan func(...any) error) error { return scan(v) })
+		if err != nil {
+			return err
+		}
+		for _, text := range list {
+			var s agented.Spec
+			if err := json.Unmarshal([]byte(text), &s); err != nil {
+				return err
+			}
+			if s.Resume != nil {
+				out[s.Resume.Execution] = true
+			}
+		}
+		return nil
+	})
+	return out, err
+}
