@@ -28,6 +28,10 @@ type AttemptEnd struct {
 	Limit  agented.Limit // what the output says about a limit
 	Worked bool          // the model answered
 	Jitter float64       // from 0 to 1
+	Now    time.Time     // what follows is reckoned from here; zero is the end itself
+	// NotStarted says that no CLI ran: the end says nothing of account and
+	// backend.
+	NotStarted bool
 }
 
 // Plan is what an attempt's end meant.
@@ -113,6 +117,9 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 	if !agented.StateRunning.CanBecome(end.Next) || !a.State.Final() {
 		return fmt.Errorf("a running execution cannot become %q with an attempt that is %q", end.Next, a.State)
 	}
+	if err := tx.spend(&end, at); err != nil {
+		return err
+	}
 	err = tx.exec(`UPDATE attempt SET status = $3, exit_code = $4, signal = $5, reason = $6,
 			account = CASE WHEN $7 = '' THEN account ELSE $7 END,
 			cli_version = CASE WHEN $8 = '' THEN cli_version ELSE $8 END, session_id = $9,
@@ -128,9 +135,6 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 		return err
 	}
 	attempts := []agented.Execution{{ID: id, AttemptNo: a.Number}}
-	if err := tx.spend(&end, at); err != nil {
-		return err
-	}
 	if err := loadAttempts(tx, attempts); err != nil {
 		return err
 	}
