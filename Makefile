@@ -10,7 +10,7 @@ GOFILES  := $(shell git ls-files '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build ui web-types test-ui run dev-backend test test-short test-cli check fmt generate crash storm soak figures test-service bench bench-quick bench-go fuzz clean cross deploy test-deploy kill reset generate-key docs
+.PHONY: help setup build ui web-types test-ui screenshots run dev-backend test test-short test-cli check fmt generate crash storm soak figures test-service bench bench-quick bench-go fuzz clean cross deploy test-deploy kill reset generate-key docs
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,10 +31,11 @@ web-types: build ## rewrite web/src/api/schema.d.ts from what the program descri
 	AGENTED_BIN=$(BIN) ./scripts/web-types.sh
 
 test-ui: ui build ## the tests of the web interface, also in a real browser
-	AGENTED_BIN=$(BIN) ./scripts/web-types.sh --check
-	cd web && npm test
+	AGENTED_BIN=$(CURDIR)/$(BIN) ./scripts/test-ui.sh
+
+screenshots: ui build ## pictures of every page into web/shots, dark and light, desktop and phone
 	./scripts/install-chromium.sh
-	cd web && AGENTED_BIN=$(CURDIR)/$(BIN) CHROMIUM=$$(../scripts/install-chromium.sh --print) npm run e2e
+	cd web && AGENTED_BIN=$(CURDIR)/$(BIN) CHROMIUM=$$(../scripts/install-chromium.sh --print) timeout 600 node e2e/screenshots.mjs
 
 run: ## build, interface included, and serve on ./data at 127.0.0.1:20000, with the sample trigger
 	@./scripts/build-ui.sh --if-possible
@@ -47,8 +48,13 @@ dev-backend: ## serve, rebuilt and restarted on each change of a Go file, with t
 test: check ## everything that must hold: format, vet, staticcheck, tests with the race detector
 	./scripts/install-node-tests.sh
 	./scripts/install-webhook-examples.sh
+	./scripts/install-promtool.sh
+	AGENTED_TEST_PROMTOOL=$$(./scripts/install-promtool.sh --print) \
 	AGENTED_TEST_NODE=$$(./scripts/install-node-tests.sh --print) \
 	AGENTED_TEST_WEBHOOKS=$$(./scripts/install-webhook-examples.sh --print) CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	./scripts/build-ui.sh --if-possible
+	@$(MAKE) --no-print-directory build
+	AGENTED_BIN=$(CURDIR)/$(BIN) ./scripts/test-ui.sh --if-possible
 
 test-short: ## the tests without the race detector and the long ones
 	$(GO) test -short ./...
