@@ -17,6 +17,7 @@ import (
 	"github.com/agented/agented/internal/backend"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/workspace"
 )
 
 // Options is what a Dispatcher works with.
@@ -33,11 +34,20 @@ type Options struct {
 	Account       func(backend string) map[string]string
 	Lookup        func(name string) (string, bool)          // the server's environment
 	OpenEnv       func(name, sealed string) (string, error) // opens a value of a trigger's variable; nil: they are not sealed
-	Secrets       func() []string                           // values to mask in run logs
-	Now           func() time.Time                          // nil is time.Now
-	Zone          *time.Location                            // of schedules that name none; nil is time.Local
-	Log           *slog.Logger
-	Observe       Observer
+	// OpenCredential opens a value of an account; nil: they are not sealed.
+	OpenCredential func(id agented.AccountID, name, sealed string) (string, error)
+	Secrets        func() []string            // values to mask in run logs
+	Chains         func() agented.ChainLimits // what one cause may set going; nil: the defaults
+	// Token makes what an attempt that plays an agent sends messages with; nil: none.
+	Token   func(id agented.ExecutionID, attempt int) string
+	URL     func() string    // of this server, for what runs here
+	Now     func() time.Time // nil is time.Now
+	Zone    *time.Location   // of schedules that name none; nil is time.Local
+	Log     *slog.Logger
+	Observe Observer
+
+	Workspaces     *workspace.Manager // nil: triggers cannot have one
+	KeepWorkspaces workspace.Keep
 }
 
 // Observer is told what happened, for metrics. Nil functions are not called.
@@ -70,8 +80,10 @@ type Dispatcher struct {
 
 // work is one execution that this node is at.
 type work struct {
-	handle *shim.Handle // nil until the shim is up
-	stop   bool         // someone asked for the end
+	handle *shim.Handle  // nil until the shim is up
+	stop   bool          // someone asked for the end
+	done   chan struct{} // closed when this node is done with it
+	cut    func()        // ends what is done before the shim; may be nil
 }
 
 // errDraining is why Run's goroutines end.
@@ -138,6 +150,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	g.Go(func() error { return d.renewLoop(ctx) })
 	g.Go(func() error { return d.tidyLoop(ctx) })
 	g.Go(func() error { return d.pruneLoop(ctx) })
+	g.Go(func() error { return d.sweepLoop(ctx) })
 	err := g.Wait()
 	d.attempts.Wait()
 	d.finishing.Wait()
@@ -155,6 +168,9 @@ func (d *Dispatcher) stop(id agented.ExecutionID) {
 	if w != nil {
 		w.stop = true
 		h = w.handle
+		if w.cut != nil {
+			w.cut()
+		}
 	}
 	d.mu.Unlock()
 	if h == nil {

@@ -57,6 +57,9 @@ func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.Att
 			d.o.Log.Error("read the run log", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 		}
 		result = reader.Result(exit, d.now())
+		if exit.Class != "" {
+			result.Class, result.Outcome = exit.Class, exit.Class.Outcome()
+		}
 	}
 	last := exit.LastSeq
 	if n, err := d.lastSeq(e); err == nil {
