@@ -19,9 +19,9 @@ type Agent struct {
 
 // Bounds of an Agent.
 const (
-	MaxAgentName = 64        // bytes
-	MaxRole      = 500       // bytes
-	MaxGoals     = 256 << 10 // bytes
+	MaxAgentName = 64       // bytes
+	MaxRole      = 500      // bytes
+	MaxGoals     = 64 << 10 // bytes; one argument of a command line holds it
 )
 
 // Validate returns every field of the agent that cannot stand, each with the
@@ -39,7 +39,7 @@ func (a *Agent) Validate() []Field {
 	}
 	switch {
 	case len(a.Goals) > MaxGoals:
-		bad = append(bad, Field{"goals", "is too long: use at most 256 KiB"})
+		bad = append(bad, Field{"goals", "is too long: use at most 64 KiB"})
 	case strings.ContainsRune(a.Goals, 0):
 		bad = append(bad, Field{"goals", "has a NUL byte: remove it"})
 	}

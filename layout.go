@@ -34,6 +34,10 @@ func (l Layout) Conversation(id ConversationID) string {
 	return filepath.Join(l.Root, "conversations", string(id))
 }
 
+// Bin is the folder that is in front of the PATH of executions that play an
+// agent; it holds the command for messages.
+func (l Layout) Bin() string { return filepath.Join(l.Root, "bin") }
+
 // SetupLink is the file that holds the one-time link of the first start.
 func (l Layout) SetupLink() string { return filepath.Join(l.Root, "setup-link") }
 

@@ -39,7 +39,7 @@ name keep their value. Triggers that no file names are left alone.`,
 			if path == "" {
 				return usageError{errors.New("-f FILE is missing")}
 			}
-			wanted, err := readTriggers(path)
+			wanted, err := triggers.read(path)
 			if err != nil {
 				return err
 			}
@@ -48,7 +48,7 @@ name keep their value. Triggers that no file names are left alone.`,
 				return err
 			}
 			dry, _ := cmd.Flags().GetBool("dry-run")
-			return applyAll(cmd, c, wanted, dry)
+			return triggers.applyAll(cmd, c, wanted, dry)
 		},
 	})
 	cmd.Flags().StringP("file", "f", "", "a YAML or JSON file, a folder of them, or - for standard input")
@@ -56,23 +56,31 @@ name keep their value. Triggers that no file names are left alone.`,
 	return cmd
 }
 
-// wantedTrigger is one trigger of a file.
-type wantedTrigger struct {
+// applied kinds of things: what a file holds, and where the API has it.
+var (
+	triggers = applyKind{"trigger", "/api/v1/triggers"}
+	agents   = applyKind{"agent", "/api/v1/agents"}
+)
+
+type applyKind struct{ noun, path string }
+
+// wantedThing is one trigger or agent of a file.
+type wantedThing struct {
 	where string // "hello.yaml" or "hello.yaml, document 2"
 	name  string
 	body  map[string]any
 	notes []string // what was rewritten from an old form
 }
 
-// readTriggers reads every trigger of a file or a folder. A mistake in any of
+// read reads everything of the kind in a file or a folder. A mistake in any of
 // them is an error before anything is sent.
-func readTriggers(path string) ([]wantedTrigger, error) {
+func (k applyKind) read(path string) ([]wantedThing, error) {
 	if path == "-" {
 		b, err := io.ReadAll(io.LimitReader(os.Stdin, 16<<20))
 		if err != nil {
 			return nil, fmt.Errorf("read standard input: %w", err)
 		}
-		return parseTriggers("standard input", b)
+		return k.parse("standard input", b)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -94,13 +102,13 @@ func readTriggers(path string) ([]wantedTrigger, error) {
 			return nil, agented.Errorf(agented.NotFound, "%s has no .yaml, .yml or .json file", path)
 		}
 	}
-	var out []wantedTrigger
+	var out []wantedThing
 	for _, p := range paths {
 		b, err := os.ReadFile(p)
 		if err != nil {
 			return nil, err
 		}
-		some, err := parseTriggers(p, b)
+		some, err := k.parse(p, b)
 		if err != nil {
 			return nil, err
 		}
@@ -110,17 +118,17 @@ func readTriggers(path string) ([]wantedTrigger, error) {
 	for _, w := range out {
 		key := strings.ToLower(w.name)
 		if first, twice := seen[key]; twice {
-			return nil, agented.Errorf(agented.Invalid, "%s: trigger %q is in %s already", w.where, w.name, first)
+			return nil, agented.Errorf(agented.Invalid, "%s: %s %q is in %s already", w.where, k.noun, w.name, first)
 		}
 		seen[key] = w.where
 	}
 	return out, nil
 }
 
-// parseTriggers reads YAML documents, of which JSON is a part. Each is one
-// trigger or a list of them.
-func parseTriggers(file string, b []byte) ([]wantedTrigger, error) {
-	var out []wantedTrigger
+// parse reads YAML documents, of which JSON is a part. Each is one of the kind
+// or a list of them.
+func (k applyKind) parse(file string, b []byte) ([]wantedThing, error) {
+	var out []wantedThing
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	for n := 1; ; n++ {
 		where := file
@@ -146,12 +154,12 @@ func parseTriggers(file string, b []byte) ([]wantedTrigger, error) {
 			body, ok := item.(map[string]any)
 			name, _ := body["name"].(string)
 			if !ok || name == "" {
-				return nil, agented.Errorf(agented.Invalid, "%s: a trigger is an object with a name", where)
+				return nil, agented.Errorf(agented.Invalid, "%s: each %s is an object with a name", where, k.noun)
 			}
 			// Through JSON and back, so that it compares with the server's answer.
 			enc, err := json.Marshal(body)
 			if err != nil {
-				return nil, agented.Errorf(agented.Invalid, "%s: trigger %q: %v", where, name, err)
+				return nil, agented.Errorf(agented.Invalid, "%s: %s %q: %v", where, k.noun, name, err)
 			}
 			body = nil
 			if err := json.Unmarshal(enc, &body); err != nil {
@@ -160,19 +168,23 @@ func parseTriggers(file string, b []byte) ([]wantedTrigger, error) {
 			for _, own := range []string{"id", "created_at", "updated_at", "next_run_at", "webhook_url"} {
 				delete(body, own) // so that what `trigger show` printed can be applied
 			}
+			if k != triggers {
+				out = append(out, wantedThing{where, name, body, nil})
+				continue
+			}
 			notes, err := modernSchedules(body)
 			if err != nil {
-				return nil, agented.Errorf(agented.Invalid, "%s: trigger %q: %s", where, name, agented.Message(err))
+				return nil, agented.Errorf(agented.Invalid, "%s: %s %q: %s", where, k.noun, name, agented.Message(err))
 			}
 			more, err := modernWebhooks(body)
 			if err != nil {
-				return nil, agented.Errorf(agented.Invalid, "%s: trigger %q: %s", where, name, agented.Message(err))
+				return nil, agented.Errorf(agented.Invalid, "%s: %s %q: %s", where, k.noun, name, agented.Message(err))
 			}
-			out = append(out, wantedTrigger{where, name, body, append(notes, more...)})
+			out = append(out, wantedThing{where, name, body, append(notes, more...)})
 		}
 	}
 	if len(out) == 0 {
-		return nil, agented.Errorf(agented.Invalid, "%s holds no trigger", file)
+		return nil, agented.Errorf(agented.Invalid, "%s holds no %s", file, k.noun)
 	}
 	return out, nil
 }
@@ -186,14 +198,14 @@ type applied struct {
 	Notes  []string `json:"notes,omitempty"` // what was rewritten from an old form
 }
 
-func applyAll(cmd *cobra.Command, c *client.Client, wanted []wantedTrigger, dry bool) error {
+func (k applyKind) applyAll(cmd *cobra.Command, c *client.Client, wanted []wantedThing, dry bool) error {
 	var done []applied
 	for _, w := range wanted {
-		a, err := applyOne(cmd.Context(), c, w, dry)
+		a, err := k.applyOne(cmd.Context(), c, w, dry)
 		if err != nil {
 			var e *agented.Error
 			if errors.As(err, &e) {
-				e.Text = fmt.Sprintf("%s: trigger %q: %s", w.where, w.name, e.Text)
+				e.Text = fmt.Sprintf("%s: %s %q: %s", w.where, k.noun, w.name, e.Text)
 			}
 			if len(done) > 0 && !dry {
 				fmt.Fprintf(os.Stderr, "The %d before it were applied.\n", len(done))
@@ -224,15 +236,15 @@ func applyAll(cmd *cobra.Command, c *client.Client, wanted []wantedTrigger, dry 
 	return nil
 }
 
-func applyOne(ctx context.Context, c *client.Client, w wantedTrigger, dry bool) (applied, error) {
+func (k applyKind) applyOne(ctx context.Context, c *client.Client, w wantedThing, dry bool) (applied, error) {
 	a := applied{Name: w.name}
-	raw, old, err := findByName(ctx, c, w.name)
+	raw, id, err := k.find(ctx, c, w.name)
 	if err != nil {
 		return a, err
 	}
 	var now map[string]any
 	if raw != nil {
-		a.ID = old.ID
+		a.ID = id
 		if err := json.Unmarshal(raw, &now); err != nil {
 			return a, err
 		}
@@ -255,9 +267,9 @@ func applyOne(ctx context.Context, c *client.Client, w wantedTrigger, dry bool) 
 		UpdatedAt string `json:"updated_at"`
 	}
 	if now == nil {
-		err = c.Do(ctx, http.MethodPost, "/api/v1/triggers", nil, w.body, &got)
+		err = c.Do(ctx, http.MethodPost, k.path, nil, w.body, &got)
 	} else {
-		err = c.Do(ctx, http.MethodPatch, "/api/v1/triggers/"+old.ID, nil, w.body, &got)
+		err = c.Do(ctx, http.MethodPatch, k.path+"/"+id, nil, w.body, &got)
 		if err == nil && got.UpdatedAt == now["updated_at"] {
 			a.Action, a.Diff = "unchanged", nil // the hidden values were the same, too
 		}
@@ -266,29 +278,38 @@ func applyOne(ctx context.Context, c *client.Client, w wantedTrigger, dry bool) 
 	return a, err
 }
 
-// findByName answers nil without an error when there is no such trigger.
-func findByName(ctx context.Context, c *client.Client, name string) (json.RawMessage, *triggerRow, error) {
-	var found *triggerRow
-	err := pages(ctx, c, "/api/v1/triggers", url.Values{"name": {name}}, 0, func(item json.RawMessage) error {
-		var row triggerRow
-		if err := json.Unmarshal(item, &row); err != nil {
-			return err
+// find answers nil without an error when there is no such thing.
+func (k applyKind) find(ctx context.Context, c *client.Client, name string) (raw json.RawMessage, id string, err error) {
+	if k == agents { // a name finds one by itself
+		err = c.Do(ctx, http.MethodGet, k.path+"/"+url.PathEscape(name), nil, nil, &raw)
+		if agented.KindOf(err) == agented.NotFound && err != nil {
+			return nil, "", nil
 		}
-		if strings.EqualFold(row.Name, name) {
-			found = &row
+	} else {
+		err = pages(ctx, c, k.path, url.Values{"name": {name}}, 0, func(item json.RawMessage) error {
+			var row triggerRow
+			if err := json.Unmarshal(item, &row); err != nil {
+				return err
+			}
+			if !strings.EqualFold(row.Name, name) {
+				return nil
+			}
+			id = row.ID
 			return errFound
+		})
+		if err == nil || !errors.Is(err, errFound) {
+			return nil, "", err
 		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, errFound) {
-		return nil, nil, err
+		err = c.Do(ctx, http.MethodGet, k.path+"/"+id, nil, nil, &raw)
 	}
-	if found == nil {
-		return nil, nil, nil
+	if err != nil {
+		return nil, "", err
 	}
-	var raw json.RawMessage
-	err = c.Do(ctx, http.MethodGet, "/api/v1/triggers/"+found.ID, nil, nil, &raw)
-	return raw, found, err
+	var row struct {
+		ID string `json:"id"`
+	}
+	err = json.Unmarshal(raw, &row)
+	return raw, row.ID, err
 }
 
 // diff lists the fields in which wanted differs from now; nil is nothing yet.

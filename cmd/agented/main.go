@@ -138,8 +138,8 @@ Start with:
 		&cobra.Group{ID: "client", Title: "Client:"},
 	)
 	root.AddCommand(
-		serveCommand(), configCommand(), doctorCommand(), serviceCommand(), chaosCommand(), chaosAgentCommand(),
-		runCommand(), triggerCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), keyCommand(), versionCommand(),
+		serveCommand(), configCommand(), doctorCommand(), serviceCommand(), backupCommand(), restoreCommand(), chaosCommand(), chaosAgentCommand(),
+		runCommand(), triggerCommand(), agentCommand(), messageCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), keyCommand(), versionCommand(),
 	)
 	root.AddCommand(restartCommand(), stopCommand())
 	addCompletions(root)

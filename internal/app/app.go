@@ -147,6 +147,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		return nil, err
 	}
 	a.onClose("close the database", a.db.Close)
+	if err := a.defaultAccounts(ctx, c); err != nil {
+		return nil, err
+	}
 	if err := api.EnsureCLIKey(ctx, a.db, a.layout, o.Log); err != nil {
 		return nil, err
 	}
@@ -160,7 +163,13 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
 		Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
 		OpenEnv: func(name, sealed string) (string, error) { return a.key.OpenText(api.EnvPurpose, name, sealed) },
+		OpenCredential: func(id agented.AccountID, name, sealed string) (string, error) {
+			return a.key.OpenText(api.AccountPurpose, api.SealedCredential(id, name), sealed)
+		},
 		Secrets: a.secrets,
+		Token:   func(id agented.ExecutionID, attempt int) string { return api.ExecutionToken(a.key, id, attempt) },
+		URL:     func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
+		Chains:  func() agented.ChainLimits { return a.config.Load().Chains() },
 		Log:     o.Log,
 		Zone:    c.Zone,
 		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.ticked},
@@ -189,7 +198,21 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.api.LoadWebhooks(ctx); err != nil {
 		return nil, err
 	}
+	a.setMasker() // with what the API knows
 	return a, nil
+}
+
+// defaultAccounts notes where the accounts that the environment forms keep
+// their logins and sessions.
+func (a *App) defaultAccounts(ctx context.Context, c *config.Config) error {
+	for _, backend := range agented.Backends {
+		if home := agented.ConfigVariable(backend); home != "" {
+			if err := a.db.SetDefaultAccount(ctx, backend, c.BackendEnv(backend)[home], a.now()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // serveAPI makes the hub, the API and the http.Server around it.
@@ -257,6 +280,7 @@ func (a *App) secrets() []string {
 	}
 	if a.api != nil {
 		out = append(out, a.api.WebhookSecrets()...)
+		out = append(out, a.api.AccountSecrets()...)
 	}
 	return out
 }

@@ -235,3 +235,8 @@ func PrepareDataDir(path string) (warnings []string, err error) {
 	}
 	return warnings, nil
 }
+
+// Chains is what one cause may set going.
+func (c *Config) Chains() agented.ChainLimits {
+	return agented.ChainLimits{Depth: c.ChainDepth, Fanout: c.ChainFanout, Total: c.ChainTotal, CostUSD: float64(c.ChainCostUSD)}
+}

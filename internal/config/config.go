@@ -54,8 +54,28 @@ type Config struct {
 	MaxConcurrent     int            `env:"AGENTED_MAX_CONCURRENT" default:"0" shown:"from CPU and memory" min:"0" max:"10000" section:"Executions" help:"Executions at once on this machine. 0 works it out: two per CPU, but no more than one per GiB of memory, at least 2."`
 	SSEReplayLimit    int            `env:"SSE_REPLAY_LIMIT" default:"500" min:"0" max:"2000000000" help:"Lines replayed to a log stream that names no position. 0 replays from the start."`
 	StaleExecution    time.Duration  `env:"STALE_EXECUTION_THRESHOLD_SECS" default:"900" min:"1s" max:"720h" help:"An execution that says running, but that no server and no process owns for this long, is settled."`
-	StaleConversation time.Duration  `env:"STALE_CONVERSATION_THRESHOLD_SECS" default:"1800" min:"1s" max:"720h" help:"Idle time after which a conversation is over. Not used yet."`
+	StaleConversation time.Duration  `env:"STALE_CONVERSATION_THRESHOLD_SECS" default:"1800" min:"1s" max:"720h" help:"Time without any activity after which a conversation is closed. Writing to it opens it again, in the same session."`
+	ChainDepth        int            `env:"AGENTED_CHAIN_DEPTH" default:"30" min:"0" max:"10000" help:"Causes in a row: a message that an execution sends, the execution that it fires, and so on. Beyond it sending is refused. 0 is no limit."`
+	ChainFanout       int            `env:"AGENTED_CHAIN_FANOUT" default:"50" min:"0" max:"1000000" help:"Messages and executions that one message or execution may cause. 0 is no limit."`
+	ChainTotal        int            `env:"AGENTED_CHAIN_TOTAL" default:"500" min:"0" max:"1000000" help:"Messages and executions that follow from one cause, taken together. 0 is no limit."`
+	ChainCostUSD      int            `env:"AGENTED_CHAIN_COST_USD" default:"0" min:"0" max:"1000000" help:"Known cost, in US dollars, of all executions that follow from one cause. 0 is no limit."`
 	Zone              *time.Location `env:"TZ" kind:"zone" shown:"the system's zone" help:"Time zone of schedules that name none, for example Europe/Berlin."`
+
+	MinFreeMB      int `env:"AGENTED_MIN_FREE" default:"256" min:"4" max:"100000000" section:"Retention" help:"MiB that stay free on the disk of the data folder: below it executions wait, and say so, until there is room. At a quarter of it, attempts that run are ended."`
+	KeepLogsDays   int `env:"AGENTED_KEEP_LOGS_DAYS" default:"90" min:"0" max:"36500" help:"Days after its end for which an execution keeps its folder: log, working directory, records. Its row, prompt and result stay. 0 is for ever."`
+	KeepLogsMB     int `env:"AGENTED_KEEP_LOGS_MB" default:"0" min:"0" max:"1000000000" help:"MiB that the folders of all ended executions may take; the oldest beyond go. 0 is no limit."`
+	KeepRunsDays   int `env:"AGENTED_KEEP_EXECUTIONS_DAYS" default:"0" min:"0" max:"36500" help:"Days after its end for which an execution is kept at all. 0 is for ever: a row is small, and it is the record of what agents did."`
+	KeepRuns       int `env:"AGENTED_KEEP_EXECUTIONS" default:"0" min:"0" max:"1000000000" help:"Ended executions that are kept at all; the oldest beyond go. 0 is no limit."`
+	KeepBodiesDays int `env:"AGENTED_KEEP_BODIES_DAYS" default:"30" min:"1" max:"36500" help:"Days for which the bodies of calls from outside are kept, and refused calls and repetitions. At most 1 GiB of bodies in any case."`
+	KeepCallsDays  int `env:"AGENTED_KEEP_DELIVERIES_DAYS" default:"0" min:"0" max:"36500" help:"Days for which calls from outside are known. 0 is for ever; a call that its sender repeats after that time fires again."`
+	KeepTicksDays  int `env:"AGENTED_KEEP_TICKS_DAYS" default:"365" min:"0" max:"36500" help:"Days for which the ticks of schedules are kept; the latest one of each stays. 0 is for ever."`
+	KeepAuditDays  int `env:"AGENTED_KEEP_AUDIT_DAYS" default:"730" min:"0" max:"36500" help:"Days for which it is known who did what. 0 is for ever."`
+	KeepKeysDays   int `env:"AGENTED_KEEP_IDEMPOTENCY_DAYS" default:"0" min:"0" max:"36500" help:"Days for which idempotency keys are remembered; they go with their execution in any case. 0 is for as long as that."`
+
+	BackupDir        string `env:"AGENTED_BACKUP_DIR" kind:"path" section:"Backup" help:"Folder for scheduled backups, best on another disk. If unset, there are none."`
+	BackupSchedule   string `env:"AGENTED_BACKUP_SCHEDULE" default:"0 3 * * *" help:"When backups are taken, as cron in the zone of TZ. One that was missed is taken at the next start."`
+	BackupKeep       int    `env:"AGENTED_BACKUP_KEEP" default:"7" min:"1" max:"10000" help:"Scheduled backups that are kept; older ones go once a newer one was written and checked."`
+	BackupPassphrase string `env:"AGENTED_BACKUP_PASSPHRASE_FILE" kind:"path" help:"File with the passphrase under which SECRET_KEY is sealed in scheduled backups. If unset, the key is left out and has to be kept elsewhere."`
 
 	AnthropicAPIKey      Secret `env:"ANTHROPIC_API_KEY" secret:"backend" backend:"claude opencode" section:"Agent CLIs" help:"Default account of claude: API key."`
 	AnthropicBaseURL     string `env:"ANTHROPIC_BASE_URL" old:"ANTHROPIC_API_BASE" kind:"url" backend:"claude" help:"Address of the Anthropic API or of a proxy for it."`

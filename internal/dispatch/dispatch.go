@@ -6,6 +6,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -25,12 +26,16 @@ type Options struct {
 	DB            *store.DB
 	Layout        agented.Layout
 	Node          agented.NodeID
-	MaxConcurrent int           // executions at once on this node
-	LeaseTTL      time.Duration // how long a lease lasts without renewal
-	StaleAfter    time.Duration // how long a running execution that nobody owns is left alone
-	Grace         time.Duration // between SIGTERM and SIGKILL
-	OutputCap     int64         // bytes of output that end an attempt
-	MinFree       int64         // free bytes on the disk below which an attempt is ended
+	MaxConcurrent int                                              // executions at once on this node
+	LeaseTTL      time.Duration                                    // how long a lease lasts without renewal
+	StaleAfter    time.Duration                                    // how long a running execution that nobody owns is left alone
+	Grace         time.Duration                                    // between SIGTERM and SIGKILL
+	OutputCap     int64                                            // bytes of output that end an attempt
+	MinFree       int64                                            // free bytes on the disk below which an attempt is ended
+	Reserve       int64                                            // free bytes on the disk below which no attempt is started; 0: it is not looked
+	StatDisk      func(path string) (free, files int64, err error) // nil asks the system
+	Retention     func() Retention                                 // nil keeps all but bodies of deliveries
+	Hold          func() (io.Closer, error)                        // keeps others from copying files while they are removed; nil: nobody does
 	Account       func(backend string) map[string]string
 	Lookup        func(name string) (string, bool)          // the server's environment
 	OpenEnv       func(name, sealed string) (string, error) // opens a value of a trigger's variable; nil: they are not sealed
@@ -67,7 +72,11 @@ type Dispatcher struct {
 	tickBy   atomic.Int64  // unix nanoseconds by which the ticker means to come round; 0: when it is woken
 	prune    chan struct{} // many bodies of deliveries have come
 	bodies   atomic.Int64  // their bytes since it was last looked
-	beat     atomic.Int64  // unix nanoseconds at which the claim loop last came round
+	pruning  sync.Mutex    // held by whoever removes what lies beyond the limits
+
+	waitsForRoom atomic.Pointer[string] // what executions are told while the disk is low; nil: it is not
+	agents       atomic.Pointer[agentBook]
+	beat         atomic.Int64 // unix nanoseconds at which the claim loop last came round
 
 	mu      sync.Mutex // guards running and closed
 	running map[agented.ExecutionID]*work
@@ -181,14 +190,15 @@ func (d *Dispatcher) stop(id agented.ExecutionID) {
 	}
 }
 
-// take notes that this node works on id; false means that it does already.
+// take notes that this node works on id; false means that it does already, and
+// returns that work.
 func (d *Dispatcher) take(id agented.ExecutionID, stop bool) (*work, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if _, ok := d.running[id]; ok {
-		return nil, false
+	if w, ok := d.running[id]; ok {
+		return w, false
 	}
-	w := &work{stop: stop}
+	w := &work{stop: stop, done: make(chan struct{})}
 	d.running[id] = w
 	return w, true
 }
@@ -210,6 +220,9 @@ func (d *Dispatcher) asked(w *work) bool {
 
 func (d *Dispatcher) drop(id agented.ExecutionID) {
 	d.mu.Lock()
+	if w := d.running[id]; w != nil {
+		close(w.done)
+	}
 	delete(d.running, id)
 	d.mu.Unlock()
 	d.Wake()

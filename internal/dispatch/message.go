@@ -3,8 +3,12 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/store"
@@ -137,4 +141,50 @@ func inboxText(items []agented.InboxItem) string {
 		b.WriteString(text)
 	}
 	return strings.TrimRight(b.String(), "\n")
+}
+
+// token is what an attempt that plays an agent sends messages with; empty for
+// all others.
+func (d *Dispatcher) token(e *agented.Execution) string {
+	if d.o.Token == nil || d.o.URL == nil || e.Snapshot.Agent == "" {
+		return ""
+	}
+	return d.o.Token(e.ID, e.AttemptNo)
+}
+
+// giveBus gives an attempt that plays an agent the command to send messages
+// with, in front of its PATH, and what the command needs to know.
+func (d *Dispatcher) giveBus(e *agented.Execution, vars map[string]string) error {
+	token := d.token(e)
+	if token == "" {
+		return nil
+	}
+	bin := d.o.Layout.Bin()
+	if err := linkSelf(bin); err != nil {
+		return agented.Errorf(agented.Unavailable, "the folder with the command for messages could not be made").Because(err)
+	}
+	vars["AGENTED_URL"], vars["AGENTED_API_KEY"] = d.o.URL(), token
+	vars["PATH"] = strings.TrimSuffix(bin+string(os.PathListSeparator)+vars["PATH"], string(os.PathListSeparator))
+	return nil
+}
+
+// linkSelf puts a link to the running program into a folder as agented.
+func linkSelf(dir string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	link := filepath.Join(dir, "agented")
+	if at, err := os.Readlink(link); err == nil && at == self {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	// Beside it and then over it, so that it is there at every moment.
+	next := link + "." + strconv.Itoa(os.Getpid()) + strconv.FormatInt(time.Now().UnixNano(), 36)
+	if err := os.Symlink(self, next); err != nil {
+		return err
+	}
+	return os.Rename(next, link)
 }
