@@ -2,6 +2,8 @@ package agented
 
 import (
 	"cmp"
+	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +33,83 @@ type Account struct {
 	UsedAt        time.Time // when an attempt last began with it; zero: never
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+}
+
+// ConfigVariable names the environment variable by which a backend's CLI is told
+// where it keeps login, settings and sessions.
+func ConfigVariable(backend string) string {
+	switch backend {
+	case BackendClaude:
+		return "CLAUDE_CONFIG_DIR"
+	case BackendCodex:
+		return "CODEX_HOME"
+	case BackendGemini:
+		return "GEMINI_CLI_HOME"
+	case BackendOpenCode:
+		return "OPENCODE_HOME"
+	}
+	return ""
+}
+
+// Valid reports whether an id can be an account's.
+func (id AccountID) Valid() bool {
+	backend, isDefault := strings.CutPrefix(string(id), "default-")
+	return ValidID("acc", string(id)) || isDefault && ConfigVariable(backend) != ""
+}
+
+// Validate returns every field of the account that cannot stand, each with the
+// mend. Names of fields are those of the API; values of credentials may be
+// sealed.
+func (a *Account) Validate() []Field {
+	var bad []Field
+	refuse := func(path, text string) { bad = append(bad, Field{path, text}) }
+	if ConfigVariable(a.Backend) == "" {
+		refuse("backend", "must be one of "+strings.Join(Backends[1:], ", "))
+	}
+	if !validAccountName(a.Name) {
+		refuse("name", "must be 1 to 100 letters, digits and . _ -, beginning with a letter or a digit")
+	}
+	if a.MaxConcurrent < 0 || a.MaxConcurrent > 10000 {
+		refuse("max_concurrent", "must be from 0 (no limit) to 10000")
+	}
+	if a.Order < -1000000 || a.Order > 1000000 {
+		refuse("order", "must be from -1000000 to 1000000")
+	}
+	if a.Config != "" && (!filepath.IsAbs(a.Config) || hasControl(a.Config)) {
+		refuse("config", "must be an absolute path")
+	}
+	if a.Config == "" && len(a.Credentials) == 0 && !a.Default {
+		refuse("credentials", "are missing: give a variable such as an API key, or the folder of a login as config")
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Credentials)) {
+		path := "credentials." + clip(name)
+		switch {
+		case !validEnvName(name):
+			refuse(path, "is not a variable name: use letters, digits and _, not starting with a digit")
+		case strings.HasPrefix(name, "AGENTED_"), slices.Contains([]string{"PATH", "HOME", "PWD", "TMPDIR", "SHELL"}, name), strings.HasPrefix(name, "LD_"), strings.HasPrefix(name, "DYLD_"):
+			refuse(path, "cannot be set by an account: it is the server's to give")
+		case name == ConfigVariable(a.Backend):
+			refuse(path, "is the CLI's folder: give it as config")
+		case a.Credentials[name] == "":
+			refuse(path, "is empty: give it a value, or leave it out")
+		case strings.ContainsRune(a.Credentials[name], 0):
+			refuse(path, "has a NUL byte, which no environment can hold")
+		}
+	}
+	return bad
+}
+
+func validAccountName(name string) bool {
+	if name == "" || len(name) > 100 {
+		return false
+	}
+	for i, c := range []byte(name) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+		if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
+			return false
+		}
+	}
+	return true
 }
 
 // AccountState is how an account stands. The values are stored and part of the

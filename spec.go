@@ -57,6 +57,8 @@ func (s *Spec) Validate() []Field {
 		refuse("overlap", "must be queue, skip or replace")
 	}
 	s.validateWorkspace(refuse)
+	s.validateAccounts(refuse)
+	bad = append(bad, s.Retry.Validate()...)
 	for name, value := range s.Env {
 		path := "env." + clip(name)
 		switch {
@@ -99,6 +101,43 @@ func (s *Spec) validateByAgent(refuse func(path, format string, args ...any)) {
 	}
 	for _, f := range CheckTemplate(s.Prompt) {
 		refuse("prompt", "%s", f)
+	}
+}
+
+// maxFallback bounds a chain.
+const maxFallback = 10
+
+// validateAccounts refuses an account or a fallback that cannot stand. Whether
+// an account is there is asked when an attempt needs it.
+func (s *Spec) validateAccounts(refuse func(path, format string, args ...any)) {
+	check := func(path string, c Choice) {
+		if c.Account != "" && !validAccountName(string(c.Account)) {
+			refuse(path+"account", "is not an account's id or name")
+		}
+		if hasControl(c.Model) || strings.HasPrefix(c.Model, "-") || len(c.Model) > 200 {
+			refuse(path+"model", "is not a model name: it may not start with - or hold control characters")
+		}
+	}
+	if s.Backend == BackendCommand {
+		if s.Account != "" {
+			refuse("account", "does not apply to backend command: remove it")
+		}
+		if len(s.Fallback) > 0 {
+			refuse("fallback", "does not apply to backend command: remove it")
+		}
+		return
+	}
+	check("", Choice{Account: s.Account})
+	if len(s.Fallback) > maxFallback {
+		refuse("fallback", "is too long: name at most %d", maxFallback)
+		return
+	}
+	for i, c := range s.Fallback {
+		path := fmt.Sprintf("fallback.%d.", i)
+		if ConfigVariable(c.Backend) == "" {
+			refuse(path+"backend", "must be one of %s", strings.Join(Backends[1:], ", "))
+		}
+		check(path, c)
 	}
 }
 

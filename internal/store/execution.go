@@ -260,6 +260,13 @@ func (db *DB) Tidied(ctx context.Context, id agented.ExecutionID) error {
 	})
 }
 
+// TidiedSoFar is Tidied for an execution that has not ended.
+func (db *DB) TidiedSoFar(ctx context.Context, id agented.ExecutionID) error {
+	return db.write(ctx, "tidied", func(tx *tx) error {
+		return tx.exec(`UPDATE execution SET untidied = NULL WHERE id = $1 AND finished_at IS NULL`, id)
+	})
+}
+
 // Untidied returns up to limit ended executions that Tidied was not called for,
 // the ones that ended first in front.
 func (db *DB) Untidied(ctx context.Context, limit int) ([]agented.ExecutionID, error) {

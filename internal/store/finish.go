@@ -62,6 +62,17 @@ func (db *DB) AttemptStarted(ctx context.Context, id agented.ExecutionID, lease 
 	})
 }
 
+// NoteResume notes that an attempt is about to go on in a session, before it
+// does.
+func (db *DB) NoteResume(ctx context.Context, id agented.ExecutionID, lease agented.Lease, number int, session string) error {
+	return db.write(ctx, "note session", func(tx *tx) error {
+		if _, err := tx.mine(id, lease, number); err != nil {
+			return err
+		}
+		return tx.exec(`UPDATE attempt SET resumed_from = $3 WHERE execution_id = $1 AND number = $2`, id, number, session)
+	})
+}
+
 // EndAttempt is FinishAttempt that tells what was planned.
 func (db *DB) EndAttempt(ctx context.Context, end AttemptEnd, lease agented.Lease, at time.Time) (Plan, error) {
 	var p Plan
@@ -101,7 +112,7 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 	}
 	var planned planned
 	if end.Retry != nil {
-		if planned, err = tx.plan(&end, at, now.cancelAsked); err != nil {
+		if planned, err = tx.plan(&end, orTime(end.Now, at), now.cancelAsked); err != nil {
 			return err
 		}
 	} else if end.Next == agented.StatePending {

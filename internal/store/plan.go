@@ -50,7 +50,12 @@ func (tx *tx) plan(end *AttemptEnd, at time.Time, asked bool) (planned, error) {
 	a.Account, a.Backend = row.Account, row.Backend
 	began := orTime(e.Attempts[0].StartedAt, orTime(a.StartedAt, at))
 
+	class := a.Class
+	if end.NotStarted {
+		a.Class = "" // not theirs
+	}
 	strikes, err := tx.judge(end, e, at)
+	a.Class = class
 	if err != nil {
 		return out, err
 	}
