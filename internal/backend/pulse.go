@@ -59,6 +59,10 @@ func (p *Pulse) Skip(at time.Time) {
 	p.moved, p.retry, p.tools, p.waits = at, nil, nil, false
 }
 
+// Rest says that up to the time nobody could expect the CLI to get on: it was
+// held.
+func (p *Pulse) Rest(until time.Time) { p.moved, p.since = until, until }
+
 // Stuck reports whether the CLI waits for good by now, as far as can be told.
 func (p *Pulse) Stuck(now time.Time) (Stuck, bool) {
 	switch {
