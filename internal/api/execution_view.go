@@ -33,6 +33,8 @@ type ExecutionView struct {
 	Attempts        []AttemptView        `json:"attempts"`
 	LastSeq         agented.Seq          `json:"last_seq" doc:"Last line of the log; exact once the status is final"`
 	Usage           *agented.Usage       `json:"usage" nullable:"true" doc:"What all attempts consumed; null if nothing is known"`
+	Pinned          bool                 `json:"pinned" doc:"Retention leaves it alone"`
+	LogRemovedAt    *time.Time           `json:"log_removed_at,omitempty" doc:"When retention took its log; left out while it is there"`
 }
 
 // AttemptView is one attempt as the API shows it.
@@ -64,6 +66,7 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 		ExitCode: e.ExitCode, ErrorMessage: e.Error, AttemptNumber: e.AttemptNo,
 		Attempts: make([]AttemptView, len(e.Attempts)), LastSeq: e.LastSeq, Usage: usage(e.Usage),
 	}
+	v.Pinned, v.LogRemovedAt = !e.PinnedAt.IsZero(), known(e.LogRemovedAt)
 	if e.Trigger != "" {
 		v.TriggerID = &e.Trigger
 	}

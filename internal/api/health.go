@@ -34,15 +34,19 @@ func (s *Server) readiness() http.HandlerFunc {
 		if err != nil {
 			s.o.Log.Warn("not ready", "check", failed, "err", err)
 		}
-		health(w, failed)
+		health(w, failed, s.o.Keep.notices()...)
 	}
 }
 
-func health(w http.ResponseWriter, failed string) {
+func health(w http.ResponseWriter, failed string, notices ...string) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	if failed == "" {
+		if len(notices) > 0 { // it works, and somebody should look
+			_ = json.NewEncoder(w).Encode(map[string]any{"status": "ok", "notices": notices})
+			return
+		}
 		_, _ = w.Write([]byte(`{"status":"ok"}` + "\n"))
 		return
 	}

@@ -158,6 +158,7 @@ func (m *Metrics) watch(s *Server) {
 	gauge := func(name, help string, f func() float64) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
 	}
+	m.watchKeep(s)
 	gauge("agented_http_connections", "Open connections.", func() float64 { return float64(s.Connections()) })
 	gauge("agented_attempts_running", "Executions that this node works on.", func() float64 { return float64(s.o.Dispatch.Running()) })
 	gauge("agented_sse_readers", "Event streams that somebody reads.", func() float64 { return float64(s.o.Hub.Readers()) })

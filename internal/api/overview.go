@@ -71,6 +71,7 @@ type HealthView struct {
 	DiskFreeBytes *int64    `json:"disk_free_bytes" nullable:"true" doc:"Of the file system of the data folder"`
 	DiskBytes     *int64    `json:"disk_bytes" nullable:"true"`
 	Trouble       string    `json:"trouble" doc:"Why the server cannot work at the moment; empty if it can"`
+	Notices       []string  `json:"notices" doc:"What a person should look at although the server works: a disk that is nearly full, a backup that failed"`
 }
 
 // CLIView is an agent CLI, and whether executions find it.
@@ -242,7 +243,7 @@ func viewDay(d store.Day, zone *time.Location) DayView {
 
 func (o *overview) health(ctx context.Context) (HealthView, error) {
 	s := o.s
-	v := HealthView{Version: s.o.Version, StartedAt: shown(s.started), CLIs: o.foundCLIs()}
+	v := HealthView{Version: s.o.Version, StartedAt: shown(s.started), CLIs: o.foundCLIs(), Notices: s.o.Keep.texts()}
 	if !principal(ctx).May(agented.RoleAdmin) {
 		v.CLIs = append([]CLIView{}, v.CLIs...)
 		for i := range v.CLIs {

@@ -88,6 +88,29 @@ func (s *Server) allRoutes() []route {
 			text: "Makes a new execution with the prompt and the settings of one that has ended. One that has not is a conflict.",
 		}),
 
+		op("POST /api/v1/executions/{id}/pin", operator, s.pinExecution, about{
+			id: "pin-execution", tag: "executions", summary: "Keep an execution", status: http.StatusOK, errors: []int{http.StatusNotFound},
+			text: "Retention leaves it and its log alone, whatever the limits say.",
+		}),
+		op("POST /api/v1/executions/{id}/unpin", operator, s.unpinExecution, about{
+			id: "unpin-execution", tag: "executions", summary: "Let retention have an execution", status: http.StatusOK, errors: []int{http.StatusNotFound},
+			text: "The limits count for it again.",
+		}),
+
+		// What is kept.
+		op("GET /api/v1/retention", viewer, s.getRetention, about{
+			id: "get-retention", tag: "server", summary: "What is kept, and what would go",
+			text: "The limits of the settings, and what lies beyond them now. Nothing is removed.",
+		}),
+		op("POST /api/v1/retention/prune", admin, s.prune, about{
+			id: "prune", tag: "server", summary: "Remove what lies beyond the limits", status: http.StatusOK, errors: []int{http.StatusConflict},
+			text: "What the server does every hour by itself. A conflict while a backup is being taken.",
+		}),
+		op("GET /api/v1/backup", admin, s.getBackup, about{
+			id: "get-backup", tag: "server", summary: "How the scheduled backups stand",
+			text: "Backups are taken by the server itself, as AGENTED_BACKUP_DIR and AGENTED_BACKUP_SCHEDULE say, or by `agented backup` on its machine.",
+		}),
+
 		// Logs and streams.
 		raw("GET /api/v1/executions/{id}/log", viewer, func(*Server) http.HandlerFunc { return st.ServeLog }, about{
 			id: "get-log", tag: "logs", summary: "Read lines of a log",

@@ -61,6 +61,7 @@ type Options struct {
 	Passwords *secret.Passwords // nil: the default cost, two at once
 	Now       func() time.Time  // nil is time.Now
 	Loopback  bool              // every listener can be reached from this machine only
+	Keep      Keep
 	// SecretsChanged is called when WebhookSecrets may have changed; nil is not.
 	SecretsChanged func()
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/backup"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/hub"
@@ -30,7 +31,6 @@ import (
 const (
 	grace     = 10 * time.Second // between SIGTERM and SIGKILL
 	outputCap = 1 << 30          // bytes of output
-	minFree   = 64 << 20         // free bytes on the disk
 	leaseTTL  = 30 * time.Second
 )
 
@@ -64,7 +64,8 @@ type App struct {
 	conns    connections
 	notify   *notifier
 	draining atomic.Bool
-	certs    *certificates // nil without TLS
+	certs    *certificates  // nil without TLS
+	backups  *backup.Keeper // nil without a folder for them
 	config   atomic.Pointer[config.Config]
 
 	mu    sync.Mutex // guards steps
@@ -159,7 +160,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.dispatch = dispatch.New(dispatch.Options{
 		DB: a.db, Layout: a.layout, Node: node,
 		MaxConcurrent: c.MaxConcurrent, LeaseTTL: leaseTTL, StaleAfter: c.StaleExecution,
-		Grace: grace, OutputCap: outputCap, MinFree: minFree,
+		Grace: grace, OutputCap: outputCap, MinFree: reserve(c) / 4, Reserve: reserve(c), Retention: a.retention, Hold: a.hold,
 		Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
 		Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
 		OpenEnv: func(name, sealed string) (string, error) { return a.key.OpenText(api.EnvPurpose, name, sealed) },
@@ -187,6 +188,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		if a.certs, err = loadCertificates(c.TLSCert, c.TLSKey); err != nil {
 			return nil, err
 		}
+	}
+	if a.backups, err = a.planBackups(ctx); err != nil {
+		return nil, err
 	}
 	access, err := a.accessLog()
 	if err != nil {
@@ -228,7 +232,8 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	})
 	var err error
 	a.api, err = api.New(api.Options{
-		DB: a.db, Dispatch: a.dispatch, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
+		Keep: api.Keep{Disk: a.dispatch.Disk, Retention: a.retention, Expirable: a.dispatch.Expirable, Prune: a.dispatch.Prune, Backup: a.backups.Status},
+		DB:   a.db, Dispatch: a.dispatch, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
 		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker,
 	})

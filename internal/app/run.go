@@ -27,6 +27,12 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	dispatched := make(chan error, 1)
 	go func() { dispatched <- a.dispatch.Run(work) }()
+	backedUp := make(chan error, 1)
+	if a.backups != nil {
+		go func() { backedUp <- a.backups.Run(work) }()
+	} else {
+		backedUp <- nil
+	}
 	hubbed := make(chan error, 1)
 	hubCtx, stopHub := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHub()
@@ -69,7 +75,7 @@ func (a *App) Run(ctx context.Context) error {
 	stopWork()
 	stopHub()
 	if err == nil {
-		err = errors.Join(<-dispatched, <-hubbed)
+		err = errors.Join(<-dispatched, <-hubbed, <-backedUp)
 	}
 	return err
 }

@@ -52,6 +52,9 @@ func (d *Dispatcher) claimLoop(ctx context.Context) error {
 func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 	for {
 		now := d.now()
+		if due, err := d.o.DB.HasDue(ctx, now); err == nil && due && d.noRoom(ctx) {
+			return diskAgain, nil
+		}
 		e, err := d.o.DB.Claim(ctx, d.o.Node, d.o.MaxConcurrent, now, d.o.LeaseTTL)
 		if err != nil {
 			return 0, err

@@ -136,26 +136,3 @@ func (d *Dispatcher) kept(bytes int) {
 		}
 	}
 }
-
-// pruneLoop keeps what deliveries hold within its limits: at the start, once a
-// day, and when much has come.
-func (d *Dispatcher) pruneLoop(ctx context.Context) error {
-	tick := time.NewTicker(24 * time.Hour)
-	defer tick.Stop()
-	for {
-		d.bodies.Store(0)
-		n, err := d.o.DB.PruneDeliveries(ctx, store.DeliveryLimits{Before: d.now().Add(-bodiesFor), MaxBytes: bodiesBytes, MaxRows: refusedRows})
-		switch {
-		case err != nil && ctx.Err() == nil:
-			d.o.Log.Error("prune deliveries", "err", err)
-		case n > 0:
-			d.o.Log.Info("bodies of old deliveries removed", "count", n)
-		}
-		select {
-		case <-ctx.Done():
-			return errDraining
-		case <-tick.C:
-		case <-d.prune:
-		}
-	}
-}

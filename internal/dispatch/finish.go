@@ -185,7 +185,7 @@ func (d *Dispatcher) tidy(ctx context.Context, id agented.ExecutionID) {
 		err = errors.Join(err, runlog.Seal(d.o.Layout.Execution(id)))
 	}
 	if err == nil {
-		err = d.o.DB.Tidied(ctx, id)
+		err = d.o.DB.TidiedAs(ctx, id, folderBytes(d.o.Layout.Execution(id)))
 	}
 	if err != nil {
 		d.o.Log.Error("tidy", "execution", id, "err", err)

@@ -380,11 +380,14 @@ func (db *DB) Pin(ctx context.Context, id agented.ExecutionID, on bool, by strin
 		if err != nil {
 			return err
 		}
-		at := micros(now)
+		at, owner, action := micros(now), by, "execution.pin"
 		if !on {
-			at, by = micros{}, ""
+			at, owner, action = micros{}, "", "execution.unpin"
 		}
-		if err := tx.exec(`UPDATE execution SET pinned_at = $2, pinned_by = $3, event_seq = $4 WHERE id = $1`, id, at, by, seq); err != nil {
+		if err := tx.exec(`UPDATE execution SET pinned_at = $2, pinned_by = $3, event_seq = $4 WHERE id = $1`, id, at, owner, seq); err != nil {
+			return err
+		}
+		if err := tx.audit(AuditEntry{At: now, Actor: by, Action: action, Subject: string(id)}); err != nil {
 			return err
 		}
 		e, err = load(tx, id)
