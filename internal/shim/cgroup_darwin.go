@@ -1,5 +1,7 @@
 package shim
 
+import "time"
+
 // cgroup does not exist here.
 type cgroup struct{}
 
@@ -8,4 +10,7 @@ func openCgroup(string, string) *cgroup { return nil }
 func (c *cgroup) folder() string        { return "" }
 func (c *cgroup) kill() bool            { return false }
 func (c *cgroup) remove()               {}
-func (c *cgroup) pids() []int           { return nil }
+
+func (c *cgroup) freeze(bool, time.Duration) bool { return false }
+
+func (c *cgroup) pids() []int { return nil }

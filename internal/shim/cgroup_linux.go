@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -99,6 +100,33 @@ func (c *cgroup) folder() string {
 // kill ends every process in the group and reports whether it could.
 func (c *cgroup) kill() bool {
 	return c != nil && os.WriteFile(filepath.Join(c.path, "cgroup.kill"), []byte("1"), 0) == nil
+}
+
+// freeze lets every process in the group stand still, or go on, and reports
+// whether it could.
+func (c *cgroup) freeze(still bool, patience time.Duration) bool {
+	if c == nil {
+		return false
+	}
+	word, want := "0", "frozen 0"
+	if still {
+		word, want = "1", "frozen 1"
+	}
+	if os.WriteFile(filepath.Join(c.path, "cgroup.freeze"), []byte(word), 0) != nil {
+		return false
+	}
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		b, err := os.ReadFile(filepath.Join(c.path, "cgroup.events"))
+		switch {
+		case err == nil && strings.Contains(string(b), want):
+			return true
+		case err != nil || time.Now().After(deadline):
+			if still {
+				_ = os.WriteFile(filepath.Join(c.path, "cgroup.freeze"), []byte("0"), 0)
+			}
+			return !still
+		}
+	}
 }
 
 // remove deletes the group, which must be empty.

@@ -17,8 +17,11 @@ import (
 // gets one line back, "wait" when the attempt has ended.
 type request struct {
 	Version int           `json:"v"`
-	Verb    string        `json:"verb"` // hello, stop, wait; pause and resume are reserved
+	Verb    string        `json:"verb"` // hello, stop, wait, pause, resume
 	Cause   agented.Cause `json:"cause,omitempty"`
+	Until   time.Time     `json:"until,omitzero"` // of a pause
+	By      string        `json:"by,omitempty"`
+	Why     string        `json:"why,omitempty"`
 }
 
 // reply is one line from the shim.
@@ -33,6 +36,7 @@ type reply struct {
 	BootID    string              `json:"boot_id,omitempty"`
 	LastSeq   agented.Seq         `json:"last_seq,omitempty"`
 	State     string              `json:"state,omitempty"` // starting, running, ending
+	Paused    *Standstill         `json:"paused,omitempty"`
 
 	Ended *agented.Exit `json:"ended,omitempty"` // answer to wait
 }
@@ -148,7 +152,11 @@ func (c *control) serve(conn net.Conn) {
 			c.wait(conn)
 			return
 		case "pause", "resume":
-			c.answer(conn, reply{Error: "not supported: " + r.Verb})
+			var answer reply
+			if err := c.pause(r); err != nil {
+				answer.Error = err.Error()
+			}
+			c.answer(conn, answer)
 		default:
 			c.answer(conn, reply{Error: "unknown verb " + readable(r.Verb, 40)})
 		}
@@ -168,6 +176,8 @@ func (c *control) hello() reply {
 	}
 	if c.s.k.ending.Load() {
 		r.State = "ending"
+	} else {
+		r.Paused = c.s.k.paused.Load()
 	}
 	return r
 }

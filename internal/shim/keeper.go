@@ -55,6 +55,10 @@ type keeper struct {
 	swept   chan sweepReport
 	synced  chan [2]int64
 	ending  atomic.Bool // for hello
+	pauses  chan pausing
+	paused  atomic.Pointer[Standstill] // nil: it does not stand still
+	stillAt time.Time                  // since when it does
+	idle    time.Duration              // for how long it stood before
 
 	exit    agented.Exit
 	started time.Time // with the monotonic clock
@@ -113,6 +117,8 @@ func (k *keeper) run() {
 			k.lookAt = time.Now()
 		case cause := <-k.stops:
 			k.end(cause, stopText(cause))
+		case p := <-k.pauses:
+			k.setPause(p)
 		case <-k.signals:
 			k.interrupted()
 		case done := <-k.synced:
@@ -230,11 +236,14 @@ func (k *keeper) tick(now time.Time) {
 	}
 	running := k.leftAt.IsZero()
 	s := k.spec
+	k.stillTooLong(now)
 	if running && !k.asked {
+		still := k.paused.Load() != nil
 		switch {
-		case s.Timeout > 0 && now.Sub(k.started) >= s.Timeout:
+		case still && k.printed <= s.OutputCap: // no clock runs
+		case s.Timeout > 0 && !still && now.Sub(k.started)-k.idle >= s.Timeout:
 			k.end(agented.CauseTimeout, "it ran longer than the limit of "+s.Timeout.String())
-		case s.Silence > 0 && k.stuck.IsZero() && now.Sub(k.output) >= s.Silence:
+		case s.Silence > 0 && !still && k.stuck.IsZero() && now.Sub(k.output) >= s.Silence:
 			k.end(agented.CauseSilence, "it printed nothing for "+s.Silence.String())
 		case k.printed > s.OutputCap:
 			k.end(agented.CauseOutputCap, "it printed more than the limit of "+size(s.OutputCap))
@@ -246,6 +255,7 @@ func (k *keeper) tick(now time.Time) {
 	if !now.Before(k.checkAt) {
 		k.checkAt = now.Add(everyCheck)
 		k.tree.look()
+		k.tree.keepFrozen()
 		k.guardDisk(running)
 		if now.Sub(k.output) > everyCheck {
 			k.out.relax()
@@ -378,6 +388,7 @@ func (k *keeper) end(cause agented.Cause, detail string) {
 	}
 	k.asked = true
 	k.ending.Store(true)
+	k.paused.Store(nil) // stop lets the tree go on
 	k.exit.Cause, k.exit.Detail = cause, detail
 	k.say("Stopping: %s.", detail)
 	grace := k.spec.Grace
@@ -496,9 +507,11 @@ func (k *keeper) next(now time.Time) time.Time {
 	if k.dirty && !k.syncing && k.stuck.IsZero() {
 		sooner(k.syncAt)
 	}
-	if k.leftAt.IsZero() && !k.asked {
+	if p := k.paused.Load(); p != nil {
+		sooner(now.Add(max(p.Until.Sub(now.Round(0)), 0)))
+	} else if k.leftAt.IsZero() && !k.asked {
 		if k.spec.Timeout > 0 {
-			sooner(k.started.Add(k.spec.Timeout))
+			sooner(k.started.Add(k.spec.Timeout + k.idle))
 		}
 		if k.spec.Silence > 0 && k.stuck.IsZero() {
 			sooner(k.output.Add(k.spec.Silence))

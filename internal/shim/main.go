@@ -161,6 +161,7 @@ func prepare(bundle string) (*shim, error) {
 		batch:   batch{attempt: s.spec.Attempt},
 		wake:    make(chan struct{}, 1),
 		stops:   make(chan agented.Cause, 8),
+		pauses:  make(chan pausing),
 		signals: make(chan os.Signal, 1),
 		swept:   make(chan sweepReport, 1),
 		synced:  make(chan [2]int64, 1),

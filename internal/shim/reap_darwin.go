@@ -12,9 +12,14 @@ type process struct {
 	pid, parent, group int
 	start              uint64 // microseconds; together with pid it names one process for ever
 	comm               string
+	stopped            bool
 }
 
-const zombie = 5 // SZOMB of sys/proc.h
+// Of sys/proc.h: SSTOP and SZOMB.
+const (
+	standing = 4
+	zombie   = 5
+)
 
 // processes reads the process table, without zombies.
 func processes() ([]process, error) {
@@ -39,7 +44,7 @@ func fromKinfo(k *unix.KinfoProc) process {
 	return process{
 		pid: int(k.Proc.P_pid), parent: int(k.Eproc.Ppid), group: int(k.Eproc.Pgid),
 		start: uint64(k.Proc.P_starttime.Sec)*1e6 + uint64(k.Proc.P_starttime.Usec),
-		comm:  string(comm),
+		comm:  string(comm), stopped: k.Proc.P_stat == standing,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 type process struct {
 	pid, parent, group int
 	start              uint64 // together with pid it names one process for ever
+	stopped            bool
 }
 
 // processes reads the process table, without zombies. What ends meanwhile is
@@ -69,6 +70,7 @@ func readStat(pid string, buf []byte) (p process, ok bool) {
 	}
 	p.pid, _ = strconv.Atoi(pid)
 	p.parent, p.group = number(1), number(2)
+	p.stopped = fields[0][0] == 'T' || fields[0][0] == 't'
 	p.start, _ = strconv.ParseUint(string(fields[19]), 10, 64)
 	return p, true
 }

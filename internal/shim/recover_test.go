@@ -387,7 +387,7 @@ func TestAShimToleratesServersOfOtherVersions(t *testing.T) {
 		hello["child_pid"] != float64(r.h.PID()) || hello["shim_pid"] != float64(r.shimPID()) || hello["v"] != 1.0 {
 		t.Errorf("hello: %v", hello)
 	}
-	for verb, want := range map[string]string{"pause": "not supported", "resume": "not supported", "dance": "unknown verb dance"} {
+	for verb, want := range map[string]string{"resume": "not paused", "dance": "unknown verb dance"} {
 		if got := say(t, r, `{"v":1,"verb":"`+verb+`"}`); !strings.Contains(fmt.Sprint(got["error"]), want) {
 			t.Errorf("%s: %v", verb, got)
 		}

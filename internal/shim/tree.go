@@ -83,8 +83,11 @@ type tree struct {
 	group *cgroup
 	self  int
 
-	mu     sync.Mutex // guards family
-	family *family
+	mu      sync.Mutex // guards what follows
+	family  *family
+	frozen  bool           // told to stand still
+	byGroup bool           // by its control group rather than by signals
+	asleep  map[int]uint64 // pid to start of what stood still before
 
 	hurry  chan struct{} // closed: no more grace
 	rush   sync.Once
@@ -129,6 +132,7 @@ func (t *tree) stop(grace time.Duration) {
 			_ = p.signal(unix.SIGTERM)
 		}
 	}
+	t.thaw() // what stands still hears no signal
 	after := time.NewTimer(grace)
 	defer after.Stop()
 	select {
@@ -170,6 +174,7 @@ type sweepReport struct {
 // end already.
 func (t *tree) sweep(asked bool, patience time.Duration) sweepReport {
 	var report sweepReport
+	t.thaw()
 	if t.waitEmpty(patience) {
 		return report
 	}
