@@ -19,7 +19,11 @@ type ExecutionView struct {
 	Source          agented.Source       `json:"source" enum:"manual,schedule,webhook,github,retry"`
 	Actor           string               `json:"actor" doc:"Who fired it, if known"`
 	Cause           *agented.Origin      `json:"cause,omitempty" doc:"What fired it when nobody did by hand: the tick (schedule_id and due_at) or the delivery"`
+	Chain           *agented.Chain       `json:"chain,omitempty" doc:"What it was caused by, when a message did; GET /api/v1/chains/{id} shows the whole"`
 	CreatedAt       time.Time            `json:"created_at"`
+	WaitingOn       string               `json:"waiting_on" doc:"What it is parked for: an account or a provider; empty: it is not parked"`
+	ParkedUntil     *time.Time           `json:"parked_until" nullable:"true" doc:"When it goes on at the latest, if that is known"`
+	Probes          agented.AccountID    `json:"probes,omitempty" doc:"The account that it only tries"`
 	ScheduledAt     time.Time            `json:"scheduled_at" doc:"Not started before this time"`
 	StartedAt       *time.Time           `json:"started_at" nullable:"true" doc:"Start of the first attempt"`
 	FinishedAt      *time.Time           `json:"finished_at" nullable:"true"`
@@ -39,19 +43,24 @@ type ExecutionView struct {
 
 // AttemptView is one attempt as the API shows it.
 type AttemptView struct {
-	Number     int               `json:"number" doc:"From 1"`
-	Backend    string            `json:"backend"`
-	Account    agented.AccountID `json:"account" doc:"Empty: the server's own credentials"`
-	CLIVersion string            `json:"cli_version" doc:"What the CLI said of itself; empty for command"`
-	Status     agented.State     `json:"status" enum:"running,success,failed,timeout,cancelled,interrupted"`
-	Reason     string            `json:"reason"`
-	ExitCode   *int              `json:"exit_code" nullable:"true"`
-	Signal     string            `json:"signal" doc:"The signal that ended it, such as SIGKILL"`
-	StartedAt  *time.Time        `json:"started_at" nullable:"true"`
-	FinishedAt *time.Time        `json:"finished_at" nullable:"true"`
-	DurationMS *int64            `json:"duration_ms" nullable:"true"`
-	Usage      *agented.Usage    `json:"usage" nullable:"true"`
-	SessionID  string            `json:"session_id" doc:"The CLI's own session, to resume it with"`
+	Number      int               `json:"number" doc:"From 1"`
+	Backend     string            `json:"backend"`
+	Account     agented.AccountID `json:"account" doc:"Account that it ran on; empty for command"`
+	Model       string            `json:"model" doc:"As it was asked for; empty: the CLI's own choice"`
+	CLIVersion  string            `json:"cli_version" doc:"What the CLI said of itself; empty for command"`
+	Status      agented.State     `json:"status" enum:"running,success,failed,timeout,cancelled,interrupted"`
+	Reason      string            `json:"reason"`
+	ExitCode    *int              `json:"exit_code" nullable:"true"`
+	Signal      string            `json:"signal" doc:"The signal that ended it, such as SIGKILL"`
+	StartedAt   *time.Time        `json:"started_at" nullable:"true"`
+	FinishedAt  *time.Time        `json:"finished_at" nullable:"true"`
+	DurationMS  *int64            `json:"duration_ms" nullable:"true"`
+	Usage       *agented.Usage    `json:"usage" nullable:"true"`
+	SessionID   string            `json:"session_id" doc:"The CLI's own session, to resume it with"`
+	Class       agented.Class     `json:"class" doc:"Whose doing its end was: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it went well, or somebody here ended it"`
+	Evidence    string            `json:"evidence" doc:"What the class was read from"`
+	RetryAt     *time.Time        `json:"retry_at" nullable:"true" doc:"When the next attempt was planned for, if that was known"`
+	ResumedFrom string            `json:"resumed_from" doc:"Session that it went on with; empty: it began afresh"`
 }
 
 // viewExecution turns an execution into what the API shows. The prompt and the
@@ -60,7 +69,8 @@ type AttemptView struct {
 func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 	v := ExecutionView{
 		ID: e.ID, TriggerName: e.TriggerName, Backend: e.Backend, Status: e.State, Reason: e.Reason,
-		CancelRequested: e.CancelAsked && !e.State.Final(), Source: e.Source, Actor: e.Actor, Cause: e.Cause,
+		CancelRequested: e.CancelAsked && !e.State.Final(), Source: e.Source, Actor: e.Actor, Cause: e.Cause, Chain: viewChain(e.Chain),
+		WaitingOn: e.WaitingOn, ParkedUntil: known(e.ParkedUntil), Probes: e.Probes,
 		CreatedAt: shown(e.CreatedAt), ScheduledAt: shown(e.ScheduledAt),
 		StartedAt: known(e.StartedAt), FinishedAt: known(e.FinishedAt), DurationMS: took(e.StartedAt, e.FinishedAt),
 		ExitCode: e.ExitCode, ErrorMessage: e.Error, AttemptNumber: e.AttemptNo,
@@ -79,10 +89,10 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 	for i := range e.Attempts {
 		a := &e.Attempts[i]
 		v.Attempts[i] = AttemptView{
-			Number: a.Number, Backend: a.Backend, Account: a.Account, CLIVersion: a.CLIVersion, Status: a.State,
+			Number: a.Number, Backend: a.Backend, Account: a.Account, Model: a.Model, CLIVersion: a.CLIVersion, Status: a.State,
 			Reason: a.Reason, ExitCode: a.ExitCode, Signal: a.Signal, StartedAt: known(a.StartedAt),
 			FinishedAt: known(a.FinishedAt), DurationMS: took(a.StartedAt, a.FinishedAt), Usage: usage(a.Usage),
-			SessionID: a.SessionID,
+			SessionID: a.SessionID, Class: a.Class, Evidence: a.Evidence, RetryAt: known(a.RetryAt), ResumedFrom: a.ResumedFrom,
 		}
 	}
 	return v
@@ -114,4 +124,12 @@ func usage(u agented.Usage) *agented.Usage {
 		return nil
 	}
 	return &u
+}
+
+// viewChain is nil for what began its chain.
+func viewChain(c agented.Chain) *agented.Chain {
+	if c.ID == "" {
+		return nil
+	}
+	return &c
 }

@@ -37,6 +37,7 @@ type Dispatcher interface {
 	Cancel(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
 	Retry(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
 	WakeSchedules()
+	Wake()
 	Send(ctx context.Context, m agented.BusMessage) (store.MessageResult, error)
 	ReloadAgents(ctx context.Context) error
 	Deliver(ctx context.Context, in dispatch.Inbound) (store.DeliveryResult, error)

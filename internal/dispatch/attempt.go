@@ -24,7 +24,13 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 		d.finish(ctx, e, noStart(agented.CauseCancelled, "cancelled before it started", d.now()))
 		return
 	}
-	ready, err := d.prepare(e)
+	if !d.checkOut(ctx, e, w) {
+		return
+	}
+	ready, err := d.prepare(ctx, e)
+	if ctx.Err() != nil {
+		return // nothing ran yet: the next server begins it anew
+	}
 	if err != nil {
 		log.Info("attempt not started", "err", err)
 		d.systemLine(e, agented.Message(err))
@@ -40,14 +46,16 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 		d.finish(ctx, e, noStart(agented.CauseNoStart, text, d.now()))
 		return
 	}
-	e.Attempts = []agented.Attempt{{CLIVersion: ready.version}}
+	if a := current(e); a != nil {
+		a.CLIVersion = ready.version
+	}
 	if d.attach(w, h) {
 		if err := h.Stop(agented.CauseCancelled); err != nil {
 			log.Warn("stop", "err", err)
 		}
 	}
 	d.noteStart(ctx, e, ready.version, began)
-	log.Info("attempt started", "backend", e.Backend, "cli_version", ready.version)
+	log.Info("attempt started", "backend", backendOf(e), "cli_version", ready.version)
 	d.follow(ctx, e, h)
 }
 
@@ -63,7 +71,9 @@ func (d *Dispatcher) noteStart(ctx context.Context, e *agented.Execution, versio
 // follow waits for a running attempt to end, then finishes it. When ctx ends
 // first the attempt is left to its shim.
 func (d *Dispatcher) follow(ctx context.Context, e *agented.Execution, h *shim.Handle) {
+	end := d.watched(ctx, e, h)
 	exit, err := h.Wait(ctx)
+	end()
 	if ctx.Err() != nil {
 		return // even when both happened: the next server finds exit.json
 	}
@@ -79,7 +89,11 @@ func (d *Dispatcher) follow(ctx context.Context, e *agented.Execution, h *shim.H
 func (d *Dispatcher) settle(ctx context.Context, e *agented.Execution) {
 	bundle := d.o.Layout.Attempt(e.ID, e.AttemptNo)
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
-		exit, err := shim.Settle(bundle, shim.Private{Mask: d.secretsOf(e)})
+		mask, err := d.secretsOf(ctx, e)
+		var exit agented.Exit
+		if err == nil {
+			exit, err = shim.Settle(bundle, shim.Private{Mask: mask})
+		}
 		if err == nil {
 			d.finish(ctx, e, exit)
 			return
@@ -103,10 +117,17 @@ type prepared struct {
 
 // prepare builds the command of an attempt and its folders. Its errors are
 // sentences for people.
-func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
-	b, ok := backend.ByName(e.Backend)
+func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prepared, err error) {
+	b, ok := backend.ByName(backendOf(e))
 	if !ok {
-		return nil, agented.Errorf(agented.Invalid, "this version of Agented has no backend %q", e.Backend)
+		return nil, agented.Errorf(agented.Invalid, "this version of Agented has no backend %q", backendOf(e))
+	}
+	account, err := d.accountOf(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.fillInbox(ctx, e); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(d.o.Layout.Execution(e.ID), 0o700); err != nil {
 		return nil, agented.Errorf(agented.Unavailable, "the execution's folder could not be made: %v", errors.Unwrap(err)).Because(err)
@@ -119,9 +140,9 @@ func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
 	} else if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return nil, agented.Errorf(agented.Invalid, "working directory %s is not there: create it, or change the trigger's working_dir", dir)
 	}
-	var own map[string]string
-	if d.o.Account != nil {
-		own = d.o.Account(e.Backend)
+	own, err := d.accountEnv(b, account)
+	if err != nil {
+		return nil, err
 	}
 	// Only an admin writes a spec, and naming a variable there with null is how
 	// an admin allows it. Lookup refuses the server's own secrets even so.
@@ -131,7 +152,7 @@ func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
 			allowed = append(allowed, name)
 		}
 	}
-	spec := e.Snapshot
+	spec := specOf(e)
 	if spec.Env, err = d.openEnv(e.Snapshot.Env); err != nil {
 		return nil, err
 	}
@@ -144,8 +165,12 @@ func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
 		name, value, _ := strings.Cut(kv, "=")
 		vars[name] = value
 	}
+	from, err := d.continueFrom(ctx, e, account)
+	if err != nil {
+		return nil, err
+	}
 	plan, err := b.Plan(backend.Request{
-		Spec: spec, Prompt: e.Prompt, Execution: e.ID, Attempt: e.AttemptNo,
+		Spec: spec, Prompt: from.prompt, Execution: e.ID, Attempt: e.AttemptNo, Resume: from.session,
 		Root: os.Geteuid() == 0, Env: vars,
 	})
 	if err != nil {
@@ -169,6 +194,9 @@ func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
 		vars[agented.EnvTrigger] = string(e.Trigger)
 	}
 	vars["PWD"] = dir
+	if err := d.giveBus(e, vars); err != nil {
+		return nil, err
+	}
 	path, err := lookPath(plan.Args[0], vars["PATH"], dir)
 	if err != nil {
 		if install := b.Install(); install != "" {
@@ -176,11 +204,23 @@ func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
 		}
 		return nil, agented.Errorf(agented.Invalid, "program %q: %v", plan.Args[0], err)
 	}
+	if from.session != "" {
+		if err := d.o.DB.NoteResume(ctx, e.ID, e.Lease, e.AttemptNo, from.session); err != nil {
+			return nil, err
+		}
+	}
+	if from.note != "" {
+		d.systemLine(e, from.note)
+	}
 	first, err := d.lastSeq(e)
 	if err != nil {
 		return nil, agented.Errorf(agented.Internal, "the run log could not be read").Because(err)
 	}
-	p := &prepared{plan: plan, private: shim.Private{Mask: d.secretsOf(e)}}
+	mask, err := d.secretsOf(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	p := &prepared{plan: plan, private: shim.Private{Mask: mask}}
 	for name, value := range vars {
 		p.private.Env = append(p.private.Env, name+"="+value)
 	}
@@ -192,7 +232,7 @@ func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
 		Grace:   d.o.Grace, OutputCap: d.o.OutputCap, MinFree: d.o.MinFree,
 		CreatedAt: d.now(),
 	}
-	if e.Backend != agented.BackendCommand {
+	if b.Name() != agented.BackendCommand {
 		p.version = d.versions.Cached(path)
 		if p.version == "" {
 			// Asking can take seconds; the attempt does not wait for it.
@@ -200,7 +240,7 @@ func (d *Dispatcher) prepare(e *agented.Execution) (_ *prepared, err error) {
 				ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 				defer cancel()
 				if _, err := d.versions.Version(ctx, path, p.private.Env); err != nil {
-					d.o.Log.Info("CLI version", "backend", e.Backend, "err", err)
+					d.o.Log.Info("CLI version", "backend", b.Name(), "err", err)
 				}
 			})
 		}
@@ -302,15 +342,22 @@ func (d *Dispatcher) openEnv(sealed map[string]*string) (map[string]*string, err
 }
 
 // secretsOf lists what must not appear in the execution's log: what the server
-// holds, and the trigger's own variables that are named like a secret.
-func (d *Dispatcher) secretsOf(e *agented.Execution) []string {
-	var out []string
+// holds, the credentials of its account, and the trigger's own variables that
+// are named like a secret.
+func (d *Dispatcher) secretsOf(ctx context.Context, e *agented.Execution) ([]string, error) {
+	out, err := d.accountSecrets(ctx, e)
+	if err != nil {
+		return nil, err
+	}
 	if d.o.Secrets != nil {
 		out = append(out, d.o.Secrets()...)
 	}
+	if token := d.token(e); token != "" {
+		out = append(out, token)
+	}
 	env, err := d.openEnv(e.Snapshot.Env)
 	if err != nil {
-		return out // then no process got them either
+		return out, nil // then no process got them either
 	}
 	for name, value := range env {
 		if !agented.SecretName(name) {
@@ -322,7 +369,7 @@ func (d *Dispatcher) secretsOf(e *agented.Execution) []string {
 			out = append(out, v)
 		}
 	}
-	return out
+	return out, nil
 }
 
 // noStart is the exit of an attempt that never had a process.

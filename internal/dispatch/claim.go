@@ -52,10 +52,20 @@ func (d *Dispatcher) claimLoop(ctx context.Context) error {
 func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 	for {
 		now := d.now()
+		if reason := d.drained.Load(); reason != nil {
+			due, err := d.o.DB.HasDue(ctx, now)
+			if err == nil && due {
+				err = d.o.DB.SayWhyWaiting(ctx, *reason, now)
+			}
+			if err != nil {
+				return 0, err
+			}
+			break
+		}
 		if due, err := d.o.DB.HasDue(ctx, now); err == nil && due && d.noRoom(ctx) {
 			return diskAgain, nil
 		}
-		e, err := d.o.DB.Claim(ctx, d.o.Node, d.o.MaxConcurrent, now, d.o.LeaseTTL)
+		e, err := d.o.DB.Claim(ctx, d.o.Node, int(d.limit.Load()), now, d.o.LeaseTTL)
 		if err != nil {
 			return 0, err
 		}
@@ -77,15 +87,24 @@ func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 	return min(max(next.Sub(d.now()), 0), maxIdle), nil
 }
 
-// launch starts the work on a claimed execution.
+// launch starts the work on a claimed execution. When its last attempt has just
+// been written down, it waits until that is put away.
 func (d *Dispatcher) launch(ctx context.Context, e *agented.Execution) {
 	w, ok := d.take(e.ID, e.CancelAsked)
-	if !ok {
-		d.o.Log.Error("claimed an execution that runs here already", "execution", e.ID)
-		return
-	}
 	d.attempts.Go(func() {
+		for !ok {
+			select {
+			case <-ctx.Done():
+				return // nothing ran yet: the next server begins it
+			case <-w.done:
+			}
+			w, ok = d.take(e.ID, d.asked(w))
+		}
 		defer d.drop(e.ID)
+		// Who asked for the end between the claim and this found nobody to stop.
+		if asked, err := d.o.DB.CancelAsked(ctx, e.ID); err == nil && asked {
+			d.stop(e.ID)
+		}
 		d.begin(ctx, e, w)
 	})
 }

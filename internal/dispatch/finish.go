@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"time"
 
@@ -20,8 +22,10 @@ import (
 // that dies here loses nothing either.
 func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agented.Exit) {
 	end := d.classify(e, exit)
+	var plan store.Plan
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-		err := d.o.DB.FinishAttempt(context.WithoutCancel(ctx), end, e.Lease, end.Attempt.FinishedAt)
+		var err error
+		plan, err = d.o.DB.EndAttempt(context.WithoutCancel(ctx), end, e.Lease, end.Attempt.FinishedAt)
 		if err == nil {
 			break
 		}
@@ -41,22 +45,28 @@ func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agen
 	d.o.Log.Info("attempt ended", "execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger,
 		"status", end.Attempt.State, "cause", exit.Cause, "duration_ms", took.Milliseconds())
 	if d.o.Observe.AttemptEnded != nil {
-		d.o.Observe.AttemptEnded(e.Backend, end.Attempt.State, took)
+		d.o.Observe.AttemptEnded(end.Attempt.Backend, end.Attempt.State, took)
 	}
-	if end.Next.Final() {
+	if plan.Next == agented.StatePending {
+		// Nobody else has the log: a claim that came meanwhile waits for this.
+		d.systemLine(e, fmt.Sprintf("attempt %d ended: %s", e.AttemptNo, plan.Reason))
+		d.o.Log.Info("another attempt follows", "execution", e.ID, "class", end.Attempt.Class, "reason", plan.Reason)
+		d.tidyAttempts(context.WithoutCancel(ctx), e.ID, e.AttemptNo)
+	} else {
 		d.finishing.Go(func() { d.tidy(context.WithoutCancel(ctx), e.ID) })
 	}
 }
 
 // classify turns an exit and the log before it into what is written down.
 func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.AttemptEnd {
-	result := agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + e.Backend}
-	if b, ok := backend.ByName(e.Backend); ok {
+	name := backendOf(e)
+	result := agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + name}
+	if b, ok := backend.ByName(name); ok {
 		reader := b.Reader()
 		if err := d.read(e, reader); err != nil {
 			d.o.Log.Error("read the run log", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 		}
-		result = reader.Result(exit, d.now())
+		result = reader.Result(exit, d.now().In(d.clockOf(e)))
 		if exit.Class != "" {
 			result.Class, result.Outcome = exit.Class, exit.Class.Outcome()
 		}
@@ -66,8 +76,8 @@ func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.Att
 		last = max(last, n) // lines of ours count too
 	}
 	version := result.CLIVersion
-	if version == "" && len(e.Attempts) > 0 {
-		version = e.Attempts[len(e.Attempts)-1].CLIVersion
+	if a := current(e); a != nil && version == "" {
+		version = a.CLIVersion
 	}
 	if version == "" {
 		version = d.knownVersion(e)
@@ -78,7 +88,7 @@ func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.Att
 	}
 	end := store.AttemptEnd{
 		Attempt: agented.Attempt{
-			Execution: e.ID, Number: e.AttemptNo, Backend: e.Backend, CLIVersion: version,
+			Execution: e.ID, Number: e.AttemptNo, Backend: name, CLIVersion: version,
 			State: result.Outcome.State(), ExitCode: exit.Code, Signal: exit.Signal, Reason: result.Reason,
 			Usage: result.Usage, SessionID: result.SessionID,
 			StartedAt: exit.StartedAt, FinishedAt: at.UTC().Truncate(time.Microsecond),
@@ -87,18 +97,55 @@ func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.Att
 		Reason:  result.Reason,
 		Result:  result.Text,
 		LastSeq: last,
+		Retry:   &e.Snapshot.Retry,
+		Limit:   result.Limit,
+		Jitter:  rand.Float64(),
+		Now:     d.now(),
+		Worked: result.Outcome == agented.OutcomeSuccess || exit.Cause == agented.CauseTimeout ||
+			result.Class == agented.ClassAgentFailure && exit.Cause != agented.CauseNoStart && !result.SessionGone,
+		NotStarted: exit.Cause == agented.CauseNoStart,
 	}
+	end.Attempt.Class, end.Attempt.Evidence = classOf(result), result.Limit.Evidence
+	end.Attempt.SessionGone = result.SessionGone
 	if end.Next != agented.StateSuccess {
 		end.Error = result.Reason
 	}
 	return end
 }
 
+// classOf is whose doing an end was, also when a reader does not say so.
+func classOf(r agented.Result) agented.Class {
+	switch {
+	case r.Class != "":
+		return r.Class
+	case r.Outcome == agented.OutcomeFailed:
+		return agented.ClassAgentFailure
+	case r.Outcome == agented.OutcomeInterrupted:
+		return agented.ClassInterrupted
+	}
+	return ""
+}
+
+// tidyAttempts removes the raw output of the attempts of an execution that goes
+// on.
+func (d *Dispatcher) tidyAttempts(ctx context.Context, id agented.ExecutionID, last int) {
+	var err error
+	for n := 1; n <= last; n++ {
+		err = errors.Join(err, shim.RemoveRaw(d.o.Layout.Attempt(id, n)))
+	}
+	if err == nil {
+		err = d.o.DB.TidiedSoFar(ctx, id)
+	}
+	if err != nil {
+		d.o.Log.Error("tidy", "execution", id, "err", err)
+	}
+}
+
 // knownVersion is the version of the backend's CLI if a question asked at the
 // attempt's start was answered meanwhile.
 func (d *Dispatcher) knownVersion(e *agented.Execution) string {
 	spec, err := shim.ReadSpec(d.o.Layout.Attempt(e.ID, e.AttemptNo))
-	if err != nil || e.Backend == agented.BackendCommand {
+	if err != nil || backendOf(e) == agented.BackendCommand {
 		return ""
 	}
 	return d.versions.Cached(spec.Path)
@@ -175,6 +222,14 @@ func (d *Dispatcher) tidy(ctx context.Context, id agented.ExecutionID) {
 	e, err := d.o.DB.Execution(ctx, id)
 	if err != nil {
 		d.o.Log.Error("tidy", "execution", id, "err", err)
+		return
+	}
+	if !e.State.Final() {
+		last := e.AttemptNo
+		if e.State == agented.StateRunning {
+			last--
+		}
+		d.tidyAttempts(ctx, id, last)
 		return
 	}
 	for n := 1; n <= e.AttemptNo; n++ {

@@ -44,6 +44,13 @@ func (db *DB) RequestCancel(ctx context.Context, id agented.ExecutionID, by stri
 	return e, nil
 }
 
+// CancelAsked reports whether somebody has asked for the end of an execution.
+func (db *DB) CancelAsked(ctx context.Context, id agented.ExecutionID) (bool, error) {
+	var asked bool
+	err := db.r.QueryRowContext(ctx, `SELECT cancel_asked FROM execution WHERE id = $1`, id).Scan(&asked)
+	return asked, db.explain("cancel asked", err)
+}
+
 func byWhom(what, by string) string {
 	if by == "" {
 		return what
