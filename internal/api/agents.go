@@ -50,7 +50,7 @@ type AgentView struct {
 	Permission     agented.Permission `json:"permission" doc:"read, edit or full"`
 	Args           []string           `json:"args" doc:"Further arguments for the CLI, such as the tools that it may use"`
 	WorkingDir     string             `json:"working_dir" doc:"Empty: a directory of the conversation's own"`
-	Workspace      *agented.Workspace `json:"workspace" nullable:"true" doc:"A git repository to work in"`
+	Workspace      *agented.Workspace `json:"workspace,omitempty" doc:"A git repository to work in"`
 	Paths          []string           `json:"paths" doc:"Further directories that the agent may use"`
 	TimeoutSeconds int                `json:"timeout_seconds" doc:"Of one turn; 0: no limit"`
 	SilenceSeconds int                `json:"silence_timeout_seconds" doc:"0: no limit"`
@@ -218,4 +218,18 @@ func (s *Server) deleteAgent(ctx context.Context, in *agentPath) (*struct{}, err
 		return nil, err
 	}
 	return nil, s.o.Dispatch.ReloadAgents(ctx)
+}
+
+// nameAgent makes a spec name its agent by id. One that is not there is a
+// mistake in the request.
+func (s *Server) nameAgent(spec *agented.Spec) error {
+	if spec.Agent == "" {
+		return nil
+	}
+	id := s.o.Dispatch.AgentID(spec.Agent)
+	if id == "" {
+		return agented.InvalidFields([]agented.Field{{Path: "agent", Text: "names no agent: create it first, or check the name"}})
+	}
+	spec.Agent = string(id)
+	return nil
 }
