@@ -75,9 +75,6 @@ type Dispatcher struct {
 	pruning  sync.Mutex    // held by whoever removes what lies beyond the limits
 
 	waitsForRoom atomic.Pointer[string] // what executions are told while the disk is low; nil: it is not
-	pruning      sync.Mutex             // held by whoever removes what lies beyond the limits
-
-	waitsForRoom atomic.Pointer[string] // what executions are told while the disk is low; nil: it is not
 	agents       atomic.Pointer[agentBook]
 	beat         atomic.Int64 // unix nanoseconds at which the claim loop last came round
 

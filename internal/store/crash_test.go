@@ -52,7 +52,7 @@ func crashWriter(path string) {
 				e := newExecution("", now)
 				_, err := db.Admit(ctx, Admission{Execution: e, IdempotencyKey: string(e.ID)}, now)
 				say(e.ID, agented.StatePending, err)
-				c, err := db.Claim(ctx, "node-a", 1000, now.Add(time.Second), ttl)
+				c, err := db.Claim(ctx, "node-a", 1_000_000, now.Add(time.Second), ttl)
 				if err != nil || c == nil {
 					say("", "", fmt.Errorf("claim: %v, %w", c, err))
 				}
