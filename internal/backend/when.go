@@ -289,7 +289,8 @@ func zoneNamed(name string, otherwise *time.Location) (*time.Location, bool) {
 }
 
 // nextClock is the next time that clocks in the zone show so, today or
-// tomorrow. A clock that goes back shows some times twice, one that goes forward
+// tomorrow; the end of this minute if they do now; none if they did within the
+// hour. A clock that goes back shows some times twice, one that goes forward
 // skips some: these are as much later as the clock was moved.
 func nextClock(hour, minute int, now time.Time, zone *time.Location) time.Time {
 	here := now.In(zone)
@@ -301,7 +302,10 @@ func nextClock(hour, minute int, now time.Time, zone *time.Location) time.Time {
 			if !same {
 				continue
 			}
-			if past := now.Sub(at); past >= 0 && past < justPast {
+			switch past := now.Sub(at); {
+			case past >= 0 && past < time.Minute:
+				return at.Add(time.Minute) // the minute that is printed may mean its end
+			case past >= 0 && past < justPast:
 				return time.Time{}
 			}
 			if at.After(now) && (next.IsZero() || at.Before(next)) {

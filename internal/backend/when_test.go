@@ -61,7 +61,8 @@ func TestTimesThatCLIsPrint(t *testing.T) {
 		{"resets 13pm", "2026-11-23T10:00:00Z", "UTC", ""},
 		{"resets 8am (Mars/Olympus)", "2026-11-23T15:00:00Z", "UTC", ""}, // a zone nobody knows is not guessed
 		{"resets 8am (../../etc/passwd)", "2026-11-23T10:00:00Z", "UTC", "2026-11-24T08:00:00Z"},
-		{"resets 2:40pm", "2026-11-23T15:00:00Z", "UTC", ""}, // twenty minutes ago
+		{"resets 2:40pm", "2026-11-23T15:00:00Z", "UTC", ""},                            // twenty minutes ago
+		{"try again at 3:00 PM", "2026-11-23T15:00:20Z", "UTC", "2026-11-23T15:01:00Z"}, // which may have meant 15:00:40
 		{"resets at midnight Pacific time", "2026-11-23T15:00:00Z", "UTC", "2026-11-24T08:00:00Z"},
 		{"resets at midnight Pacific time", "2026-07-23T15:00:00Z", "UTC", "2026-07-24T07:00:00Z"},
 		// Dates.
@@ -126,6 +127,12 @@ func TestAClockTimeIsTheNextOneThatTheZonesClocksShow(t *testing.T) {
 				}
 				if !ago && !moved(now, zone) {
 					t.Fatalf("%s, %v: %q is nothing", name, now, text)
+				}
+				continue
+			}
+			if here := now.In(zone); here.Hour() == hour && here.Minute() == minute {
+				if at.Sub(now) != time.Minute {
+					t.Fatalf("%s: %q at %v is %v", name, text, now, at)
 				}
 				continue
 			}

@@ -12,8 +12,14 @@ func (c *call) anthropic() {
 		return
 	}
 	done := false
-	for _, block := range list(last(list(c.in, "messages")), "content") {
-		done = done || str(block, "type") == "tool_result"
+	messages := list(c.in, "messages")
+	if c.scenario != Once {
+		messages = messages[max(len(messages)-1, 0):]
+	}
+	for _, m := range messages {
+		for _, block := range list(m, "content") {
+			done = done || str(block, "type") == "tool_result"
+		}
 	}
 	model := str(c.in, "model")
 	message := object{
@@ -90,9 +96,9 @@ func (c *call) anthropicError(status int) {
 		h := c.w.Header()
 		h.Set("anthropic-ratelimit-unified-status", "rejected")
 		h.Set("anthropic-ratelimit-unified-representative-claim", "five_hour")
-		h.Set("anthropic-ratelimit-unified-reset", fmt.Sprint(c.s.resets()))
+		h.Set("anthropic-ratelimit-unified-reset", fmt.Sprint(c.resets()))
 		h.Set("anthropic-ratelimit-unified-5h-status", "rejected")
-		h.Set("anthropic-ratelimit-unified-5h-reset", fmt.Sprint(c.s.resets()))
+		h.Set("anthropic-ratelimit-unified-5h-reset", fmt.Sprint(c.resets()))
 		h.Set("anthropic-ratelimit-unified-5h-utilization", "1.0")
 		h.Set("anthropic-ratelimit-unified-overage-status", "rejected")
 	}

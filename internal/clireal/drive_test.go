@@ -96,7 +96,9 @@ type request struct {
 	args       []string
 	env        map[string]string
 	oauth      bool           // a subscription's token instead of a key (claude)
+	key        string         // the key or token; empty is one that anybody has
 	noKey      bool           // no credentials at all
+	stuck      bool           // ended as soon as it would count as waiting for good, had that long passed
 	signal     syscall.Signal // sent once the model has been asked and something was printed
 	cause      agented.Cause  // what the supervisor says of the end; empty: it ended by itself
 	sample     string         // name to keep the output under
@@ -113,25 +115,31 @@ type run struct {
 // account is the CLI's credentials and address, as an account gives them.
 func (b *bench) account(q request) map[string]string {
 	base := b.url + "/" + string(q.scenario)
+	key := func(otherwise string) string {
+		if q.key != "" {
+			return q.key
+		}
+		return otherwise
+	}
 	switch b.backend.Name() {
 	case agented.BackendClaude:
 		if q.oauth {
-			return map[string]string{"CLAUDE_CODE_OAUTH_TOKEN": "sk-ant-oat01-stand-in", "ANTHROPIC_BASE_URL": base}
+			return map[string]string{"CLAUDE_CODE_OAUTH_TOKEN": key("sk-ant-oat01-stand-in"), "ANTHROPIC_BASE_URL": base}
 		}
 		if q.noKey {
 			return map[string]string{"ANTHROPIC_BASE_URL": base}
 		}
-		return map[string]string{"ANTHROPIC_API_KEY": "sk-ant-stand-in", "ANTHROPIC_BASE_URL": base}
+		return map[string]string{"ANTHROPIC_API_KEY": key("sk-ant-stand-in"), "ANTHROPIC_BASE_URL": base}
 	case agented.BackendCodex:
 		if q.noKey {
 			return map[string]string{"OPENAI_BASE_URL": base + "/v1"}
 		}
-		return map[string]string{"OPENAI_API_KEY": "sk-stand-in", "OPENAI_BASE_URL": base + "/v1"}
+		return map[string]string{"OPENAI_API_KEY": key("sk-stand-in"), "OPENAI_BASE_URL": base + "/v1"}
 	case agented.BackendGemini:
 		if q.noKey {
 			return map[string]string{"GOOGLE_GEMINI_BASE_URL": base}
 		}
-		return map[string]string{"GEMINI_API_KEY": "stand-in", "GOOGLE_GEMINI_BASE_URL": base}
+		return map[string]string{"GEMINI_API_KEY": key("stand-in"), "GOOGLE_GEMINI_BASE_URL": base}
 	}
 	return nil
 }
@@ -241,6 +249,11 @@ func (b *bench) do(t *testing.T, q request) run {
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
+		if q.stuck {
+			b.waitStuck(t, ctx, stdout.Name(), stderr.Name())
+			_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) // the wrapper's child, too
+			return
+		}
 		if q.signal == 0 {
 			return
 		}
@@ -281,6 +294,32 @@ func (b *bench) do(t *testing.T, q request) run {
 	b.keep(t, q, plan, exit, stdout, stderr)
 	t.Logf("%s %s %s %s: %v, exit %s, outcome %s %q", b.backend.Name(), b.version, q.scenario, q.permission, r.took.Round(time.Millisecond), exitText(exit), r.result.Outcome, r.result.Reason)
 	return r
+}
+
+// waitStuck returns when the CLI has said what would make it count as waiting
+// for good if it went on like that for as long as one has patience with it.
+func (b *bench) waitStuck(t *testing.T, ctx context.Context, stdout, stderr string) {
+	for ctx.Err() == nil {
+		p, at := b.backend.Pulse(time.Now()), time.Now()
+		for stream, name := range map[agented.Stream]string{agented.Stdout: stdout, agented.Stderr: stderr} {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for line := range bytes.Lines(text) {
+				p.Line(at, stream, bytes.TrimSuffix(line, []byte("\n")))
+			}
+		}
+		if s, stuck := p.Stuck(at.Add(6 * time.Minute)); stuck {
+			t.Logf("it waits: %+v", s)
+			return
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
 }
 
 // asked reports whether the CLI has called the model.

@@ -27,7 +27,7 @@ func (c *call) responses() {
 		switch kind := str(item, "type"); {
 		case strings.HasSuffix(kind, "_call_output"):
 			done = true
-		case kind == "message" && str(item, "role") == "user":
+		case kind == "message" && str(item, "role") == "user" && c.scenario != Once:
 			done = false
 		}
 	}
@@ -115,7 +115,7 @@ func (c *call) openAIError(status int) {
 		kind, code, text = "requests", "rate_limit_exceeded", "Rate limit reached for requests. Please try again in 1s."
 	case UsageLimit:
 		kind, code, text = "usage_limit_reached", "usage_limit_reached", "The usage limit has been reached"
-		more = object{"plan_type": "plus", "resets_at": c.s.resets()}
+		more = object{"plan_type": "plus", "resets_at": c.resets()}
 	}
 	e := object{"type": kind, "code": code, "message": text, "param": nil}
 	for name, value := range more {

@@ -35,6 +35,8 @@ const (
 	Big        Scenario = "big"        // an answer of StandIn.BigBytes
 	Drop       Scenario = "drop"       // the connection is cut in the middle of the answer
 	Hang       Scenario = "hang"       // half an answer, and nothing more until the client goes
+	Once       Scenario = "once"       // Tool, unless a tool has answered anywhere in the history: then ToolAnswer
+	Cut        Scenario = "cut"        // the connection is closed without an answer
 )
 
 // What the stand-in says and does.
@@ -59,9 +61,45 @@ type StandIn struct {
 	Resets    time.Time     // when UsageLimit says that the limit lifts; zero is in an hour
 	Pause     time.Duration // between the pieces of an answer
 
-	mu       sync.Mutex // guards requests and refused
+	mu       sync.Mutex // guards requests, refused and rules
 	requests []Request
 	refused  map[string]int
+	rules    map[string]*Rule
+}
+
+// Rule is what the calls with one key get instead of what their address says.
+type Rule struct {
+	Scenario Scenario
+	After    int       // calls for an answer that go as the address says before
+	Until    time.Time // from then on they go as the address says again; zero: never
+}
+
+// Set makes a rule for a key or token, in place of the one before.
+func (s *StandIn) Set(key string, r Rule) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.rules == nil {
+		s.rules = map[string]*Rule{}
+	}
+	s.rules[key] = &r
+}
+
+// ruled returns the rule that holds for a call with the key, and counts the
+// call. Only those that offer tools count: a CLI asks other things too.
+func (s *StandIn) ruled(key string, counts bool) (Rule, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.rules[key]
+	if r == nil || !r.Until.IsZero() && !time.Now().Before(r.Until) {
+		return Rule{}, false
+	}
+	if r.After > 0 {
+		if counts {
+			r.After--
+		}
+		return Rule{}, false
+	}
+	return *r, true
 }
 
 // Request is one call that a CLI made.
@@ -69,6 +107,7 @@ type Request struct {
 	Method   string
 	Path     string // without the scenario
 	Scenario Scenario
+	Key      string // or token that it came with
 	Header   http.Header
 	Body     []byte // at most 4 MiB
 	Status   int    // that it was answered with; 0 while it is being answered
@@ -106,8 +145,16 @@ func (s *StandIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.Unmarshal(body, &c.in) // what is not JSON has no fields
 	s.mu.Lock()
 	number := len(s.requests)
-	s.requests = append(s.requests, Request{r.Method, c.path, c.scenario, r.Header.Clone(), body, 0})
+	s.requests = append(s.requests, Request{r.Method, c.path, c.scenario, keyOf(r), r.Header.Clone(), body, 0})
 	s.mu.Unlock()
+	// Codex offers its tools in an item of the input.
+	offers := len(list(c.in, "tools")) > 0 || strings.HasSuffix(c.path, "/responses")
+	if rule, holds := s.ruled(keyOf(r), r.Method == http.MethodPost && offers); holds {
+		c.scenario, c.until = rule.Scenario, rule.Until
+	}
+	if c.scenario == Cut {
+		panic(http.ErrAbortHandler)
+	}
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
@@ -145,6 +192,25 @@ type call struct {
 	body     []byte
 	in       object
 	status   int
+	until    time.Time // when the limit lifts that this call runs into; zero: StandIn.Resets
+}
+
+// keyOf is the key or token that a call came with.
+func keyOf(r *http.Request) string {
+	for _, name := range []string{"X-Api-Key", "X-Goog-Api-Key"} {
+		if key := r.Header.Get(name); key != "" {
+			return key
+		}
+	}
+	return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
+}
+
+// resets is when the limit lifts, as an epoch time.
+func (c *call) resets() int64 {
+	if !c.until.IsZero() {
+		return c.until.Add(time.Second - time.Nanosecond).Unix() // not before it does
+	}
+	return c.s.resets()
 }
 
 func (c *call) json(status int, v any) {
@@ -215,7 +281,7 @@ func (c *call) text(toolDone bool) []string {
 
 // wantsTool reports whether the scenario calls a tool that has not answered.
 func (c *call) wantsTool(done bool) bool {
-	return (c.scenario == Tool || c.scenario == Write) && !done
+	return (c.scenario == Tool || c.scenario == Write || c.scenario == Once) && !done
 }
 
 // stopHere ends an answer that the scenario does not finish, after its first

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agented/agented/internal/clireal"
 )
@@ -55,5 +56,43 @@ func TestTheStandInSpeaksTheFourAPIs(t *testing.T) {
 	}
 	if n := len(standIn.Requests()); n != 4*6+1 {
 		t.Errorf("%d requests noted", n)
+	}
+}
+
+func TestAKeysRuleHoldsForItAloneAndForItsTime(t *testing.T) {
+	t.Parallel()
+	standIn := &clireal.StandIn{}
+	server := httptest.NewServer(standIn)
+	t.Cleanup(server.Close)
+	ask := func(key string) int {
+		t.Helper()
+		req, err := http.NewRequest(http.MethodPost, server.URL+"/text/v1/messages", strings.NewReader(`{"stream":true,"tools":[{"name":"Bash"}],"messages":[]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Api-Key", key)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0
+		}
+		defer res.Body.Close()
+		_, _ = io.Copy(io.Discard, res.Body)
+		return res.StatusCode
+	}
+	standIn.Set("a", clireal.Rule{Scenario: clireal.UsageLimit, After: 1})
+	standIn.Set("b", clireal.Rule{Scenario: clireal.Refused, Until: time.Now().Add(-time.Second)})
+	standIn.Set("c", clireal.Rule{Scenario: clireal.Cut})
+	for _, c := range []struct {
+		key  string
+		want int
+	}{{"a", 200}, {"a", 429}, {"a", 429}, {"b", 200}, {"c", 0}, {"d", 200}} {
+		if got := ask(c.key); got != c.want {
+			t.Errorf("key %s: %d, want %d", c.key, got, c.want)
+		}
+	}
+	for _, r := range standIn.Requests() {
+		if r.Key == "" {
+			t.Errorf("%s has no key", r.Path)
+		}
 	}
 }
