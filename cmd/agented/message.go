@@ -88,8 +88,15 @@ the sender.`,
 			if ttl, _ := cmd.Flags().GetDuration("ttl"); ttl > 0 {
 				body["ttl_seconds"] = max(1, int64(ttl/time.Second))
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/messages", nil, body, &raw); err != nil {
+			if body["key"] == nil {
+				body["key"] = agented.NewID("cli", time.Now()) // so that it may be sent again
+			}
+			patience, _ := cmd.Flags().GetDuration("wait")
+			if !cmd.Flags().Changed("wait") && os.Getenv(agented.EnvExecution) != "" {
+				patience = time.Minute // the server may be restarting under the execution
+			}
+			raw, err := sendPatiently(cmd, c, body, patience)
+			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
@@ -128,8 +135,25 @@ the sender.`,
 	f.String("subject", "", "one line")
 	f.String("reply-to", "", "id of the message that this answers")
 	f.String("key", "", "your own id of it: sent again, it is the same message")
+	f.Duration("wait", 0, "how long to try again while the server cannot be reached (default 1m in an execution, else 0s)")
 	f.Duration("ttl", 0, "time to live, for example 2h (default: for ever)")
 	return cmd
+}
+
+// sendPatiently sends a message, again and again while the server is away.
+func sendPatiently(cmd *cobra.Command, c *client.Client, body any, patience time.Duration) (raw json.RawMessage, err error) {
+	end := time.Now().Add(patience)
+	for {
+		err = c.Do(cmd.Context(), http.MethodPost, "/api/v1/messages", nil, body, &raw)
+		if agented.KindOf(err) != agented.Unavailable || err == nil || time.Now().After(end) {
+			return raw, err
+		}
+		select {
+		case <-cmd.Context().Done():
+			return nil, cmd.Context().Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 func count(n int, one, many string) string {

@@ -35,6 +35,9 @@ are refused.
 var tags = []*huma.Tag{
 	{Name: "triggers", Description: "What to run, and when"},
 	{Name: "schedules", Description: "When triggers fire by themselves, and what was done about each due time"},
+	{Name: "agents", Description: "Who does the work: roles, goals, and the CLIs that play them"},
+	{Name: "conversations", Description: "What people and agents say to each other, turn by turn"},
+	{Name: "messages", Description: "What agents, triggers and people send each other"},
 	{Name: "webhooks", Description: "Calls from outside that fire triggers, and what became of them"},
 	{Name: "executions", Description: "Firings of triggers, and what became of them"},
 	{Name: "logs", Description: "What an execution printed, from the start or live"},

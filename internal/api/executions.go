@@ -106,6 +106,9 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 	if bad := t.Validate(); len(bad) > 0 {
 		return nil, agented.InvalidFields(bad)
 	}
+	if err := s.nameAgent(&t.Spec); err != nil {
+		return nil, err
+	}
 	s.sealEnv(&t.Spec, nil)
 	e, repeated, err := s.o.Dispatch.Fire(ctx, dispatch.Firing{
 		Spec: &t.Spec, Name: t.Name, Source: agented.SourceManual, Actor: principal(ctx).Name,
@@ -154,7 +157,7 @@ type executionListInput struct {
 	Cursor        string    `query:"cursor" maxLength:"2000" doc:"next_cursor of the page before; leave it out for the first page"`
 	TriggerID     string    `query:"trigger_id" maxLength:"100" doc:"Only firings of this trigger"`
 	Status        []string  `query:"status" doc:"Only these, separated by commas: pending, running, success, failed, timeout, cancelled, interrupted"`
-	Source        string    `query:"source" enum:"manual,schedule,webhook,github,retry" doc:"Only what this fired"`
+	Source        string    `query:"source" enum:"manual,schedule,webhook,github,retry,message,conversation" doc:"Only what this fired"`
 	CreatedAfter  time.Time `query:"created_after" doc:"Only those created at this time or later"`
 	CreatedBefore time.Time `query:"created_before" doc:"Only those created before this time"`
 	Query         string    `query:"q" maxLength:"200" doc:"Only those whose trigger's name, or whose id, starts with this"`

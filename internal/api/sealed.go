@@ -38,5 +38,5 @@ func (s *Server) sealEnv(spec *agented.Spec, before map[string]*string) {
 // sameTrigger reports whether a change left a trigger as it was.
 func sameTrigger(a, b *agented.Trigger) bool {
 	return a.Name == b.Name && a.Enabled == b.Enabled && reflect.DeepEqual(a.Spec, b.Spec) &&
-		reflect.DeepEqual(a.Schedules, b.Schedules) && reflect.DeepEqual(a.Webhooks, b.Webhooks)
+		reflect.DeepEqual(a.Schedules, b.Schedules) && reflect.DeepEqual(a.Webhooks, b.Webhooks) && reflect.DeepEqual(a.Messages, b.Messages)
 }

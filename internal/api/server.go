@@ -40,6 +40,8 @@ type Dispatcher interface {
 	Wake()
 	Send(ctx context.Context, m agented.BusMessage) (store.MessageResult, error)
 	ReloadAgents(ctx context.Context) error
+	AgentName(id agented.AgentID) string
+	AgentID(idOrName string) agented.AgentID
 	Deliver(ctx context.Context, in dispatch.Inbound) (store.DeliveryResult, error)
 	Running() int
 	Healthy() error
@@ -63,6 +65,8 @@ type Options struct {
 	Now       func() time.Time  // nil is time.Now
 	Loopback  bool              // every listener can be reached from this machine only
 	Keep      Keep
+	// Operator reloads and drains; nil: neither is offered.
+	Operator Operator
 	// SecretsChanged is called when WebhookSecrets may have changed; nil is not.
 	SecretsChanged func()
 }
@@ -205,12 +209,16 @@ func (s *Server) masker() *redact.Masker {
 // mask takes the secrets that the server knows out of a text.
 func (s *Server) mask(text string) string { return s.masker().MaskString(text) }
 
-type overKey struct{}
+type (
+	overKey struct{}
+	connKey struct{}
+)
 
 // ConnContext counts a new connection and marks it when there are too many. It
 // is http.Server's ConnContext.
-func (s *Server) ConnContext(ctx context.Context, _ net.Conn) context.Context {
+func (s *Server) ConnContext(ctx context.Context, c net.Conn) context.Context {
 	n := s.conns.Add(1)
+	ctx = context.WithValue(ctx, connKey{}, c)
 	if limit := s.live.Load().config.MaxConnections; limit > 0 && n > int64(limit) {
 		return context.WithValue(ctx, overKey{}, true)
 	}

@@ -16,30 +16,35 @@ const kept = "***"
 
 // TriggerView is a trigger as the API shows it. Names stay; more may be added.
 type TriggerView struct {
-	ID             agented.TriggerID  `json:"id" example:"trg-01jdc4q7zv8m3k2n5p6r7s8t9w"`
-	Name           string             `json:"name" doc:"Unique, ignoring case"`
-	Enabled        bool               `json:"enabled"`
-	Backend        string             `json:"backend" enum:"command,claude,codex,gemini,opencode"`
-	Command        []string           `json:"command" doc:"Backend command: the program and its arguments"`
-	TTY            bool               `json:"tty" doc:"Backend command: run on a pseudo-terminal"`
-	Prompt         string             `json:"prompt" doc:"Template of the prompt"`
-	Model          string             `json:"model" doc:"Empty: the CLI's own default"`
-	Permission     agented.Permission `json:"permission" doc:"read, edit or full; empty for backend command"`
-	Args           []string           `json:"args" doc:"Further arguments for the CLI"`
-	WorkingDir     string             `json:"working_dir" doc:"Empty: a directory of the execution's own"`
-	Paths          []string           `json:"paths" doc:"Further directories that the agent may use"`
-	TimeoutSeconds int                `json:"timeout_seconds" doc:"0: no limit"`
-	SilenceSeconds int                `json:"silence_timeout_seconds" doc:"0: no limit"`
-	Env            map[string]*string `json:"env" doc:"Variables for the process. Values are never shown: *** stands for one, null passes the server's variable of that name on"`
-	MaxConcurrent  int                `json:"max_concurrent" doc:"0: only the node's limit"`
-	Overlap        agented.Overlap    `json:"overlap" enum:"queue,skip,replace"`
-	Schedules      []ScheduleView     `json:"schedules" doc:"When it fires by itself"`
-	NextRunAt      *time.Time         `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null when nothing is to come"`
-	Webhooks       []WebhookView      `json:"webhooks" doc:"Which calls from outside fire it"`
-	WebhookURL     string             `json:"webhook_url" doc:"Path at which it takes them; empty when it takes none"`
-	LastExecution  *ExecutionView     `json:"last_execution,omitempty" doc:"The newest one. Left out of answers about a change, and when it never fired"`
-	CreatedAt      time.Time          `json:"created_at"`
-	UpdatedAt      time.Time          `json:"updated_at"`
+	ID             agented.TriggerID   `json:"id" example:"trg-01jdc4q7zv8m3k2n5p6r7s8t9w"`
+	Name           string              `json:"name" doc:"Unique, ignoring case"`
+	Enabled        bool                `json:"enabled"`
+	Backend        string              `json:"backend" enum:"command,claude,codex,gemini,opencode"`
+	Command        []string            `json:"command" doc:"Backend command: the program and its arguments"`
+	TTY            bool                `json:"tty" doc:"Backend command: run on a pseudo-terminal"`
+	Prompt         string              `json:"prompt" doc:"Template of the prompt"`
+	Model          string              `json:"model" doc:"Empty: the CLI's own default"`
+	Permission     agented.Permission  `json:"permission" doc:"read, edit or full; empty for backend command"`
+	Args           []string            `json:"args" doc:"Further arguments for the CLI"`
+	WorkingDir     string              `json:"working_dir" doc:"Empty: a directory of the execution's own"`
+	Paths          []string            `json:"paths" doc:"Further directories that the agent may use"`
+	TimeoutSeconds int                 `json:"timeout_seconds" doc:"0: no limit"`
+	SilenceSeconds int                 `json:"silence_timeout_seconds" doc:"0: no limit"`
+	Env            map[string]*string  `json:"env" doc:"Variables for the process. Values are never shown: *** stands for one, null passes the server's variable of that name on"`
+	MaxConcurrent  int                 `json:"max_concurrent" doc:"0: only the node's limit"`
+	Overlap        agented.Overlap     `json:"overlap" enum:"queue,skip,replace"`
+	Account        agented.AccountID   `json:"account" doc:"Id or name of the account that it runs on; empty: any of the backend"`
+	Fallback       []agented.Choice    `json:"fallback" doc:"What it may run on when nothing before it is ready, in order"`
+	Retry          agented.RetryPolicy `json:"retry" doc:"What follows an attempt that did not succeed; fields that are left out have their defaults"`
+	Schedules      []ScheduleView      `json:"schedules" doc:"When it fires by itself"`
+	NextRunAt      *time.Time          `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null when nothing is to come"`
+	Webhooks       []WebhookView       `json:"webhooks" doc:"Which calls from outside fire it"`
+	Messages       []MessageRuleView   `json:"messages" doc:"Which messages fire it"`
+	Agent          string              `json:"agent" doc:"Name of the agent that gives prompt and backend settings; empty: none"`
+	WebhookURL     string              `json:"webhook_url" doc:"Path at which it takes them; empty when it takes none"`
+	LastExecution  *ExecutionView      `json:"last_execution,omitempty" doc:"The newest one. Left out of answers about a change, and when it never fired"`
+	CreatedAt      time.Time           `json:"created_at"`
+	UpdatedAt      time.Time           `json:"updated_at"`
 }
 
 func viewTrigger(t *agented.Trigger) TriggerView {
@@ -49,6 +54,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 		Args: list(t.Spec.Args), WorkingDir: t.Spec.WorkingDir, Paths: list(t.Spec.Paths),
 		TimeoutSeconds: t.Spec.TimeoutSeconds, SilenceSeconds: t.Spec.SilenceSeconds, Env: map[string]*string{},
 		MaxConcurrent: t.Spec.MaxConcurrent, Overlap: t.Spec.Overlap,
+		Account: t.Spec.Account, Fallback: list(t.Spec.Fallback), Retry: t.Spec.Retry,
 		CreatedAt: shown(t.CreatedAt), UpdatedAt: shown(t.UpdatedAt),
 	}
 	for name, value := range t.Spec.Env {
@@ -69,6 +75,10 @@ func (s *Server) showTrigger(ctx context.Context, t *agented.Trigger) TriggerVie
 	v := viewTrigger(t)
 	v.Schedules, v.NextRunAt = s.showSchedules(ctx, t)
 	v.Webhooks, v.WebhookURL = viewWebhooks(t)
+	v.Messages = s.viewMessageRules(t)
+	if t.Spec.Agent != "" {
+		v.Agent = s.o.Dispatch.AgentName(agented.AgentID(t.Spec.Agent))
+	}
 	if principal(ctx).May(agented.RoleAdmin) {
 		return v
 	}
@@ -93,25 +103,30 @@ func list[T any](l []T) []T {
 // SpecFields is what to run, in requests. A field that is left out has its
 // default in a new trigger and stays as it is in a change; null is the default.
 type SpecFields struct {
-	Backend        optional[string]             `json:"backend,omitzero" doc:"command, claude, codex, gemini or opencode"`
-	Command        optional[[]string]           `json:"command,omitzero" doc:"Backend command: the program and its arguments, for example [\"sh\",\"-c\",\"echo hi\"]"`
-	TTY            optional[bool]               `json:"tty,omitzero" doc:"Backend command: run on a pseudo-terminal. Default false"`
-	Prompt         optional[string]             `json:"prompt,omitzero" doc:"What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself"`
-	Model          optional[string]             `json:"model,omitzero" doc:"Model for the agent. Default: the CLI's own"`
-	Permission     optional[agented.Permission] `json:"permission,omitzero" doc:"How freely the agent acts without asking: read, edit (default) or full"`
-	Args           optional[[]string]           `json:"args,omitzero" doc:"Further arguments, passed to the CLI as they are"`
-	WorkingDir     optional[string]             `json:"working_dir,omitzero" doc:"Absolute path. Default: a directory of the execution's own"`
-	Paths          optional[[]string]           `json:"paths,omitzero" doc:"Further directories, absolute; {paths} in a prompt"`
-	TimeoutSeconds optional[int]                `json:"timeout_seconds,omitzero" doc:"Wall-clock limit; 0 is none. Default 3600"`
-	SilenceSeconds optional[int]                `json:"silence_timeout_seconds,omitzero" doc:"Limit for printing nothing; 0 is none. Default 0"`
-	Env            optional[map[string]*string] `json:"env,omitzero" doc:"Variables for the process; replaces all earlier ones. null as value passes the server's variable of that name on, if that name is allowed. In a change *** keeps the value that the name has"`
-	MaxConcurrent  optional[int]                `json:"max_concurrent,omitzero" doc:"Executions at once; 0 is only the node's limit. Default 1 for triggers, 0 for ad-hoc executions"`
-	Overlap        optional[agented.Overlap]    `json:"overlap,omitzero" doc:"When an earlier execution has not ended: queue (default), skip or replace"`
+	Agent          optional[string]              `json:"agent,omitzero" doc:"Id or name of an agent, in place of backend, model, permission, args, directories and env"`
+	Backend        optional[string]              `json:"backend,omitzero" doc:"command, claude, codex, gemini or opencode"`
+	Command        optional[[]string]            `json:"command,omitzero" doc:"Backend command: the program and its arguments, for example [\"sh\",\"-c\",\"echo hi\"]"`
+	TTY            optional[bool]                `json:"tty,omitzero" doc:"Backend command: run on a pseudo-terminal. Default false"`
+	Prompt         optional[string]              `json:"prompt,omitzero" doc:"What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself"`
+	Model          optional[string]              `json:"model,omitzero" doc:"Model for the agent. Default: the CLI's own"`
+	Permission     optional[agented.Permission]  `json:"permission,omitzero" doc:"How freely the agent acts without asking: read, edit (default) or full"`
+	Args           optional[[]string]            `json:"args,omitzero" doc:"Further arguments, passed to the CLI as they are"`
+	WorkingDir     optional[string]              `json:"working_dir,omitzero" doc:"Absolute path. Default: a directory of the execution's own"`
+	Paths          optional[[]string]            `json:"paths,omitzero" doc:"Further directories, absolute; {paths} in a prompt"`
+	TimeoutSeconds optional[int]                 `json:"timeout_seconds,omitzero" doc:"Wall-clock limit; 0 is none. Default 3600"`
+	SilenceSeconds optional[int]                 `json:"silence_timeout_seconds,omitzero" doc:"Limit for printing nothing; 0 is none. Default 0"`
+	Env            optional[map[string]*string]  `json:"env,omitzero" doc:"Variables for the process; replaces all earlier ones. null as value passes the server's variable of that name on, if that name is allowed. In a change *** keeps the value that the name has"`
+	MaxConcurrent  optional[int]                 `json:"max_concurrent,omitzero" doc:"Executions at once; 0 is only the node's limit. Default 1 for triggers, 0 for ad-hoc executions"`
+	Overlap        optional[agented.Overlap]     `json:"overlap,omitzero" doc:"When an earlier execution has not ended: queue (default), skip or replace"`
+	Account        optional[agented.AccountID]   `json:"account,omitzero" doc:"Id or name of the account to run on. Default: any of the backend"`
+	Fallback       optional[[]agented.Choice]    `json:"fallback,omitzero" doc:"What it may run on when nothing before it is ready, in order"`
+	Retry          optional[agented.RetryPolicy] `json:"retry,omitzero" doc:"What follows an attempt that did not succeed; replaced as a whole. By default limits, overloads and broken networks are waited out, and a failure of the agent is final"`
 }
 
 // apply changes a spec as the request says. maxConcurrent is the default.
 func (f *SpecFields) apply(s *agented.Spec, maxConcurrent int) error {
 	f.Backend.into(&s.Backend, "")
+	f.Agent.into(&s.Agent, "")
 	f.Command.into(&s.Command, nil)
 	f.TTY.into(&s.TTY, false)
 	f.Prompt.into(&s.Prompt, "")
@@ -124,6 +139,9 @@ func (f *SpecFields) apply(s *agented.Spec, maxConcurrent int) error {
 	f.SilenceSeconds.into(&s.SilenceSeconds, 0)
 	f.MaxConcurrent.into(&s.MaxConcurrent, maxConcurrent)
 	f.Overlap.into(&s.Overlap, "")
+	f.Account.into(&s.Account, "")
+	f.Fallback.into(&s.Fallback, nil)
+	f.Retry.into(&s.Retry, agented.RetryPolicy{})
 	if s.Backend == agented.BackendCommand && f.Backend.set && !f.Permission.set {
 		s.Permission = "" // of the agent that it was before
 	}
@@ -156,8 +174,9 @@ type TriggerFields struct {
 	Name    optional[string] `json:"name,omitzero" doc:"Unique, ignoring case; at most 200 bytes"`
 	Enabled optional[bool]   `json:"enabled,omitzero" doc:"Default true"`
 	SpecFields
-	Schedules optional[[]ScheduleFields] `json:"schedules,omitzero" doc:"When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state"`
-	Webhooks  optional[[]WebhookFields]  `json:"webhooks,omitzero" doc:"Which calls from outside fire it; replaces all earlier ones. One with a known id keeps its secret when that is left out or ***"`
+	Schedules optional[[]ScheduleFields]    `json:"schedules,omitzero" doc:"When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state"`
+	Messages  optional[[]MessageRuleFields] `json:"messages,omitzero" doc:"Which messages fire it; replaces all earlier ones"`
+	Webhooks  optional[[]WebhookFields]     `json:"webhooks,omitzero" doc:"Which calls from outside fire it; replaces all earlier ones. One with a known id keeps its secret when that is left out or ***"`
 }
 
 func (f *TriggerFields) apply(t *agented.Trigger) error {
@@ -309,6 +328,12 @@ func (s *Server) createTrigger(ctx context.Context, in *createInput[TriggerCreat
 	if err := s.applyWebhooks(t, in.Body.Webhooks); err != nil {
 		return nil, err
 	}
+	if err := s.applyMessageRules(t, in.Body.Messages); err != nil {
+		return nil, err
+	}
+	if err := s.nameAgent(&t.Spec); err != nil {
+		return nil, err
+	}
 	s.sealEnv(&t.Spec, nil)
 	if err := s.o.DB.CreateTrigger(ctx, t, principal(ctx).Name); err != nil {
 		return nil, err
@@ -361,6 +386,12 @@ func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*output[
 		return nil, err
 	}
 	if err := s.applyWebhooks(t, in.Body.Webhooks); err != nil {
+		return nil, err
+	}
+	if err := s.applyMessageRules(t, in.Body.Messages); err != nil {
+		return nil, err
+	}
+	if err := s.nameAgent(&t.Spec); err != nil {
 		return nil, err
 	}
 	s.sealEnv(&t.Spec, before.Spec.Env)
