@@ -46,6 +46,11 @@ type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL" default:"info" choice:"debug info warning error critical" section:"Logging" help:"Least severity that the server logs, in any case; warn is warning."`
 	LogFormat string     `env:"LOG_FORMAT" default:"auto" choice:"auto text json" help:"Format of the server's log on standard error. auto is text on a terminal, else json."`
 
+	SentryDSN    Secret `env:"SENTRY_DSN" secret:"server" section:"Observability" help:"Address of a service that takes errors in Sentry's format, https://KEY@HOST/PROJECT. What the log has at level error is sent there, masked and bounded in number. Unset: nothing is sent."`
+	OTLPEndpoint string `env:"OTEL_EXPORTER_OTLP_ENDPOINT" kind:"url" help:"Collector of OpenTelemetry traces over HTTP, for example http://127.0.0.1:4318. Spans of requests, deliveries, executions and attempts are sent to its /v1/traces, masked. Unset: nothing is sent."`
+	OTLPService  string `env:"OTEL_SERVICE_NAME" default:"agented" help:"Name of this server in traces."`
+	OTLPHeaders  Secret `env:"OTEL_EXPORTER_OTLP_HEADERS" secret:"server" help:"Headers for the collector, name=value separated by commas, values URL-encoded; for its key."`
+
 	CORSAllowedOrigins  []string `env:"CORS_ALLOWED_ORIGINS" kind:"origins" section:"Access" help:"Origins, separated by commas, whose pages may call the API from a browser, for example https://dash.example.org."`
 	AllowedHosts        []string `env:"AGENTED_ALLOWED_HOSTS" kind:"hosts" help:"Names, separated by commas, under which the server may be addressed, for example agented.example.org. IP addresses, localhost and the host of AGENTED_BIND always pass."`
 	GitHubWebhookSecret Secret   `env:"GITHUB_WEBHOOK_SECRET" secret:"server" help:"Secret that GitHub signs webhooks with. If unset, the GitHub endpoint answers 503 and says why."`

@@ -78,7 +78,8 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		"STALE_EXECUTION_THRESHOLD_SECS": "15m", "STALE_CONVERSATION_THRESHOLD_SECS": "30m", "TZ": "",
 		"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": "", "CLAUDE_CODE_OAUTH_TOKEN": "", "CLAUDE_CONFIG_DIR": "",
 		"CLAUDE_PLUGIN_ROOT": "", "OPENAI_API_KEY": "", "CODEX_HOME": "", "GEMINI_API_KEY": "", "GEMINI_CLI_HOME": "",
-		"OPENCODE_HOME": "", "AGENTED_URL": "", "AGENTED_GITHUB_LOGINS": "", "HOME": "/home/u", "PATH": "/bin", "XDG_DATA_HOME": "",
+		"OPENCODE_HOME": "", "SENTRY_DSN": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "", "OTEL_EXPORTER_OTLP_HEADERS": "", "OTEL_SERVICE_NAME": "agented",
+		"AGENTED_URL": "", "AGENTED_GITHUB_LOGINS": "", "HOME": "/home/u", "PATH": "/bin", "XDG_DATA_HOME": "",
 		"XDG_STATE_HOME": "", "XDG_RUNTIME_DIR": "", "NO_COLOR": "",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
