@@ -63,7 +63,7 @@ func (e *executionRow) took() string {
 
 func executionCommand() *cobra.Command {
 	c := group("execution", "List, follow, cancel and retry executions",
-		executionList(), executionShow(), executionLogs(), executionCancel(), executionRetry())
+		executionList(), executionShow(), executionLogs(), executionCancel(), executionRetry(), executionPin(true), executionPin(false))
 	c.Aliases = []string{"exec"}
 	return c
 }

@@ -139,7 +139,7 @@ Start with:
 	)
 	root.AddCommand(
 		serveCommand(), configCommand(), doctorCommand(), serviceCommand(), backupCommand(), restoreCommand(), chaosCommand(), chaosAgentCommand(),
-		runCommand(), triggerCommand(), agentCommand(), messageCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), keyCommand(), versionCommand(),
+		runCommand(), triggerCommand(), agentCommand(), messageCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), pruneCommand(), keyCommand(), versionCommand(),
 	)
 	root.AddCommand(restartCommand(), stopCommand())
 	addCompletions(root)
