@@ -1,6 +1,6 @@
 // A server of our own for the tests: its data lies in a folder that goes with it.
 import { spawn } from 'node:child_process'
-import { mkdtempSync, mkdirSync, readFileSync, rmSync, existsSync } from 'node:fs'
+import { mkdtempSync, mkdirSync, readFileSync, rmSync, existsSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -40,24 +40,27 @@ export class Server {
     s.port = await freePort()
     s.url = `http://127.0.0.1:${s.port}`
     s.options = options
+    // Programs that stand in for agent CLIs, by their names.
+    mkdirSync(join(s.dir, 'bin'))
+    for (const [name, script] of Object.entries(options.tools ?? {})) writeFileSync(join(s.dir, 'bin', name), script, { mode: 0o755 })
     await s.up()
     return s
   }
 
   async up() {
-    const { args = [], path = process.env.PATH } = this.options
+    const { args = [], env = {} } = this.options
     this.log = ''
     this.process = spawn(this.bin, ['serve', ...args], {
       env: {
-        PATH: path, HOME: this.dir, XDG_RUNTIME_DIR: join(this.dir, 'run'), AGENTED_DATA_DIR: join(this.dir, 'data'),
-        AGENTED_BIND: `127.0.0.1:${this.port}`, AGENTED_API_KEY: this.key, AGENTED_MAX_CONCURRENT: '6',
+        PATH: `${join(this.dir, 'bin')}:${process.env.PATH}`, HOME: this.dir, XDG_RUNTIME_DIR: join(this.dir, 'run'), AGENTED_DATA_DIR: join(this.dir, 'data'),
+        AGENTED_BIND: `127.0.0.1:${this.port}`, AGENTED_API_KEY: this.key, AGENTED_MAX_CONCURRENT: '6', ...env,
       },
       stdio: ['ignore', 'ignore', 'pipe'],
     })
     this.process.stderr.on('data', d => (this.log = (this.log + d).slice(-20_000)))
     this.gone = new Promise(done => this.process.on('exit', done))
     await until('the server is ready', async () => {
-      if (this.process.exitCode !== null) throw new Error(`the server ended:\n${this.log}`)
+      if (this.process.exitCode !== null) throw new Error(`the server ended:\n${this.log.slice(0, 1500)}`)
       return fetch(`${this.url}/health/readiness`).then(r => r.ok, () => false)
     })
   }

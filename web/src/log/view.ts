@@ -293,7 +293,7 @@ export class LogView {
       }
       after = win.upTo
       upTo = Math.min(this.last, after + ahead)
-    } else if (win.after > 0 && this.place.index < near && !this.follow) {
+    } else if (win.after > 0 && this.place.index < near && (!this.follow || (!this.filled && !this.win.full))) {
       upTo = win.after
       after = Math.max(0, upTo - ahead)
     } else {
@@ -463,6 +463,13 @@ export class LogView {
 
   private note(): void {
     this.placeSeq = this.win.entries[this.place.index]?.first ?? this.placeSeq
+  }
+
+  /** The window has more than is seen at once. */
+  private get filled(): boolean {
+    let sum = 0
+    for (let i = 0; i < this.win.entries.length; i++) if ((sum += this.height(i)) >= this.root.clientHeight) return true
+    return false
   }
 
   /** Everything is in the window. */

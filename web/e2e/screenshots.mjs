@@ -1,0 +1,70 @@
+// Pictures of every page, made of a real server: web/shots/NAME-SIZE-SCHEME.png.
+// An argument makes only those whose name holds it.
+import { mkdirSync, rmSync } from 'node:fs'
+import { launch, open, settled, sticksOut } from './harness.mjs'
+import { Server, until } from './server.mjs'
+import { fill, pages, tools } from './world.mjs'
+
+const executablePath = process.env.CHROMIUM ?? ''
+if (!executablePath) {
+  console.log('left out: there is no Chromium here')
+  process.exit(0)
+}
+const only = process.argv[2]
+const dir = 'shots'
+if (!only) rmSync(dir, { recursive: true, force: true })
+mkdirSync(dir, { recursive: true })
+const server = await Server.start(process.env.AGENTED_BIN, { tools })
+let failed = 0
+try {
+  server.browser = await launch(executablePath)
+  server.contexts = []
+  await server.api('POST', '/api/v1/auth/users', { name: 'ann', password: 'correct horse battery', role: 'admin' })
+  const w = await fill(server)
+  const sizes = { desktop: [1440, 900], phone: [360, 740] }
+  for (const [size, [width, height]] of Object.entries({ ...sizes, '4k': [3840, 2160] })) {
+    const page = await open(server, { width, height, key: '' })
+    await page.goto('/login')
+    await page.getByLabel('Name').fill('ann')
+    await page.getByLabel('Password').fill('correct horse battery')
+    await page.getByRole('button', { name: 'Log in' }).click()
+    await page.getByRole('heading', { name: 'Overview' }).waitFor()
+    const shot = async name => {
+      for (const scheme of ['light', 'dark']) {
+        await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' })
+        // Charts are drawn anew for other colours.
+        await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30)))))
+        await page.screenshot({ path: `${dir}/${name}-${size}-${scheme}.png`, fullPage: !/^(execution-|login|docs)/.test(name) })
+      }
+      const out = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
+      if (out > 0) {
+        failed++
+        console.log(`${name} ${size} is ${out} px too wide:`, await sticksOut(page))
+      }
+    }
+    for (const [name, path] of Object.entries(pages(w))) {
+      if ((only && !name.includes(only)) || (size === '4k' && !/^(overview|execution-agent|triggers)$/.test(name))) continue
+      await page.goto(path)
+      await settled(page)
+      if (name.startsWith('execution-agent')) await until('the log', async () => (await page.locator('.lv-row').count()) > 2)
+      await shot(name)
+    }
+    if (!only || 'dialog'.includes(only)) {
+      if (size !== '4k') {
+        await page.goto(`/triggers/${w.agent.id}`)
+        await settled(page)
+        await page.getByTestId('run').click()
+        await shot('dialog-run')
+        await page.goto('/settings/users')
+        await page.getByRole('button', { name: 'Edit ann' }).click()
+        await shot('dialog-user')
+      }
+    }
+    await page.context().close()
+  }
+  console.log(`the pictures are in web/${dir}`)
+} finally {
+  await server.browser?.close()
+  await server.stop()
+}
+process.exit(failed ? 1 : 0)

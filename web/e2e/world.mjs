@@ -1,0 +1,81 @@
+// A server with something of everything: what the tests of all pages and the
+// pictures look at.
+import { join } from 'node:path'
+import { until } from './server.mjs'
+
+export const command = (script, more = {}) => ({ backend: 'command', command: ['sh', '-c', script], ...more })
+
+const samples = join(process.cwd(), '..', 'internal', 'backend', 'testdata', 'samples')
+
+/** A CLI that prints what a real one once printed, a line at a time. */
+export const standIn = (version, file, pace = 0.05, code = 0) => `#!/bin/sh
+case "$*" in *--version*) echo '${version}'; exit 0;; esac
+cat >/dev/null
+while IFS= read -r line || [ -n "$line" ]; do printf '%s\\n' "$line"; sleep ${pace}; done <'${join(samples, file)}'
+exit ${code}
+`
+
+export const tools = { claude: standIn('2.1.330 (Claude Code)', 'claude-tool-full.out'), codex: standIn('codex-cli 0.80.0', 'codex-401.out', 0.05, 1) }
+
+/** Fills a server and says where to look. */
+export async function fill(server) {
+  const api = (path, body) => server.api('POST', path, body)
+  const secret = 'a-long-and-random-secret'
+  const hook = await api('/api/v1/triggers', { name: 'Alerts', ...command('echo "alert received"; echo "looking at the last deploy"; sleep 0.2; echo "nothing to do"'), webhooks: [{ source: 'webhook', auth: { kind: 'bearer' }, secret, match: { conditions: { all: [{ field: 'level', op: 'equals', value: 'error' }] } } }] })
+  const agent = await api('/api/v1/triggers', {
+    name: 'A review with quite a long name, as people have them', backend: 'claude', prompt: 'Review {branch}.\n\n{message}\n\nSay what is wrong, and where.', permission: 'read', env: { A_TOKEN: 'x', HOME: null },
+    schedules: [{ cron: '30 2 * * *', zone: 'Europe/Berlin' }, { every: '6h' }], webhooks: [{ source: 'github', secret, match: { events: ['pull_request.opened', 'pull_request.synchronize'] } }],
+  })
+  const nightly = await api('/api/v1/triggers', { name: 'Nightly tests', ...command('for i in $(seq 1 40); do printf "\\033[32mok\\033[0m   package/%s %s.%ss\\n" $i 0 $i; done; printf "\\033[31mFAIL\\033[0m package/41\\n" >&2; exit 1'), schedules: [{ cron: '15 3 * * 1-5', zone: 'America/New_York' }] })
+  const often = await api('/api/v1/triggers', { name: 'Heartbeat', ...command('date; echo all well'), schedules: [{ every: '2s' }] })
+  await api('/api/v1/triggers', { name: 'Release notes', backend: 'codex', prompt: 'Write the notes of {vars.version}.', enabled: false })
+  const call = body => fetch(`${server.url}${hook.webhook_url}`, { method: 'POST', body, headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${secret}` } })
+  const first = await (await call('{"level":"error","text":"disk is full"}')).json()
+  await call('{"level":"info","text":"all good"}')
+  await fetch(`${server.url}${hook.webhook_url}`, { method: 'POST', body: '{}' })
+  const test = await api(`/api/v1/triggers/${agent.id}/webhooks/${agent.webhooks[0].id}/test`)
+  await until('a schedule has fired', async () => (await server.api('GET', `/api/v1/ticks?trigger_id=${often.id}`)).items.length > 1)
+  await server.api('PATCH', `/api/v1/triggers/${often.id}`, { schedules: [{ every: '30m' }] })
+  const failed = (await api(`/api/v1/triggers/${nightly.id}/run`)).execution_id
+  const reviewed = (await api(`/api/v1/triggers/${agent.id}/run`, { message: 'Please look at the new parser.' })).execution_id
+  const colours = await server.run('Colours', `printf '\\033[31mred\\033[32m green\\033[33m yellow\\033[34m blue\\033[35m magenta\\033[36m cyan\\033[37m white\\033[90m grey\\033[0m\\n'; echo err >&2; seq 1 100; exit 3`)
+  const running = await server.run('Migration', 'i=0; while [ $i -lt 9000 ]; do i=$((i+1)); echo "row block $i of 9000 copied"; sleep 0.4; done')
+  const slow = await server.run('Too slow', 'echo waiting; sleep 60', { timeout_seconds: 1 })
+  for (const id of [failed, reviewed, colours, slow, first.execution_ids[0]]) await server.ended(id)
+  const alerts = await server.api('GET', `/api/v1/deliveries/${first.delivery_id}`)
+  await api('/api/v1/auth/keys', { name: 'ci', role: 'operator' })
+  return { hook, agent, nightly, often, failed, reviewed, colours, running, slow, delivery: alerts.id, tested: test.delivery_id }
+}
+
+/** Every page, by the name of its picture; and what is on it that only an admin sees. */
+export function pages(w) {
+  return {
+    overview: '/',
+    executions: '/executions',
+    'execution-log': `/executions/${w.colours}#L2`,
+    'execution-failed': `/executions/${w.failed}`,
+    'execution-agent': `/executions/${w.reviewed}`,
+    'execution-result': `/executions/${w.reviewed}?tab=result`,
+    'execution-prompt': `/executions/${w.reviewed}?tab=prompt`,
+    'execution-attempts': `/executions/${w.reviewed}?tab=attempts`,
+    'execution-running': `/executions/${w.running}`,
+    triggers: '/triggers',
+    'trigger-agent': `/triggers/${w.agent.id}`,
+    'trigger-webhook': `/triggers/${w.hook.id}`,
+    'trigger-schedule': `/triggers/${w.nightly.id}`,
+    'trigger-new': '/triggers/new',
+    deliveries: '/deliveries',
+    delivery: `/deliveries/${w.delivery}`,
+    'delivery-test': `/deliveries/${w.tested}`,
+    'schedule-week': '/schedule',
+    'schedule-all': '/schedule?view=all',
+    'schedule-ledger': '/schedule?view=ledger',
+    'settings-config': '/settings/config',
+    'settings-keys': '/settings/keys',
+    'settings-users': '/settings/users',
+    'settings-sessions': '/settings/sessions',
+    'settings-audit': '/settings/audit',
+    login: '/login',
+    docs: '/docs',
+  }
+}
