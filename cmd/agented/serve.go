@@ -62,11 +62,15 @@ func serve(cmd *cobra.Command, sample bool) error {
 	masker.Store(redact.New(c.Secrets()))
 	level := new(slog.LevelVar)
 	level.Set(c.LogLevel)
-	log := slog.New(redact.Handler(logHandler(c.LogFormat, level), masker))
+	log, tracer, sendLast, err := observed(c, logHandler(c.LogFormat, level), masker)
+	if err != nil {
+		return err
+	}
+	defer sendLast()
 	for _, w := range c.Warnings {
 		log.Warn(w.String())
 	}
-	o := app.Options{Config: c, Version: version, Log: log, Level: level, Masker: masker, Sample: sample}
+	o := app.Options{Config: c, Version: version, Log: log, Level: level, Masker: masker, Trace: tracer, Sample: sample}
 	ctx, addressee := cmd.Context(), os.Getpid()
 	if fd, _ := cmd.Flags().GetInt("parent-fd"); fd > 0 {
 		ctx, addressee = childOf(cmd, fd)

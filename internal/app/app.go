@@ -25,6 +25,7 @@ import (
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/trace"
 )
 
 // Limits of every attempt on this node.
@@ -43,7 +44,8 @@ type Options struct {
 	Masker  *atomic.Pointer[redact.Masker] // that Log writes through
 	// Supervisor is what started the server and may keep its socket.
 	Supervisor Supervisor
-	Sample     bool // make the sample trigger if this is the very first start
+	Trace      *trace.Tracer // nil: off
+	Sample     bool          // make the sample trigger if this is the very first start
 	// Announce is told once the server is ready: its address as a URL, and the
 	// one-time link of the first start if nobody has set it up yet.
 	Announce func(url, setupLink string)
@@ -229,11 +231,12 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	a.db.OnChange(func(e agented.ExecutionEvent) {
 		a.hub.Publish(e)
 		a.metrics.Changed(e, a.layout)
+		a.o.Trace.Changed(e, time.Now())
 	})
 	var err error
 	a.api, err = api.New(api.Options{
 		Keep: api.Keep{Disk: a.dispatch.Disk, Retention: a.retention, Expirable: a.dispatch.Expirable, Prune: a.dispatch.Prune, Backup: a.backups.Status},
-		DB:   a.db, Dispatch: a.dispatch, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
+		DB:   a.db, Dispatch: a.traced(), Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
 		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker,
 	})
@@ -241,6 +244,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 		return err
 	}
 	a.http = a.api.HTTP()
+	a.http.Handler = a.o.Trace.Middleware(a.http.Handler)
 	counted := a.http.ConnState
 	a.http.ConnState = func(conn net.Conn, state http.ConnState) {
 		switch state {
