@@ -71,9 +71,10 @@ func (d *Dispatcher) noteStart(ctx context.Context, e *agented.Execution, versio
 // follow waits for a running attempt to end, then finishes it. When ctx ends
 // first the attempt is left to its shim.
 func (d *Dispatcher) follow(ctx context.Context, e *agented.Execution, h *shim.Handle) {
-	end := d.watched(ctx, e, h)
+	end, brakeEnd := d.watched(ctx, e, h), d.braked(ctx, e, h)
 	exit, err := h.Wait(ctx)
 	end()
+	brakeEnd()
 	if ctx.Err() != nil {
 		return // even when both happened: the next server finds exit.json
 	}

@@ -53,6 +53,8 @@ type Options struct {
 
 	Workspaces     *workspace.Manager // nil: triggers cannot have one
 	KeepWorkspaces workspace.Keep
+	PauseFor       time.Duration   // longest pause when nobody says it; 0 is agented.DefaultPause
+	Prices         *agented.Prices // for CLIs that print tokens and no cost; nil: such costs are not known
 }
 
 // Observer is told what happened, for metrics. Nil functions are not called.
@@ -60,6 +62,8 @@ type Observer struct {
 	Claimed      func(wait time.Duration)
 	AttemptEnded func(backend string, state agented.State, took time.Duration)
 	Ticked       func(outcome agented.TickOutcome, lag time.Duration) // lag: from the time at which it was to fire
+	Paused       func(why agented.Question)
+	Budget       func(b agented.Budget, reached bool) // it is near its limit, or has reached it
 }
 
 // Dispatcher owns the work of one node. Make it with New, call Recover once,
@@ -76,6 +80,7 @@ type Dispatcher struct {
 
 	waitsForRoom atomic.Pointer[string] // what executions are told while the disk is low; nil: it is not
 	agents       atomic.Pointer[agentBook]
+	budgets      atomic.Pointer[[]agented.Budget]
 	beat         atomic.Int64 // unix nanoseconds at which the claim loop last came round
 
 	mu      sync.Mutex // guards running and closed
@@ -93,6 +98,7 @@ type work struct {
 	stop   bool          // someone asked for the end
 	done   chan struct{} // closed when this node is done with it
 	cut    func()        // ends what is done before the shim; may be nil
+	bill   *bill         // what it costs; nil: nobody looks
 }
 
 // errDraining is why Run's goroutines end.

@@ -41,6 +41,7 @@ func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agen
 		case <-time.After(pause):
 		}
 	}
+	d.spentSome(context.WithoutCancel(ctx))
 	took := end.Attempt.FinishedAt.Sub(end.Attempt.StartedAt)
 	d.o.Log.Info("attempt ended", "execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger,
 		"status", end.Attempt.State, "cause", exit.Cause, "duration_ms", took.Milliseconds())
@@ -61,12 +62,17 @@ func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agen
 func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.AttemptEnd {
 	name := backendOf(e)
 	result := agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + name}
+	var meter *backend.Meter
 	if b, ok := backend.ByName(name); ok {
 		reader := b.Reader()
-		if err := d.read(e, reader); err != nil {
+		meter = backend.NewMeter(name, specOf(e).Model, d.o.Prices)
+		if err := d.read(e, metered{reader, meter}); err != nil {
 			d.o.Log.Error("read the run log", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 		}
 		result = reader.Result(exit, d.now().In(d.clockOf(e)))
+		if !result.Usage.Known() {
+			result.Usage = meter.Usage() // it was cut short
+		}
 		if exit.Class != "" {
 			result.Class, result.Outcome = exit.Class, exit.Class.Outcome()
 		}
@@ -104,6 +110,9 @@ func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.Att
 		Worked: result.Outcome == agented.OutcomeSuccess || exit.Cause == agented.CauseTimeout ||
 			result.Class == agented.ClassAgentFailure && exit.Cause != agented.CauseNoStart && !result.SessionGone,
 		NotStarted: exit.Cause == agented.CauseNoStart,
+	}
+	if end.Price = d.price; meter != nil {
+		end.Model = meter.Model()
 	}
 	end.Attempt.Class, end.Attempt.Evidence = classOf(result), result.Limit.Evidence
 	end.Attempt.SessionGone = result.SessionGone

@@ -28,6 +28,9 @@ func (d *Dispatcher) Recover(ctx context.Context) error {
 	if err := d.ReloadAgents(ctx); err != nil {
 		return fmt.Errorf("read the agents: %w", err)
 	}
+	if err := d.ReloadBudgets(ctx); err != nil {
+		return fmt.Errorf("read the budgets: %w", err)
+	}
 	open, err := d.o.DB.TakeOver(ctx, d.o.Node, d.now(), d.o.LeaseTTL)
 	if err != nil {
 		return fmt.Errorf("take over: %w", err)

@@ -73,6 +73,9 @@ func spent(q querier, scope agented.BudgetScope, target string, since, until tim
 // itself added to them; then Price may fill in what it cost.
 func (tx *tx) spend(end *AttemptEnd, at time.Time) error {
 	a := &end.Attempt
+	if err := tx.exec(`DELETE FROM pause WHERE execution_id = $1`, a.Execution); err != nil {
+		return err
+	}
 	var row struct {
 		trigger              agented.TriggerID
 		name, backend, model string

@@ -1,0 +1,292 @@
+package dispatch_test
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/runlog"
+)
+
+var somebody = agented.Principal{Name: "somebody"}
+
+// until waits for what takes milliseconds.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(3 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+func (h *house) now(id agented.ExecutionID) *agented.Execution {
+	h.t.Helper()
+	e, err := h.db.Execution(h.t.Context(), id)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return e
+}
+
+// systemLines are the lines of ours in an execution's log.
+func (h *house) systemLines(id agented.ExecutionID) string {
+	h.t.Helper()
+	r, err := runlog.OpenReader(h.layout.Execution(id))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer r.Close()
+	lines, err := r.Next(nil, 10000, 1<<24)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, l := range lines {
+		if l.Stream == agented.System {
+			b.Write(l.Content)
+			b.WriteByte('\n')
+		}
+	}
+	return b.String()
+}
+
+func TestAPausedExecutionStandsStillOverARestartAndGoesOn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ticks := filepath.Join(h.layout.Root, "ticks")
+	size := func() int64 {
+		info, err := os.Stat(ticks)
+		if err != nil {
+			return 0
+		}
+		return info.Size()
+	}
+	d := h.dispatcher(nil)
+	stop := h.run(d)
+	id := h.fire(d, command("sh", "-c", "while :; do echo x >>"+ticks+"; sleep 0.01; done"))
+	until(t, "it to run", func() bool { return size() > 4 })
+	e, err := d.Pause(t.Context(), id, dispatch.Pausing{By: somebody, Reason: "the disk is slow", For: time.Hour})
+	if err != nil || e.Pause == nil || e.Pause.By != "somebody" || e.State != agented.StateRunning || time.Until(e.Pause.Until) < 59*time.Minute {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if _, err := d.Pause(t.Context(), id, dispatch.Pausing{By: somebody}); !errors.Is(err, agented.Conflict) {
+		t.Errorf("paused twice: %v", err)
+	}
+	stop()
+	// A server that died between the shim's word and the store's: the next one
+	// asks the shim.
+	if err := h.db.Continued(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	d = h.dispatcher(nil)
+	stop = h.run(d)
+	until(t, "the next server to find the pause", func() bool { return h.now(id).Pause != nil })
+	if p := h.now(id).Pause; p.Reason != "the disk is slow" || p.By != "somebody" {
+		t.Errorf("the next server finds %+v", p)
+	}
+	before := size()
+	if _, err := d.Continue(t.Context(), id, dispatch.Continuing{By: somebody}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it to go on", func() bool { return size() > before+10 })
+	if e := h.now(id); e.Pause != nil {
+		t.Errorf("it goes on and has %+v", e.Pause)
+	}
+	if _, err := d.Continue(t.Context(), id, dispatch.Continuing{By: somebody}); !errors.Is(err, agented.Conflict) {
+		t.Errorf("continued twice: %v", err)
+	}
+	if _, err := d.Pause(t.Context(), id, dispatch.Pausing{By: somebody}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Cancel(t.Context(), id, somebody); err != nil {
+		t.Fatal(err)
+	}
+	if e := h.await(id); e.State != agented.StateCancelled || e.Pause != nil {
+		t.Errorf("it ended as %s with %+v", e.State, e.Pause)
+	}
+	if _, err := d.Pause(t.Context(), id, dispatch.Pausing{By: somebody}); !errors.Is(err, agented.Conflict) {
+		t.Errorf("paused after its end: %v", err)
+	}
+	if said := h.systemLines(id); !strings.Contains(said, "Paused by somebody: the disk is slow.") || !strings.Contains(said, "Continued by somebody") {
+		t.Errorf("its log says %q", said)
+	}
+	stop()
+}
+
+func TestAPauseThatNobodyEndsEndsTheExecution(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(func(o *dispatch.Options) { o.PauseFor = 300 * time.Millisecond })
+	defer h.run(d)()
+	id := h.fire(d, command("sh", "-c", "echo ready; sleep 1000"))
+	until(t, "it to run", func() bool {
+		_, err := d.Pause(t.Context(), id, dispatch.Pausing{By: somebody, Reason: "lunch"})
+		return err == nil
+	})
+	e := h.await(id)
+	if e.State != agented.StateTimeout || !strings.Contains(e.Reason, "paused for") || !strings.Contains(e.Reason, "lunch") {
+		t.Errorf("it ended as %s: %s", e.State, e.Reason)
+	}
+}
+
+// fakeClaude puts a claude on the PATH that runs a script.
+func (h *house) fakeClaude(script string) func(*dispatch.Options) {
+	h.t.Helper()
+	dir := h.t.TempDir()
+	text := "#!/bin/sh\n[ \"$1\" = --version ] && { echo '2.1.330 (Claude Code)'; exit; }\n" + script
+	if err := os.WriteFile(filepath.Join(dir, "claude"), []byte(text), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	prices, err := agented.ParsePrices([]byte(`{"date":"2030-01-01","source":"a test","models":[{"model":"m","input":0,"output":1000000}]}`))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return func(o *dispatch.Options) {
+		o.Lookup = func(name string) (string, bool) { return dir + ":/usr/bin:/bin", name == "PATH" }
+		o.Prices = prices
+	}
+}
+
+func agent() *agented.Spec {
+	return &agented.Spec{Backend: agented.BackendClaude, Prompt: "work", Permission: agented.PermissionEdit, TimeoutSeconds: 60}
+}
+
+// turn prints what claude prints of a message that cost so many dollars.
+func turn(id string, usd int) string {
+	return fmt.Sprintf(`echo '{"type":"assistant","session_id":"s","message":{"id":"%s","model":"m","usage":{"input_tokens":1,"output_tokens":%d},"content":[{"type":"text","text":"x"}]}}'`+"\n", id, usd)
+}
+
+const goodEnd = `echo '{"type":"result","subtype":"success","is_error":false,"result":"done","session_id":"s","total_cost_usd":%d,"usage":{"input_tokens":2,"output_tokens":%d}}'` + "\n"
+
+func gateLine(path string) string { return "while [ ! -e " + path + " ]; do sleep 0.02; done\n" }
+
+func TestTheBrakePausesAtTheCeilingAndAsks(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	gate := filepath.Join(t.TempDir(), "gate")
+	d := h.dispatcher(h.fakeClaude(turn("a", 2) + turn("a", 3) + turn("b", 3) + gateLine(gate) + turn("c", 10) + gateLine(gate+"2") + fmt.Sprintf(goodEnd, 16, 16)))
+	stop := h.run(d)
+	spec := agent()
+	spec.CeilingUSD = 5
+	id := h.fire(d, spec)
+	until(t, "the brake", func() bool { return h.now(id).Pause != nil })
+	p := h.now(id).Pause
+	if p.Question != agented.QuestionCeiling || p.SpentUSD != 6 || p.LimitUSD != 5 || !strings.Contains(p.Reason, "$6.00") || p.By != "" {
+		t.Errorf("it asks %+v", p)
+	}
+	if _, err := d.Continue(t.Context(), id, dispatch.Continuing{By: somebody}); !errors.Is(err, agented.Invalid) {
+		t.Errorf("without a new ceiling: %v", err)
+	}
+	low, higher := 6.0, 8.0
+	if _, err := d.Continue(t.Context(), id, dispatch.Continuing{By: somebody, Ceiling: &low}); !errors.Is(err, agented.Invalid) {
+		t.Errorf("with one that is reached: %v", err)
+	}
+	if _, err := d.Continue(t.Context(), id, dispatch.Continuing{By: somebody, Ceiling: &higher}); err != nil {
+		t.Fatal(err)
+	}
+	stop() // the raised ceiling holds for the next server
+	d2 := h.dispatcher(h.fakeClaude(""))
+	defer h.run(d2)()
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the brake again", func() bool { return h.now(id).Pause != nil })
+	if p := h.now(id).Pause; p.SpentUSD != 16 || p.LimitUSD != 8 {
+		t.Errorf("it asks %+v", p)
+	}
+	none := 0.0
+	if _, err := d2.Continue(t.Context(), id, dispatch.Continuing{By: somebody, Ceiling: &none}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(gate+"2", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e := h.await(id)
+	if e.State != agented.StateSuccess || *e.Usage.CostUSD != 16 || e.Usage.Estimated {
+		t.Errorf("it ended as %s (%s), %+v", e.State, e.Reason, e.Usage)
+	}
+}
+
+func TestACostThatNobodyAnswersForEndsTheExecutionAndIsInTheLedger(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	fake := h.fakeClaude(turn("a", 7) + "sleep 1000\n")
+	d := h.dispatcher(func(o *dispatch.Options) { fake(o); o.PauseFor = 200 * time.Millisecond })
+	defer h.run(d)()
+	spec := agent()
+	spec.CeilingUSD = 5
+	id := h.fire(d, spec)
+	e := h.await(id)
+	if e.State != agented.StateTimeout || !strings.Contains(e.Reason, "the ceiling is $5.00") || e.Usage.CostUSD == nil || *e.Usage.CostUSD != 7 || !e.Usage.Estimated {
+		t.Errorf("it ended as %s (%s), %+v", e.State, e.Reason, e.Usage)
+	}
+	usd, _, err := h.db.Spent(t.Context(), agented.BudgetAll, "", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	if err != nil || math.Abs(usd-7) > 1e-9 {
+		t.Errorf("the ledger says %v, %v", usd, err)
+	}
+}
+
+func TestAHardBudgetMayPauseWhatRunsAndTellsOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	gate := filepath.Join(t.TempDir(), "gate")
+	var mu sync.Mutex
+	var told []string
+	fake := h.fakeClaude(turn("a", 7) + gateLine(gate) + fmt.Sprintf(goodEnd, 7, 7))
+	d := h.dispatcher(func(o *dispatch.Options) {
+		fake(o)
+		o.Observe.Budget = func(b agented.Budget, reached bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, fmt.Sprint(b.Name, reached))
+		}
+	})
+	defer h.run(d)()
+	b := &agented.Budget{Name: "B", Enabled: true, Scope: agented.BudgetAll, Period: agented.PeriodMonth, Limit: 5, Hard: true, Pause: true}
+	if err := h.db.SaveBudget(t.Context(), b, "x", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.BudgetsChanged(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id := h.fire(d, agent())
+	until(t, "the brake", func() bool { return h.now(id).Pause != nil })
+	if p := h.now(id).Pause; p.Question != agented.QuestionBudget || p.SpentUSD != 7 || !strings.Contains(p.Reason, `"B"`) {
+		t.Errorf("it asks %+v", p)
+	}
+	if _, err := d.Continue(t.Context(), id, dispatch.Continuing{By: somebody}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e := h.await(id); e.State != agented.StateSuccess {
+		t.Errorf("it ended as %s: %s", e.State, e.Reason)
+	}
+	waits := h.fire(d, agent())
+	until(t, "the next one to wait", func() bool { return strings.Contains(h.now(waits).Reason, `the budget "B"`) })
+	b.Limit = 100
+	if err := h.db.SaveBudget(t.Context(), b, "x", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.BudgetsChanged(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e := h.await(waits); e.State != agented.StateSuccess {
+		t.Errorf("raised: it ended as %s: %s", e.State, e.Reason)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if strings.Join(told, " ") != "Btrue" {
+		t.Errorf("told %q", told)
+	}
+}
