@@ -141,7 +141,7 @@ Start with:
 		serveCommand(), configCommand(), doctorCommand(), serviceCommand(), backupCommand(), restoreCommand(), chaosCommand(), chaosAgentCommand(),
 		runCommand(), triggerCommand(), agentCommand(), messageCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), pruneCommand(), keyCommand(), versionCommand(),
 	)
-	root.AddCommand(restartCommand(), stopCommand())
+	root.AddCommand(restartCommand(), stopCommand(), reloadCommand(), drainCommand())
 	addCompletions(root)
 	return root
 }

@@ -34,7 +34,11 @@ func (s *Server) readiness() http.HandlerFunc {
 		if err != nil {
 			s.o.Log.Warn("not ready", "check", failed, "err", err)
 		}
-		health(w, failed, s.o.Keep.notices()...)
+		notices := s.o.Keep.notices()
+		if s.drained() != nil {
+			notices = append(notices, "drained")
+		}
+		health(w, failed, notices...)
 	}
 }
 

@@ -70,6 +70,7 @@ type HealthView struct {
 	DatabaseBytes int64     `json:"database_bytes"`
 	DiskFreeBytes *int64    `json:"disk_free_bytes" nullable:"true" doc:"Of the file system of the data folder"`
 	DiskBytes     *int64    `json:"disk_bytes" nullable:"true"`
+	Drained       *Drained  `json:"drained,omitempty" doc:"Since when no execution is started, and who asked for it; left out while they are"`
 	Trouble       string    `json:"trouble" doc:"Why the server cannot work at the moment; empty if it can"`
 	Notices       []string  `json:"notices" doc:"What a person should look at although the server works: a disk that is nearly full, a backup that failed"`
 }
@@ -243,7 +244,10 @@ func viewDay(d store.Day, zone *time.Location) DayView {
 
 func (o *overview) health(ctx context.Context) (HealthView, error) {
 	s := o.s
-	v := HealthView{Version: s.o.Version, StartedAt: shown(s.started), CLIs: o.foundCLIs(), Notices: s.o.Keep.texts()}
+	v := HealthView{Version: s.o.Version, StartedAt: shown(s.started), CLIs: o.foundCLIs(), Drained: s.drained(), Notices: s.o.Keep.texts()}
+	if v.Drained != nil {
+		v.Notices = append(v.Notices, "The server is drained by "+v.Drained.By+": new executions wait until `agented drain --off`.")
+	}
 	if !principal(ctx).May(agented.RoleAdmin) {
 		v.CLIs = append([]CLIView{}, v.CLIs...)
 		for i := range v.CLIs {

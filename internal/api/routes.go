@@ -216,6 +216,16 @@ func (s *Server) allRoutes() []route {
 		op("GET /api/v1/config", admin, s.settings, about{
 			id: "get-config", tag: "server", summary: "Show the settings", text: "Each with where it came from. Secrets are masked.",
 		}),
+		op("POST /api/v1/reload", admin, s.reload, about{
+			id: "reload-settings", tag: "server", summary: "Read the settings again", status: http.StatusOK,
+			text: "As SIGHUP does. Says what has changed and what needs a restart. Settings that are wrong change nothing; the answer names file and line.",
+		}),
+		op("GET /api/v1/drain", viewer, s.getDrain, about{
+			id: "get-drain", tag: "server", summary: "Show whether executions are started", text: "With how many run and wait.",
+		}),
+		op("PUT /api/v1/drain", admin, s.setDrain, about{
+			id: "set-drain", tag: "server", summary: "Start no more executions, or again", text: "While the server is drained, what is fired is stored and waits; what runs goes on. It stays so over a restart.",
+		}),
 		op("GET /api/v1/audit", admin, s.listAudit, about{
 			id: "list-audit", tag: "server", summary: "Who did what", text: "Changes of triggers, users and keys, logins and the like, the newest first.",
 		}),

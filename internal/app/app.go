@@ -66,9 +66,12 @@ type App struct {
 	conns    connections
 	notify   *notifier
 	draining atomic.Bool
-	certs    *certificates  // nil without TLS
-	backups  *backup.Keeper // nil without a folder for them
+	drained  atomic.Pointer[api.Drained] // nil: executions are started
+	certs    *certificates               // nil without TLS
+	backups  *backup.Keeper              // nil without a folder for them
 	config   atomic.Pointer[config.Config]
+
+	reloading sync.Mutex // held while settings or drained change
 
 	mu    sync.Mutex // guards steps
 	steps []step     // what Close undoes, in reverse
@@ -177,6 +180,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		Zone:    c.Zone,
 		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.ticked},
 	})
+	if err := a.restoreDrained(ctx); err != nil {
+		return nil, err
+	}
 	if a.listener, err = listen(c.Bind, o.Supervisor, a.notify); err != nil {
 		return nil, err
 	}
@@ -238,7 +244,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 		Keep: api.Keep{Disk: a.dispatch.Disk, Retention: a.retention, Expirable: a.dispatch.Expirable, Prune: a.dispatch.Prune, Backup: a.backups.Status},
 		DB:   a.db, Dispatch: a.traced(), Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
-		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker,
+		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Operator: a,
 	})
 	if err != nil {
 		return err

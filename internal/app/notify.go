@@ -308,7 +308,11 @@ func (a *App) status() string {
 	if a.draining.Load() {
 		return a.notify.last()
 	}
-	return fmt.Sprintf("serving at %s, executions running: %d", baseURL(a.config.Load(), a.listener.Addr()), a.dispatch.Running())
+	status := fmt.Sprintf("serving at %s, executions running: %d", baseURL(a.config.Load(), a.listener.Addr()), a.dispatch.Running())
+	if a.drained.Load() != nil {
+		status += "; drained, no more are started"
+	}
+	return status
 }
 
 // abort ends the process the hard way, with every goroutine written to standard

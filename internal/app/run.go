@@ -164,38 +164,6 @@ func (a *App) drain(served <-chan error) error {
 	return errors.Join(errs...)
 }
 
-// Reload reads the settings again and takes over those that can change while
-// the server runs. On an error nothing has changed.
-func (a *App) Reload() (err error) {
-	done := a.notify.reloading()
-	defer func() { done(err) }()
-	next, err := a.config.Load().Reload()
-	if err != nil {
-		return err
-	}
-	var certs *tls.Certificate
-	if a.certs != nil && next.TLSCert != "" {
-		if certs, err = readCertificate(next.TLSCert, next.TLSKey); err != nil {
-			return err
-		}
-	}
-	if err := a.api.Reload(next); err != nil {
-		return err
-	}
-	if certs != nil {
-		a.certs.current.Store(certs)
-	}
-	a.config.Store(next)
-	if a.o.Level != nil {
-		a.o.Level.Set(next.LogLevel)
-	}
-	a.setMasker()
-	for _, w := range next.Warnings {
-		a.o.Log.Warn(w.String())
-	}
-	return nil
-}
-
 // certificates holds the certificate that new connections get.
 type certificates struct {
 	current atomic.Pointer[tls.Certificate]

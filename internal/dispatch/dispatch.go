@@ -83,6 +83,9 @@ type Dispatcher struct {
 	budgets      atomic.Pointer[[]agented.Budget]
 	beat         atomic.Int64 // unix nanoseconds at which the claim loop last came round
 
+	limit   atomic.Int64           // executions at once on this node
+	drained atomic.Pointer[string] // why nothing is claimed; nil: it is
+
 	mu      sync.Mutex // guards running and closed
 	running map[agented.ExecutionID]*work
 
@@ -112,7 +115,7 @@ func New(o Options) *Dispatcher {
 	if o.Zone == nil {
 		o.Zone = time.Local
 	}
-	return &Dispatcher{
+	d := &Dispatcher{
 		o:        o,
 		versions: backend.NewVersions(),
 		wake:     make(chan struct{}, 1),
@@ -120,6 +123,8 @@ func New(o Options) *Dispatcher {
 		wakeTick: make(chan struct{}, 1),
 		running:  map[agented.ExecutionID]*work{},
 	}
+	d.limit.Store(int64(o.MaxConcurrent))
+	return d
 }
 
 // now is the time in UTC, to the microsecond that the store keeps.

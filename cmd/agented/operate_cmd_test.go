@@ -1,0 +1,170 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// readiness is what the server says of itself to anyone.
+func (s *server) readiness() (int, string) {
+	s.t.Helper()
+	resp, err := http.Get("http://" + s.addr + "/health/readiness")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+func TestReloadSaysWhatHasChangedAndABadFileChangesNothing(t *testing.T) {
+	s := prepare(t)
+	file := filepath.Join(s.dir, "settings.env")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("LOG_LEVEL=info\n")
+	s.args = []string{"--env-file", file}
+	s.start()
+
+	if out, errs, code := s.cli("reload"); code != 0 || !strings.Contains(out, "nothing has changed") || !strings.Contains(out, file) {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	write("LOG_LEVEL=debug\nGITHUB_WEBHOOK_SECRET=it-is-a-secret-of-mine\nAGENTED_MAX_CONCURRENT=3\nSSE_REPLAY_LIMIT=7\n")
+	out, errs, code := s.cli("reload", "--json")
+	var got struct{ Changed, Restart []string }
+	if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
+		t.Fatalf("%d %s%s %v", code, out, errs, err)
+	}
+	if c, r := strings.Join(got.Changed, " "), strings.Join(got.Restart, " "); c != "LOG_LEVEL GITHUB_WEBHOOK_SECRET AGENTED_MAX_CONCURRENT" || r != "SSE_REPLAY_LIMIT" {
+		t.Errorf("changed %q, restart %q", c, r)
+	}
+	if strings.Contains(out+errs, "it-is-a-secret") {
+		t.Error("the secret is shown")
+	}
+	// What waits for a restart is said again, what is in use is not.
+	if out, _, _ := s.cli("reload"); !strings.Contains(out, "only after a restart: SSE_REPLAY_LIMIT") || strings.Contains(out, "LOG_LEVEL") {
+		t.Errorf("%s", out)
+	}
+	write("LOG_LEVEL=info\nAGENTED_MAX_CONCURRENT=lots\n")
+	out, errs, code = s.cli("reload")
+	if code != 2 || !strings.Contains(errs, "AGENTED_MAX_CONCURRENT") || !strings.Contains(errs, file+":2") && !strings.Contains(errs, "line 2") {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	var settings struct {
+		Items []struct{ Name, Value string }
+	}
+	s.call("GET", "/api/v1/config", nil, &settings)
+	for _, row := range settings.Items {
+		if row.Name == "LOG_LEVEL" && row.Value != "debug" || row.Name == "AGENTED_MAX_CONCURRENT" && row.Value != "3" {
+			t.Errorf("a bad file has changed %s to %s", row.Name, row.Value)
+		}
+	}
+	// SIGHUP does the same, and says so in the log.
+	s.mu.Lock()
+	s.log.Reset()
+	cmd := s.cmd
+	s.mu.Unlock()
+	write("LOG_LEVEL=info\n")
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	s.waitFor("the outcome in the log", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return bytes.Contains(s.log.Bytes(), []byte(`"changed":"LOG_LEVEL`))
+	})
+}
+
+func TestADrainedServerStartsNothingAdmitsEverythingAndSaysSo(t *testing.T) {
+	s := newServer(t)
+	until := filepath.Join(s.dir, "enough")
+	running, _ := s.agent(until)
+	out, errs, code := s.cli("drain")
+	if code != 0 || !strings.Contains(out, "No more executions are started. 1 execution runs") {
+		t.Fatalf("%d %s%s", code, out, errs)
+	}
+	hello := s.trigger(map[string]any{"name": "hello", "backend": "command", "command": []string{"echo", "hi"}})
+	waiting := s.fire(hello)
+	reason := func() string {
+		var e execution
+		s.call("GET", "/api/v1/executions/"+waiting, nil, &e)
+		return e.Status + " " + e.Reason
+	}
+	s.waitFor("the reason", func() bool { return strings.Contains(reason(), "pending the server is drained since") })
+	if !strings.Contains(reason(), "agented drain --off") {
+		t.Errorf("%s", reason())
+	}
+	if status, body := s.readiness(); status != http.StatusOK || !strings.Contains(body, "drained") {
+		t.Errorf("%d %s", status, body)
+	}
+	var overview struct {
+		Health struct {
+			Drained *struct{ By string }
+		}
+	}
+	s.call("GET", "/api/v1/overview", nil, &overview)
+	if overview.Health.Drained == nil || overview.Health.Drained.By == "" {
+		t.Errorf("the overview does not say so: %+v", overview)
+	}
+	// It does not wait for ever, if asked so.
+	if _, errs, code := s.cli("drain", "--wait", "--timeout", "300ms"); code != 1 || !strings.Contains(errs, "still 1 execution running") {
+		t.Errorf("%d %s", code, errs)
+	}
+	// A crash does not take it back.
+	s.kill()
+	s.start()
+	if got := reason(); !strings.HasPrefix(got, "pending") {
+		t.Errorf("after a crash: %s", got)
+	}
+	if err := os.WriteFile(until, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code = s.cli("drain", "--wait", "--json")
+	var v struct {
+		Drained          bool
+		Running, Pending int
+	}
+	if err := json.Unmarshal([]byte(out), &v); err != nil || code != 0 || !v.Drained || v.Running != 0 || v.Pending != 1 {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	if e := s.await(running); e.Status != "success" {
+		t.Errorf("%+v", e)
+	}
+	if got := reason(); !strings.HasPrefix(got, "pending") {
+		t.Errorf("started while drained: %s", got)
+	}
+	if out, errs, code = s.cli("drain", "--off"); code != 0 || !strings.Contains(out, "Executions are started") {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	if e := s.await(waiting); e.Status != "success" {
+		t.Errorf("%+v", e)
+	}
+	if _, body := s.readiness(); strings.Contains(body, "drained") {
+		t.Errorf("%s", body)
+	}
+}
+
+func TestADrainEndsWhatRunsIfAsked(t *testing.T) {
+	s := newServer(t)
+	one, _ := s.agent(filepath.Join(s.dir, "never"))
+	two, _ := s.agent(filepath.Join(s.dir, "never either"))
+	out, errs, code := s.cli("drain", "--cancel")
+	if code != 0 || !strings.Contains(out, "0 executions run") {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+	for _, id := range []string{one, two} {
+		if e := s.await(id); e.Status != "cancelled" {
+			t.Errorf("%+v", e)
+		}
+	}
+}
