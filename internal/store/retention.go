@@ -291,11 +291,8 @@ func (tx *tx) expireLogs(l RetentionLimits, got *Expired, now time.Time) error {
 		if !byAge && (l.BytesMax <= 0 || total <= l.BytesMax) {
 			break
 		}
-		seq, err := tx.change(o.id)
-		if err != nil {
-			return err
-		}
-		if err := tx.exec(`UPDATE execution SET log_removed_at = $2, bytes = 0, event_seq = $3 WHERE id = $1`, o.id, micros(now), seq); err != nil {
+		// No event: to whoever listens, a final state comes once.
+		if err := tx.exec(`UPDATE execution SET log_removed_at = $2, bytes = 0 WHERE id = $1`, o.id, micros(now)); err != nil {
 			return err
 		}
 		if err := tx.giveUpFiles(o); err != nil {
@@ -376,15 +373,11 @@ func (db *DB) Pin(ctx context.Context, id agented.ExecutionID, on bool, by strin
 		if e, err = load(tx, id); err != nil || on != e.PinnedAt.IsZero() {
 			return err
 		}
-		seq, err := tx.change(id)
-		if err != nil {
-			return err
-		}
 		at, owner, action := micros(now), by, "execution.pin"
 		if !on {
 			at, owner, action = micros{}, "", "execution.unpin"
 		}
-		if err := tx.exec(`UPDATE execution SET pinned_at = $2, pinned_by = $3, event_seq = $4 WHERE id = $1`, id, at, owner, seq); err != nil {
+		if err := tx.exec(`UPDATE execution SET pinned_at = $2, pinned_by = $3 WHERE id = $1`, id, at, owner); err != nil {
 			return err
 		}
 		if err := tx.audit(AuditEntry{At: now, Actor: by, Action: action, Subject: string(id)}); err != nil {
