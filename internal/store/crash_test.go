@@ -28,6 +28,10 @@ func TestMain(m *testing.M) {
 		tickUntilKilled(path)
 		return
 	}
+	if path := os.Getenv(planCrashEnv); path != "" {
+		planUntilKilled(path)
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 
