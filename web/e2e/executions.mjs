@@ -1,5 +1,6 @@
 // Executions, their logs and lists in a real browser.
 import assert from 'node:assert/strict'
+import { availableParallelism, loadavg } from 'node:os'
 import { until, sleep } from './server.mjs'
 import { lines, lineCount, lineText } from './harness.mjs'
 
@@ -176,6 +177,11 @@ export function executions({ test, open, close }) {
     const live = await server.run('Fast', `awk 'BEGIN { for (i = 1; i <= 20000; i++) { print "fast line " i " with some text behind it"; if (i % 100 == 0) { fflush(); system("sleep 0.05") } } }'`)
     await page.goto(`/executions/${live}`)
     await until('it follows', async () => (await lineCount(page)) > 2000)
+    // What the page's thread works, which a busy machine does not change.
+    const cdp = await page.context().newCDPSession(page)
+    await cdp.send('Performance.enable', { timeDomain: 'threadTicks' })
+    const worked = async () => (await cdp.send('Performance.getMetrics')).metrics.find(m => m.name === 'TaskDuration').value
+    const before = await worked()
     const frames = await page.evaluate(() => new Promise(done => {
       const gaps = []
       let last = performance.now()
@@ -188,10 +194,14 @@ export function executions({ test, open, close }) {
         else done(gaps)
       })
     }))
+    const busy = (await worked()) - before
     frames.sort((a, b) => a - b)
     const long = frames.filter(f => f > 100).length
     server.say(`${frames.length} frames in 4 s, median ${frames[frames.length >> 1].toFixed(0)} ms, 99 of 100 ${frames[Math.floor(frames.length * 0.99)].toFixed(0)} ms, longest ${frames.at(-1).toFixed(0)} ms`)
-    assert.ok(long <= 3, `${long} frames took more than 100 ms`)
+    server.say(`the page worked ${busy.toFixed(2)} s of them`)
+    assert.ok(busy < 2, `the page worked ${busy} s of 4 s`)
+    if (loadavg()[0] < 1.5 * availableParallelism()) assert.ok(long <= 3, `${long} frames took more than 100 ms`)
+    else server.say('the machine is too busy to judge frames')
     await close(page)
   }, { alone: true, limit: 540_000 })
 

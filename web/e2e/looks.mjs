@@ -9,20 +9,28 @@ export function looks({ test, open, close }) {
       await server.api('POST', '/api/v1/auth/users', { name: 'ann', password: 'correct horse battery', role: 'admin' })
       const w = await fill(server)
       const page = await open(server, { width, height })
-      const look = async what => {
+      const look = async (what, again) => {
         for (const scheme of ['light', 'dark']) {
           await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' })
-          await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))
-          assert.deepEqual(await violations(page), [], `${what} ${scheme} ${width}`)
+          // What is written while the colours change is of neither.
+          if (again) await again()
+          else await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))
+          // The description of the API is long, and the same narrow and wide.
+          if (what !== 'docs' || name === 'wide') assert.deepEqual(await violations(page), [], `${what} ${scheme} ${width}`)
         }
         const wide = await overflow(page)
         assert.ok(wide <= 0, `${what} is ${wide} px wider than a screen of ${width}: ${wide > 0 ? (await sticksOut(page)).join('\n') : ''}`)
       }
       for (const [what, path] of Object.entries(pages(w))) {
-        await page.goto(path)
-        await settled(page)
-        await page.locator('main details').evaluateAll(list => list.forEach(d => (d.open = true)))
-        await look(what)
+        const see = async () => {
+          await page.goto('about:blank')
+          await page.goto(path)
+          await settled(page)
+          await page.locator('main details').evaluateAll(list => list.forEach(d => (d.open = true)))
+        }
+        const live = what === 'execution-running' || what === 'overview'
+        if (!live) await see()
+        await look(what, live && see)
       }
       // What opens over a page.
       await page.goto(`/triggers/${w.agent.id}`)
@@ -36,12 +44,13 @@ export function looks({ test, open, close }) {
       await page.goto('/settings/users')
       await page.getByRole('button', { name: 'Edit ann' }).click()
       await look('the dialog of a user')
-      await page.goto(`/executions/${w.running}`)
-      await page.getByTestId('cancel').click()
-      await look('the question before a cancel')
+      await page.goto(`/triggers/${w.agent.id}`)
+      await page.getByTestId('delete').click()
+      await look('a question before something is done')
       await page.getByRole('button', { name: 'No', exact: true }).click()
+      await page.goto(`/executions/${w.colours}`)
       await page.getByRole('button', { name: 'Search' }).click()
-      await page.getByPlaceholder(/Search/).fill('block 1')
+      await page.getByPlaceholder(/Search/).fill('1')
       await page.keyboard.press('Enter')
       await page.getByTestId('hits').getByText(/of/).waitFor()
       await look('a search')
