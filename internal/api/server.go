@@ -40,9 +40,15 @@ type Dispatcher interface {
 	Wake()
 	Send(ctx context.Context, m agented.BusMessage) (store.MessageResult, error)
 	ReloadAgents(ctx context.Context) error
+	Say(ctx context.Context, p *store.Post) (repeated bool, err error)
+	Interrupt(ctx context.Context, id agented.ConversationID, by agented.Principal) (bool, error)
+	CloseConversation(ctx context.Context, id agented.ConversationID, by agented.Principal) error
 	AgentName(id agented.AgentID) string
 	AgentID(idOrName string) agented.AgentID
 	Deliver(ctx context.Context, in dispatch.Inbound) (store.DeliveryResult, error)
+	Pause(ctx context.Context, id agented.ExecutionID, p dispatch.Pausing) (*agented.Execution, error)
+	Continue(ctx context.Context, id agented.ExecutionID, c dispatch.Continuing) (*agented.Execution, error)
+	BudgetsChanged(ctx context.Context) error
 	Running() int
 	Healthy() error
 }
@@ -69,6 +75,7 @@ type Options struct {
 	Operator Operator
 	// SecretsChanged is called when WebhookSecrets may have changed; nil is not.
 	SecretsChanged func()
+	Prices         *agented.Prices // from which costs are estimated; nil: none are
 }
 
 // Server is the API. It is an http.Handler; HTTP makes the http.Server that it
@@ -189,6 +196,9 @@ func (s *Server) Reload(c *config.Config) error {
 	s.live.Store(&live{config: c, hosts: newHosts(c.AllowedHosts, c.Bind), origin: origin})
 	return nil
 }
+
+// Told wakes who follows a conversation: it has new events.
+func (s *Server) Told(id agented.ConversationID) { s.feeds.tell(string(id)) }
 
 // Drain makes readiness fail, so that a balancer sends its requests elsewhere.
 func (s *Server) Drain() {

@@ -66,6 +66,7 @@ type App struct {
 	conns    connections
 	notify   *notifier
 	draining atomic.Bool
+	prices   *agented.Prices
 	drained  atomic.Pointer[api.Drained] // nil: executions are started
 	certs    *certificates               // nil without TLS
 	backups  *backup.Keeper              // nil without a folder for them
@@ -162,7 +163,14 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	a.setMasker()
 
 	a.metrics = api.NewMetrics(o.Version)
+	prices, err := readPrices(c)
+	if err != nil {
+		return nil, err
+	}
+	a.prices = prices
+	a.db.SetZone(zone(c))
 	a.dispatch = dispatch.New(dispatch.Options{
+		Workspaces: a.workspaces(), KeepWorkspaces: keepWorkspaces(c), PauseFor: c.PauseLimit, Prices: a.prices,
 		DB: a.db, Layout: a.layout, Node: node,
 		MaxConcurrent: c.MaxConcurrent, LeaseTTL: leaseTTL, StaleAfter: c.StaleExecution,
 		Grace: grace, OutputCap: outputCap, MinFree: reserve(c) / 4, Reserve: reserve(c), Retention: a.retention, Hold: a.hold,
@@ -172,13 +180,14 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		OpenCredential: func(id agented.AccountID, name, sealed string) (string, error) {
 			return a.key.OpenText(api.AccountPurpose, api.SealedCredential(id, name), sealed)
 		},
-		Secrets: a.secrets,
-		Token:   func(id agented.ExecutionID, attempt int) string { return api.ExecutionToken(a.key, id, attempt) },
-		URL:     func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
-		Chains:  func() agented.ChainLimits { return a.config.Load().Chains() },
-		Log:     o.Log,
-		Zone:    c.Zone,
-		Observe: dispatch.Observer{Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.ticked},
+		Secrets:           a.secrets,
+		Token:             func(id agented.ExecutionID, attempt int) string { return api.ExecutionToken(a.key, id, attempt) },
+		URL:               func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
+		Chains:            func() agented.ChainLimits { return a.config.Load().Chains() },
+		StaleConversation: c.StaleConversation,
+		Log:               o.Log,
+		Zone:              c.Zone,
+		Observe:           dispatch.Observer{Told: func(id agented.ConversationID) { a.api.Told(id) }, Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.ticked, Paused: a.metrics.Paused, Budget: a.metrics.BudgetTold},
 	})
 	if err := a.restoreDrained(ctx); err != nil {
 		return nil, err
@@ -236,6 +245,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	})
 	a.db.OnChange(func(e agented.ExecutionEvent) {
 		a.hub.Publish(e)
+		a.dispatch.Changed(e)
 		a.metrics.Changed(e, a.layout)
 		a.o.Trace.Changed(e, time.Now())
 	})
@@ -244,7 +254,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 		Keep: api.Keep{Disk: a.dispatch.Disk, Retention: a.retention, Expirable: a.dispatch.Expirable, Prune: a.dispatch.Prune, Backup: a.backups.Status},
 		DB:   a.db, Dispatch: a.traced(), Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
-		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Operator: a,
+		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Prices: a.prices, Operator: a,
 	})
 	if err != nil {
 		return err

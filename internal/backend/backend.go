@@ -19,6 +19,7 @@ type Request struct {
 	Attempt   int               // from 1
 	Resume    string            // session to go on with, as Result.SessionID named it; empty for a new one
 	Root      bool              // the CLI will run as uid 0
+	Pieces    bool              // somebody reads along: answers in pieces, as they come, where the CLI can
 	Env       map[string]string // the child's environment so far, as ChildEnv made it
 }
 

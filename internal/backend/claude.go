@@ -35,6 +35,9 @@ func (claude) Plan(r Request) (Plan, error) {
 	if r.Spec.Model != "" {
 		args = append(args, "--model", r.Spec.Model)
 	}
+	if r.Pieces {
+		args = append(args, "--include-partial-messages")
+	}
 	if r.Spec.SystemPrompt != "" {
 		args = append(args, "--append-system-prompt="+r.Spec.SystemPrompt)
 	}

@@ -172,7 +172,7 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 	}
 	plan, err := b.Plan(backend.Request{
 		Spec: spec, Prompt: from.prompt, Execution: e.ID, Attempt: e.AttemptNo, Resume: from.session,
-		Root: os.Geteuid() == 0, Env: vars,
+		Root: os.Geteuid() == 0, Pieces: e.Source == agented.SourceTurn, Env: vars,
 	})
 	if err != nil {
 		return nil, err

@@ -44,12 +44,14 @@ type Options struct {
 	Secrets        func() []string            // values to mask in run logs
 	Chains         func() agented.ChainLimits // what one cause may set going; nil: the defaults
 	// Token makes what an attempt that plays an agent sends messages with; nil: none.
-	Token   func(id agented.ExecutionID, attempt int) string
-	URL     func() string    // of this server, for what runs here
-	Now     func() time.Time // nil is time.Now
-	Zone    *time.Location   // of schedules that name none; nil is time.Local
-	Log     *slog.Logger
-	Observe Observer
+	Token func(id agented.ExecutionID, attempt int) string
+	URL   func() string // of this server, for what runs here
+	// StaleConversation is the idle time after which a conversation is closed; 0: never.
+	StaleConversation time.Duration
+	Now               func() time.Time // nil is time.Now
+	Zone              *time.Location   // of schedules that name none; nil is time.Local
+	Log               *slog.Logger
+	Observe           Observer
 
 	Workspaces     *workspace.Manager // nil: triggers cannot have one
 	KeepWorkspaces workspace.Keep
@@ -62,6 +64,7 @@ type Observer struct {
 	Claimed      func(wait time.Duration)
 	AttemptEnded func(backend string, state agented.State, took time.Duration)
 	Ticked       func(outcome agented.TickOutcome, lag time.Duration) // lag: from the time at which it was to fire
+	Told         func(agented.ConversationID)                         // a conversation has new events
 	Paused       func(why agented.Question)
 	Budget       func(b agented.Budget, reached bool) // it is near its limit, or has reached it
 }
@@ -80,6 +83,7 @@ type Dispatcher struct {
 
 	waitsForRoom atomic.Pointer[string] // what executions are told while the disk is low; nil: it is not
 	agents       atomic.Pointer[agentBook]
+	talks        talks
 	budgets      atomic.Pointer[[]agented.Budget]
 	beat         atomic.Int64 // unix nanoseconds at which the claim loop last came round
 
@@ -121,6 +125,7 @@ func New(o Options) *Dispatcher {
 		wake:     make(chan struct{}, 1),
 		prune:    make(chan struct{}, 1),
 		wakeTick: make(chan struct{}, 1),
+		talks:    talks{active: map[agented.ConversationID]chan struct{}{}, wake: make(chan struct{}, 1)},
 		running:  map[agented.ExecutionID]*work{},
 	}
 	d.limit.Store(int64(o.MaxConcurrent))
@@ -167,6 +172,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.claimLoop(ctx) })
 	g.Go(func() error { return d.tickLoop(ctx) })
+	g.Go(func() error { return d.talkLoop(ctx) })
 	g.Go(func() error { return d.renewLoop(ctx) })
 	g.Go(func() error { return d.tidyLoop(ctx) })
 	g.Go(func() error { return d.pruneLoop(ctx) })

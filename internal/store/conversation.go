@@ -255,6 +255,22 @@ func (db *DB) BeginTurn(ctx context.Context, id agented.ConversationID, number i
 	return e, err
 }
 
+// RefusePost takes a post out of the queue because its turn cannot begin, with
+// the events that say why. One that has its turn already is left alone.
+func (db *DB) RefusePost(ctx context.Context, id agented.ConversationID, number int64, events []agented.ConversationEvent, now time.Time) error {
+	return db.write(ctx, "refuse post", func(tx *tx) error {
+		c, err := tx.conversation(id)
+		if err != nil {
+			return err
+		}
+		n, err := tx.affected(`UPDATE conversation_post SET execution_id = '' WHERE conversation_id = $1 AND number = $2 AND execution_id IS NULL`, id, number)
+		if err != nil || n == 0 {
+			return err
+		}
+		return tx.happen(&c, now, events...)
+	})
+}
+
 // Tell appends what the turn's log says to the conversation. Events whose
 // Source was told before are left out, so telling a line again changes nothing.
 // It is a Conflict when the turn is not the conversation's.
