@@ -174,7 +174,7 @@ func (d *Dispatcher) unused(dir string) error {
 		if err != nil {
 			return err
 		}
-		if facts.Locked {
+		if shim.Decide(facts) == shim.Running { // one that has its exit record may hold the lock a moment longer
 			return agented.Errorf(agented.Conflict, "%s is in use although its execution has ended", b)
 		}
 	}
