@@ -40,6 +40,8 @@ var tags = []*huma.Tag{
 	{Name: "messages", Description: "What agents, triggers and people send each other"},
 	{Name: "webhooks", Description: "Calls from outside that fire triggers, and what became of them"},
 	{Name: "executions", Description: "Firings of triggers, and what became of them"},
+	{Name: "accounts", Description: "Sets of credentials that attempts run on, and how they stand"},
+	{Name: "money", Description: "What executions use and cost, and budgets for it"},
 	{Name: "logs", Description: "What an execution printed, from the start or live"},
 	{Name: "auth", Description: "Logging in, users, keys and sessions"},
 	{Name: "server", Description: "The server itself"},

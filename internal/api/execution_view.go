@@ -38,6 +38,8 @@ type ExecutionView struct {
 	LastSeq         agented.Seq          `json:"last_seq" doc:"Last line of the log; exact once the status is final"`
 	Usage           *agented.Usage       `json:"usage" nullable:"true" doc:"What all attempts consumed; null if nothing is known"`
 	Pinned          bool                 `json:"pinned" doc:"Retention leaves it alone"`
+	Pause           *PauseView           `json:"pause,omitempty" doc:"How it stands still; left out: it does not"`
+	Checkout        *CheckoutView        `json:"checkout,omitempty" doc:"The commit that it works in, if its trigger has a workspace; left out of lists"`
 	LogRemovedAt    *time.Time           `json:"log_removed_at,omitempty" doc:"When retention took its log; left out while it is there"`
 }
 
@@ -76,6 +78,7 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 		ExitCode: e.ExitCode, ErrorMessage: e.Error, AttemptNumber: e.AttemptNo,
 		Attempts: make([]AttemptView, len(e.Attempts)), LastSeq: e.LastSeq, Usage: usage(e.Usage),
 	}
+	v.Pause, v.Checkout = viewPause(e.Pause), viewCheckout(e.Checkout)
 	v.Pinned, v.LogRemovedAt = !e.PinnedAt.IsZero(), known(e.LogRemovedAt)
 	if e.Trigger != "" {
 		v.TriggerID = &e.Trigger

@@ -38,6 +38,9 @@ type Metrics struct {
 	tickLag   prometheus.Histogram
 	logLines  prometheus.Counter
 	logBytes  prometheus.Counter
+
+	pauses  *prometheus.CounterVec
+	budgets *prometheus.CounterVec
 }
 
 // NewMetrics returns a registry of its own with the program's and the
@@ -86,6 +89,7 @@ func NewMetrics(version string) *Metrics {
 			Name: "agented_log_bytes_total", Help: "Bytes on disk of the run logs of executions that ended since the start.",
 		}),
 	}
+	m.makeMoney()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "agented_build_info", Help: "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
@@ -159,6 +163,7 @@ func (m *Metrics) watch(s *Server) {
 		m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f))
 	}
 	m.watchKeep(s)
+	m.watchMoney(s)
 	gauge("agented_http_connections", "Open connections.", func() float64 { return float64(s.Connections()) })
 	gauge("agented_attempts_running", "Executions that this node works on.", func() float64 { return float64(s.o.Dispatch.Running()) })
 	gauge("agented_sse_readers", "Event streams that somebody reads.", func() float64 { return float64(s.o.Hub.Readers()) })

@@ -36,6 +36,8 @@ type TriggerView struct {
 	Account        agented.AccountID   `json:"account" doc:"Id or name of the account that it runs on; empty: any of the backend"`
 	Fallback       []agented.Choice    `json:"fallback" doc:"What it may run on when nothing before it is ready, in order"`
 	Retry          agented.RetryPolicy `json:"retry" doc:"What follows an attempt that did not succeed; fields that are left out have their defaults"`
+	Workspace      *agented.Workspace  `json:"workspace,omitempty" doc:"A git repository to work in; left out: none"`
+	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running execution is paused and asks; 0: none"`
 	Schedules      []ScheduleView      `json:"schedules" doc:"When it fires by itself"`
 	NextRunAt      *time.Time          `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null when nothing is to come"`
 	Webhooks       []WebhookView       `json:"webhooks" doc:"Which calls from outside fire it"`
@@ -55,6 +57,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 		TimeoutSeconds: t.Spec.TimeoutSeconds, SilenceSeconds: t.Spec.SilenceSeconds, Env: map[string]*string{},
 		MaxConcurrent: t.Spec.MaxConcurrent, Overlap: t.Spec.Overlap,
 		Account: t.Spec.Account, Fallback: list(t.Spec.Fallback), Retry: t.Spec.Retry,
+		Workspace: t.Spec.Workspace, CeilingUSD: t.Spec.CeilingUSD,
 		CreatedAt: shown(t.CreatedAt), UpdatedAt: shown(t.UpdatedAt),
 	}
 	for name, value := range t.Spec.Env {
@@ -121,6 +124,8 @@ type SpecFields struct {
 	Account        optional[agented.AccountID]   `json:"account,omitzero" doc:"Id or name of the account to run on. Default: any of the backend"`
 	Fallback       optional[[]agented.Choice]    `json:"fallback,omitzero" doc:"What it may run on when nothing before it is ready, in order"`
 	Retry          optional[agented.RetryPolicy] `json:"retry,omitzero" doc:"What follows an attempt that did not succeed; replaced as a whole. By default limits, overloads and broken networks are waited out, and a failure of the agent is final"`
+	Workspace      optional[*agented.Workspace]  `json:"workspace,omitzero" doc:"A git repository to work in, in place of working_dir: each execution gets a checkout of its own, at the event's commit if there is one"`
+	CeilingUSD     optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running execution is paused and asks; 0 (default) is none"`
 }
 
 // apply changes a spec as the request says. maxConcurrent is the default.
@@ -142,6 +147,8 @@ func (f *SpecFields) apply(s *agented.Spec, maxConcurrent int) error {
 	f.Account.into(&s.Account, "")
 	f.Fallback.into(&s.Fallback, nil)
 	f.Retry.into(&s.Retry, agented.RetryPolicy{})
+	f.Workspace.into(&s.Workspace, nil)
+	f.CeilingUSD.into(&s.CeilingUSD, 0)
 	if s.Backend == agented.BackendCommand && f.Backend.set && !f.Permission.set {
 		s.Permission = "" // of the agent that it was before
 	}

@@ -66,6 +66,14 @@ type Config struct {
 	ChainCostUSD      int            `env:"AGENTED_CHAIN_COST_USD" default:"0" min:"0" max:"1000000" help:"Known cost, in US dollars, of all executions that follow from one cause. 0 is no limit."`
 	Zone              *time.Location `env:"TZ" kind:"zone" shown:"the system's zone" help:"Time zone of schedules that name none, for example Europe/Berlin."`
 
+	WorkspaceProtocols []string      `env:"AGENTED_WORKSPACE_PROTOCOLS" default:"https,ssh,file" kind:"protocols" section:"Workspaces and money" help:"Ways, separated by commas, in which git may fetch the repositories of workspaces: https, http, ssh, file."`
+	WorkspaceTimeout   time.Duration `env:"AGENTED_WORKSPACE_TIMEOUT" default:"30m" min:"10s" max:"24h" help:"Longest time for one fetch of a repository."`
+	WorkspaceKeepDays  int           `env:"AGENTED_WORKSPACE_KEEP_DAYS" default:"7" min:"0" max:"36500" help:"Days after its end for which the checkout of an execution is kept. 0 is as long as its folder."`
+	WorkspaceKeepCount int           `env:"AGENTED_WORKSPACE_KEEP_COUNT" default:"200" min:"0" max:"1000000" help:"Checkouts of ended executions that are kept; the oldest beyond go. 0 is any number."`
+	WorkspaceMinFreeMB int           `env:"AGENTED_WORKSPACE_MIN_FREE" default:"1024" min:"0" max:"100000000" help:"MiB of free disk below which the oldest checkouts of ended executions go, and fetches end. 0 is no limit."`
+	PauseLimit         time.Duration `env:"AGENTED_PAUSE_LIMIT" default:"24h" min:"1m" max:"720h" help:"How long a paused execution stands still before it is ended, unless the pause says otherwise."`
+	PricesFile         string        `env:"AGENTED_PRICES" kind:"path" help:"JSON file with prices of models, in US dollars for a million tokens, before those that come with Agented. Used for CLIs that print tokens and no cost."`
+
 	MinFreeMB      int `env:"AGENTED_MIN_FREE" default:"256" min:"4" max:"100000000" section:"Retention" help:"MiB that stay free on the disk of the data folder: below it executions wait, and say so, until there is room. At a quarter of it, attempts that run are ended."`
 	KeepLogsDays   int `env:"AGENTED_KEEP_LOGS_DAYS" default:"90" min:"0" max:"36500" help:"Days after its end for which an execution keeps its folder: log, working directory, records. Its row, prompt and result stay. 0 is for ever."`
 	KeepLogsMB     int `env:"AGENTED_KEEP_LOGS_MB" default:"0" min:"0" max:"1000000000" help:"MiB that the folders of all ended executions may take; the oldest beyond go. 0 is no limit."`

@@ -9,11 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/agented/agented"
 )
 
 // convert turns the text of a setting into the value of its field. The error
@@ -220,6 +223,8 @@ func parseList(s setting, raw string) (any, error) {
 		switch s.kind {
 		case "origins":
 			item, err = parseOrigin(item)
+		case "protocols":
+			item, err = parseProtocol(item)
 		case "logins":
 			item, err = parseLogin(item)
 		default:
@@ -231,6 +236,13 @@ func parseList(s setting, raw string) (any, error) {
 		list = append(list, item)
 	}
 	return list, nil
+}
+
+func parseProtocol(item string) (string, error) {
+	if item = strings.ToLower(item); !slices.Contains(agented.Protocols, item) {
+		return "", fmt.Errorf("has an entry that is no protocol of git for this (%s); write some of %s", quote(item), strings.Join(agented.Protocols, ", "))
+	}
+	return item, nil
 }
 
 func parseOrigin(item string) (string, error) {

@@ -115,6 +115,7 @@ func (d *Dispatcher) resumeFrom(ctx context.Context, e *agented.Execution, w *wo
 // adopted goes on with a living shim where the previous server was.
 func (d *Dispatcher) adopted(ctx context.Context, e *agented.Execution, w *work, h *shim.Handle) {
 	stop := d.attach(w, h)
+	d.syncPause(ctx, e, h)
 	if len(e.Attempts) == 0 || e.Attempts[len(e.Attempts)-1].StartedAt.IsZero() {
 		d.noteStart(ctx, e, d.knownVersion(e), d.now())
 	}

@@ -47,6 +47,12 @@ func (db *DB) RaiseCeiling(ctx context.Context, id agented.ExecutionID, usd floa
 	})
 }
 
+// PausedCount is how many executions stand still.
+func (db *DB) PausedCount(ctx context.Context) (n int64, err error) {
+	err = db.r.QueryRowContext(ctx, `SELECT COUNT(*) FROM pause`).Scan(&n)
+	return n, db.explain("paused executions", err)
+}
+
 // Ceiling is the ceiling of an execution's cost if it was set while it ran.
 func (db *DB) Ceiling(ctx context.Context, id agented.ExecutionID) (usd float64, set bool, err error) {
 	err = db.r.QueryRowContext(ctx, `SELECT usd FROM ceiling WHERE execution_id = $1`, id).Scan(&usd)
