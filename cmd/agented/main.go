@@ -35,6 +35,9 @@ func main() {
 	if len(os.Args) == 2 && os.Args[1] == "shim" {
 		os.Exit(shim.Main("."))
 	}
+	if len(os.Args) > 1 && os.Args[1] == askProgram {
+		os.Exit(askAnthropic(os.Args[2:]))
+	}
 	os.Exit(run(os.Args[1:]))
 }
 
@@ -139,7 +142,7 @@ Start with:
 	)
 	root.AddCommand(
 		serveCommand(), configCommand(), doctorCommand(), serviceCommand(), backupCommand(), restoreCommand(), chaosCommand(), chaosAgentCommand(),
-		runCommand(), triggerCommand(), agentCommand(), messageCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), pruneCommand(), keyCommand(), versionCommand(),
+		runCommand(), triggerCommand(), agentCommand(), chatCommand(), messageCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), budgetCommand(), usageCommand(), accountCommand(), pruneCommand(), keyCommand(), versionCommand(),
 	)
 	root.AddCommand(restartCommand(), stopCommand(), reloadCommand(), drainCommand())
 	addCompletions(root)

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/store"
@@ -167,7 +165,6 @@ func (m *Metrics) watch(s *Server) {
 	gauge("agented_http_connections", "Open connections.", func() float64 { return float64(s.Connections()) })
 	gauge("agented_attempts_running", "Executions that this node works on.", func() float64 { return float64(s.o.Dispatch.Running()) })
 	gauge("agented_sse_readers", "Event streams that somebody reads.", func() float64 { return float64(s.o.Hub.Readers()) })
-	gauge("agented_disk_free_bytes", "Bytes that the server may still write on the disk of its data folder.", func() float64 { return diskFree(s.o.Layout.Root) })
 	gauge("agented_uptime_seconds", "Time since the server started.", func() float64 { return s.now().Sub(s.started).Seconds() })
 	m.registry.MustRegister(&stateCollector{
 		s:        s,
@@ -176,16 +173,6 @@ func (m *Metrics) watch(s *Server) {
 		oldest:   prometheus.NewDesc("agented_queue_oldest_wait_seconds", "How long the oldest of them has been due; 0 when none waits.", nil, nil),
 		failures: prometheus.NewDesc("agented_store_up", "1 when the database answered this scrape.", nil, nil),
 	})
-}
-
-// diskFree is the room that is left for the user of the server; NaN where it
-// cannot be asked.
-func diskFree(path string) float64 {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return math.NaN()
-	}
-	return float64(st.Bavail) * float64(st.Bsize)
 }
 
 // stateCollector asks the database at each scrape.
