@@ -280,7 +280,7 @@ func (s *Server) allRoutes() []route {
 			answers: map[string]*huma.Response{"200": describe("The page", "text/html")},
 		}).isPage(),
 		raw("GET /static/style.css", anyone, (*Server).stylesheet, about{}),
-	}, slices.Concat(s.hookRoutes(), s.uiRoutes(), s.agentRoutes(), s.accountRoutes(), s.messageRoutes(), s.moneyRoutes())...)
+	}, slices.Concat(s.hookRoutes(), s.uiRoutes(), s.agentRoutes(), s.accountRoutes(), s.conversationRoutes(), s.messageRoutes(), s.moneyRoutes())...)
 }
 
 func lastEventID() *huma.Param {
