@@ -62,8 +62,8 @@ func (e *executionRow) took() string {
 }
 
 func executionCommand() *cobra.Command {
-	c := group("execution", "List, follow, cancel and retry executions",
-		executionList(), executionShow(), executionLogs(), executionCancel(), executionRetry(), executionPin(true), executionPin(false))
+	c := group("execution", "List, follow, pause, cancel and retry executions",
+		executionList(), executionShow(), executionLogs(), executionCancel(), executionPause(), executionContinue(), executionRetry(), executionPin(true), executionPin(false))
 	c.Aliases = []string{"exec"}
 	return c
 }
