@@ -54,7 +54,7 @@ func (s *Server) accountRoutes() []route {
 // AccountView is an account as the API shows it. Names stay; more may be added.
 type AccountView struct {
 	ID            agented.AccountID    `json:"id" example:"acc-01jdc4q7zv8m3k2n5p6r7s8t9w" doc:"acc-…, or default-BACKEND for the one that the server's environment forms"`
-	Backend       string               `json:"backend" enum:"claude,codex,gemini,opencode"`
+	Backend       string               `json:"backend" enum:"claude,codex,gemini,opencode,anthropic"`
 	Name          string               `json:"name" doc:"Unique for the backend, ignoring case"`
 	Label         string               `json:"label" doc:"backend/name, as sentences have it"`
 	Default       bool                 `json:"default" doc:"Formed by the server's environment"`
@@ -120,7 +120,7 @@ type AccountFields struct {
 
 // AccountCreate is a new account.
 type AccountCreate struct {
-	Backend string `json:"backend" enum:"claude,codex,gemini,opencode"`
+	Backend string `json:"backend" enum:"claude,codex,gemini,opencode,anthropic"`
 	AccountFields
 }
 
@@ -187,7 +187,7 @@ func accountID(id string) (agented.AccountID, error) {
 	return agented.AccountID(id), nil
 }
 
-func (s *Server) listAccounts(ctx context.Context, _ *struct{}) (*output[AccountList], error) {
+func (s *Server) listAccounts(ctx context.Context, _ *pageInput) (*output[AccountList], error) {
 	items, err := s.o.DB.Accounts(ctx)
 	if err != nil {
 		return nil, err
@@ -231,6 +231,7 @@ func (s *Server) accountsChanged() {
 		s.o.SecretsChanged()
 	}
 	s.o.Dispatch.Wake()
+	s.changes.tell(changedAccounts)
 }
 
 func (s *Server) account(ctx context.Context, id string) (*agented.Account, error) {
@@ -296,6 +297,7 @@ func (s *Server) resetAccount(ctx context.Context, in *accountPath) (*output[Acc
 		return nil, err
 	}
 	s.o.Dispatch.Wake()
+	s.changes.tell(changedAccounts)
 	return &output[AccountView]{s.viewAccount(ctx, a)}, nil
 }
 
