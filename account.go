@@ -47,6 +47,8 @@ func ConfigVariable(backend string) string {
 		return "GEMINI_CLI_HOME"
 	case BackendOpenCode:
 		return "OPENCODE_HOME"
+	case BackendAnthropic:
+		return "AGENTED_ANTHROPIC_DIR"
 	}
 	return ""
 }

@@ -19,10 +19,11 @@ import (
 var mayImport = map[string][]string{
 	"":                   {},
 	"bench":              {},
-	"cmd/agented":        {"internal/app", "internal/backend", "internal/backup", "internal/client", "internal/config", "internal/cron", "internal/doctor", "internal/redact", "internal/report", "internal/runlog", "internal/secret", "internal/service", "internal/shim", "internal/store", "internal/trace", "internal/webhook"},
+	"cmd/agented":        {"internal/app", "internal/ask", "internal/backend", "internal/backup", "internal/client", "internal/config", "internal/cron", "internal/doctor", "internal/redact", "internal/report", "internal/runlog", "internal/secret", "internal/service", "internal/shim", "internal/store", "internal/trace", "internal/webhook"},
 	"deploy/test/check":  {},
 	"internal/api":       {"internal/backend", "internal/backup", "internal/config", "internal/cron", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "internal/webhook", "web"},
 	"internal/app":       {"internal/api", "internal/backend", "internal/backup", "internal/client", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/secret", "internal/shim", "internal/store", "internal/workspace", "internal/trace", "web"},
+	"internal/ask":       {},
 	"internal/backend":   {},
 	"internal/backup":    {"internal/cron", "internal/runlog", "internal/shim", "internal/store"},
 	"internal/client":    {},

@@ -193,6 +193,14 @@ func (s *Spec) validateAgent(refuse func(path, format string, args ...any)) {
 			refuse(fmt.Sprintf("args.%d", i), "has a NUL byte, which no argument can hold")
 		}
 	}
+	if s.Backend == BackendAnthropic {
+		if len(s.Args) > 0 {
+			refuse("args", "does not apply to backend anthropic, which has no CLI: remove it")
+		}
+		if len(s.Paths) > 0 {
+			refuse("paths", "does not apply to backend anthropic, which has no tools: remove it")
+		}
+	}
 }
 
 // WithDefaults returns the spec with unset words filled in. Numbers are filled

@@ -34,10 +34,12 @@ const (
 	BackendCodex    = "codex"
 	BackendGemini   = "gemini"
 	BackendOpenCode = "opencode"
+	// BackendAnthropic asks Anthropic's API directly, without tools.
+	BackendAnthropic = "anthropic"
 )
 
 // Backends lists the backends in the order that people see.
-var Backends = []string{BackendCommand, BackendClaude, BackendCodex, BackendGemini, BackendOpenCode}
+var Backends = []string{BackendCommand, BackendClaude, BackendCodex, BackendGemini, BackendOpenCode, BackendAnthropic}
 
 // Trigger is when to work and what to ask.
 type Trigger struct {

@@ -37,7 +37,7 @@ A second Ctrl-C within five seconds cancels it.`,
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false)
-	f.String("backend", "", "claude, codex, gemini or opencode; without it the arguments are a command")
+	f.String("backend", "", "claude, codex, gemini, opencode or anthropic; without it the arguments are a command")
 	f.String("model", "", "the agent's model")
 	f.String("permission", "", "what the agent may do: read, edit (default) or full")
 	f.StringArrayP("env", "e", nil, "NAME=VALUE for the process; may be repeated")

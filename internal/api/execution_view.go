@@ -12,7 +12,7 @@ type ExecutionView struct {
 	ID              agented.ExecutionID  `json:"id" doc:"Names the execution" example:"exec-01jdc4q7zv8m3k2n5p6r7s8t9w"`
 	TriggerID       *agented.TriggerID   `json:"trigger_id" nullable:"true" doc:"Trigger that it is a firing of; null for an ad-hoc execution"`
 	TriggerName     string               `json:"trigger_name" doc:"The trigger's name when it fired; stays when the trigger goes"`
-	Backend         string               `json:"backend" enum:"command,claude,codex,gemini,opencode"`
+	Backend         string               `json:"backend" enum:"command,claude,codex,gemini,opencode,anthropic"`
 	Status          agented.State        `json:"status" enum:"pending,running,success,failed,timeout,cancelled,interrupted"`
 	Reason          string               `json:"reason" doc:"One sentence: why it waits, or why it ended so"`
 	CancelRequested bool                 `json:"cancel_requested" doc:"Someone asked to cancel it; the attempt may still be ending"`

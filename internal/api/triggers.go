@@ -19,7 +19,7 @@ type TriggerView struct {
 	ID             agented.TriggerID   `json:"id" example:"trg-01jdc4q7zv8m3k2n5p6r7s8t9w"`
 	Name           string              `json:"name" doc:"Unique, ignoring case"`
 	Enabled        bool                `json:"enabled"`
-	Backend        string              `json:"backend" enum:"command,claude,codex,gemini,opencode"`
+	Backend        string              `json:"backend" enum:"command,claude,codex,gemini,opencode,anthropic"`
 	Command        []string            `json:"command" doc:"Backend command: the program and its arguments"`
 	TTY            bool                `json:"tty" doc:"Backend command: run on a pseudo-terminal"`
 	Prompt         string              `json:"prompt" doc:"Template of the prompt"`
@@ -107,7 +107,7 @@ func list[T any](l []T) []T {
 // default in a new trigger and stays as it is in a change; null is the default.
 type SpecFields struct {
 	Agent          optional[string]              `json:"agent,omitzero" doc:"Id or name of an agent, in place of backend, model, permission, args, directories and env"`
-	Backend        optional[string]              `json:"backend,omitzero" doc:"command, claude, codex, gemini or opencode"`
+	Backend        optional[string]              `json:"backend,omitzero" doc:"command, claude, codex, gemini, opencode or anthropic"`
 	Command        optional[[]string]            `json:"command,omitzero" doc:"Backend command: the program and its arguments, for example [\"sh\",\"-c\",\"echo hi\"]"`
 	TTY            optional[bool]                `json:"tty,omitzero" doc:"Backend command: run on a pseudo-terminal. Default false"`
 	Prompt         optional[string]              `json:"prompt,omitzero" doc:"What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself"`

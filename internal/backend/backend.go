@@ -20,6 +20,8 @@ type Request struct {
 	Resume    string            // session to go on with, as Result.SessionID named it; empty for a new one
 	Root      bool              // the CLI will run as uid 0
 	Pieces    bool              // somebody reads along: answers in pieces, as they come, where the CLI can
+	Self      string            // absolute path of our own program, for a backend that is part of it
+	State     string            // folder in which such a backend keeps sessions
 	Env       map[string]string // the child's environment so far, as ChildEnv made it
 }
 
@@ -37,7 +39,7 @@ type Backend interface {
 	// Name is the value of a trigger's backend field.
 	Name() string
 	// Program is the name of the CLI's program; empty for command, where the
-	// trigger names it.
+	// trigger names it, and for a backend that is part of Agented.
 	Program() string
 	// Install says in one sentence how to install the CLI; empty for command.
 	Install() string
@@ -65,7 +67,7 @@ type Reader interface {
 	Result(exit agented.Exit, now time.Time) agented.Result
 }
 
-var catalogue = []Backend{command{}, claude{}, codex{}, gemini{}, openCode{}}
+var catalogue = []Backend{command{}, claude{}, codex{}, gemini{}, openCode{}, anthropic{}}
 
 // All returns every backend in the order that people see.
 func All() []Backend { return append([]Backend(nil), catalogue...) }

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ type claudeLine struct {
 	Subtype   string `json:"subtype"`
 	SessionID string `json:"session_id"`
 	Version   string `json:"claude_code_version"`
+	Ours      string `json:"agented_version"` // of the backend that is part of Agented
 	Parent    string `json:"parent_tool_use_id"`
 
 	Message struct {
@@ -108,8 +110,8 @@ func (c *claudeReader) Line(stream agented.Stream, content []byte) {
 func (c *claudeReader) system(l *claudeLine) {
 	switch l.Subtype {
 	case "init":
-		if l.Version != "" {
-			c.read.version = clip(l.Version, maxID)
+		if v := cmp.Or(l.Version, l.Ours); v != "" {
+			c.read.version = clip(v, maxID)
 		}
 	case "api_retry":
 		c.retry = &failure{kind: clip(l.Error, maxID), ours: "went away while it tried again after an error of the model's API"}
@@ -219,7 +221,9 @@ func claudeUsage(l *claudeLine) agented.Usage {
 }
 
 func (c *claudeReader) Result(exit agented.Exit, now time.Time) agented.Result {
-	c.read.program = "claude"
+	if c.read.program == "" {
+		c.read.program = "claude"
+	}
 	c.read.text = c.final.text()
 	c.read.now = printedAt(exit, now)
 	if c.resets > 0 {

@@ -57,6 +57,7 @@ func TestAnAccountsVariablesReachTheirBackendOnly(t *testing.T) {
 	want := map[string][]string{
 		"command": nil, "claude": {"ANTHROPIC_API_KEY=a", "CLAUDE_CONFIG_DIR=/cl"}, "codex": {"CODEX_HOME=/c", "OPENAI_API_KEY=o"},
 		"gemini": {"GEMINI_API_KEY=g", "GEMINI_CLI_HOME=/gm"}, "opencode": {"OPENCODE_HOME=/oc"},
+		"anthropic": {"ANTHROPIC_API_KEY=a"},
 	}
 	for name, more := range want {
 		expect := slices.Concat(base, more)

@@ -69,8 +69,9 @@ func fuzzReader(f *testing.F, name string) {
 	})
 }
 
-func FuzzCommandReader(f *testing.F)  { fuzzReader(f, agented.BackendCommand) }
-func FuzzClaudeReader(f *testing.F)   { fuzzReader(f, agented.BackendClaude) }
-func FuzzCodexReader(f *testing.F)    { fuzzReader(f, agented.BackendCodex) }
-func FuzzGeminiReader(f *testing.F)   { fuzzReader(f, agented.BackendGemini) }
-func FuzzOpenCodeReader(f *testing.F) { fuzzReader(f, agented.BackendOpenCode) }
+func FuzzAnthropicReader(f *testing.F) { fuzzReader(f, agented.BackendAnthropic) }
+func FuzzCommandReader(f *testing.F)   { fuzzReader(f, agented.BackendCommand) }
+func FuzzClaudeReader(f *testing.F)    { fuzzReader(f, agented.BackendClaude) }
+func FuzzCodexReader(f *testing.F)     { fuzzReader(f, agented.BackendCodex) }
+func FuzzGeminiReader(f *testing.F)    { fuzzReader(f, agented.BackendGemini) }
+func FuzzOpenCodeReader(f *testing.F)  { fuzzReader(f, agented.BackendOpenCode) }

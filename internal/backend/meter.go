@@ -45,6 +45,7 @@ func NewMeter(backend, model string, prices *agented.Prices) *Meter {
 	lines := map[string]func(*Meter, []byte){
 		agented.BackendClaude: claudeMeter, agented.BackendCodex: codexMeter,
 		agented.BackendGemini: geminiMeter, agented.BackendOpenCode: openCodeMeter,
+		agented.BackendAnthropic: claudeMeter,
 	}
 	return &Meter{backend: backend, asked: model, prices: prices, line: lines[backend]}
 }

@@ -53,7 +53,7 @@ func (c *Config) text(s setting) string {
 }
 
 // BackendEnv returns the variables of the default account of a backend (claude,
-// codex, gemini or opencode): those that are set, and no others.
+// codex, gemini, opencode or anthropic): those that are set, and no others.
 func (c *Config) BackendEnv(backend string) map[string]string {
 	env := make(map[string]string)
 	for _, s := range settings() {

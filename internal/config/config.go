@@ -90,8 +90,8 @@ type Config struct {
 	BackupKeep       int    `env:"AGENTED_BACKUP_KEEP" default:"7" min:"1" max:"10000" help:"Scheduled backups that are kept; older ones go once a newer one was written and checked."`
 	BackupPassphrase string `env:"AGENTED_BACKUP_PASSPHRASE_FILE" kind:"path" help:"File with the passphrase under which SECRET_KEY is sealed in scheduled backups. If unset, the key is left out and has to be kept elsewhere."`
 
-	AnthropicAPIKey      Secret `env:"ANTHROPIC_API_KEY" secret:"backend" backend:"claude opencode" section:"Agent CLIs" help:"Default account of claude: API key."`
-	AnthropicBaseURL     string `env:"ANTHROPIC_BASE_URL" old:"ANTHROPIC_API_BASE" kind:"url" backend:"claude" help:"Address of the Anthropic API or of a proxy for it."`
+	AnthropicAPIKey      Secret `env:"ANTHROPIC_API_KEY" secret:"backend" backend:"claude opencode anthropic" section:"Agent CLIs" help:"Default account of claude and anthropic: API key."`
+	AnthropicBaseURL     string `env:"ANTHROPIC_BASE_URL" old:"ANTHROPIC_API_BASE" kind:"url" backend:"claude anthropic" help:"Address of the Anthropic API or of a proxy for it."`
 	ClaudeCodeOAuthToken Secret `env:"CLAUDE_CODE_OAUTH_TOKEN" secret:"backend" backend:"claude" help:"Default account of claude: token of a subscription, from claude setup-token."`
 	ClaudeConfigDir      string `env:"CLAUDE_CONFIG_DIR" kind:"path" backend:"claude" help:"Folder with claude's settings and login."`
 	ClaudePluginRoot     string `env:"CLAUDE_PLUGIN_ROOT" kind:"path" backend:"claude" help:"Folder of a plugin that brings commands: passed to claude and put on its PATH."`

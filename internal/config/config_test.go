@@ -333,11 +333,12 @@ func TestBackendsGetTheirOwnVariablesOnly(t *testing.T) {
 	}
 	c := load(t, options(t, "", append(environ, "ANTHROPIC_API_BASE=http://h:1")...))
 	for backend, want := range map[string]string{
-		"claude":   "ANTHROPIC_API_KEY ANTHROPIC_BASE_URL CLAUDE_CODE_OAUTH_TOKEN CLAUDE_CONFIG_DIR CLAUDE_PLUGIN_ROOT",
-		"codex":    "CODEX_HOME OPENAI_API_KEY",
-		"gemini":   "GEMINI_API_KEY GEMINI_CLI_HOME",
-		"opencode": "ANTHROPIC_API_KEY GEMINI_API_KEY OPENAI_API_KEY OPENCODE_HOME",
-		"command":  "",
+		"claude":    "ANTHROPIC_API_KEY ANTHROPIC_BASE_URL CLAUDE_CODE_OAUTH_TOKEN CLAUDE_CONFIG_DIR CLAUDE_PLUGIN_ROOT",
+		"codex":     "CODEX_HOME OPENAI_API_KEY",
+		"gemini":    "GEMINI_API_KEY GEMINI_CLI_HOME",
+		"opencode":  "ANTHROPIC_API_KEY GEMINI_API_KEY OPENAI_API_KEY OPENCODE_HOME",
+		"command":   "",
+		"anthropic": "ANTHROPIC_API_KEY ANTHROPIC_BASE_URL",
 	} {
 		env := c.BackendEnv(backend)
 		var names []string

@@ -170,9 +170,14 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 	if err != nil {
 		return nil, err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, agented.Errorf(agented.Internal, "the server does not know where its own program is").Because(err)
+	}
 	plan, err := b.Plan(backend.Request{
 		Spec: spec, Prompt: from.prompt, Execution: e.ID, Attempt: e.AttemptNo, Resume: from.session,
 		Root: os.Geteuid() == 0, Pieces: e.Source == agented.SourceTurn, Env: vars,
+		Self: self, State: d.stateOf(e),
 	})
 	if err != nil {
 		return nil, err
@@ -233,7 +238,7 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 		Grace:   d.o.Grace, OutputCap: d.o.OutputCap, MinFree: d.o.MinFree,
 		CreatedAt: d.now(),
 	}
-	if b.Name() != agented.BackendCommand {
+	if b.Program() != "" {
 		p.version = d.versions.Cached(path)
 		if p.version == "" {
 			// Asking can take seconds; the attempt does not wait for it.
@@ -247,6 +252,16 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 		}
 	}
 	return p, nil
+}
+
+// stateOf is where a backend that is part of Agented keeps the sessions of an
+// execution: turns of one conversation share a folder.
+func (d *Dispatcher) stateOf(e *agented.Execution) string {
+	dir := d.o.Layout.Execution(e.ID)
+	if c := e.Cause; c != nil && c.Conversation != "" {
+		dir = d.o.Layout.Conversation(c.Conversation)
+	}
+	return filepath.Join(dir, "sessions")
 }
 
 // lookPath finds the program in the PATH that the child will have, not in the
