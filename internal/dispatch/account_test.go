@@ -415,3 +415,25 @@ func TestAProbeTriesAnAccountWhateverItsState(t *testing.T) {
 		t.Errorf("account %+v", acc)
 	}
 }
+
+func TestAnExecutionThatBeginsInASessionGoesOnThereWithItsOwnPrompt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.noDefault()
+	a := h.account("a", "a")
+	d := h.dispatcher(h.clis)
+	defer h.run(d)()
+	first := h.await(h.fire(d, claudeSpec()))
+	spec := claudeSpec()
+	spec.Prompt = "And now the rest."
+	spec.Resume = &agented.ResumePoint{
+		Session: first.Attempts[0].SessionID, Backend: agented.BackendClaude, Account: a.ID, Execution: first.ID, Dir: h.layout.Work(first.ID),
+	}
+	e := h.await(h.fire(d, spec))
+	if e.State != agented.StateSuccess || len(e.Attempts) != 1 || e.Attempts[0].SessionID != first.Attempts[0].SessionID || e.Attempts[0].ResumedFrom != first.Attempts[0].SessionID {
+		t.Errorf("%s: %+v, want session %s", e.Reason, e.Attempts, first.Attempts[0].SessionID)
+	}
+	if prompts := strings.Join(h.lines(a, "prompts"), " "); prompts != "Do the work. And now the rest." {
+		t.Errorf("prompts: %s", prompts)
+	}
+}
