@@ -162,7 +162,7 @@ func (s *Server) createAgent(ctx context.Context, in *createInput[AgentCreate]) 
 	if err := s.o.DB.CreateAgent(ctx, a, principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	if err := s.o.Dispatch.ReloadAgents(ctx); err != nil {
+	if err := s.agentsChanged(ctx); err != nil {
 		return nil, err
 	}
 	return &createdAgent{Location: "/api/v1/agents/" + string(a.ID), Body: s.showAgent(ctx, a)}, nil
@@ -203,7 +203,7 @@ func (s *Server) updateAgent(ctx context.Context, in *agentChange) (*output[Agen
 	if err := s.o.DB.UpdateAgent(ctx, a, principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	if err := s.o.Dispatch.ReloadAgents(ctx); err != nil {
+	if err := s.agentsChanged(ctx); err != nil {
 		return nil, err
 	}
 	return &output[AgentView]{s.showAgent(ctx, a)}, nil
@@ -217,7 +217,13 @@ func (s *Server) deleteAgent(ctx context.Context, in *agentPath) (*struct{}, err
 	if err := s.o.DB.DeleteAgent(ctx, a.ID, principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	return nil, s.o.Dispatch.ReloadAgents(ctx)
+	return nil, s.agentsChanged(ctx)
+}
+
+// agentsChanged makes what was stored known.
+func (s *Server) agentsChanged(ctx context.Context) error {
+	s.changes.tell(changedAgents)
+	return s.o.Dispatch.ReloadAgents(ctx)
 }
 
 // nameAgent makes a spec name its agent by id. One that is not there is a

@@ -18,12 +18,19 @@ type change string
 
 // The lists.
 const (
-	changedDeliveries change = "delivery"
-	changedTicks      change = "tick"
-	changedTriggers   change = "trigger"
+	changedDeliveries    change = "delivery"
+	changedTicks         change = "tick"
+	changedTriggers      change = "trigger"
+	changedAccounts      change = "account"
+	changedAgents        change = "agent"
+	changedBudgets       change = "budget"
+	changedConversations change = "conversation"
+	changedMembers       change = "member"
 )
 
-var changeKinds = []change{changedDeliveries, changedTicks, changedTriggers}
+var changeKinds = []change{
+	changedDeliveries, changedTicks, changedTriggers, changedAccounts, changedAgents, changedBudgets, changedConversations, changedMembers,
+}
 
 // changes counts what happened to lists, and wakes who waits for that. Telling
 // costs next to nothing when nobody does.

@@ -154,6 +154,7 @@ func (s *Server) createConversation(ctx context.Context, in *createInput[Convers
 	if err := s.o.DB.CreateConversation(ctx, c); err != nil {
 		return nil, err
 	}
+	s.changes.tell(changedConversations)
 	if in.Body.Message != "" {
 		p := &store.Post{Conversation: c.ID, Text: in.Body.Message, Actor: principal(ctx).Name}
 		if _, err := s.o.Dispatch.Say(ctx, p); err != nil {
@@ -211,6 +212,7 @@ func (s *Server) deleteConversation(ctx context.Context, in *conversationPath) (
 	if err := s.o.DB.DeleteConversation(ctx, id, principal(ctx).Name); err != nil {
 		return nil, err
 	}
+	s.changes.tell(changedConversations)
 	if err := os.RemoveAll(s.o.Layout.Conversation(id)); err != nil {
 		s.o.Log.Error("remove a conversation's folder", "conversation", id, "err", err)
 	}

@@ -395,6 +395,7 @@ func (s *Server) join(ctx context.Context, in *struct{ Body MemberInput }) (*str
 	if err != nil {
 		return nil, err
 	}
+	defer s.changes.tell(changedMembers)
 	return nil, s.o.DB.Join(ctx, l, owner, principal(ctx).Name)
 }
 
@@ -408,6 +409,7 @@ func (s *Server) leave(ctx context.Context, in *leaveInput) (*struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer s.changes.tell(changedMembers)
 	return nil, s.o.DB.Leave(ctx, l, owner, principal(ctx).Name)
 }
 

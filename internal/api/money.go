@@ -230,7 +230,7 @@ func (s *Server) createBudget(ctx context.Context, in *createInput[BudgetCreate]
 	if err := s.o.DB.SaveBudget(ctx, b, principal(ctx).Name, s.now()); err != nil {
 		return nil, err
 	}
-	if err := s.o.Dispatch.BudgetsChanged(ctx); err != nil {
+	if err := s.budgetsChanged(ctx); err != nil {
 		return nil, err
 	}
 	return &createdBudget{Location: "/api/v1/budgets/" + string(b.ID), Body: viewBudget(b)}, nil
@@ -266,7 +266,7 @@ func (s *Server) updateBudget(ctx context.Context, in *budgetChange) (*output[Bu
 	if err := s.o.DB.SaveBudget(ctx, b, principal(ctx).Name, s.now()); err != nil {
 		return nil, err
 	}
-	if err := s.o.Dispatch.BudgetsChanged(ctx); err != nil {
+	if err := s.budgetsChanged(ctx); err != nil {
 		return nil, err
 	}
 	return &output[BudgetView]{viewBudget(b)}, nil
@@ -276,7 +276,13 @@ func (s *Server) deleteBudget(ctx context.Context, in *budgetPath) (*struct{}, e
 	if err := s.o.DB.DeleteBudget(ctx, agented.BudgetID(in.ID), principal(ctx).Name, s.now()); err != nil {
 		return nil, err
 	}
-	return nil, s.o.Dispatch.BudgetsChanged(ctx)
+	return nil, s.budgetsChanged(ctx)
+}
+
+// budgetsChanged makes what was stored known.
+func (s *Server) budgetsChanged(ctx context.Context) error {
+	s.changes.tell(changedBudgets)
+	return s.o.Dispatch.BudgetsChanged(ctx)
 }
 
 type usageInput struct {

@@ -141,7 +141,7 @@ func (s *Server) allRoutes() []route {
 		}),
 		raw("GET /api/v1/events/stream", viewer, func(*Server) http.HandlerFunc { return st.ServeEvents }, about{
 			id: "stream-events", tag: "logs", summary: "Follow all executions",
-			text:    "Server-sent events: `execution`, with the execution as lists show it, at every change of any. The ids resume. With `lines=true` also `line`, without id: the last line of each execution that runs, at most once a second. With `changes=true` also `delivery`, `tick` and `trigger`, without id and with an empty object: the list of that name is another one, said at most once a second each. Who connects anew asks for the lists once, and has missed nothing.",
+			text:    "Server-sent events: `execution`, with the execution as lists show it, at every change of any. The ids resume. With `lines=true` also `line`, without id: the last line of each execution that runs, at most once a second. With `changes=true` also `delivery`, `tick`, `trigger`, `account`, `agent`, `budget`, `conversation` and `member`, without id and with an empty object: the list of that name is another one, said at most once a second each. Who connects anew asks for the lists once, and has missed nothing.",
 			params:  []*huma.Param{inURL("after", "integer", "Id of the last event that is known. Last-Event-ID wins"), inURL("lines", "boolean", "Also the last line of what runs"), inURL("changes", "boolean", "Also which lists change"), lastEventID()},
 			answers: map[string]*huma.Response{"200": describe("The events", "text/event-stream")},
 			errors:  []int{http.StatusBadRequest},

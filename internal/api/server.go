@@ -198,7 +198,10 @@ func (s *Server) Reload(c *config.Config) error {
 }
 
 // Told wakes who follows a conversation: it has new events.
-func (s *Server) Told(id agented.ConversationID) { s.feeds.tell(string(id)) }
+func (s *Server) Told(id agented.ConversationID) {
+	s.feeds.tell(string(id))
+	s.changes.tell(changedConversations)
+}
 
 // Drain makes readiness fail, so that a balancer sends its requests elsewhere.
 func (s *Server) Drain() {
