@@ -92,7 +92,7 @@ func supervise(cmd *cobra.Command) error {
 	}
 	p := service.Parent{
 		Program: program, Args: args, State: service.StateFile{Dir: c.DataDir}, Settings: settings, Address: c.Bind.String(),
-		Kept: kept, Stop: c.Shutdown + 10*time.Second, Log: log,
+		Environ: os.Environ, Kept: kept, Stop: c.Shutdown + 10*time.Second, Log: log,
 	}
 	ended, err := p.Run()
 	if err == nil && ended.Code != 0 {
@@ -227,9 +227,12 @@ func restart(ctx context.Context, c *config.Config) error {
 	var s State
 	err = poll(ctx, most, func() bool {
 		s, ok = state.Read()
-		return ok && s.Ready && s.Server != before.Server || ok && s.Failed >= 3 && s.Server != before.Server
+		return ok && s.Ready && s.Server != before.Server || ok && s.Failed >= 3 && s.Server != before.Server ||
+			ok && s.Refusals > before.Refusals
 	})
 	switch {
+	case err == nil && s.PID == before.PID && s.Refusals > before.Refusals:
+		return agented.Errorf(agented.Invalid, "%s", s.Refused)
 	case errors.Is(err, errTooLong) && !ok:
 		return agented.Errorf(agented.Unavailable, "the parent of the server has gone: start it anew with `agented serve --supervise`")
 	case errors.Is(err, errTooLong), err == nil && !s.Ready:
@@ -353,7 +356,8 @@ func restartCommand() *cobra.Command {
 		Use: "restart", Short: "Replace a supervised server, after an upgrade for example", Args: exactArgs(), GroupID: "server",
 		Long: `Have the parent of a server (` + "`agented serve --supervise`" + `) replace it and itself by
 the program that is at its path now. No connection is refused, no request is lost,
-and running agents go on. A program that cannot be started changes nothing.`,
+and running agents go on. A program that cannot be started, or that does not take
+the settings of the server (its ` + "`config check`" + `), changes nothing.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := localConfig(cmd)
 			if err != nil {

@@ -66,9 +66,10 @@ func TestOnlyTheseOperationsAreOpenToAnyone(t *testing.T) {
 	open = append(open, g.api.Undocumented()...)
 	slices.Sort(open)
 	want := []string{
-		"GET /assets/{path...}", "GET /deliveries", "GET /deliveries/{id}", "GET /executions", "GET /executions/{id}",
-		"GET /health/liveness", "GET /health/readiness", "GET /login", "GET /schedule", "GET /settings", "GET /settings/{part}", "GET /setup",
-		"GET /static/style.css", "GET /triggers", "GET /triggers/{id}", "GET /{$}", "POST /", "POST /api/v1/auth/login", "POST /api/v1/auth/setup", "POST /api/webhooks/github",
+		"GET /accounts", "GET /accounts/{id}", "GET /agents", "GET /agents/{id}", "GET /assets/{path...}",
+		"GET /chains/{id}", "GET /conversations", "GET /conversations/{id}", "GET /deliveries", "GET /deliveries/{id}", "GET /executions", "GET /executions/{id}",
+		"GET /health/liveness", "GET /health/readiness", "GET /inbox", "GET /login", "GET /schedule", "GET /settings", "GET /settings/{part}", "GET /setup",
+		"GET /static/style.css", "GET /triggers", "GET /triggers/{id}", "GET /usage", "GET /{$}", "POST /", "POST /api/v1/auth/login", "POST /api/v1/auth/setup", "POST /api/webhooks/github",
 		"POST /api/webhooks/github/", "POST /hooks/github", "POST /hooks/{trigger}", "POST /login", "POST /logout", "POST /setup",
 	}
 	if diff := cmp.Diff(want, open); diff != "" {

@@ -1,14 +1,12 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"strconv"
 	"strings"
@@ -25,8 +23,9 @@ import (
 // socket while no server runs, and starts it again for ever. What the server
 // started is none of its business, except as process 1, which reaps everybody.
 type Parent struct {
-	Program string   // of the server, looked up anew at each start
-	Args    []string // of the server, and of a parent that takes over
+	Environ func() []string // the environment that the server gets, beside what we add
+	Program string          // of the server, looked up anew at each start
+	Args    []string        // of the server, and of a parent that takes over
 	State   StateFile
 	// Settings and Address go into the state as they are.
 	Settings, Address string
@@ -44,6 +43,8 @@ type Parent struct {
 	quick    int           // deaths in a row that came too soon
 	failed   int           // starts since one was ready
 	last     string        // how the last one of those ended
+	refused  string        // why it was not replaced when that was asked last
+	refusals int           // how often that was so
 	want     intent
 	hangup   bool // reload once the server is ready
 }
@@ -318,30 +319,18 @@ func (p *Parent) signalled(s os.Signal) {
 		version, err := Probe(p.Program)
 		if err != nil {
 			p.Log.Error("not replaced: the program does not start", "program", p.Program, "err", err)
+			p.refuse(fmt.Sprintf("%s cannot be started, so the server that runs was left alone: put a working program there", p.Program))
+			return
+		}
+		if said := checkSettings(p.Program, p.Args); said != "" {
+			p.Log.Error("not replaced: the settings do not suit the new program", "program", p.Program, "version", version, "says", said)
+			p.refuse(fmt.Sprintf("version %s does not take the settings, so the server that runs was left alone: mend them, then restart\n%s", version, said))
 			return
 		}
 		p.Log.Info("the server is replaced", "by", version)
 		p.want = replacing
 		p.terminate()
 	}
-}
-
-// Probe reports the version that a program says it has, as a sign that it can
-// be started.
-func Probe(program string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "--version")
-	cmd.WaitDelay = time.Second
-	out, err := cmd.Output()
-	version, ok := strings.CutPrefix(strings.TrimSpace(string(out)), "agented ")
-	switch {
-	case err != nil:
-		return "", err
-	case !ok || strings.ContainsAny(version, "\n"):
-		return "", fmt.Errorf("%s does not say that it is agented", program)
-	}
-	return version, nil
 }
 
 // terminate asks the server to drain and end.
@@ -392,7 +381,7 @@ func (p *Parent) start() error {
 // environment is ours, with what the server needs to speak to us.
 func (p *Parent) environment(names []string) []string {
 	var env []string
-	for _, kv := range os.Environ() {
+	for _, kv := range p.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
 		switch name {
 		case "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID":
@@ -527,7 +516,7 @@ func (p *Parent) become() error {
 		defer unix.CloseOnExec(k.FD)
 		args = append(args, "--kept", fmt.Sprintf("%s=%d", k.Name, k.FD))
 	}
-	return syscall.Exec(p.Program, args, os.Environ())
+	return syscall.Exec(p.Program, args, p.Environ())
 }
 
 // ParseKept reads the value of a --kept flag.
@@ -569,9 +558,15 @@ func (p *Parent) fell(how string) {
 	p.note()
 }
 
+// refuse writes down why the server stays, for whoever asked for another.
+func (p *Parent) refuse(why string) {
+	p.refused, p.refusals = why, p.refusals+1
+	p.note()
+}
+
 // note writes down how it goes, for whoever waits.
 func (p *Parent) note() {
-	s := State{PID: os.Getpid(), Program: p.Program, Settings: p.Settings, Address: p.Address, Failed: p.failed, Last: p.last}
+	s := State{PID: os.Getpid(), Program: p.Program, Settings: p.Settings, Address: p.Address, Failed: p.failed, Last: p.last, Refused: p.refused, Refusals: p.refusals}
 	if p.child != nil {
 		s.Server, s.Ready = p.child.pid, !p.child.ready.IsZero()
 	}

@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 func playParent() {
 	watch, _ := time.ParseDuration(os.Getenv("TEST_WATCH"))
 	p := Parent{
-		Program: os.Getenv("TEST_PROGRAM"), Args: []string{"serve"}, State: StateFile{Dir: os.Getenv("TEST_DIR")},
+		Program: os.Getenv("TEST_PROGRAM"), Args: []string{"serve"}, Environ: os.Environ, State: StateFile{Dir: os.Getenv("TEST_DIR")},
 		Stop: 2 * time.Second, Watch: watch, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}
 	os.Setenv("TEST_ROLE", "server")
