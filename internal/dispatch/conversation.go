@@ -259,7 +259,11 @@ func (d *Dispatcher) turn(c *agented.Conversation, p *store.Post, now time.Time)
 	}
 	spec.Resume = c.Resume
 	if c.Resume != nil && spec.Workspace != nil && c.Resume.Dir != "" {
-		spec.Workspace, spec.WorkingDir = nil, c.Resume.Dir // it goes on in the checkout of its first turn
+		// It goes on in the checkout of its first turn, unless that has been
+		// swept: then in a new one.
+		if info, err := os.Stat(c.Resume.Dir); err == nil && info.IsDir() {
+			spec.Workspace, spec.WorkingDir = nil, c.Resume.Dir
+		}
 	}
 	prompt := p.Text
 	if len(p.Files) > 0 {
