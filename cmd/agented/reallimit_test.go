@@ -1,0 +1,283 @@
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/agented/agented/internal/clireal"
+)
+
+// limited is an execution as far as the tests of limits look at it.
+type limited struct {
+	ID          string     `json:"id"`
+	Status      string     `json:"status"`
+	Reason      string     `json:"reason"`
+	Result      string     `json:"result"`
+	WaitingOn   string     `json:"waiting_on"`
+	ParkedUntil *time.Time `json:"parked_until"`
+	Attempts    []struct {
+		Account     string     `json:"account"`
+		Status      string     `json:"status"`
+		Class       string     `json:"class"`
+		Reason      string     `json:"reason"`
+		Evidence    string     `json:"evidence"`
+		SessionID   string     `json:"session_id"`
+		ResumedFrom string     `json:"resumed_from"`
+		RetryAt     *time.Time `json:"retry_at"`
+	} `json:"attempts"`
+}
+
+// realBench is a server with real CLIs on its PATH and a stand-in for their APIs.
+type realBench struct {
+	*server
+	standIn *clireal.StandIn
+	url     string // of the stand-in, with the scenario
+	work    string
+}
+
+// newRealBench skips the test when the CLI is not there. The stand-in listens at
+// addr; empty is any.
+func newRealBench(t *testing.T, cli string, scenario clireal.Scenario, addr string) *realBench {
+	t.Helper()
+	clis := os.Getenv("AGENTED_TEST_CLIS")
+	if clis == "" {
+		t.Skipf("%s is not driven: AGENTED_TEST_CLIS names no folder of CLIs; make test-cli installs them and sets it", cli)
+	}
+	bin := filepath.Join(clis, cli, "node_modules", ".bin")
+	if _, err := os.Stat(filepath.Join(bin, cli)); err != nil {
+		reason, _ := os.ReadFile(filepath.Join(clis, cli, "reason.txt"))
+		t.Skipf("%s is not driven: %v %s", cli, err, bytes.TrimSpace(reason))
+	}
+	b := &realBench{standIn: &clireal.StandIn{Command: "echo " + clireal.ToolContent + " >> " + clireal.ToolFile}}
+	if addr == "" {
+		addr = freeAddr(t)
+		b.listen(t, addr)
+	}
+	b.url = "http://" + addr + "/" + string(scenario)
+	b.server = newServer(t, "PATH="+bin+":"+os.Getenv("PATH"), "ANTHROPIC_BASE_URL="+b.url)
+	b.work = filepath.Join(b.dir, "cwd")
+	return b
+}
+
+// listen starts the stand-in.
+func (b *realBench) listen(t *testing.T, addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := httptest.NewUnstartedServer(b.standIn)
+	_ = api.Listener.Close()
+	api.Listener = l
+	api.Start()
+	t.Cleanup(func() {
+		api.CloseClientConnections()
+		api.Close()
+	})
+}
+
+// account makes an account of the backend and returns its id.
+func (b *realBench) account(backend, name, variable, key string) string {
+	b.t.Helper()
+	var got struct {
+		ID string `json:"id"`
+	}
+	b.call("POST", "/api/v1/accounts", map[string]any{"backend": backend, "name": name, "credentials": map[string]string{variable: key}}, &got)
+	return got.ID
+}
+
+// accountState is the state of an account and until when it lasts.
+func (b *realBench) accountState(id string) (state string, until *time.Time) {
+	b.t.Helper()
+	var got struct {
+		State string     `json:"state"`
+		Until *time.Time `json:"until"`
+	}
+	b.call("GET", "/api/v1/accounts/"+id, nil, &got)
+	return got.State, got.Until
+}
+
+// run fires a trigger on the backend.
+func (b *realBench) run(backend string, more map[string]any) string {
+	b.t.Helper()
+	body := map[string]any{
+		"name": fmt.Sprint("agent ", time.Now().UnixNano()), "backend": backend, "prompt": "Write the file about rhubarb.", "working_dir": b.work,
+		"permission": "edit", "timeout_seconds": 180, "retry": map[string]any{"base_seconds": 1, "cap_seconds": 5},
+	}
+	if backend == "claude" {
+		body["args"] = []string{"--allowedTools", "Bash"}
+	}
+	if backend == "codex" {
+		body["env"] = map[string]string{"OPENAI_BASE_URL": b.url + "/v1"}
+	}
+	for name, value := range more {
+		body[name] = value
+	}
+	return b.fire(b.trigger(body))
+}
+
+// until polls the execution until ok.
+func (b *realBench) until(id, what string, ok func(limited) bool) limited {
+	b.t.Helper()
+	var e limited
+	for deadline := time.Now().Add(2 * time.Minute); ; {
+		e = limited{}
+		if _, err := b.try("GET", "/api/v1/executions/"+id, nil, &e); err == nil && ok(e) {
+			return e
+		}
+		if time.Now().After(deadline) {
+			b.t.Fatalf("gave up waiting for %s: %+v\n%s", what, e, b.logText(id))
+		}
+		time.Sleep(20 * time.Millisecond) // the poll's rhythm; nothing depends on it
+	}
+}
+
+func done(e limited) bool { return e.Status != "pending" && e.Status != "running" }
+
+func parked(e limited) bool {
+	return e.Status == "pending" && len(e.Attempts) > 0
+}
+
+// onceDone checks that the work was done once and that the model saw that.
+func (b *realBench) onceDone(text string) {
+	b.t.Helper()
+	wrote, err := os.ReadFile(filepath.Join(b.work, clireal.ToolFile))
+	if err != nil || strings.Count(string(wrote), "\n") != 1 {
+		b.t.Errorf("the file holds %q (%v)", wrote, err)
+	}
+	var last []byte
+	for _, r := range b.standIn.Requests() {
+		if r.Method == http.MethodPost && r.Status == http.StatusOK && bytes.Contains(r.Body, []byte(text)) {
+			last = r.Body
+		}
+	}
+	if !bytes.Contains(last, []byte(clireal.ToolFile)) {
+		b.t.Error("the model did not see again what had been done")
+	}
+}
+
+func TestTheRealCLIGoesOnInItsSessionWhenALimitLifts(t *testing.T) {
+	for cli, c := range map[string]struct{ variable, key string }{
+		"claude": {"CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-stand-in-a-0123456789"},
+		"codex":  {"OPENAI_API_KEY", "sk-stand-in-a-0123456789"},
+	} {
+		t.Run(cli, func(t *testing.T) {
+			b := newRealBench(t, cli, clireal.Once, "")
+			account := b.account(cli, "a", c.variable, c.key)
+			lifts := time.Now().Add(25 * time.Second)
+			b.standIn.Set(c.key, clireal.Rule{Scenario: clireal.UsageLimit, After: 1, Until: lifts})
+			id := b.run(cli, map[string]any{"account": account})
+			e := b.until(id, "the limit", parked)
+			first := e.Attempts[0]
+			if first.Class != "account_limit" || first.SessionID == "" || first.Evidence == "" || e.WaitingOn == "" || e.Reason == "" {
+				t.Fatalf("parked: %+v", e)
+			}
+			t.Logf("parked until %v, limit lifts at %v: %s", e.ParkedUntil, lifts.UTC(), e.Reason)
+			if state, until := b.accountState(account); state != "cooling" || until == nil || until.Before(lifts.Add(-time.Minute)) || until.After(lifts.Add(2*time.Minute)) {
+				t.Errorf("the account is %s until %v, the limit lifts at %v", state, until, lifts)
+			}
+			b.kill() // while it is parked
+			b.start()
+			e = b.until(id, "the next attempt", func(e limited) bool { return len(e.Attempts) > 1 })
+			b.kill() // while it wakes
+			b.start()
+			e = b.until(id, "the end", done)
+			last := e.Attempts[len(e.Attempts)-1]
+			if e.Status != "success" || e.Result != clireal.ToolAnswer || last.SessionID != first.SessionID || last.ResumedFrom != first.SessionID {
+				t.Errorf("in the end: %+v", e)
+			}
+			if len(e.Attempts) > 3 {
+				t.Errorf("%d attempts", len(e.Attempts))
+			}
+			b.onceDone("rhubarb")
+			if state, _ := b.accountState(account); state != "ready" {
+				t.Errorf("the account is %s", state)
+			}
+			if left := marked([]string{id}); len(left) > 0 {
+				t.Errorf("processes left: %v", left)
+			}
+		})
+	}
+}
+
+func TestTheRealCLIGoesOnWithAnotherAccount(t *testing.T) {
+	for _, c := range []struct {
+		name, cli, variable, a, b string
+		scenario                  clireal.Scenario
+		class, state              string
+	}{
+		{"claude limit", "claude", "CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-stand-in-a-0123456789", "sk-ant-oat01-stand-in-b-0123456789", clireal.UsageLimit, "account_limit", "cooling"},
+		{"claude refused", "claude", "ANTHROPIC_API_KEY", "sk-ant-stand-in-a-0123456789", "sk-ant-stand-in-b-0123456789", clireal.Refused, "auth", "needs_login"},
+		{"claude credit", "claude", "ANTHROPIC_API_KEY", "sk-ant-stand-in-a-0123456789", "sk-ant-stand-in-b-0123456789", clireal.Quota, "billing", "out_of_credit"},
+		{"codex limit", "codex", "OPENAI_API_KEY", "sk-stand-in-a-0123456789", "sk-stand-in-b-0123456789", clireal.UsageLimit, "account_limit", "cooling"},
+		{"codex refused", "codex", "OPENAI_API_KEY", "sk-stand-in-a-0123456789", "sk-stand-in-b-0123456789", clireal.Refused, "auth", "needs_login"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newRealBench(t, c.cli, clireal.Once, "")
+			one, two := b.account(c.cli, "a", c.variable, c.a), b.account(c.cli, "b", c.variable, c.b)
+			b.standIn.Set(c.a, clireal.Rule{Scenario: c.scenario, After: 1})
+			chain := map[string]any{"account": one, "fallback": []map[string]any{{"backend": c.cli, "account": two}}}
+			e := b.until(b.run(c.cli, chain), "the end", done)
+			if e.Status != "success" || len(e.Attempts) != 2 {
+				t.Fatalf("%+v", e)
+			}
+			first, second := e.Attempts[0], e.Attempts[1]
+			if first.Account != one || first.Class != c.class || second.Account != two || second.ResumedFrom != first.SessionID || second.SessionID != first.SessionID {
+				t.Errorf("%+v", e.Attempts)
+			}
+			b.onceDone("rhubarb")
+			if state, _ := b.accountState(one); state != c.state {
+				t.Errorf("account a is %s, want %s", state, c.state)
+			}
+			if state, _ := b.accountState(two); state != "ready" {
+				t.Errorf("account b is %s", state)
+			}
+			// Who comes next does not try the first one.
+			if e = b.until(b.run(c.cli, chain), "another's end", done); e.Status != "success" || len(e.Attempts) != 1 || e.Attempts[0].Account != two {
+				t.Errorf("the next: %+v", e)
+			}
+		})
+	}
+}
+
+func TestTheRealCLIWaitsForAnOverloadAndForTheNetwork(t *testing.T) {
+	for cli, key := range map[string]string{"claude": "sk-ant-stand-in-a-0123456789", "codex": "sk-stand-in-a-0123456789"} {
+		variable := map[string]string{"claude": "ANTHROPIC_API_KEY", "codex": "OPENAI_API_KEY"}[cli]
+		t.Run(cli+" overload", func(t *testing.T) {
+			b := newRealBench(t, cli, clireal.Once, "")
+			account := b.account(cli, "a", variable, key)
+			b.standIn.Set(key, clireal.Rule{Scenario: clireal.Overloaded, After: 1, Until: time.Now().Add(12 * time.Second)})
+			e := b.until(b.run(cli, map[string]any{"account": account}), "the end", done)
+			if e.Status != "success" || len(e.Attempts) < 2 || e.Attempts[0].Class != "overload" || e.Attempts[1].ResumedFrom != e.Attempts[0].SessionID {
+				t.Errorf("%+v", e)
+			}
+			b.onceDone("rhubarb")
+			if state, _ := b.accountState(account); state != "ready" {
+				t.Errorf("the account is %s though the provider was overloaded", state)
+			}
+		})
+	}
+	t.Run("claude network", func(t *testing.T) {
+		addr := freeAddr(t)
+		b := newRealBench(t, "claude", clireal.Once, addr)
+		account := b.account("claude", "a", "ANTHROPIC_API_KEY", "sk-ant-stand-in-a-0123456789")
+		id := b.run("claude", map[string]any{"account": account, "env": map[string]string{"CLAUDE_CODE_MAX_RETRIES": "1"}})
+		e := b.until(id, "the first attempt's end", func(e limited) bool { return len(e.Attempts) > 0 && e.Attempts[0].Class != "" })
+		if e.Attempts[0].Class != "network" {
+			t.Errorf("%+v", e)
+		}
+		b.listen(t, addr)
+		if e = b.until(id, "the end", done); e.Status != "success" || e.Result != clireal.ToolAnswer {
+			t.Errorf("%+v", e)
+		}
+		b.onceDone("rhubarb")
+	})
+}
