@@ -21,16 +21,18 @@ type fanout struct {
 	span       time.Duration
 }
 
+// lines is how many each execution prints.
+func (f fanout) lines() int { return int(f.rate * f.span.Seconds()) }
+
 // measured is what came of it.
 type measured struct {
-	perCPU  float64 // deliveries per CPU-second of the server
-	idle    float64 // bytes of memory per reader while nothing is sent
-	busy    float64 // the same at the end
-	p50     float64 // printed to read, ms
-	p99     float64
-	rate    float64 // deliveries a second
-	lost    int64
-	missing float64 // of what should have been delivered in the time, 0 to 1
+	perCPU float64 // deliveries per CPU-second of the server
+	idle   float64 // bytes of memory per reader while nothing is sent
+	busy   float64 // the same at the end
+	p50    float64 // printed to read, ms
+	p99    float64
+	rate   float64 // deliveries a second, to the last one
+	lost   int64
 }
 
 // source is where lines come from: executions of a server, or channels that this
@@ -63,7 +65,7 @@ func (b *bench) executions(s *server, err error, path string, f fanout) (*source
 	gate := filepath.Join(s.dir, "go")
 	src := &source{server: s, begin: func() error { return os.WriteFile(gate, nil, 0o600) }, end: func() {}}
 	for range f.executions {
-		id, err := s.run(b.self, "emit", "-go", gate, "-n", strconv.Itoa(int(f.rate*f.span.Seconds()*2)), "-rate", fmt.Sprint(f.rate), "-hold", "1m")
+		id, err := s.run(b.self, "emit", "-go", gate, "-n", strconv.Itoa(f.lines()), "-rate", fmt.Sprint(f.rate), "-hold", "1m")
 		if err != nil {
 			s.Close()
 			return nil, err
@@ -98,7 +100,7 @@ func (b *bench) channels(f fanout) (*source, error) {
 				defer w.conn.Close()
 				pad := string(bytes.Repeat([]byte("x"), 100-33))
 				began := time.Now()
-				for n := int64(1); ; n++ {
+				for n := int64(1); n <= int64(f.lines()); n++ {
 					for c := p; c < f.executions; c += publishers {
 						// Channels take their turns within the interval.
 						due := began.Add(time.Duration((float64(n) + float64(c)/float64(f.executions)) / f.rate * float64(time.Second)))
@@ -156,29 +158,31 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 	time.Sleep(b.settle)
 	m.idle = (p.memory() - before) / float64(f.readers)
 
+	crowd.latencies()
 	if err := src.begin(); err != nil {
 		return m, err
 	}
 	defer src.end()
-	if err := until("the first line", func() bool { return crowd.lines.Load() > 0 }); err != nil {
-		return m, err
+	// Everything counts, from the first line to the last delivery: what a server
+	// or the crowd is behind with is neither a gain nor lost.
+	cpu, began, want := p.cpu(), time.Now(), int64(f.lines()*f.readers)
+	for seen, quiet := int64(0), time.Now(); crowd.lines.Load() < want; time.Sleep(5 * time.Millisecond) {
+		if n := crowd.lines.Load(); n != seen {
+			seen, quiet = n, time.Now()
+		}
+		if time.Since(quiet) > 5*time.Second {
+			break
+		}
 	}
-	time.Sleep(time.Second)
-	crowd.latencies()
-	cpu, lines, began := p.cpu(), crowd.lines.Load(), time.Now()
-	time.Sleep(f.span)
-	used, got, took := p.cpu()-cpu, crowd.lines.Load()-lines, time.Since(began)
+	took := time.Since(began)
+	time.Sleep(50 * time.Millisecond) // the kernel counts in ticks
+	used, got := max(p.cpu()-cpu, 10*time.Millisecond), crowd.lines.Load()
 	lat := crowd.latencies()
-	if used <= 0 {
-		used = 10 * time.Millisecond
-	}
 	m.busy = (p.memory() - before) / float64(f.readers)
 	m.perCPU = float64(got) / used.Seconds()
 	m.rate = float64(got) / took.Seconds()
 	m.p50, m.p99 = quantile(lat, .5), quantile(lat, .99)
-	m.lost = crowd.lost.Load()
-	want := f.rate * took.Seconds() * float64(f.readers)
-	m.missing = max(0, 1-float64(got)/want)
+	m.lost = want - got + crowd.lost.Load()
 	if gone := crowd.ended.Load(); gone > 0 {
 		return m, fmt.Errorf("%d readers were cut", gone)
 	}
@@ -219,7 +223,6 @@ func (b *bench) fanouts() error {
 				b.add(at+"p50", who, m.p50)
 				b.add(at+"rate", who, m.rate)
 				b.add(at+"lost", who, float64(m.lost))
-				b.add(at+"missing", who, m.missing)
 			}
 		}
 	}

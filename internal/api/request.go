@@ -30,6 +30,7 @@ type request struct {
 	who     agented.Principal
 	out     *response
 	session *store.Session // set when a session cookie let it in
+	taken   bool           // the connection was handed over, and the request ends with that
 }
 
 type requestKey struct{}
@@ -112,8 +113,9 @@ func (s *Server) track(next http.Handler) http.Handler {
 			if caught != nil && caught != http.ErrAbortHandler {
 				caught = s.recovered(q, r, caught)
 			}
-			s.m.inFlight.Dec()
-			s.finish(q, r)
+			if !q.taken {
+				s.end(q, r)(q.out.bytes)
+			}
 			if caught != nil {
 				panic(http.ErrAbortHandler) // net/http cuts the connection, quietly
 			}
@@ -141,9 +143,9 @@ func (s *Server) recovered(q *request, r *http.Request, caught any) any {
 	return nil
 }
 
-// finish counts a request and writes its line.
-func (s *Server) finish(q *request, r *http.Request) {
-	took := time.Since(q.start)
+// end returns what counts a request and writes its line when it has ended. It
+// keeps nothing of the request but what it needs for that.
+func (s *Server) end(q *request, r *http.Request) func(sent int64) {
 	status := q.out.status
 	if status == 0 {
 		status = http.StatusOK
@@ -152,26 +154,43 @@ func (s *Server) finish(q *request, r *http.Request) {
 	if q.route != nil {
 		route, streams = q.route.path, q.route.stream
 	}
-	s.m.request(route, r.Method, status, took, streams)
-	if s.o.AccessLog == nil {
-		return
+	start, method := q.start, r.Method
+	var asked, who string
+	if s.o.AccessLog != nil {
+		who = "-"
+		if q.who.Name != "" {
+			who = strconv.Quote(q.who.Name)
+		}
+		asked = peer(r).String() + " " + strconv.Quote(r.Method+" "+s.maskedURL(r.URL)+" "+r.Proto)
+		who += " " + q.id
 	}
-	var b strings.Builder
-	b.WriteString(q.start.UTC().Format("2006-01-02T15:04:05.000Z"))
-	b.WriteByte(' ')
-	b.WriteString(peer(r).String())
-	b.WriteByte(' ')
-	b.WriteString(strconv.Quote(r.Method + " " + s.maskedURL(r.URL) + " " + r.Proto))
-	fmt.Fprintf(&b, " %d %d %.3fms ", status, q.out.bytes, float64(took.Microseconds())/1000)
-	if q.who.Name == "" {
-		b.WriteByte('-')
-	} else {
-		b.WriteString(strconv.Quote(q.who.Name))
+	return func(sent int64) {
+		took := time.Since(start)
+		s.m.inFlight.Dec()
+		s.m.request(route, method, status, took, streams)
+		if s.o.AccessLog == nil {
+			return
+		}
+		line := fmt.Sprintf("%s %s %d %d %.3fms %s\n", start.UTC().Format("2006-01-02T15:04:05.000Z"), asked,
+			status, sent, float64(took.Microseconds())/1000, who)
+		_, _ = io.WriteString(s.o.AccessLog, s.mask(line)) // a full disk must not stop answers
 	}
-	b.WriteByte(' ')
-	b.WriteString(q.id)
-	b.WriteByte('\n')
-	_, _ = io.WriteString(s.o.AccessLog, s.mask(b.String())) // a full disk must not stop answers
+}
+
+// handOver makes the request end when the returned function is called, and not
+// with its handler: its connection lives on without net/http.
+func (q *request) handOver() func(sent int64) {
+	if q.server == nil {
+		return func(int64) {}
+	}
+	s := q.server
+	q.taken = true
+	s.conns.Add(1) // net/http no longer counts it
+	end := s.end(q, q.http)
+	return func(sent int64) {
+		s.conns.Add(-1)
+		end(sent)
+	}
 }
 
 // maskedURL is the path and query as asked for, without the values of

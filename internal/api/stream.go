@@ -1,11 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
 	"time"
@@ -70,7 +72,12 @@ func (s *Streams) ServeStream(w http.ResponseWriter, r *http.Request) {
 	}
 	// Subscribed before the execution is read, so that no change falls between.
 	sub := s.Hub.Subscribe(id)
-	defer sub.Close()
+	taken := false
+	defer func() {
+		if !taken {
+			sub.Close()
+		}
+	}()
 	e, err := s.Execution(r.Context(), id)
 	if err != nil {
 		s.fail(w, r, err)
@@ -87,9 +94,63 @@ func (s *Streams) ServeStream(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	if taken = s.take(w, r, sub, e, start); taken {
+		return
+	}
 	s.stream(w, r, func(ctx context.Context, sink hub.Sink) error {
 		return sub.Serve(ctx, sink, e, start)
 	})
+}
+
+// take gives the connection to the hub, where it costs less while it waits than
+// net/http can make it: no goroutine and no buffers. It reports false, and has
+// done nothing, if that does not work for this request.
+func (s *Streams) take(w http.ResponseWriter, r *http.Request, sub *hub.Subscription, e *agented.Execution, start hub.Start) bool {
+	c, ok := r.Context().Value(connKey{}).(net.Conn)
+	if !ok || r.TLS != nil || r.ProtoMajor != 1 || r.Method == http.MethodHead || !hub.CanTake(c) {
+		return false
+	}
+	head := streamHead(w.Header())
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return false
+	}
+	end, path := requestOf(r).handOver(), r.URL.Path
+	err = sub.Take(hub.Handover{
+		Conn: conn, Head: head, Patience: s.wait(),
+		Done: func(sent int64, err error) {
+			if err != nil && hub.Failed(err) {
+				s.log().Error("stream", "path", path, "err", err)
+			}
+			end(sent)
+		},
+	}, e, start)
+	if err != nil {
+		// The client comes back to where it was.
+		s.log().Warn("a stream could not be begun", "path", path, "err", err)
+		conn.Close()
+		end(0)
+		sub.Close()
+	}
+	return true
+}
+
+// streamHead is the head of an answer that ends with its connection.
+func streamHead(h http.Header) []byte {
+	setStreamHeaders(h)
+	h.Set("Connection", "close")
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	var b bytes.Buffer
+	b.WriteString("HTTP/1.1 200 OK\r\n")
+	_ = h.Write(&b) // to memory
+	b.WriteString("\r\n")
+	return b.Bytes()
+}
+
+func setStreamHeaders(h http.Header) {
+	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no") // nginx: pass on at once
 }
 
 // start finds where a stream begins.
@@ -190,10 +251,7 @@ func badRequest(where, message string) error {
 
 // stream answers with an event stream that serve writes.
 func (s *Streams) stream(w http.ResponseWriter, r *http.Request, serve func(context.Context, hub.Sink) error) {
-	h := w.Header()
-	h.Set("Content-Type", "text/event-stream; charset=utf-8")
-	h.Set("Cache-Control", "no-cache, no-transform")
-	h.Set("X-Accel-Buffering", "no") // nginx: pass on at once
+	setStreamHeaders(w.Header())
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -225,11 +283,15 @@ type httpSink struct {
 }
 
 func (s *Streams) sink(w http.ResponseWriter) *httpSink {
-	k := &httpSink{w: w, control: http.NewResponseController(w), patience: writeTimeout}
+	return &httpSink{w: w, control: http.NewResponseController(w), patience: s.wait()}
+}
+
+// wait is how long a reader may take nothing.
+func (s *Streams) wait() time.Duration {
 	if s.patience > 0 {
-		k.patience = s.patience
+		return s.patience
 	}
-	return k
+	return writeTimeout
 }
 
 func (k *httpSink) Write(p []byte) error {

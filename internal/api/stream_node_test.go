@@ -57,7 +57,7 @@ func TestClientsFromNpmSeeEveryLineOnceThroughCuts(t *testing.T) {
 				case <-write.C:
 					s.write(w, 10)
 				case <-cut.C:
-					s.server.CloseClientConnections()
+					s.cut()
 					cuts++
 				}
 			}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,12 +34,42 @@ type streamScene struct {
 	layout  agented.Layout
 	server  *httptest.Server
 	id      agented.ExecutionID
-	stop    func() // ends the hub
+	stop    func()     // ends the hub
+	conns   []*os.File // second descriptors of the connections, to cut them with
 	secrets atomic.Pointer[redact.Masker]
+	plain   atomic.Bool // net/http keeps the connections
 
 	commits sync.Mutex // held over commit and publication, as the store does
 	mu      sync.Mutex // guards now
 	now     agented.Execution
+}
+
+// bothWays runs a test where the hub takes connections over, and where net/http
+// keeps them.
+func bothWays(t *testing.T, test func(t *testing.T, s *streamScene)) {
+	t.Parallel()
+	for name, plain := range map[string]bool{"taken over": false, "plain": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStreamScene(t)
+			if plain {
+				s.plain.Store(true)
+			}
+			test(t, s)
+		})
+	}
+}
+
+// cut breaks all connections.
+func (s *streamScene) cut() {
+	s.server.CloseClientConnections()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.conns {
+		_ = syscall.Shutdown(int(f.Fd()), syscall.SHUT_RDWR)
+		f.Close()
+	}
+	s.conns = nil
 }
 
 func newStreamScene(t *testing.T) *streamScene {
@@ -63,6 +94,17 @@ func newStreamScene(t *testing.T) *streamScene {
 	mux.HandleFunc("GET /api/v1/executions/{id}/log.txt", func(w http.ResponseWriter, r *http.Request) { s.at().ServeText(w, r) })
 	mux.HandleFunc("GET /api/v1/events/stream", func(w http.ResponseWriter, r *http.Request) { s.at().ServeEvents(w, r) })
 	s.server = httptest.NewUnstartedServer(mux)
+	s.server.Config.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if s.plain.Load() {
+			return ctx
+		}
+		if f, err := c.(*net.TCPConn).File(); err == nil {
+			s.mu.Lock()
+			s.conns = append(s.conns, f)
+			s.mu.Unlock()
+		}
+		return context.WithValue(ctx, connKey{}, c)
+	}
 	// Streams outlive these.
 	s.server.Config.ReadTimeout = 300 * time.Millisecond
 	s.server.Config.WriteTimeout = 300 * time.Millisecond
@@ -72,6 +114,7 @@ func newStreamScene(t *testing.T) *streamScene {
 	s.server.Start()
 	t.Cleanup(func() {
 		s.stop()
+		s.cut()
 		s.server.Close()
 	})
 	return s
@@ -317,92 +360,92 @@ func (f *follower) take(m message) {
 }
 
 func TestReadersComeBackThroughCutsAndRestartsAndSeeEveryLineOnce(t *testing.T) {
-	t.Parallel()
-	const readers, total = 20, 20_000
-	s := newStreamScene(t)
-	w := s.writer()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	var work sync.WaitGroup
-	opens := atomic.Int64{}
-	for i := range readers {
-		work.Go(func() {
-			f := &follower{next: 1}
-			c := &eventSource{client: &http.Client{Transport: &http.Transport{}}, url: s.url("stream?after=0"), on: f.take}
-			if i%2 == 1 {
-				time.Sleep(rand.N(200 * time.Millisecond)) // they do not all come at once
-			}
-			if err := c.run(ctx); err != nil || f.problem != nil {
-				t.Error(err, f.problem)
-			}
-			if f.next != total+1 || f.complete != strconv.Itoa(total+1) || c.status != http.StatusNoContent {
-				t.Errorf("ended with status %d at line %d, complete %q", c.status, f.next-1, f.complete)
-			}
-			c.client.CloseIdleConnections()
-			opens.Add(int64(c.opens))
-		})
-	}
-	for n := 0; n < total; n += 50 {
-		s.write(w, 50)
-		if n%2000 == 0 {
-			s.server.CloseClientConnections()
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		const readers, total = 20, 10_000
+		w := s.writer()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		defer cancel()
+		var work sync.WaitGroup
+		opens := atomic.Int64{}
+		for i := range readers {
+			work.Go(func() {
+				f := &follower{next: 1}
+				c := &eventSource{client: &http.Client{Transport: &http.Transport{}}, url: s.url("stream?after=0"), on: f.take}
+				if i%2 == 1 {
+					time.Sleep(rand.N(200 * time.Millisecond)) // they do not all come at once
+				}
+				if err := c.run(ctx); err != nil || f.problem != nil {
+					t.Error(err, f.problem)
+				}
+				if f.next != total+1 || f.complete != strconv.Itoa(total+1) || c.status != http.StatusNoContent {
+					t.Errorf("ended with status %d at line %d, complete %q", c.status, f.next-1, f.complete)
+				}
+				c.client.CloseIdleConnections()
+				opens.Add(int64(c.opens))
+			})
 		}
-		if n == total/2 {
-			s.restart()
+		for n := 0; n < total; n += 50 {
+			s.write(w, 50)
+			if n%2000 == 0 {
+				s.cut()
+			}
+			if n == total/2 {
+				s.restart()
+			}
+			if n%500 == 0 {
+				time.Sleep(2 * time.Millisecond) // a pace, not a wait
+			}
 		}
-		if n%500 == 0 {
-			time.Sleep(2 * time.Millisecond) // a pace, not a wait
-		}
-	}
-	s.finish(total)
-	work.Wait()
-	t.Logf("%d connections", opens.Load())
+		s.finish(total)
+		work.Wait()
+		t.Logf("%d connections", opens.Load())
+	})
 }
 
 func TestWhereAStreamBegins(t *testing.T) {
-	t.Parallel()
-	s := newStreamScene(t)
-	s.streams.ReplayLimit = 10
-	w := s.writer()
-	s.write(w, 50)
-	s.finish(50)
-	for _, c := range []struct {
-		name, query, header string
-		from                int // first line; 0 is none
-		position            string
-		says                string
-	}{
-		{"nothing named", "", "", 41, "40", "40 earlier lines"},
-		{"all", "?after=0", "", 1, "0", ""},
-		{"query", "?after=20", "", 21, "20", ""},
-		{"header", "", "30", 31, "30", ""},
-		{"the header wins", "?after=0", "45", 46, "45", ""},
-		{"the header wins with 0", "?after=20", "0", 1, "0", ""},
-		{"the end", "?after=50", "", 0, "50", ""},
-		{"beyond complete", "?after=77", "", 0, "50", "beyond the last line"},
-	} {
-		header := []string{}
-		if c.header != "" {
-			header = []string{"Last-Event-ID", c.header}
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		s.streams.ReplayLimit = 10
+		w := s.writer()
+		s.write(w, 50)
+		s.finish(50)
+		for _, c := range []struct {
+			name, query, header string
+			from                int // first line; 0 is none
+			position            string
+			says                string
+		}{
+			{"nothing named", "", "", 41, "40", "40 earlier lines"},
+			{"all", "?after=0", "", 1, "0", ""},
+			{"query", "?after=20", "", 21, "20", ""},
+			{"header", "", "30", 31, "30", ""},
+			{"the header wins", "?after=0", "45", 46, "45", ""},
+			{"the header wins with 0", "?after=20", "0", 1, "0", ""},
+			{"the end", "?after=50", "", 0, "50", ""},
+			{"beyond complete", "?after=77", "", 0, "50", "beyond the last line"},
+		} {
+			header := []string{}
+			if c.header != "" {
+				header = []string{"Last-Event-ID", c.header}
+			}
+			resp, body := s.get(http.MethodGet, s.url("stream"+c.query), header...)
+			if resp.StatusCode != http.StatusOK {
+				t.Errorf("%s: status %d", c.name, resp.StatusCode)
+				continue
+			}
+			if !strings.HasPrefix(body, "retry: 1000\n\nid: "+c.position+"\nevent: status\ndata: {") {
+				t.Errorf("%s: begins with %.200q", c.name, body)
+			}
+			if first := strings.Index(body, `"seq":`); c.from == 0 && first >= 0 || c.from > 0 && !strings.HasPrefix(body[max(0, first):], fmt.Sprintf(`"seq":%d,`, c.from)) {
+				t.Errorf("%s: the first line is in %.400q", c.name, body)
+			}
+			if !strings.Contains(body, c.says) {
+				t.Errorf("%s: %q is not said in %.400q", c.name, c.says, body)
+			}
+			if !strings.Contains(body, "id: 51\nevent: complete\n") || strings.Count(body, "event: status") != 1 {
+				t.Errorf("%s: it does not complete as it should: %.2000q", c.name, body)
+			}
 		}
-		resp, body := s.get(http.MethodGet, s.url("stream"+c.query), header...)
-		if resp.StatusCode != http.StatusOK {
-			t.Errorf("%s: status %d", c.name, resp.StatusCode)
-			continue
-		}
-		if !strings.HasPrefix(body, "retry: 1000\n\nid: "+c.position+"\nevent: status\ndata: {") {
-			t.Errorf("%s: begins with %.200q", c.name, body)
-		}
-		if first := strings.Index(body, `"seq":`); c.from == 0 && first >= 0 || c.from > 0 && !strings.HasPrefix(body[max(0, first):], fmt.Sprintf(`"seq":%d,`, c.from)) {
-			t.Errorf("%s: the first line is in %.400q", c.name, body)
-		}
-		if !strings.Contains(body, c.says) {
-			t.Errorf("%s: %q is not said in %.400q", c.name, c.says, body)
-		}
-		if !strings.Contains(body, "id: 51\nevent: complete\n") || strings.Count(body, "event: status") != 1 {
-			t.Errorf("%s: it does not complete as it should: %.2000q", c.name, body)
-		}
-	}
+	})
 }
 
 func TestHeadersAndRefusalsOfAStream(t *testing.T) {
@@ -458,64 +501,64 @@ func TestHeadersAndRefusalsOfAStream(t *testing.T) {
 }
 
 func TestAPositionBeyondARunningLogWaitsAndSaysSo(t *testing.T) {
-	t.Parallel()
-	s := newStreamScene(t)
-	w := s.writer()
-	s.write(w, 5)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	got := make(chan message, 100)
-	c := &eventSource{client: s.server.Client(), url: s.url("stream"), lastID: "7", on: func(m message) { got <- m }}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = c.run(ctx)
-	}()
-	if m := <-got; m.id != "7" || !strings.Contains(m.data, "beyond the last line so far, 5") {
-		t.Errorf("the stream begins with %+v", m)
-	}
-	s.write(w, 4)
-	if m := <-got; m.name != "log" || m.id != "8" {
-		t.Errorf("the next is %+v", m)
-	}
-	cancel()
-	<-done
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		w := s.writer()
+		s.write(w, 5)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		got := make(chan message, 100)
+		c := &eventSource{client: s.server.Client(), url: s.url("stream"), lastID: "7", on: func(m message) { got <- m }}
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			_ = c.run(ctx)
+		}()
+		if m := <-got; m.id != "7" || !strings.Contains(m.data, "beyond the last line so far, 5") {
+			t.Errorf("the stream begins with %+v", m)
+		}
+		s.write(w, 4)
+		if m := <-got; m.name != "log" || m.id != "8" {
+			t.Errorf("the next is %+v", m)
+		}
+		cancel()
+		<-done
+	})
 }
 
 func TestAStreamOutlivesTheServersTimeoutsAndBeats(t *testing.T) {
-	t.Parallel()
-	s := newStreamScene(t)
-	resp, err := s.server.Client().Get(s.url("stream"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	in := bufio.NewReader(resp.Body)
-	for beats := 0; beats < 3; {
-		line, err := in.ReadString('\n')
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		resp, err := s.server.Client().Get(s.url("stream"))
 		if err != nil {
-			t.Fatalf("after %d heartbeats: %v", beats, err)
+			t.Fatal(err)
 		}
-		if line == ": heartbeat\n" {
-			beats++
+		defer resp.Body.Close()
+		in := bufio.NewReader(resp.Body)
+		for beats := 0; beats < 3; {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				t.Fatalf("after %d heartbeats: %v", beats, err)
+			}
+			if line == ": heartbeat\n" {
+				beats++
+			}
 		}
-	}
+	})
 }
 
 func TestAReaderThatTakesNothingIsCut(t *testing.T) {
-	t.Parallel()
-	s := newStreamScene(t)
-	s.streams.patience = 200 * time.Millisecond
-	w := s.writer()
-	s.write(w, 200_000)
-	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "GET /api/v1/executions/%s/stream?after=0 HTTP/1.1\r\nHost: x\r\n\r\n", s.id)
-	eventually(t, "the reader to be served", func() bool { return s.streams.Hub.Readers() == 1 })
-	eventually(t, "the reader to be cut", func() bool { return s.streams.Hub.Readers() == 0 })
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		s.streams.patience = 200 * time.Millisecond
+		w := s.writer()
+		s.write(w, 200_000)
+		conn, err := net.Dial("tcp", s.server.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "GET /api/v1/executions/%s/stream?after=0 HTTP/1.1\r\nHost: x\r\n\r\n", s.id)
+		eventually(t, "the reader to be served", func() bool { return s.streams.Hub.Readers() == 1 })
+		eventually(t, "the reader to be cut", func() bool { return s.streams.Hub.Readers() == 0 })
+	})
 }
 
 // eventually polls until ok, for at most 20 seconds.
@@ -529,45 +572,45 @@ func eventually(t *testing.T, what string, ok func() bool) {
 }
 
 func TestTheServerNoticesThatAClientIsGone(t *testing.T) {
-	t.Parallel()
-	s := newStreamScene(t)
-	ctx, cancel := context.WithCancel(t.Context())
-	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url("stream"), nil)
-	resp, err := s.server.Client().Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := s.streams.Hub.Readers(); n != 1 {
-		t.Errorf("%d readers", n)
-	}
-	cancel()
-	resp.Body.Close()
-	eventually(t, "the reader to be gone", func() bool { return s.streams.Hub.Readers() == 0 && s.streams.Hub.Topics() == 0 })
-}
-
-func TestStreamsEndWhenTheServerDrains(t *testing.T) {
-	t.Parallel()
-	s := newStreamScene(t)
-	var bodies []io.ReadCloser
-	for _, url := range []string{s.url("stream"), s.server.URL + "/api/v1/events/stream"} {
-		resp, err := s.server.Client().Get(url)
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		ctx, cancel := context.WithCancel(t.Context())
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, s.url("stream"), nil)
+		resp, err := s.server.Client().Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
-		bodies = append(bodies, resp.Body)
-	}
-	s.streams.Hub.Drain()
-	for _, b := range bodies {
-		text, err := io.ReadAll(b)
-		b.Close()
-		if err != nil || !strings.Contains(string(text[max(0, len(text)-20):]), "retry: ") {
-			t.Errorf("%v, the stream ends with %q", err, text[max(0, len(text)-60):])
+		if n := s.streams.Hub.Readers(); n != 1 {
+			t.Errorf("%d readers", n)
 		}
-	}
-	resp, body := s.get(http.MethodGet, s.url("stream"))
-	if resp.StatusCode != http.StatusOK || !strings.Contains(body, "retry: ") {
-		t.Errorf("while draining: %d %q", resp.StatusCode, body)
-	}
+		cancel()
+		resp.Body.Close()
+		eventually(t, "the reader to be gone", func() bool { return s.streams.Hub.Readers() == 0 && s.streams.Hub.Topics() == 0 })
+	})
+}
+
+func TestStreamsEndWhenTheServerDrains(t *testing.T) {
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		var bodies []io.ReadCloser
+		for _, url := range []string{s.url("stream"), s.server.URL + "/api/v1/events/stream"} {
+			resp, err := s.server.Client().Get(url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bodies = append(bodies, resp.Body)
+		}
+		s.streams.Hub.Drain()
+		for _, b := range bodies {
+			text, err := io.ReadAll(b)
+			b.Close()
+			if err != nil || !strings.Contains(string(text[max(0, len(text)-20):]), "retry: ") {
+				t.Errorf("%v, the stream ends with %q", err, text[max(0, len(text)-60):])
+			}
+		}
+		resp, body := s.get(http.MethodGet, s.url("stream"))
+		if resp.StatusCode != http.StatusOK || !strings.Contains(body, "retry: ") {
+			t.Errorf("while draining: %d %q", resp.StatusCode, body)
+		}
+	})
 }
 
 func TestChangesOfExecutionsHaveNoPromptAndResume(t *testing.T) {
@@ -588,7 +631,7 @@ func TestChangesOfExecutionsHaveNoPromptAndResume(t *testing.T) {
 	for i := range 300 {
 		s.change(func(e *agented.Execution) { e.Reason = strconv.Itoa(i) })
 		if i%50 == 0 {
-			s.server.CloseClientConnections()
+			s.cut()
 		}
 	}
 	for last < 301 {
@@ -617,50 +660,50 @@ func TestChangesOfExecutionsHaveNoPromptAndResume(t *testing.T) {
 }
 
 func TestCurlFollowsToTheEnd(t *testing.T) {
-	t.Parallel()
-	curl, err := exec.LookPath("curl")
-	if err != nil {
-		t.Skip("curl is not installed, so it is not tried")
-	}
-	s := newStreamScene(t)
-	w := s.writer()
-	s.write(w, 100)
-	cmd := exec.CommandContext(t.Context(), curl, "-sN", "--max-time", "30", s.url("stream?after=0"))
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	in := bufio.NewReader(out)
-	read := func(stop string) (n int) {
-		for {
-			line, err := in.ReadString('\n')
-			if err != nil {
-				t.Fatalf("before %q: %v", stop, err)
-			}
-			if strings.HasPrefix(line, "event: log") {
-				n++
-			}
-			if strings.Contains(line, stop) {
-				return n
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		curl, err := exec.LookPath("curl")
+		if err != nil {
+			t.Skip("curl is not installed, so it is not tried")
+		}
+		w := s.writer()
+		s.write(w, 100)
+		cmd := exec.CommandContext(t.Context(), curl, "-sN", "--max-time", "30", s.url("stream?after=0"))
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		in := bufio.NewReader(out)
+		read := func(stop string) (n int) {
+			for {
+				line, err := in.ReadString('\n')
+				if err != nil {
+					t.Fatalf("before %q: %v", stop, err)
+				}
+				if strings.HasPrefix(line, "event: log") {
+					n++
+				}
+				if strings.Contains(line, stop) {
+					return n
+				}
 			}
 		}
-	}
-	// The second half is written only once the first has come out of curl.
-	if n := read(`"line 100"`); n != 100 {
-		t.Errorf("%d lines", n)
-	}
-	s.write(w, 100)
-	s.finish(200)
-	if n := read("event: complete"); n != 100 {
-		t.Errorf("%d lines more", n)
-	}
-	if _, err := io.Copy(io.Discard, in); err != nil {
-		t.Error(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("curl: %v", err)
-	}
+		// The second half is written only once the first has come out of curl.
+		if n := read(`"line 100"`); n != 100 {
+			t.Errorf("%d lines", n)
+		}
+		s.write(w, 100)
+		s.finish(200)
+		if n := read("event: complete"); n != 100 {
+			t.Errorf("%d lines more", n)
+		}
+		if _, err := io.Copy(io.Discard, in); err != nil {
+			t.Error(err)
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("curl: %v", err)
+		}
+	})
 }

@@ -148,18 +148,7 @@ var frameEnd = []byte("\n\n")
 // behind returns what of frames, whose ids grow, has an id above seq.
 func behind(frames []byte, seq int64) []byte {
 	for len(frames) > 0 {
-		id, ok := bytes.CutPrefix(frames, []byte("id: "))
-		if !ok {
-			return frames
-		}
-		n := int64(0)
-		for _, c := range id {
-			if c < '0' || c > '9' {
-				break
-			}
-			n = n*10 + int64(c-'0')
-		}
-		if n > seq {
+		if n := frameID(frames); n < 0 || n > seq {
 			return frames
 		}
 		end := bytes.Index(frames, frameEnd)
@@ -169,6 +158,22 @@ func behind(frames []byte, seq int64) []byte {
 		frames = frames[end+len(frameEnd):]
 	}
 	return nil
+}
+
+// frameID is the id of the first of frames; -1 if it has none.
+func frameID(frames []byte) int64 {
+	id, ok := bytes.CutPrefix(frames, []byte("id: "))
+	if !ok {
+		return -1
+	}
+	n := int64(0)
+	for _, c := range id {
+		if c < '0' || c > '9' {
+			break
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n
 }
 
 // state is what a stream says of its execution, worded once for all readers.

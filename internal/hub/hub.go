@@ -52,6 +52,7 @@ type Hub struct {
 	events  *events
 	readers atomic.Int64
 
+	pool *pool
 	kick chan struct{} // somebody follows something: Run may not sleep
 	work sync.WaitGroup
 
@@ -73,6 +74,7 @@ func New(o Options) *Hub {
 		topics: map[agented.ExecutionID]*topic{},
 	}
 	h.events = newEvents(h)
+	h.pool = newPool(h)
 	return h
 }
 
@@ -151,6 +153,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			h.Drain()
+			h.pool.close()
 			h.work.Wait()
 			return nil
 		case <-h.kick:

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -31,12 +32,16 @@ const flushBytes = 64 << 10
 const (
 	flagDrain = 1 << iota
 	flagBeat
+	flagInput // its client has sent something, or is gone
+	flagCut   // it has taken nothing for too long
 )
 
 // reader is the place of one connection in a stream. It holds a position and
-// nothing that grows.
+// nothing that grows. It has a goroutine of its own, which follows, or a
+// connection that was taken over and is served by the pool.
 type reader struct {
-	wake  chan struct{} // holds one token: look again
+	wake  chan struct{} // of a goroutine; holds one token: look again
+	taken *taken        // nil if it has a goroutine
 	flags atomic.Uint32
 	due   atomic.Int64 // when the next heartbeat is, in Unix nanoseconds
 	slot  int          // in the audience; guarded by its lock
@@ -50,6 +55,10 @@ func newReader(heartbeat time.Duration) *reader {
 }
 
 func (r *reader) notify() {
+	if r.taken != nil {
+		r.taken.notify()
+		return
+	}
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -110,19 +119,28 @@ func (a *audience) beat(now time.Time, every time.Duration) {
 			r.due.Store(at + int64(every))
 			r.raise(flagBeat)
 		}
+		if r.taken != nil && r.taken.stuck(at) {
+			r.raise(flagCut)
+		}
 	}
 	a.mu.Unlock()
 }
 
-// outlet counts what was written to a sink and not flushed.
+// outlet counts what was written to a sink and not flushed. A connection that
+// was taken over needs neither: what is written to it is sent.
 type outlet struct {
 	sink    Sink
+	taken   *taken // instead of sink
+	buf     []byte // for more than one chunk at a time; may be nil
 	pending int
 }
 
 func (o *outlet) write(p []byte) error {
 	if len(p) == 0 {
 		return nil
+	}
+	if o.taken != nil {
+		return o.taken.write(p)
 	}
 	if o.pending > flushBytes {
 		if err := o.flush(); err != nil {
@@ -131,6 +149,20 @@ func (o *outlet) write(p []byte) error {
 	}
 	o.pending += len(p)
 	return o.sink.Write(p)
+}
+
+// pass writes frames that lead to a position, and returns the position that was
+// reached: a connection may not take them all at once.
+func (o *outlet) pass(frames []byte, to int64) (int64, error) {
+	if o.taken != nil {
+		return o.taken.pass(frames, to)
+	}
+	return to, o.write(frames)
+}
+
+// full reports whether nothing more can be written for now.
+func (o *outlet) full() bool {
+	return o.taken != nil && (len(o.taken.owed) > 0 || o.taken.full.Load())
 }
 
 func (o *outlet) flush() error {
@@ -159,62 +191,104 @@ func (r *reader) follow(ctx context.Context, o *outlet, f *feed, pos int64) erro
 	stop := context.AfterFunc(ctx, r.notify)
 	defer stop()
 	for {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
-		}
-		if r.flags.Load() != 0 {
-			if err := r.answer(o); err != nil {
-				return err
-			}
-		}
-		if f.before != nil {
-			if err := f.before(o); err != nil {
-				return err
-			}
-		}
-		// Only one chunk is held while the reader is waited for: a slow one must
-		// not keep alive what the ring has let go.
-		frames, to, at, err := f.ring.next(pos)
-		switch at {
-		case broken:
+		v, err := r.advance(ctx, o, f, &pos, true, math.MaxInt)
+		if err != nil {
 			return err
-		case past:
-			if frames, to, err = f.pull(ctx, pos); err != nil {
-				return err
-			}
-			fallthrough
-		case here:
-			if err := o.write(frames); err != nil {
-				return err
-			}
-			pos = to
-			continue
-		}
-		if f.idle != nil {
-			done, err := f.idle(o, pos)
-			if err != nil {
-				return err
-			}
-			if done {
-				return o.flush()
-			}
 		}
 		if err := o.flush(); err != nil {
 			return err
 		}
+		if v == ended {
+			return nil
+		}
 		<-r.wake
+	}
+}
+
+// verdict says why a reader does not go on.
+type verdict int
+
+const (
+	waits verdict = iota // for news
+	again                // it has more to write, but others come first
+	full                 // its connection takes no more for now
+	pulls                // what follows is on disk
+	ended
+)
+
+// advance writes to o what f has behind pos, which moves on: all there is, or
+// budget bytes. It reads the disk only if it may pull.
+func (r *reader) advance(ctx context.Context, o *outlet, f *feed, pos *int64, pull bool, budget int) (verdict, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return ended, context.Cause(ctx)
+		}
+		if r.flags.Load() != 0 {
+			if err := r.answer(o); err != nil {
+				return ended, err
+			}
+		}
+		if o.full() {
+			return full, nil
+		}
+		if f.before != nil {
+			if err := f.before(o); err != nil {
+				return ended, err
+			}
+		}
+		// Only one chunk is held while the reader is waited for: a slow one must
+		// not keep alive what the ring has let go.
+		frames, to, at, err := f.ring.gather(*pos, o.buf)
+		switch at {
+		case broken:
+			return ended, err
+		case past:
+			if !pull {
+				return pulls, nil
+			}
+			if frames, to, err = f.pull(ctx, *pos); err != nil {
+				return ended, err
+			}
+			fallthrough
+		case here:
+			if *pos, err = o.pass(frames, to); err != nil {
+				return ended, err
+			}
+			if budget -= len(frames); budget <= 0 {
+				return again, nil
+			}
+			continue
+		}
+		if f.idle != nil {
+			done, err := f.idle(o, *pos)
+			if err != nil || done {
+				return ended, err
+			}
+		}
+		return waits, nil
 	}
 }
 
 // answer does what the flags ask for.
 func (r *reader) answer(o *outlet) error {
 	flags := r.flags.Swap(0)
-	if flags&flagBeat != 0 {
+	if flags&flagInput != 0 {
+		if err := o.taken.drain(); err != nil {
+			return err
+		}
+	}
+	if flags&flagCut != 0 {
+		return errStuck
+	}
+	if flags&flagBeat != 0 && !o.full() {
 		if err := o.write(heartbeatFrame); err != nil {
 			return err
 		}
 	}
 	if flags&flagDrain != 0 {
+		if o.full() {
+			return ErrDraining
+		}
 		if err := o.write(appendRetry(nil)); err != nil {
 			return err
 		}

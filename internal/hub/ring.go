@@ -130,6 +130,31 @@ func (r *ring) next(after int64) (frames []byte, to int64, at place, err error) 
 	return c.data, c.to, here, nil
 }
 
+// gather is next with as much as is known and fits into buf, which it may use:
+// whoever is a few chunks behind gets them in one write.
+func (r *ring) gather(after int64, buf []byte) (frames []byte, to int64, at place, err error) {
+	if frames, to, at, err = r.next(after); at != here || cap(buf) == 0 {
+		return frames, to, at, err
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if to >= r.last || r.n == 0 || r.chunks[r.head].from > to {
+		return frames, to, at, err
+	}
+	buf = append(buf[:0], frames...)
+	for i := range r.n {
+		c := &r.chunks[(r.head+i)%ringChunks]
+		if c.from < to {
+			continue
+		}
+		if len(buf)+len(c.data) > cap(buf) {
+			break
+		}
+		buf, to = append(buf, c.data...), c.to
+	}
+	return buf, to, at, err
+}
+
 // end is the last known position, false while it is unknown.
 func (r *ring) end() (int64, bool) {
 	r.mu.RLock()

@@ -69,27 +69,41 @@ func (s *Subscription) Close() {
 // It returns nil after complete, ErrDraining when the server stops, the cause
 // of ctx, or the error of the sink or of the log.
 func (s *Subscription) Serve(ctx context.Context, sink Sink, e *agented.Execution, start Start) error {
+	b := s.join(nil, e, start)
+	defer s.leave()
+	o := &outlet{sink: sink}
+	if err := o.write(b); err != nil {
+		return err
+	}
+	return s.reader.follow(ctx, o, s.feed(), int64(start.After))
+}
+
+func (s *Subscription) feed() *feed {
+	return &feed{ring: &s.topic.ring, pull: s.pull, before: s.changes, idle: s.complete}
+}
+
+// join makes the reader one of the audience, and appends what its stream begins
+// with.
+func (s *Subscription) join(b []byte, e *agented.Execution, start Start) []byte {
 	t := s.topic
 	t.offer(e)
+	t.hub.readers.Add(1)
 	t.audience.join(s.reader)
-	defer t.audience.leave(s.reader)
 	if !t.hub.start(t) {
 		s.reader.raise(flagDrain)
 	}
-	t.hub.readers.Add(1)
-	defer t.hub.readers.Add(-1)
-
-	o := &outlet{sink: sink}
-	s.said = newState(shown(t.latest.Load(), t.hub.masker()))
-	b := append([]byte(nil), retryFrame...)
+	s.said = t.first()
+	b = append(b, retryFrame...)
 	b = s.said.first(b, int64(start.After), start.Note)
 	if start.Skipped > 0 {
 		b = s.said.notice(b, time.Now(), skippedText(t.id, start.Skipped))
 	}
-	if err := o.write(b); err != nil {
-		return err
-	}
-	return s.reader.follow(ctx, o, &feed{ring: &t.ring, pull: s.pull, before: s.changes, idle: s.complete}, int64(start.After))
+	return b
+}
+
+func (s *Subscription) leave() {
+	s.topic.audience.leave(s.reader)
+	s.topic.hub.readers.Add(-1)
 }
 
 func skippedText(id agented.ExecutionID, n int64) string {

@@ -74,6 +74,16 @@ func (t *topic) run(ctx context.Context) {
 	t.audience.notify()
 }
 
+// first is the state that a stream begins with. Readers that come when nothing
+// has changed share it.
+func (t *topic) first() *state {
+	latest := t.latest.Load()
+	if now := t.state.Load(); now != nil && now.event == latest.EventSeq && now.end == nil {
+		return now
+	}
+	return newState(shown(latest, t.hub.masker()))
+}
+
 // announce makes e what readers are told, once the lines before it are in the
 // ring.
 func (t *topic) announce(e *agented.Execution) {

@@ -1,0 +1,25 @@
+//go:build !linux
+
+package hub
+
+import (
+	"errors"
+	"net"
+	"syscall"
+)
+
+// CanTake reports whether the hub can serve a connection by itself.
+func CanTake(net.Conn) bool { return false }
+
+type poller struct{}
+
+func newPoller() (*poller, error) { return nil, errors.ErrUnsupported }
+
+func (*poller) adopt(net.Conn) (int, error) { return 0, errors.ErrUnsupported }
+func (*poller) watch(*taken) error          { return errors.ErrUnsupported }
+func (*poller) forget(*taken)               {}
+func (*poller) run()                        {}
+func (*poller) close()                      {}
+
+func writeSocket(int, []byte) (int, error) { return 0, syscall.ENOTSUP }
+func readSocket(int, []byte) (int, error)  { return 0, syscall.ENOTSUP }
