@@ -48,7 +48,16 @@ type executionRow struct {
 		InputTokens  *int64   `json:"input_tokens"`
 		OutputTokens *int64   `json:"output_tokens"`
 		CostUSD      *float64 `json:"cost_usd"`
+		Estimated    bool     `json:"cost_estimated"`
 	} `json:"usage"`
+	Pause *struct {
+		Reason string    `json:"paused_reason"`
+		Until  time.Time `json:"paused_until"`
+	} `json:"pause"`
+	Checkout *struct {
+		Repository string `json:"repository"`
+		Commit     string `json:"commit"`
+	} `json:"checkout"`
 }
 
 func (e *executionRow) took() string {
@@ -142,6 +151,12 @@ func showExecution(w io.Writer, e *executionRow) error {
 	if e.Error != e.Reason {
 		line("error", printable(e.Error))
 	}
+	if p := e.Pause; p != nil {
+		line("paused", fmt.Sprintf("%s; ended at %s unless it is continued", printable(p.Reason), p.Until.Local().Format("2006-01-02 15:04")))
+	}
+	if c := e.Checkout; c != nil {
+		line("commit", c.Commit+" of "+printable(c.Repository))
+	}
 	line("source", e.Source)
 	line("retry of", e.RetryOf)
 	line("created", ago(e.CreatedAt))
@@ -153,6 +168,9 @@ func showExecution(w io.Writer, e *executionRow) error {
 		cost := "cost unknown"
 		if u.CostUSD != nil {
 			cost = fmt.Sprintf("$%.4f", *u.CostUSD)
+			if u.Estimated {
+				cost = "about " + cost
+			}
 		}
 		line("usage", fmt.Sprintf("%d tokens in, %d out, %s", *u.InputTokens, *u.OutputTokens, cost))
 	}

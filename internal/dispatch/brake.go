@@ -18,7 +18,8 @@ import (
 const (
 	brakePace   = 500 * time.Millisecond // between two looks at most so often
 	brakeAnyway = 5 * time.Second
-	brakeLine   = 8 << 20 // bytes of a line that is put together from parts; a longer one says nothing about cost
+	brakeAgain  = time.Minute // after a pause that failed
+	brakeLine   = 8 << 20     // bytes of a line that is put together from parts; a longer one says nothing about cost
 )
 
 // bill is what a running execution costs, as far as that is known. The
@@ -30,6 +31,8 @@ type bill struct {
 	usd     float64 // of the attempt that runs
 	ceiling float64 // 0: none
 	free    bool    // somebody said that it may go on beyond budgets
+
+	again time.Time // when to try to pause it again after that failed; the brake's own
 }
 
 // braked begins to watch what a running attempt costs. What it returns ends
@@ -140,6 +143,9 @@ func (d *Dispatcher) pull(ctx context.Context, e *agented.Execution, h *shim.Han
 	}
 	d.mu.Unlock()
 	now := d.now()
+	if now.Before(b.again) {
+		return
+	}
 	p := agented.Pause{At: now, Until: now.Add(d.pauseFor())}
 	switch {
 	case ceiling > 0 && spent >= ceiling:
@@ -155,7 +161,8 @@ func (d *Dispatcher) pull(ctx context.Context, e *agented.Execution, h *shim.Han
 		return
 	}
 	if _, err := d.standStill(ctx, e, h, p); err != nil && ctx.Err() == nil {
-		d.o.Log.Warn("pause an execution that costs too much", "execution", e.ID, "err", err)
+		d.o.Log.Warn("pause an execution that costs too much", "execution", e.ID, "err", err, "retry_in", brakeAgain.String())
+		b.again = now.Add(brakeAgain)
 	}
 }
 

@@ -71,7 +71,7 @@ func loadCheckout(q querier, e *agented.Execution) error {
 }
 
 // GoesOnIn lists the executions in whose folders something that has not ended
-// goes on.
+// goes on: another execution, or an open conversation.
 func (db *DB) GoesOnIn(ctx context.Context) (map[agented.ExecutionID]bool, error) {
 	out := map[agented.ExecutionID]bool{}
 	err := db.read(ctx, "goes on in", func(r *reader) error {
@@ -89,6 +89,18 @@ func (db *DB) GoesOnIn(ctx context.Context) (map[agented.ExecutionID]bool, error
 			if s.Resume != nil {
 				out[s.Resume.Execution] = true
 			}
+		}
+		rows, err = r.query(`SELECT resume FROM conversation WHERE resume <> '' AND state <> $1`, agented.ConversationClosed)
+		list, err = collect(rows, err, func(v *string, scan func(...any) error) error { return scan(v) })
+		if err != nil {
+			return err
+		}
+		for _, text := range list {
+			var p agented.ResumePoint
+			if err := json.Unmarshal([]byte(text), &p); err != nil {
+				return err
+			}
+			out[p.Execution] = true
 		}
 		return nil
 	})
