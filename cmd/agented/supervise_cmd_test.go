@@ -235,6 +235,35 @@ func TestAProgramThatDoesNotStartReplacesNothing(t *testing.T) {
 	}
 }
 
+func TestAProgramThatDoesNotTakeTheSettingsReplacesNothing(t *testing.T) {
+	s := prepare(t)
+	file := filepath.Join(s.dir, "settings.env")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("LOG_LEVEL=debug\n")
+	s.args = []string{"--supervise", "--env-file", file}
+	t.Cleanup(func() { s.end(syscall.SIGTERM) })
+	s.start()
+	s.waitFor("the parent to know", func() bool { return s.parentState().Ready })
+	before := s.parentState()
+	write("LOG_LEVEL=debug\nAGENTED_MAX_CONCURRENT=many\n")
+	_, errs, code := s.cli("restart")
+	if code == 0 || !strings.Contains(errs, "left alone") || !strings.Contains(errs, "AGENTED_MAX_CONCURRENT") {
+		t.Errorf("%d %s", code, errs)
+	}
+	if after := s.parentState(); after != before || s.call("GET", "/api/v1/info", nil, nil) != http.StatusOK {
+		t.Errorf("%+v, was %+v", after, before)
+	}
+	// An old refusal is no answer to a new question.
+	write("LOG_LEVEL=info\n")
+	if out, errs, code := s.cli("restart"); code != 0 || s.parentState().Server == before.Server {
+		t.Errorf("%d %s%s", code, out, errs)
+	}
+}
+
 func TestAServerDrainsWhenItsParentIsKilledAndTheNextOneAdoptsItsAgents(t *testing.T) {
 	s := supervised(t)
 	until := filepath.Join(s.dir, "enough")

@@ -77,17 +77,24 @@ func WriteRuntime(path string, r Runtime) error {
 	return err
 }
 
+// answerWithin is how long a request waits for the first byte of its answer. A
+// supervisor that keeps the socket accepts connections while no server runs, and
+// without a bound a command would wait for one that never comes. It is longer
+// than a restart takes.
+const answerWithin = 90 * time.Second
+
 // Client calls one server.
 type Client struct {
-	base string
-	key  string
-	http *http.Client
+	base   string
+	key    string
+	http   *http.Client
+	within time.Duration // answerWithin but in tests
 }
 
 // New returns a client of the server at address: an http or https URL, or
 // unix:/path of a socket. The key goes with each request.
 func New(address, key string) (*Client, error) {
-	c := &Client{key: strings.TrimSpace(key), http: &http.Client{
+	c := &Client{key: strings.TrimSpace(key), within: answerWithin, http: &http.Client{
 		// Following one would carry the key to wherever it points.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -123,8 +130,19 @@ type problem struct {
 
 // Do sends a request and decodes the answer into the value that into points
 // to, unless that is nil. Errors are agented.Errors with the server's sentence.
+// Nothing at all within a minute and a half is one, too.
 func (c *Client) Do(ctx context.Context, method, path string, header http.Header, body, into any) error {
-	resp, err := c.send(ctx, method, path, header, body)
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	late := time.AfterFunc(c.within, cancel)
+	resp, err := c.send(asking, method, path, header, body)
+	if !late.Stop() && ctx.Err() == nil {
+		if err == nil {
+			resp.Body.Close()
+		}
+		return agented.Errorf(agented.Unavailable,
+			"%s takes connections but has not answered for %s: the server hangs, or it is down and what runs it keeps its socket; its log says which (`agented service status` names it)", c.base, c.within)
+	}
 	if err != nil {
 		return err
 	}

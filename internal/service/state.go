@@ -27,8 +27,10 @@ type State struct {
 	Address  string `json:"address"`  // AGENTED_BIND
 	Server   int    `json:"server"`   // 0: none runs
 	Ready    bool   `json:"ready"`
-	Failed   int    `json:"failed"` // starts since one was ready
-	Last     string `json:"last"`   // how the last of those ended
+	Failed   int    `json:"failed"`             // starts since one was ready
+	Last     string `json:"last"`               // how the last of those ended
+	Refused  string `json:"refused,omitempty"`  // why the server was not replaced when that was asked last
+	Refusals int    `json:"refusals,omitempty"` // how often that was so
 }
 
 func (f StateFile) lock() string  { return filepath.Join(f.Dir, "supervisor.lock") }

@@ -1,0 +1,54 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+)
+
+// probing bounds what a program is asked before it takes over.
+const probing = 10 * time.Second
+
+// Probe reports the version that a program says it has, as a sign that it can
+// be started.
+func Probe(program string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), probing)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "--version")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	version, ok := strings.CutPrefix(strings.TrimSpace(string(out)), "agented ")
+	switch {
+	case err != nil:
+		return "", err
+	case !ok || strings.ContainsAny(version, "\n"):
+		return "", fmt.Errorf("%s does not say that it is agented", program)
+	}
+	return version, nil
+}
+
+// checkSettings asks a program whether a server of it would start with the
+// settings: those of this process, whose environment the server gets, and of the
+// settings file among the arguments. It returns what is wrong; empty if nothing.
+func checkSettings(program string, args []string) string {
+	ctx, cancel := context.WithTimeout(context.Background(), probing)
+	defer cancel()
+	check := []string{"config", "check"}
+	if i := slices.Index(args, "--env-file"); i >= 0 && i+1 < len(args) {
+		check = append(check, args[i:i+2]...)
+	}
+	cmd := exec.CommandContext(ctx, program, check...)
+	cmd.WaitDelay = time.Second
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		return ""
+	}
+	said := strings.TrimSpace(string(out[:min(len(out), 4<<10)]))
+	if said == "" {
+		said = fmt.Sprintf("`%s %s`: %v", program, strings.Join(check, " "), err)
+	}
+	return said
+}
