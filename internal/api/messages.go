@@ -238,7 +238,8 @@ type InboxPage struct {
 	NextAfter int64           `json:"next_after" doc:"Number of the last message of the page; after for the next one"`
 }
 
-type inboxQuery struct {
+// InboxQuery asks for a part of an inbox.
+type InboxQuery struct {
 	After int64                `query:"after" minimum:"0" doc:"Number of the last message that is known; 0 for all"`
 	Limit int                  `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Messages at most"`
 	State []agented.InboxState `query:"state" doc:"Only these, separated by commas: pending, delivered, read, expired"`
@@ -246,7 +247,7 @@ type inboxQuery struct {
 
 type agentInboxInput struct {
 	ID string `path:"id" maxLength:"100" doc:"The agent's id, agt-…, or its name"`
-	inboxQuery
+	InboxQuery
 }
 
 func (s *Server) listInbox(ctx context.Context, in *agentInboxInput) (*output[InboxPage], error) {
@@ -254,10 +255,10 @@ func (s *Server) listInbox(ctx context.Context, in *agentInboxInput) (*output[In
 	if err != nil {
 		return nil, err
 	}
-	return s.inboxPage(ctx, owner, &in.inboxQuery)
+	return s.inboxPage(ctx, owner, &in.InboxQuery)
 }
 
-func (s *Server) listOwnInbox(ctx context.Context, in *inboxQuery) (*output[InboxPage], error) {
+func (s *Server) listOwnInbox(ctx context.Context, in *InboxQuery) (*output[InboxPage], error) {
 	owner, err := ownInbox(ctx)
 	if err != nil {
 		return nil, err
@@ -265,7 +266,7 @@ func (s *Server) listOwnInbox(ctx context.Context, in *inboxQuery) (*output[Inbo
 	return s.inboxPage(ctx, owner, in)
 }
 
-func (s *Server) inboxPage(ctx context.Context, owner agented.Address, in *inboxQuery) (*output[InboxPage], error) {
+func (s *Server) inboxPage(ctx context.Context, owner agented.Address, in *InboxQuery) (*output[InboxPage], error) {
 	items, err := s.o.DB.Inbox(ctx, owner, in.After, in.Limit, store.InboxFilter{States: in.State})
 	if err != nil {
 		return nil, err
