@@ -306,3 +306,25 @@ func TestSumsOfMoneyAreReadFromAnIndex(t *testing.T) {
 		}
 	}
 }
+
+func TestTheFolderOfWhatSomethingUnfinishedGoesOnInIsKnown(t *testing.T) {
+	t.Parallel()
+	db := moneyDB(t)
+	home := agented.ExecutionID(agented.NewID("exec", noon))
+	e := &agented.Execution{
+		ID: agented.ExecutionID(agented.NewID("exec", noon)), Backend: agented.BackendCodex, Source: agented.SourceManual, CreatedAt: noon, ScheduledAt: noon,
+		Snapshot: agented.Spec{Backend: agented.BackendCodex, Resume: &agented.ResumePoint{Session: "s", Backend: agented.BackendCodex, Execution: home, Dir: "/x"}},
+	}
+	if _, err := db.Admit(t.Context(), Admission{Execution: e}, noon); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := db.GoesOnIn(t.Context()); err != nil || len(got) != 1 || !got[home] {
+		t.Errorf("while it waits: %v %v", got, err)
+	}
+	if _, err := db.RequestCancel(t.Context(), e.ID, "x", noon); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := db.GoesOnIn(t.Context()); err != nil || len(got) != 0 {
+		t.Errorf("after its end: %v %v", got, err)
+	}
+}
