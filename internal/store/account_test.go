@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -146,13 +147,13 @@ func TestAnAccountNeverRunsMoreThanItMay(t *testing.T) {
 	if err := db.UpdateAccount(t.Context(), a, "ann"); err != nil {
 		t.Fatal(err)
 	}
-	const n = 60
+	const n = 30
 	for range n {
 		admit(t, db, "", start, agent)
 	}
 	var done atomic.Int64
 	var wg sync.WaitGroup
-	for g := range 8 {
+	for g := range 4 {
 		wg.Go(func() {
 			for {
 				if done.Load() == n {
@@ -164,6 +165,7 @@ func TestAnAccountNeverRunsMoreThanItMay(t *testing.T) {
 					return
 				}
 				if e == nil {
+					runtime.Gosched()
 					continue
 				}
 				if acc, err := db.Account(t.Context(), id); err != nil || acc.Running > 3 {
