@@ -88,9 +88,18 @@ func (s *Spec) validateByAgent(refuse func(path, format string, args ...any)) {
 		path string
 		set  bool
 	}{
-		{"backend", s.Backend != ""}, {"command", len(s.Command) > 0}, {"tty", s.TTY}, {"model", s.Model != ""},
-		{"permission", s.Permission != ""}, {"args", len(s.Args) > 0}, {"account", s.Account != ""}, {"fallback", len(s.Fallback) > 0},
-		{"working_dir", s.WorkingDir != ""}, {"workspace", s.Workspace != nil}, {"paths", len(s.Paths) > 0}, {"env", len(s.Env) > 0},
+		{"backend", s.Backend != ""},
+		{"command", len(s.Command) > 0},
+		{"tty", s.TTY},
+		{"model", s.Model != ""},
+		{"permission", s.Permission != ""},
+		{"args", len(s.Args) > 0},
+		{"account", s.Account != ""},
+		{"fallback", len(s.Fallback) > 0},
+		{"working_dir", s.WorkingDir != ""},
+		{"workspace", s.Workspace != nil},
+		{"paths", len(s.Paths) > 0},
+		{"env", len(s.Env) > 0},
 	} {
 		if f.set {
 			refuse(f.path, "comes from the agent: remove it, or remove agent")

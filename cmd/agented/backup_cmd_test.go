@@ -186,7 +186,8 @@ func TestAScheduledBackupThatWasMissedIsTakenAtTheNextStart(t *testing.T) {
 		LastSuccess *string `json:"last_success_at"`
 		Trouble     string  `json:"trouble"`
 		Folder      string  `json:"dir"`
-	}) {
+	},
+	) {
 		s.call("GET", "/api/v1/backup", nil, &b)
 		return b
 	}

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/signal"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -74,9 +73,8 @@ type chat struct {
 	id   string
 	last string // id of the last event that was shown
 
-	mu      sync.Mutex // guards what follows
-	pieces  bool       // of an answer have been printed
-	endLine bool       // the last thing printed ended a line
+	pieces  bool // of an answer have been printed
+	endLine bool // the last thing printed ended a line
 }
 
 func (t *chat) path(more string) string {

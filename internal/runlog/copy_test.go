@@ -1,7 +1,6 @@
 package runlog
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -128,7 +127,7 @@ func TestVerifyFindsADamageAnywhereInTheRecords(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, _, err := Verify(to); err == nil {
-				t.Error(fmt.Sprintf("%s: cut to %d of %d bytes, and nobody noticed", name, n, len(good)))
+				t.Errorf("%s: cut to %d of %d bytes, and nobody noticed", name, n, len(good))
 			}
 		}
 		if err := Seal(dir); err != nil {

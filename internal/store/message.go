@@ -32,15 +32,7 @@ type MessageResult struct {
 // seen before is the first message again. A chain at its limit is a Conflict
 // that says which.
 func (db *DB) SendMessage(ctx context.Context, a MessageAdmission, now time.Time) (MessageResult, error) {
-	var got MessageResult
-	err := db.write(ctx, "send message", func(tx *tx) (err error) {
-		got, err = tx.sendMessage(a, now)
-		return err
-	})
-	if err != nil {
-		return MessageResult{}, err
-	}
-	return got, nil
+	return inGroup(ctx, db, "send message", func(tx *tx) (MessageResult, error) { return tx.sendMessage(a, now) })
 }
 
 func (tx *tx) sendMessage(a MessageAdmission, now time.Time) (MessageResult, error) {
@@ -172,8 +164,13 @@ const messageColumns = `m.id, COALESCE(m.dedup_key, ''), m.type, m.priority, m.s
 
 func scanMessage(m *agented.BusMessage, scan func(...any) error, more ...any) error {
 	return scan(append([]any{
-		&m.ID, &m.Key, &m.Type, &m.Priority, toAddress{&m.From}, toAddress{&m.To}, &m.Subject, &m.Body, &m.ReplyTo,
-		&m.Chain.ID, &m.Chain.Depth, &m.Chain.Parent, toTime{&m.ExpiresAt}, toTime{&m.CreatedAt},
+		&m.ID, &m.Key, &m.Type, &m.Priority,
+		toAddress{&m.From},
+		toAddress{&m.To},
+		&m.Subject, &m.Body, &m.ReplyTo,
+		&m.Chain.ID, &m.Chain.Depth, &m.Chain.Parent,
+		toTime{&m.ExpiresAt},
+		toTime{&m.CreatedAt},
 	}, more...)...)
 }
 
@@ -314,16 +311,32 @@ func (db *DB) Acknowledge(ctx context.Context, owner agented.Address, seq int64,
 	})
 }
 
+// Lapsed is a message in an inbox whose time to live has run out.
+type Lapsed struct {
+	Owner agented.Address
+	Seq   int64
+}
+
 // ExpireMessages marks up to limit items whose time to live has run out, and
-// returns how many it were.
-func (db *DB) ExpireMessages(ctx context.Context, now time.Time, limit int) (int64, error) {
-	var n int64
-	err := db.write(ctx, "expire messages", func(tx *tx) (err error) {
-		n, err = tx.affected(`UPDATE inbox_item SET state = 'expired', expires_at = NULL
-			WHERE (owner, seq) IN (SELECT owner, seq FROM inbox_item WHERE expires_at <= $1 AND taken_by IS NULL ORDER BY expires_at LIMIT $2)`, micros(now), limit)
+// returns which. What an execution has taken is its own until it ends.
+func (db *DB) ExpireMessages(ctx context.Context, now time.Time, limit int) ([]Lapsed, error) {
+	var out []Lapsed
+	err := db.write(ctx, "expire messages", func(tx *tx) error {
+		rows, err := tx.query(`UPDATE inbox_item SET state = 'expired', expires_at = NULL
+			WHERE (owner, seq) IN (SELECT owner, seq FROM inbox_item WHERE expires_at <= $1 AND taken_by IS NULL ORDER BY expires_at LIMIT $2)
+			RETURNING owner, seq`, micros(now), limit)
+		out, err = collect(rows, err, func(v *Lapsed, scan func(...any) error) error { return scan(toAddress{&v.Owner}, &v.Seq) })
 		return err
 	})
-	return n, err
+	return out, err
+}
+
+// NextExpiry is when the next message's time to live runs out; zero when none
+// waits for that.
+func (db *DB) NextExpiry(ctx context.Context) (time.Time, error) {
+	var at time.Time
+	err := db.r.QueryRowContext(ctx, `SELECT MIN(expires_at) FROM inbox_item WHERE expires_at IS NOT NULL AND taken_by IS NULL`).Scan(toTime{&at})
+	return at, db.explain("next expiry", err)
 }
 
 // Join puts an inbox on the list of a group or a topic; once more is no error.
