@@ -322,7 +322,7 @@ func (p *Parent) signalled(s os.Signal) {
 			p.refuse(fmt.Sprintf("%s cannot be started, so the server that runs was left alone: put a working program there", p.Program))
 			return
 		}
-		if said := checkSettings(p.Program, p.Args); said != "" {
+		if said := checkSettings(p.Program, p.Args, p.Environ()); said != "" {
 			p.Log.Error("not replaced: the settings do not suit the new program", "program", p.Program, "version", version, "says", said)
 			p.refuse(fmt.Sprintf("version %s does not take the settings, so the server that runs was left alone: mend them, then restart\n%s", version, said))
 			return

@@ -31,9 +31,9 @@ func Probe(program string) (string, error) {
 }
 
 // checkSettings asks a program whether a server of it would start with the
-// settings: those of this process, whose environment the server gets, and of the
-// settings file among the arguments. It returns what is wrong; empty if nothing.
-func checkSettings(program string, args []string) string {
+// settings: the environment that it gets, and the settings file among the
+// arguments. It returns what is wrong; empty if nothing.
+func checkSettings(program string, args, environ []string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), probing)
 	defer cancel()
 	check := []string{"config", "check"}
@@ -41,7 +41,7 @@ func checkSettings(program string, args []string) string {
 		check = append(check, args[i:i+2]...)
 	}
 	cmd := exec.CommandContext(ctx, program, check...)
-	cmd.WaitDelay = time.Second
+	cmd.Env, cmd.WaitDelay = environ, time.Second
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return ""

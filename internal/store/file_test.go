@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -266,6 +268,61 @@ func TestABackupIsTakenBeforeTheSchemaChanges(t *testing.T) {
 	}
 	if _, err := os.Stat(backup + ".tmp"); err == nil {
 		t.Error("a temporary file was left behind")
+	}
+}
+
+func TestOnlyTheLastCopiesFromBeforeAMigrationAreKept(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agented.db")
+	openAt(t, path).Close()
+	strangers := []string{"agented.db.before-vacation.bak", "agented.db.before-v1.bak.mine", "other.db.before-v1.bak"}
+	for _, name := range strangers {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Of a database that was newer, before it was restored from a backup.
+	names := []string{"agented.db.before-v2000.bak", "agented.db.before-v1001.bak"}
+	for i, name := range names {
+		file := filepath.Join(dir, name)
+		old := time.Now().Add(time.Duration(i-10) * time.Hour)
+		if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chtimes(file, old, old)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 3 {
+		version := 901 + i
+		db, err := open(t.Context(), path, Options{}, schemaPlus(t, version, fmt.Sprintf(`CREATE TABLE later%d (id TEXT);`, version)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		taken := filepath.Join(dir, fmt.Sprintf("agented.db.before-v%d.bak", version))
+		at := time.Now().Add(time.Duration(i-5) * time.Hour)
+		if err := os.Chtimes(taken, at, at); err != nil {
+			t.Fatal(err) // it was taken and not removed at once
+		}
+	}
+	var left []string
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if strings.Contains(e.Name(), ".before-") && !slices.Contains(strangers, e.Name()) {
+			left = append(left, e.Name())
+		}
+	}
+	if want := []string{"agented.db.before-v901.bak", "agented.db.before-v902.bak", "agented.db.before-v903.bak"}; !slices.Equal(left, want) {
+		t.Errorf("left are %v, want %v", left, want)
+	}
+	for _, name := range strangers {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -74,6 +74,29 @@ func Inspect(ctx context.Context, path string) (Inspection, error) {
 	return out, err
 }
 
+// Admits reports that the database at path was written by a newer version, which
+// this one would refuse to open. It looks at the first bytes of the file only, so
+// a server may be running on it, but none of this process.
+func Admits(path string) error {
+	schema, err := fs.Sub(schemaFS, "schema/sqlite")
+	if err != nil {
+		return err
+	}
+	latest, err := latestVersion(schema)
+	if err != nil {
+		return err
+	}
+	header, _, err := readHeader(path)
+	if err != nil || len(header) < headerSize || string(header[:len(headerMagic)]) != headerMagic ||
+		binary.BigEndian.Uint32(header[headerAppID:]) != applicationID {
+		return nil // Open says it better
+	}
+	if v := int64(binary.BigEndian.Uint32(header[headerVersion:])); v > latest {
+		return newer(path, v, latest)
+	}
+	return nil
+}
+
 // borrowLock takes the lock beside the database, if there is one, so that no
 // server changes the file meanwhile. Unlike a server it leaves no trace.
 func borrowLock(path string) (unlock func() error, err error) {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,6 +65,7 @@ func (db *DB) migrate(ctx context.Context, o Options, schema fs.FS, latest int64
 		if err != nil {
 			return err
 		}
+		db.dropCopies(filepath.Dir(backup))
 		db.log.Info("backup taken before the database changes", "file", backup, "from_version", from, "to_version", latest)
 	}
 	p, err := goose.NewProvider(goose.DialectSQLite3, db.w, schema,
@@ -144,6 +146,39 @@ func (db *DB) backup(ctx context.Context, dir string, latest int64) (string, err
 		return fail(err)
 	}
 	return target, nil
+}
+
+// copiesKept is how many copies of before a migration stay.
+const copiesKept = 3
+
+// dropCopies removes all but the newest copies of before a migration.
+func (db *DB) dropCopies(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		db.log.Warn("old copies of the database could not be looked for", "dir", dir, "err", err)
+		return
+	}
+	var copies []fs.FileInfo
+	for _, e := range entries {
+		number, ok := strings.CutPrefix(e.Name(), filepath.Base(db.path)+".before-v")
+		number, ours := strings.CutSuffix(number, ".bak")
+		if _, err := strconv.ParseUint(number, 10, 63); !ok || !ours || err != nil {
+			continue
+		}
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() {
+			copies = append(copies, info)
+		}
+	}
+	// By age and not by number: after a restored backup, the latest copy is of an
+	// older version than those before it.
+	slices.SortFunc(copies, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	for _, c := range copies[min(copiesKept, len(copies)):] {
+		if err := os.Remove(filepath.Join(dir, c.Name())); err != nil {
+			db.log.Warn("an old copy of the database could not be removed", "file", c.Name(), "err", err)
+			continue
+		}
+		db.log.Info("old copy of the database removed", "file", filepath.Join(dir, c.Name()))
+	}
 }
 
 // syncFile makes a file or a folder durable.
