@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"sync"
 	"time"
@@ -18,6 +19,19 @@ type feeds struct {
 	wake   map[string]chan struct{} // closed at the next change; only of what somebody reads
 	closed bool
 	drain  chan struct{} // closed when the server is about to stop
+
+	notes [maxNotes]feedNote // the last of them
+	noted int                // how many there have been
+}
+
+// maxNotes bounds what is remembered of notes. A stream that is behind by more
+// misses some; what they are about is in the store.
+const maxNotes = 1024
+
+// feedNote is an event for whoever reads a feed at the moment. It has no id.
+type feedNote struct {
+	name  string
+	frame string
 }
 
 func newFeeds() *feeds {
@@ -32,6 +46,28 @@ func (f *feeds) tell(name string) {
 		close(c)
 		delete(f.wake, name)
 	}
+}
+
+// note tells who reads what has the name of something that is no row of it.
+func (f *feeds) note(name, event string, data []byte) {
+	f.mu.Lock()
+	f.notes[f.noted%maxNotes] = feedNote{name, "event: " + event + "\ndata: " + string(data) + "\n\n"}
+	f.noted++
+	f.mu.Unlock()
+	f.tell(name)
+}
+
+// since appends the notes of a name behind the first n, and returns how many
+// notes there have been.
+func (f *feeds) since(name string, n int, dst []byte) ([]byte, int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for n = min(max(n, f.noted-maxNotes), f.noted); n < f.noted; n++ {
+		if one := &f.notes[n%maxNotes]; one.name == name {
+			dst = append(dst, one.frame...)
+		}
+	}
+	return dst, n
 }
 
 // next is closed at the next change. Whoever asks before it reads misses
@@ -71,6 +107,7 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request, name string, after
 	more func(ctx context.Context, dst []byte, after int64) ([]byte, int64, error),
 ) {
 	// Read once before the first byte, so that what is wrong is a problem.
+	_, notes := s.feeds.since(name, math.MaxInt, nil)
 	wake := s.feeds.next(name)
 	frames, at, err := more(r.Context(), nil, after)
 	if err != nil {
@@ -115,6 +152,7 @@ func (s *Server) feed(w http.ResponseWriter, r *http.Request, name string, after
 			if frames, at, err = more(ctx, frames[:0], after); err != nil {
 				return err
 			}
+			frames, notes = s.feeds.since(name, notes, frames)
 		}
 	})
 }

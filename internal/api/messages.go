@@ -18,7 +18,7 @@ func (s *Server) messageRoutes() []route {
 	stream := func(pattern, id, summary string, params ...*huma.Param) route {
 		return raw(pattern, viewer, func(s *Server) http.HandlerFunc { return s.streamInbox }, about{
 			id: id, tag: "messages", summary: summary,
-			text:    "Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes exactly there; without either it begins with what nobody has read. What is sent here counts as delivered.",
+			text:    "Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes exactly there; without either it begins with what nobody has read. What is sent here counts as delivered. `expired`, without an id, says that a message that was sent before has expired: `{\"seq\":3}`.",
 			params:  append(params, inURL("after", "integer", "Number of the last message that is known; 0 for all. Last-Event-ID wins"), lastEventID()),
 			answers: map[string]*huma.Response{"200": describe("The events", "text/event-stream")},
 			errors:  []int{http.StatusBadRequest, http.StatusNotFound},

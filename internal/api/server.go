@@ -197,6 +197,11 @@ func (s *Server) Reload(c *config.Config) error {
 	return nil
 }
 
+// Expired tells who follows an inbox that a message in it has expired.
+func (s *Server) Expired(inbox agented.Address, seq int64) {
+	s.feeds.note(inbox.String(), "expired", fmt.Appendf(nil, `{"seq":%d}`, seq))
+}
+
 // Told wakes who follows a conversation: it has new events.
 func (s *Server) Told(id agented.ConversationID) {
 	s.feeds.tell(string(id))

@@ -187,7 +187,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		StaleConversation: c.StaleConversation,
 		Log:               o.Log,
 		Zone:              c.Zone,
-		Observe:           dispatch.Observer{Told: func(id agented.ConversationID) { a.api.Told(id) }, Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.ticked, Paused: a.metrics.Paused, Budget: a.metrics.BudgetTold},
+		Observe:           dispatch.Observer{Told: func(id agented.ConversationID) { a.api.Told(id) }, Expired: func(inbox agented.Address, seq int64) { a.api.Expired(inbox, seq) }, Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.ticked, Paused: a.metrics.Paused, Budget: a.metrics.BudgetTold},
 	})
 	if err := a.restoreDrained(ctx); err != nil {
 		return nil, err

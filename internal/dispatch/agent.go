@@ -55,3 +55,27 @@ func (d *Dispatcher) withAgent(s agented.Spec) (agented.Spec, error) {
 	}
 	return a.Fill(s), nil
 }
+
+// AgentName is the name of an agent by its id; the id itself when there is none.
+func (d *Dispatcher) AgentName(id agented.AgentID) string {
+	if book := d.agents.Load(); book != nil {
+		if a := (*book)[string(id)]; a != nil {
+			return a.Name
+		}
+	}
+	return string(id)
+}
+
+// AgentID is the id of an agent by its id or name, ignoring case; empty when
+// there is none.
+func (d *Dispatcher) AgentID(idOrName string) agented.AgentID {
+	if book := d.agents.Load(); book != nil {
+		if a := (*book)[idOrName]; a != nil {
+			return a.ID
+		}
+		if a := (*book)[strings.ToLower(idOrName)]; a != nil {
+			return a.ID
+		}
+	}
+	return ""
+}

@@ -65,6 +65,7 @@ type Observer struct {
 	AttemptEnded func(backend string, state agented.State, took time.Duration)
 	Ticked       func(outcome agented.TickOutcome, lag time.Duration) // lag: from the time at which it was to fire
 	Told         func(agented.ConversationID)                         // a conversation has new events
+	Expired      func(inbox agented.Address, seq int64)               // a message in it expired
 	Paused       func(why agented.Question)
 	Budget       func(b agented.Budget, reached bool) // it is near its limit, or has reached it
 }
@@ -77,6 +78,7 @@ type Dispatcher struct {
 	wake     chan struct{}
 	wakeTick chan struct{}
 	tickBy   atomic.Int64  // unix nanoseconds by which the ticker means to come round; 0: when it is woken
+	lapse    chan struct{} // a message came that will expire
 	prune    chan struct{} // many bodies of deliveries have come
 	bodies   atomic.Int64  // their bytes since it was last looked
 	pruning  sync.Mutex    // held by whoever removes what lies beyond the limits
@@ -124,6 +126,7 @@ func New(o Options) *Dispatcher {
 		versions: backend.NewVersions(),
 		wake:     make(chan struct{}, 1),
 		prune:    make(chan struct{}, 1),
+		lapse:    make(chan struct{}, 1),
 		wakeTick: make(chan struct{}, 1),
 		talks:    talks{active: map[agented.ConversationID]chan struct{}{}, wake: make(chan struct{}, 1)},
 		running:  map[agented.ExecutionID]*work{},
@@ -177,6 +180,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	g.Go(func() error { return d.tidyLoop(ctx) })
 	g.Go(func() error { return d.pruneLoop(ctx) })
 	g.Go(func() error { return d.sweepLoop(ctx) })
+	g.Go(func() error { return d.expireLoop(ctx) })
 	err := g.Wait()
 	d.attempts.Wait()
 	d.finishing.Wait()

@@ -58,6 +58,9 @@ func (d *Dispatcher) Send(ctx context.Context, m agented.BusMessage) (store.Mess
 		if got.Stale {
 			continue
 		}
+		if !m.ExpiresAt.IsZero() {
+			d.wakeExpiry()
+		}
 		for _, id := range got.Replaced {
 			d.stop(id)
 		}

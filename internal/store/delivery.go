@@ -42,7 +42,7 @@ type DeliveryResult struct {
 // that was, and the repetition is a row of its own.
 func (db *DB) AdmitDelivery(ctx context.Context, a DeliveryAdmission, now time.Time) (DeliveryResult, error) {
 	body, packed := pack(a.Body)
-	return db.inGroup(ctx, func(tx *tx) (DeliveryResult, error) { return tx.admitDelivery(a, body, packed, now) })
+	return inGroup(ctx, db, "admit delivery", func(tx *tx) (DeliveryResult, error) { return tx.admitDelivery(a, body, packed, now) })
 }
 
 func (tx *tx) admitDelivery(a DeliveryAdmission, body []byte, packed bool, now time.Time) (DeliveryResult, error) {

@@ -5,11 +5,11 @@ import (
 	"sync"
 )
 
-// maxGroup bounds how many deliveries share a transaction, so that the writer's
+// maxGroup bounds how many jobs share a transaction, so that the writer's
 // turn comes round for others.
 const maxGroup = 64
 
-// groups gathers deliveries that wait for the writer: those that came while one
+// groups gathers deliveries and messages that wait for the writer: those that came while one
 // transaction was made durable share the next one. Each stands for itself: what
 // goes wrong with one takes back that one.
 type groups struct {
@@ -19,16 +19,20 @@ type groups struct {
 }
 
 type groupJob struct {
-	do   func(*tx) (DeliveryResult, error)
-	got  DeliveryResult
+	op   string // for its error
+	do   func(*tx) error
 	err  error
 	done chan struct{}
 }
 
 // inGroup runs do in a transaction that it may share with others, and returns
 // when that is durable. A context that ends leaves open whether it was.
-func (db *DB) inGroup(ctx context.Context, do func(*tx) (DeliveryResult, error)) (DeliveryResult, error) {
-	j := &groupJob{do: do, done: make(chan struct{})}
+func inGroup[T any](ctx context.Context, db *DB, op string, do func(*tx) (T, error)) (T, error) {
+	var none, got T
+	j := &groupJob{op: op, done: make(chan struct{}), do: func(tx *tx) (err error) {
+		got, err = do(tx)
+		return err
+	}}
 	g := &db.groups
 	g.mu.Lock()
 	g.waiting = append(g.waiting, j)
@@ -39,9 +43,12 @@ func (db *DB) inGroup(ctx context.Context, do func(*tx) (DeliveryResult, error))
 	g.mu.Unlock()
 	select {
 	case <-j.done:
-		return j.got, j.err
+		if j.err != nil {
+			return none, j.err
+		}
+		return got, nil
 	case <-ctx.Done():
-		return DeliveryResult{}, db.explain("admit delivery", ctx.Err())
+		return none, db.explain(op, ctx.Err())
 	}
 }
 
@@ -58,10 +65,10 @@ func (db *DB) workGroups(ctx context.Context) {
 			return
 		}
 		g.mu.Unlock()
-		err := db.write(ctx, "admit delivery", func(tx *tx) error { return tx.doGroup(jobs) })
+		err := db.write(ctx, jobs[0].op, func(tx *tx) error { return tx.doGroup(jobs) })
 		for _, j := range jobs {
 			if err != nil {
-				j.got, j.err = DeliveryResult{}, err
+				j.err = err
 			}
 			close(j.done)
 		}
@@ -72,15 +79,14 @@ func (db *DB) workGroups(ctx context.Context) {
 func (tx *tx) doGroup(jobs []*groupJob) error {
 	for _, j := range jobs {
 		if len(jobs) == 1 {
-			j.got, j.err = j.do(tx)
-			return j.err
+			return j.do(tx)
 		}
 		changed := len(tx.changed)
 		if err := tx.exec(`SAVEPOINT job`); err != nil {
 			return err
 		}
-		if j.got, j.err = j.do(tx); j.err != nil {
-			j.got, j.err = DeliveryResult{}, tx.db.explain("admit delivery", j.err)
+		if j.err = j.do(tx); j.err != nil {
+			j.err = tx.db.explain(j.op, j.err)
 			tx.changed = tx.changed[:changed]
 			if err := tx.exec(`ROLLBACK TO job`); err != nil {
 				return err

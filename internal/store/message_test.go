@@ -94,8 +94,14 @@ func TestAnInboxItemIsDeliveredReadOrExpiredOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(agented.InboxRead, agented.InboxDelivered, agented.InboxPending)
-	if n := must(db.ExpireMessages(t.Context(), start.Add(time.Minute), 10))(t); n != 1 {
-		t.Errorf("%d expired", n)
+	if at := must(db.NextExpiry(t.Context()))(t); at.IsZero() || at.After(start.Add(time.Minute)) {
+		t.Errorf("the next expires at %v", at)
+	}
+	if got := must(db.ExpireMessages(t.Context(), start.Add(time.Minute), 10))(t); len(got) != 1 || got[0] != (Lapsed{me, 3}) {
+		t.Errorf("expired: %v", got)
+	}
+	if at := must(db.NextExpiry(t.Context()))(t); !at.IsZero() {
+		t.Errorf("something expires at %v", at)
 	}
 	check(agented.InboxRead, agented.InboxDelivered, agented.InboxExpired)
 	if err := db.Acknowledge(t.Context(), me, 3, start); !errors.Is(err, agented.Conflict) {
