@@ -21,7 +21,8 @@ setup: ## fetch the Go modules and check the tools
 
 build: ## build bin/agented
 	@mkdir -p bin
-	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/agented
+	$(GO) build -trimpath -ldflags '-s -w' -o cmd/agented/agshim.bin ./cmd/agshim
+	$(GO) build -trimpath -tags agshim -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/agented
 
 ui: ## build the web interface into web/dist/app (needs Node 20 or newer)
 	./scripts/build-ui.sh

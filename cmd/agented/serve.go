@@ -14,6 +14,7 @@ import (
 	"github.com/agented/agented/internal/app"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/redact"
+	"github.com/agented/agented/internal/shim"
 )
 
 func serveCommand() *cobra.Command {
@@ -58,6 +59,7 @@ func serve(cmd *cobra.Command, sample bool) error {
 	}
 	config.ClearEnvironment()
 	raiseDescriptorLimit()
+	shim.UseProgram(agshimProgram)
 	masker := new(atomic.Pointer[redact.Masker])
 	masker.Store(redact.New(c.Secrets()))
 	level := new(slog.LevelVar)

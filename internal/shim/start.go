@@ -85,10 +85,6 @@ func layOut(bundle string, spec *Spec, stdin []byte) error {
 // launch starts the shim process and waits for its answer.
 func launch(bundle string, lock *os.File, hand []byte) (answer, error) {
 	var a answer
-	exe, err := selfPath()
-	if err != nil {
-		return a, err
-	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return a, err
@@ -111,7 +107,7 @@ func launch(bundle string, lock *os.File, hand []byte) (answer, error) {
 	}
 	defer handR.Close()
 	defer handW.Close()
-	proc, err := os.StartProcess(exe, []string{shimName, "shim"}, &os.ProcAttr{
+	proc, err := execute(&os.ProcAttr{
 		Dir: bundle,
 		// One processor and a small heap from the first instruction on.
 		Env:   []string{"GOMAXPROCS=1", "GOGC=25"},
@@ -142,6 +138,20 @@ func launch(bundle string, lock *os.File, hand []byte) (answer, error) {
 		return a, fmt.Errorf("no answer from the shim (%s says why): %w", logFile, err)
 	}
 	return a, nil
+}
+
+// execute starts the shim's program, or this one where that cannot be run.
+func execute(attr *os.ProcAttr) (*os.Process, error) {
+	for {
+		exe, err := selfPath()
+		if err != nil {
+			return nil, err
+		}
+		proc, err := os.StartProcess(exe, []string{shimName, "shim"}, attr)
+		if err == nil || !notRunnable(exe) {
+			return proc, err
+		}
+	}
 }
 
 // waitUnlocked waits for a shim that was just killed to be gone.

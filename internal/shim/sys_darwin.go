@@ -15,6 +15,11 @@ import (
 // selfPath is the program to run as shim.
 func selfPath() (string, error) { return os.Executable() }
 
+// UseProgram does nothing here: there are no files in memory to run.
+func UseProgram(string) {}
+
+func notRunnable(string) bool { return false }
+
 // settleIn has nothing to do: the name comes from the arguments, memory is
 // closed to others by code signing, and there is no sub-reaper.
 func settleIn() error { return nil }

@@ -12,10 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// selfPath is the program to run as shim. It goes on working when an upgrade
-// has replaced the file.
-func selfPath() (string, error) { return "/proc/self/exe", nil }
-
 // settleIn makes this process a shim to the kernel: its name tells it apart in
 // a process list, nobody of the same user can read its memory, and descendants
 // that lose their parent become its children.
