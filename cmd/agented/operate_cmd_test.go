@@ -85,6 +85,44 @@ func TestReloadSaysWhatHasChangedAndABadFileChangesNothing(t *testing.T) {
 	})
 }
 
+func TestALogThatWasRenamedIsWrittenAnewAfterSIGHUP(t *testing.T) {
+	s := prepare(t, "AGENTED_ACCESS_LOG=stdout")
+	access, log := filepath.Join(s.dir, "backend.log"), filepath.Join(s.dir, "backend-error.log")
+	s.args = []string{"--log-file", access, "--log-file", log}
+	s.start()
+	reopen := func() {
+		t.Helper()
+		s.mu.Lock()
+		cmd := s.cmd
+		s.mu.Unlock()
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		s.waitFor("the logs", func() bool {
+			s.call("GET", "/api/v1/info", nil, nil)
+			a, _ := os.ReadFile(access)
+			b, _ := os.ReadFile(log)
+			return bytes.Contains(a, []byte("/api/v1/info")) && len(b) > 0
+		})
+	}
+	reopen()
+	for _, path := range []string{access, log} {
+		if err := os.Rename(path, path+".0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	old, _ := os.ReadFile(access + ".0")
+	reopen()
+	if b, err := os.ReadFile(access + ".0"); err != nil || bytes.Count(b, []byte("\n")) > bytes.Count(old, []byte("\n"))+20 {
+		t.Errorf("the renamed log goes on: %s", b)
+	}
+	s.kill()
+	s.args = s.args[:2]
+	if _, errs, code := s.cli("serve", "--log-file", access); code == 0 || !strings.Contains(errs, "belongs there twice") {
+		t.Errorf("%d %s", code, errs)
+	}
+}
+
 func TestADrainedServerStartsNothingAdmitsEverythingAndSaysSo(t *testing.T) {
 	s := newServer(t)
 	until := filepath.Join(s.dir, "enough")

@@ -46,12 +46,18 @@ again when it dies, for where there is no systemd; see docs/operate/supervise.md
 		},
 	}
 	cmd.Flags().Bool("sample", false, "at the very first start, create and fire a sample trigger")
+	cmd.Flags().StringArray("log-file", nil, "open this anew at SIGHUP; twice: where standard output and standard error go, when something rotates them")
 	superviseFlags(cmd)
 	return cmd
 }
 
 // serve runs a server until it is told to stop.
 func serve(cmd *cobra.Command, sample bool) error {
+	named, _ := cmd.Flags().GetStringArray("log-file")
+	logs, err := parseLogFiles(named)
+	if err != nil {
+		return err
+	}
 	file, _ := cmd.Flags().GetString("env-file")
 	c, err := config.Load(config.Options{EnvFile: file})
 	if err != nil {
@@ -86,7 +92,11 @@ func serve(cmd *cobra.Command, sample bool) error {
 		return err
 	}
 	defer a.Close()
-	stop := onHangup(ctx, a)
+	stop := onHangup(ctx, a, func() {
+		if err := logs.reopen(); err != nil {
+			log.Error("the log files could not be opened anew", "err", err)
+		}
+	})
 	defer stop()
 	if err := a.Run(ctx); err != nil {
 		return err
@@ -94,15 +104,16 @@ func serve(cmd *cobra.Command, sample bool) error {
 	return nil
 }
 
-// onHangup reloads the settings at each SIGHUP until the returned function is
-// called.
-func onHangup(ctx context.Context, a *app.App) (stop func()) {
+// onHangup opens the logs anew and reloads the settings at each SIGHUP until the
+// returned function is called.
+func onHangup(ctx context.Context, a *app.App, logs func()) (stop func()) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range hup {
+			logs()
 			if ctx.Err() != nil {
 				continue // draining
 			}

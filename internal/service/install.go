@@ -100,6 +100,9 @@ func (in Installer) Uninstall(ctx context.Context) error {
 		if path := s.Path(Label + ".plist"); exists(path) {
 			steps = append(steps, in.command("launchctl", "bootout", in.domain()+"/"+Label),
 				step{"remove " + path, func(context.Context) error { return os.Remove(path) }})
+			if !s.PerUser && exists(newsyslogFile) {
+				steps = append(steps, step{"remove " + newsyslogFile, func(context.Context) error { return os.Remove(newsyslogFile) }})
+			}
 		}
 	}
 	if len(steps) == 0 {
@@ -176,6 +179,16 @@ func (in Installer) settings() []step {
 		}
 		steps = append(steps, step{"make the folder " + dir, func(context.Context) error {
 			return errors.Join(os.MkdirAll(dir, 0o700), s.own(dir, -1))
+		}})
+	}
+	// launchd would make them too, as root's where it starts a daemon, and then the
+	// server could not open them anew.
+	for _, path := range []string{s.AccessLog(), s.ErrorLog()} {
+		if exists(path) {
+			continue
+		}
+		steps = append(steps, step{"make the log " + path, func(context.Context) error {
+			return errors.Join(writeFile(path, nil, 0o640), s.own(path, -1))
 		}})
 	}
 	return steps
@@ -272,7 +285,7 @@ func (in Installer) exec(ctx context.Context, args ...string) error {
 func (in Installer) logs() string {
 	switch {
 	case in.Spec.Manager == Launchd:
-		return "tail -f " + filepath.Join(in.Spec.LogDir, "backend-error.log")
+		return "tail -f " + in.Spec.ErrorLog()
 	case in.Spec.PerUser:
 		return "journalctl --user -u agented -f"
 	}

@@ -29,7 +29,7 @@ func TestADryRunPrintsEveryFileAndChangesNothing(t *testing.T) {
 		case Systemd:
 			want = append(want, "KillMode=process", "ListenStream=0.0.0.0:20000", "run systemctl --user enable agented.service", "run systemctl --user restart agented.service")
 		case Launchd:
-			want = append(want, "<key>KeepAlive</key>", "run launchctl bootstrap gui/", "make the folder "+s.LogDir)
+			want = append(want, "<key>KeepAlive</key>", "run launchctl bootstrap gui/", "make the folder "+s.LogDir, "make the log "+s.LogDir+"/backend-error.log")
 		}
 		for _, text := range want {
 			if !strings.Contains(out.String(), text) {
@@ -72,8 +72,10 @@ func TestAnInstallationKeepsTheSettingsThatAreThere(t *testing.T) {
 	if info, err := os.Stat(s.EnvFile); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("fresh settings: %v, %v", info, err)
 	}
-	if info, err := os.Stat(s.LogDir); err != nil || !info.IsDir() {
-		t.Errorf("log folder: %v", err)
+	for _, name := range []string{"backend.log", "backend-error.log"} {
+		if info, err := os.Stat(filepath.Join(s.LogDir, name)); err != nil || info.Mode().Perm() != 0o640 {
+			t.Errorf("%s: %v, %v", name, info, err)
+		}
 	}
 }
 

@@ -104,6 +104,27 @@ func (s Spec) SocketUnit() string { return s.render("agented.socket") }
 // Plist is the launchd job.
 func (s Spec) Plist() string { return s.render("com.agented.backend.plist") }
 
+// AccessLog is where launchd has the standard output go.
+func (s Spec) AccessLog() string { return filepath.Join(s.LogDir, "backend.log") }
+
+// ErrorLog is where launchd has the standard error go: the log of the server.
+func (s Spec) ErrorLog() string { return filepath.Join(s.LogDir, "backend-error.log") }
+
+// PIDFile holds the number of the server that runs.
+func (s Spec) PIDFile() string { return agented.Layout{Root: s.DataDir}.ServerLock() }
+
+// Newsyslog has macOS rotate the logs.
+func (s Spec) Newsyslog() string { return s.render("newsyslog.conf") }
+
+// rotates reports whether macOS can be told to rotate the logs: root alone may,
+// and fields of its file are told apart by blanks.
+func (s Spec) rotates() bool {
+	return s.Manager == Launchd && !s.PerUser && !strings.ContainsAny(s.LogDir+s.DataDir+s.Account, " \t#\\")
+}
+
+// newsyslogFile is where macOS looks for what to rotate.
+const newsyslogFile = "/etc/newsyslog.d/" + Label + ".conf"
+
 // Settings is a fresh settings file.
 func (s Spec) Settings() string { return s.render("agented.env") }
 
@@ -162,7 +183,11 @@ type file struct{ path, content string }
 // files lists what the supervisor reads.
 func (s Spec) files() []file {
 	if s.Manager == Launchd {
-		return []file{{s.Path(Label + ".plist"), s.Plist()}}
+		out := []file{{s.Path(Label + ".plist"), s.Plist()}}
+		if s.rotates() {
+			out = append(out, file{newsyslogFile, s.Newsyslog()})
+		}
+		return out
 	}
 	out := []file{{s.Path("agented.service"), s.Unit()}}
 	if s.Socket {

@@ -24,6 +24,7 @@ func TestTheFilesInDeployAreTheGeneratedOnes(t *testing.T) {
 		"agented.service":           System(Systemd).Unit(),
 		"agented.socket":            System(Systemd).SocketUnit(),
 		"com.agented.backend.plist": mac.Plist(),
+		"newsyslog.conf":            mac.Newsyslog(),
 		"Caddyfile.example":         System(Systemd).Caddyfile(),
 		"nginx.conf.example":        System(Systemd).Nginx(),
 	} {
@@ -250,7 +251,7 @@ func TestThePlistHasTheKeysThatLaunchdKnows(t *testing.T) {
 		if p["KeepAlive"] != true || p["AbandonProcessGroup"] != true || p["ThrottleInterval"] != 1 || p["ProcessType"] != "Interactive" || p["Umask"] != 0o77 {
 			t.Errorf("%s: %v", s, p)
 		}
-		if want := []any{s.Program, "serve", "--env-file", s.EnvFile}; !slices.Equal(p["ProgramArguments"].([]any), want) {
+		if want := []any{s.Program, "serve", "--env-file", s.EnvFile, "--log-file", s.LogDir + "/backend.log", "--log-file", s.LogDir + "/backend-error.log"}; !slices.Equal(p["ProgramArguments"].([]any), want) {
 			t.Errorf("ProgramArguments = %v, want %v", p["ProgramArguments"], want)
 		}
 		if _, there := p["UserName"]; there == s.PerUser {
@@ -259,6 +260,153 @@ func TestThePlistHasTheKeysThatLaunchdKnows(t *testing.T) {
 	}
 	if p := plist(t, system.Plist()); p["ExitTimeOut"] != 31 || p["StandardErrorPath"] != "/var/log/agented/backend-error.log" {
 		t.Errorf("system: %v", p)
+	}
+}
+
+func TestThePlistKeepsToItsDocumentType(t *testing.T) {
+	t.Parallel()
+	dtd := filepath.Join(t.TempDir(), "plist.dtd")
+	// What a property list may be made of, as its public document type has it.
+	if err := os.WriteFile(dtd, []byte(`<!ENTITY % value "(array | data | date | dict | real | integer | string | true | false)">
+<!ELEMENT plist %value;>
+<!ATTLIST plist version CDATA "1.0">
+<!ELEMENT array (%value;)*>
+<!ELEMENT dict (key, %value;)*>
+<!ELEMENT key (#PCDATA)>
+<!ELEMENT string (#PCDATA)>
+<!ELEMENT data (#PCDATA)>
+<!ELEMENT date (#PCDATA)>
+<!ELEMENT true EMPTY>
+<!ELEMENT false EMPTY>
+<!ELEMENT real (#PCDATA)>
+<!ELEMENT integer (#PCDATA)>
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	xmllint, err := exec.LookPath("xmllint")
+	if err != nil {
+		t.Skip("xmllint is not installed, so it cannot be asked; TestThePlistHasTheKeysThatLaunchdKnows reads the same structure")
+	}
+	lint := func(text string) ([]byte, error) {
+		cmd := exec.Command(xmllint, "--noout", "--nonet", "--dtdvalid", dtd, "-")
+		cmd.Stdin = strings.NewReader(text)
+		return cmd.CombinedOutput()
+	}
+	for _, s := range []Spec{System(Launchd), User(Launchd, "/Users/ann & bob", "/opt/homebrew/bin/agented")} {
+		if out, err := lint(s.Plist()); err != nil {
+			t.Errorf("%s: %v\n%s", s, err, out)
+		}
+		if _, err := lint(strings.Replace(s.Plist(), "<true/>", "<yes/>", 1)); err == nil {
+			t.Error("a wrong element is not found")
+		}
+	}
+}
+
+func TestLaunchdBringsAServerBackInTimeAndLetsItDrain(t *testing.T) {
+	t.Parallel()
+	s := System(Launchd)
+	p := plist(t, s.Plist())
+	for _, key := range []string{
+		"Label", "ProgramArguments", "EnvironmentVariables", "UserName", "WorkingDirectory", "RunAtLoad", "KeepAlive", "ThrottleInterval",
+		"ExitTimeOut", "AbandonProcessGroup", "ProcessType", "Umask", "StandardOutPath", "StandardErrorPath",
+	} {
+		if _, ok := p[key]; !ok {
+			t.Errorf("%s is missing", key)
+		}
+	}
+	if n := p["ThrottleInterval"].(int); n < 1 || n > 5 {
+		t.Errorf("ThrottleInterval = %d", n)
+	}
+	if want := int(s.Drain.Seconds()) + 10; p["ExitTimeOut"] != want {
+		t.Errorf("ExitTimeOut = %v, want %d", p["ExitTimeOut"], want)
+	}
+	if p["StandardOutPath"] != "/var/log/agented/backend.log" || p["StandardErrorPath"] != "/var/log/agented/backend-error.log" {
+		t.Errorf("logs: %v %v", p["StandardOutPath"], p["StandardErrorPath"])
+	}
+}
+
+func TestMacOSRotatesTheLogsThatLaunchdWrites(t *testing.T) {
+	t.Parallel()
+	s := System(Launchd)
+	s.Account, s.DataDir = "ann", "/Users/ann/.local/share/agented"
+	logs := map[string]bool{"/var/log/agented/backend.log": false, "/var/log/agented/backend-error.log": false}
+	for line := range strings.Lines(s.Newsyslog()) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		f := strings.Fields(line)
+		if len(f) != 8 {
+			t.Errorf("%d fields: %q", len(f), line)
+			continue
+		}
+		if done, known := logs[f[0]]; !known || done {
+			t.Errorf("the log %s", f[0])
+		}
+		logs[f[0]] = true
+		if f[1] != "ann:" || f[2] != "640" || f[5] != "*" || f[7] != "/Users/ann/.local/share/agented/server.lock" {
+			t.Errorf("%q", line)
+		}
+		for _, number := range f[3:5] {
+			if _, err := strconv.Atoi(number); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for log, done := range logs {
+		if !done {
+			t.Errorf("%s is not rotated", log)
+		}
+	}
+	names := func(s Spec) (out []string) {
+		for _, f := range s.files() {
+			out = append(out, f.path)
+		}
+		return out
+	}
+	if got := names(s); !slices.Contains(got, "/etc/newsyslog.d/com.agented.backend.conf") {
+		t.Errorf("the installer writes %v", got)
+	}
+	s.DataDir = "/Users/ann/my data"
+	if got := names(s); len(got) != 1 {
+		t.Errorf("with a blank in the data folder the installer writes %v", got)
+	}
+	if got := names(User(Launchd, "/Users/ann", "/opt/agented")); len(got) != 1 {
+		t.Errorf("for a user the installer writes %v", got)
+	}
+}
+
+func TestNginxTakesTheExample(t *testing.T) {
+	t.Parallel()
+	nginx, err := exec.LookPath("nginx")
+	if err != nil {
+		t.Skip("nginx is not installed, so it cannot be asked")
+	}
+	openssl, err := exec.LookPath("openssl")
+	if err != nil {
+		t.Skip("openssl is not installed, so there is no certificate for nginx to read")
+	}
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	if out, err := exec.Command(openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+		"-subj", "/CN=agented.example.org", "-keyout", key, "-out", cert).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	example := System(Systemd).Nginx()
+	ask := func(site string) (string, error) {
+		site = strings.NewReplacer("/etc/ssl/agented.example.org.pem", cert, "/etc/ssl/agented.example.org.key", key).Replace(site)
+		conf := filepath.Join(dir, "nginx.conf")
+		whole := "pid " + dir + "/pid;\nerror_log stderr;\nevents {}\nhttp {\n\taccess_log off;\n" + site + "}\n"
+		if err := os.WriteFile(conf, []byte(whole), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(nginx, "-t", "-q", "-p", dir, "-c", conf).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := ask(example); err != nil || strings.Contains(out, "[warn]") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if _, err := ask(strings.Replace(example, "proxy_buffering off", "proxy_bufering off", 1)); err == nil {
+		t.Error("a wrong directive is not found")
 	}
 }
 
