@@ -69,7 +69,9 @@ func TestNextWaitsAsTheClassWantsAndGivesUpInTime(t *testing.T) {
 		from, to time.Duration
 		again    bool
 	}{
-		"a printed time and its jitter":         {agented.RetryPolicy{}, agented.Ended{Class: agented.ClassAccountLimit, Until: hour, Like: 1}, time.Hour, time.Hour + 2*time.Minute, true},
+		"a printed time and its jitter":         {agented.RetryPolicy{}, agented.Ended{Class: agented.ClassAccountLimit, Until: hour.Add(7 * time.Second), Like: 1}, time.Hour + 7*time.Second, time.Hour + 7*time.Second + 2*time.Minute, true},
+		"a clock without seconds is behind":     {agented.RetryPolicy{}, agented.Ended{Class: agented.ClassAccountLimit, Until: hour, Like: 1}, time.Hour + time.Minute, time.Hour + 3*time.Minute, true},
+		"unless the time is near":               {agented.RetryPolicy{}, agented.Ended{Class: agented.ClassAccountLimit, Until: noon.Add(time.Minute), Like: 1}, time.Minute, 66 * time.Second, true},
 		"a time that has passed is none":        {agented.RetryPolicy{}, agented.Ended{Class: agented.ClassAccountLimit, Until: noon.Add(-time.Hour), Like: 1}, 150 * time.Second, 5 * time.Minute, true},
 		"an unknown limit doubles":              {agented.RetryPolicy{}, agented.Ended{Class: agented.ClassAccountLimit, Like: 3}, 10 * time.Minute, 20 * time.Minute, true},
 		"and has an end":                        {agented.RetryPolicy{}, agented.Ended{Class: agented.ClassAccountLimit, Like: 30}, 150 * time.Minute, 5 * time.Hour, true},
@@ -82,7 +84,7 @@ func TestNextWaitsAsTheClassWantsAndGivesUpInTime(t *testing.T) {
 		"unless it is asked for too":            {agented.RetryPolicy{OnInterrupted: true}, agented.Ended{Class: agented.ClassInterrupted, Like: 1}, 0, time.Second, true},
 		"what ended by our hand is final":       {agented.RetryPolicy{OnFailure: true, OnInterrupted: true}, agented.Ended{}, 0, 0, false},
 		"it gives up":                           {agented.RetryPolicy{GiveUpAfterSeconds: 60}, agented.Ended{Class: agented.ClassAuth, Began: noon.Add(-61 * time.Second), Like: 1}, 0, 0, false},
-		"a limit may be lifted elsewhere first": {agented.RetryPolicy{GiveUpAfterSeconds: 60}, agented.Ended{Class: agented.ClassAccountLimit, Until: hour, Began: noon, Like: 1}, time.Hour, time.Hour + 2*time.Minute, true},
+		"a limit may be lifted elsewhere first": {agented.RetryPolicy{GiveUpAfterSeconds: 60}, agented.Ended{Class: agented.ClassAccountLimit, Until: hour, Began: noon, Like: 1}, time.Hour + time.Minute, time.Hour + 3*time.Minute, true},
 	} {
 		for _, jitter := range []float64{0, 0.5, 1} {
 			at, again := c.policy.Next(c.ended, noon, jitter)

@@ -58,7 +58,7 @@ func (p RetryPolicy) Next(e Ended, now time.Time, jitter float64) (at time.Time,
 		}
 		if !e.Until.IsZero() && e.Until.After(now) {
 			spread := min(e.Until.Sub(now)/longestJitterShare, 2*time.Minute)
-			at = e.Until.Add(time.Duration(jitter * float64(spread)))
+			at = lifted(e.Until, now).Add(time.Duration(jitter * float64(spread)))
 		}
 	case ClassOverload:
 		at = backoff(base, ceiling)
@@ -97,6 +97,16 @@ func (p RetryPolicy) Next(e Ended, now time.Time, jitter float64) (at time.Time,
 		return time.Time{}, false
 	}
 	return at.UTC().Truncate(time.Microsecond), true
+}
+
+// lifted is when a limit of which that time was printed has lifted for sure: a
+// clock without seconds is behind by up to a minute. Of one that is so near, the
+// attempt that finds out is told again sooner than it would wait here.
+func lifted(until, now time.Time) time.Time {
+	if until.Truncate(time.Minute).Equal(until) && until.Sub(now) > time.Minute {
+		return until.Add(time.Minute)
+	}
+	return until
 }
 
 // Deadline is when an execution whose first attempt began at that time gives up.

@@ -96,6 +96,7 @@ type Config struct {
 	ClaudeConfigDir      string `env:"CLAUDE_CONFIG_DIR" kind:"path" backend:"claude" help:"Folder with claude's settings and login."`
 	ClaudePluginRoot     string `env:"CLAUDE_PLUGIN_ROOT" kind:"path" backend:"claude" help:"Folder of a plugin that brings commands: passed to claude and put on its PATH."`
 	OpenAIAPIKey         Secret `env:"OPENAI_API_KEY" secret:"backend" backend:"codex opencode" help:"Default account of codex: API key."`
+	OpenAIBaseURL        string `env:"OPENAI_BASE_URL" kind:"url" backend:"codex" help:"Address of the OpenAI API or of a proxy for it, with its /v1."`
 	CodexHome            string `env:"CODEX_HOME" kind:"path" backend:"codex" help:"Folder with codex's settings and login."`
 	GeminiAPIKey         Secret `env:"GEMINI_API_KEY" secret:"backend" backend:"gemini opencode" help:"Default account of gemini: API key."`
 	GeminiCLIHome        string `env:"GEMINI_CLI_HOME" kind:"path" backend:"gemini" help:"Folder with gemini's settings and login."`

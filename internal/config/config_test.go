@@ -79,7 +79,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		"AGENTED_BACKUP_DIR": "", "AGENTED_BACKUP_SCHEDULE": "0 3 * * *", "AGENTED_BACKUP_KEEP": "7", "AGENTED_BACKUP_PASSPHRASE_FILE": "",
 		"STALE_EXECUTION_THRESHOLD_SECS": "15m", "STALE_CONVERSATION_THRESHOLD_SECS": "30m", "TZ": "",
 		"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": "", "CLAUDE_CODE_OAUTH_TOKEN": "", "CLAUDE_CONFIG_DIR": "",
-		"CLAUDE_PLUGIN_ROOT": "", "OPENAI_API_KEY": "", "CODEX_HOME": "", "GEMINI_API_KEY": "", "GEMINI_CLI_HOME": "",
+		"CLAUDE_PLUGIN_ROOT": "", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "CODEX_HOME": "", "GEMINI_API_KEY": "", "GEMINI_CLI_HOME": "",
 		"OPENCODE_HOME": "", "SENTRY_DSN": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "", "OTEL_EXPORTER_OTLP_HEADERS": "", "OTEL_SERVICE_NAME": "agented",
 		"AGENTED_URL": "", "AGENTED_GITHUB_LOGINS": "", "HOME": "/home/u", "PATH": "/bin", "XDG_DATA_HOME": "",
 		"XDG_STATE_HOME": "", "XDG_RUNTIME_DIR": "", "NO_COLOR": "",
@@ -331,10 +331,10 @@ func TestBackendsGetTheirOwnVariablesOnly(t *testing.T) {
 	for _, name := range []string{"CLAUDE_CONFIG_DIR", "CLAUDE_PLUGIN_ROOT", "CODEX_HOME", "GEMINI_CLI_HOME", "OPENCODE_HOME"} {
 		environ = append(environ, name+"=/"+name)
 	}
-	c := load(t, options(t, "", append(environ, "ANTHROPIC_API_BASE=http://h:1")...))
+	c := load(t, options(t, "", append(environ, "ANTHROPIC_API_BASE=http://h:1", "OPENAI_BASE_URL=http://h:1")...))
 	for backend, want := range map[string]string{
 		"claude":    "ANTHROPIC_API_KEY ANTHROPIC_BASE_URL CLAUDE_CODE_OAUTH_TOKEN CLAUDE_CONFIG_DIR CLAUDE_PLUGIN_ROOT",
-		"codex":     "CODEX_HOME OPENAI_API_KEY",
+		"codex":     "CODEX_HOME OPENAI_API_KEY OPENAI_BASE_URL",
 		"gemini":    "GEMINI_API_KEY GEMINI_CLI_HOME",
 		"opencode":  "ANTHROPIC_API_KEY GEMINI_API_KEY OPENAI_API_KEY OPENCODE_HOME",
 		"command":   "",
