@@ -12,6 +12,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/secret"
+	"github.com/agented/agented/internal/store"
 )
 
 func configCommand() *cobra.Command {
@@ -142,8 +143,9 @@ func configCheck() *cobra.Command {
 	return jsonFlag(&cobra.Command{
 		Use: "check", Short: "Check the settings without starting a server", Args: exactArgs(),
 		Long: `Check the settings that a server started here would use. Every problem is
-listed with its variable and how to mend it, and the exit code is 2. Warnings do
-not change the exit code, which is 0 then.`,
+listed with its variable and how to mend it, and the exit code is 2. So is a
+database that a newer version has written. Warnings do not change the exit code,
+which is 0 then.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			problems, warnings := []configProblem{}, []configProblem{}
 			c, err := serverConfig(cmd)
@@ -157,6 +159,9 @@ not change the exit code, which is 0 then.`,
 				key, err := readKey(c)
 				if err != nil && !errors.Is(err, agented.NotFound) {
 					problems = append(problems, configProblem{Name: "SECRET_KEY", Text: agented.Message(err)})
+				}
+				if err := store.Admits(c.DBPath); err != nil {
+					problems = append(problems, configProblem{Name: "AGENTED_DB_PATH", Text: agented.Message(err)})
 				}
 				for _, text := range key.Warnings() {
 					warnings = append(warnings, configProblem{Name: "SECRET_KEY", Text: text, Source: key.Source()})
