@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 	"time"
@@ -74,7 +75,7 @@ func (s *Server) searchLog(ctx context.Context, in *searchInput) (*output[LogHit
 	if err := log.SeekAfter(agented.Seq(in.After)); err != nil {
 		return nil, err
 	}
-	look := search{find: find, limit: in.Limit, hits: &out.Body, mask: s.masker().MaskLine, masks: !s.masker().Empty()}
+	look := search{find: find, need: needed(in.Query, in.Regex, in.Case), limit: in.Limit, hits: &out.Body, mask: s.masker().MaskLine, masks: !s.masker().Empty()}
 	if err := look.run(ctx, log, time.Now().Add(searchTime)); err != nil {
 		return nil, err
 	}
@@ -117,6 +118,47 @@ func finder(query string, isRegex, exact bool) (func([]byte) []int, error) {
 	return func(text []byte) []int { return re.FindIndex(text) }, nil
 }
 
+// needed returns a text that every match holds, as long a one as can be told;
+// nil if there is none that is worth looking for. Finding out that it is not in
+// a line is much cheaper than to try the line.
+func needed(query string, isRegex, exact bool) []byte {
+	if !exact {
+		return nil
+	}
+	if isRegex {
+		re, err := syntax.Parse(query, syntax.Perl)
+		if err != nil {
+			return nil
+		}
+		query = literal(re.Simplify())
+	}
+	// What masks a secret is not in the line as it was printed.
+	// Bytes that are no UTF-8 match U+FFFD, and are not it.
+	if len(query) < 2 || strings.ContainsAny(query, "*\uFFFD") {
+		return nil
+	}
+	return []byte(query)
+}
+
+// literal is the longest text that must be in every match of an expression.
+func literal(re *syntax.Regexp) (out string) {
+	switch re.Op {
+	case syntax.OpLiteral:
+		if re.Flags&syntax.FoldCase == 0 {
+			return string(re.Rune)
+		}
+	case syntax.OpCapture, syntax.OpPlus:
+		return literal(re.Sub[0])
+	case syntax.OpConcat:
+		for _, sub := range re.Sub {
+			if l := literal(sub); len(l) > len(out) {
+				out = l
+			}
+		}
+	}
+	return out
+}
+
 func bounds(at, size int) []int {
 	if at < 0 {
 		return nil
@@ -136,6 +178,7 @@ func ascii(s string) bool {
 // search goes through a log.
 type search struct {
 	find  func([]byte) []int
+	need  []byte // is in every match; nil is unknown
 	limit int
 	hits  *LogHits
 	mask  func(dst, line []byte) []byte
@@ -230,6 +273,10 @@ func (q *search) line(l *agented.LogLine) {
 }
 
 func (q *search) look(l *agented.LogLine, text []byte) {
+	// Escape sequences, which are not a part of the text, may lie in between.
+	if q.need != nil && !bytes.Contains(text, q.need) && bytes.IndexByte(text, 0x1b) < 0 {
+		return
+	}
 	// What is masked must not be found either, or a search could guess it.
 	if q.masks {
 		q.masked = q.mask(q.masked[:0], text)
