@@ -20,7 +20,7 @@ cannot() {
 [ "$(uname -s)" = Linux ] || cannot "This is no Linux."
 [ "$(id -u)" -eq 0 ] || cannot "It needs root (sudo make test-service)."
 command -v systemctl >/dev/null && [ -x /lib/systemd/systemd ] || cannot "systemd is not installed."
-./scripts/install-packages.sh systemd-nspawn=systemd-container
+./scripts/install-packages.sh systemd-nspawn=systemd-container bwrap=bubblewrap
 command -v systemd-nspawn >/dev/null || cannot "systemd-nspawn is missing (Debian: systemd-container)."
 
 dir=$(mktemp -d)
@@ -35,7 +35,7 @@ trap cleanup EXIT
 trap 'exit 130' INT TERM
 
 mkdir "$dir/io" "$dir/layer" "$dir/root"
-CGO_ENABLED=0 ${GO:-go} build -trimpath -o "$dir/io/agented" ./cmd/agented
+make --no-print-directory build GO="${GO:-go}" BIN="$dir/io/agented"
 CGO_ENABLED=0 ${GO:-go} build -trimpath -o "$dir/io/check" ./deploy/test/check
 chmod 755 "$dir/io"
 
@@ -62,11 +62,19 @@ cp "$dir/layer/upper.service" "$dir/root/etc/systemd/system/agented-check.servic
 rm -rf "$dir/root/var/lib/agented" "$dir/root/etc/agented" "$dir/root/etc/systemd/system/agented.service" \
 	"$dir/root/etc/systemd/system/agented.service.d" "$dir/root/etc/systemd/system/agented.socket"
 
+# The real agent CLIs, where `make test-cli` has put them.
+clis=$(./scripts/install-clis.sh --print)
+[ -d "$clis" ] && set -- "--bind-ro=$clis:/opt/agented-clis"
+[ -d "$clis" ] || set --
+
 began=$(date +%s)
-SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout -k 10 360 systemd-nspawn -q -D "$dir/root" --register=no --keep-unit \
-	--private-network --machine="$name" --uuid="$(tr -d - </proc/sys/kernel/random/uuid)" --bind="$dir/io:/io" \
+SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout -k 10 "${AGENTED_TEST_SERVICE_SECONDS:-360}" systemd-nspawn -q -D "$dir/root" --register=no --keep-unit \
+	--private-network --machine="$name" --uuid="$(tr -d - </proc/sys/kernel/random/uuid)" --bind="$dir/io:/io" "$@" \
 	--capability=all --console=pipe -b systemd.unified_cgroup_hierarchy=1 systemd.show_status=false \
 	systemd.unit=agented-check.service </dev/null >"$dir/console" 2>&1 || true
+if [ -e "$dir/io/report" ] && [ ! -e "$dir/io/code" ]; then
+	echo "FAIL it did not come to its end within the time; this is how far it got:"
+fi
 if [ ! -e "$dir/io/report" ]; then
 	cat "$dir/console" >&2
 	cannot "The container did not boot; the lines above say why."

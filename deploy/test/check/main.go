@@ -29,6 +29,7 @@ const (
 	base = "http://127.0.0.1:20000"
 	home = "/var/lib/agented"
 	data = home + "/data"
+	clis = "/opt/agented-clis" // where run.sh shows us the real ones
 )
 
 // failures counts what is not as it should be.
@@ -293,7 +294,7 @@ func checkUnit() {
 }
 
 func checkTools() {
-	for name, script := range map[string]string{
+	scripts := map[string]string{
 		"node": `command -v node >/dev/null || { echo absent; exit; }
 node -e 'const os=require("os"),fs=require("fs"),cp=require("child_process");os.networkInterfaces();os.freemem();os.loadavg();
 let f=0;for(let i=0;i<3e7;i++)f+=i%7;const m=new WebAssembly.Module(new Uint8Array([0,97,115,109,1,0,0,0]));
@@ -307,7 +308,14 @@ bwrap --ro-bind / / --unshare-all --proc /proc --dev /dev --tmpfs /tmp true && e
 		"no supervisor's variables":   `env | grep -E '^(NOTIFY_SOCKET|LISTEN_|WATCHDOG_|INVOCATION_ID|SECRET_KEY|FDSTORE)' || echo fine`,
 		"nothing outside is writable": `for d in /etc /usr /var/log / /opt; do touch $d/agented-probe 2>/dev/null && { echo $d is writable; exit 1; }; done; echo fine`,
 		"no new privileges":           `grep -q 'NoNewPrivs:.1' /proc/self/status && echo fine`,
-	} {
+		"a clone, tests and a push": `command -v git >/dev/null && command -v node >/dev/null || { echo absent; exit; }
+set -e; cd "$TMPDIR"; git init -q --bare o; git clone -q o w 2>/dev/null; cd w; git config user.email a@b; git config user.name a
+printf 'require("assert").equal(1,1)' > t.js; node --test t.js >/dev/null; git add .; git commit -qm x; git push -q origin HEAD; git -C ../o log --all --oneline | grep -q x; echo fine`,
+	}
+	for _, cli := range []string{"claude", "codex", "gemini", "opencode"} {
+		scripts["the CLI "+cli] = fmt.Sprintf(`p=%s/%s/node_modules/.bin/%[2]s; [ -x "$p" ] || { echo absent; exit; }; "$p" --version 2>&1 | tee /dev/stderr | grep -q '[0-9][.][0-9]' && echo fine`, clis, cli)
+	}
+	for name, script := range scripts {
 		state, text := end(begin(name, script), time.Minute)
 		last := text[strings.LastIndex(strings.TrimSpace(text), "\n")+1:]
 		switch last = strings.TrimSpace(last); {
@@ -502,6 +510,10 @@ func main() {
 	began = time.Now()
 	must("systemctl", "stop", "agented")
 	report(same(agents), "stop took %s, agents as before", ms(time.Since(began)))
+	said, _ := run("journalctl", "-u", "agented", "-n", "20", "--no-pager", "-o", "cat")
+	report(strings.Contains(said, fmt.Sprintf(`"left_running":%d`, len(agents))), "the journal says how many agents the stop has left: %d", len(agents))
+	text := property("StatusText")
+	report(strings.Contains(text, fmt.Sprint("executions that go on: ", len(agents))), "and so does the status: %s", text)
 	time.Sleep(time.Second)
 	must("systemctl", "start", "agented")
 	report(same(agents), "started again, agents as before: %s", property("StatusText"))
