@@ -284,7 +284,7 @@ func chaosProgress(quiet bool) func(bool, string, ...any) {
 
 // chaosAgentCommand is what the executions of a chaos run as their agent.
 func chaosAgentCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "chaos-agent", Hidden: true, Args: exactArgs(), RunE: func(cmd *cobra.Command, _ []string) error {
+	cmd := &cobra.Command{Use: "chaos-agent", Short: "Print numbered lines, for chaos", Hidden: true, Args: exactArgs(), RunE: func(cmd *cobra.Command, _ []string) error {
 		dir, _ := cmd.Flags().GetString("dir")
 		lines, _ := cmd.Flags().GetInt("lines")
 		rate, _ := cmd.Flags().GetInt("rate")

@@ -397,7 +397,7 @@ func TestAFullDiskEndsAnExecutionWithItsReason(t *testing.T) {
 			t.Log(err)
 		}
 	})
-	s := newServer(t, "AGENTED_DATA_DIR="+filepath.Join(dir, "data"))
+	s := newServer(t, "AGENTED_DATA_DIR="+filepath.Join(dir, "data"), "AGENTED_MIN_FREE=64") // attempts end at a quarter of it
 	id := s.fire(s.trigger(sh("full", `i=0; while :; do i=$((i+1)); echo "$i this line fills the disk, little by little, until there is no room left"; done`, nil)))
 	e := s.await(id)
 	if e.Status != "failed" || !strings.Contains(strings.ToLower(e.ErrorMessage), "disk") {

@@ -23,7 +23,7 @@ func TestKeysAreMadeListedUsedAndRevoked(t *testing.T) {
 		t.Errorf("list: code %d, %s", code, out)
 	}
 	as := func(args ...string) (string, string, int) {
-		with := &server{t: t, dir: s.dir, addr: s.addr, env: append([]string{}, s.env...)}
+		with := &server{t: t, dir: s.dir, addr: s.addr, program: s.program, env: append([]string{}, s.env...)}
 		for i, kv := range with.env {
 			if strings.HasPrefix(kv, "AGENTED_API_KEY=") {
 				with.env[i] = "AGENTED_API_KEY=" + key

@@ -183,8 +183,12 @@ func TestATurnIsInterruptedAndRedirected(t *testing.T) {
 	k.say("wait for ever")
 	k.say("never said")
 	k.waitFor("the second turn", func() bool {
-		events := k.events()
-		return len(events) > 0 && events[len(events)-1].Kind == "content_delta"
+		for _, e := range k.events() {
+			if e.Kind == "content_delta" && e.Data.Text == "turn 2" {
+				return true
+			}
+		}
+		return false
 	})
 	var got struct {
 		Stopped bool

@@ -66,7 +66,7 @@ func TestOnlyTheseOperationsAreOpenToAnyone(t *testing.T) {
 	open = append(open, g.api.Undocumented()...)
 	slices.Sort(open)
 	want := []string{
-		"GET /accounts", "GET /accounts/{id}", "GET /agents", "GET /agents/{id}", "GET /assets/{path...}",
+		"GET /accounts", "GET /agents", "GET /agents/{id}", "GET /assets/{path...}",
 		"GET /chains/{id}", "GET /conversations", "GET /conversations/{id}", "GET /deliveries", "GET /deliveries/{id}", "GET /executions", "GET /executions/{id}",
 		"GET /health/liveness", "GET /health/readiness", "GET /inbox", "GET /login", "GET /schedule", "GET /settings", "GET /settings/{part}", "GET /setup",
 		"GET /static/style.css", "GET /triggers", "GET /triggers/{id}", "GET /usage", "GET /{$}", "POST /", "POST /api/v1/auth/login", "POST /api/v1/auth/setup", "POST /api/webhooks/github",
