@@ -19,6 +19,7 @@ import (
 var mayImport = map[string][]string{
 	"":                   {},
 	"bench":              {},
+	"cmd/agshim":         {"internal/shim"},
 	"cmd/agented":        {"internal/app", "internal/ask", "internal/backend", "internal/backup", "internal/client", "internal/config", "internal/cron", "internal/doctor", "internal/redact", "internal/report", "internal/runlog", "internal/secret", "internal/service", "internal/shim", "internal/store", "internal/trace", "internal/webhook"},
 	"deploy/test/check":  {},
 	"internal/api":       {"internal/backend", "internal/backup", "internal/config", "internal/cron", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "internal/webhook", "web"},
