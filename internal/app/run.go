@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,9 @@ func (a *App) Run(ctx context.Context) error {
 	go func() { served <- a.http.Serve(listener) }()
 	if err == nil {
 		a.ready(ctx, url, link)
+		// A start takes several times the memory that serving does, and what it
+		// leaves would go back to the system slowly, if at all.
+		debug.FreeOSMemory()
 	}
 	watched := make(chan struct{})
 	watchCtx, stopWatch := context.WithCancel(context.WithoutCancel(ctx))
