@@ -45,7 +45,7 @@ type realBench struct {
 
 // newRealBench skips the test when the CLI is not there. The stand-in listens at
 // addr; empty is any.
-func newRealBench(t *testing.T, cli string, scenario clireal.Scenario, addr string) *realBench {
+func newRealBench(t *testing.T, cli string, scenario clireal.Scenario, addr string, env ...string) *realBench {
 	t.Helper()
 	clis := os.Getenv("AGENTED_TEST_CLIS")
 	if clis == "" {
@@ -62,7 +62,7 @@ func newRealBench(t *testing.T, cli string, scenario clireal.Scenario, addr stri
 		b.listen(t, addr)
 	}
 	b.url = "http://" + addr + "/" + string(scenario)
-	b.server = newServer(t, "PATH="+bin+":"+os.Getenv("PATH"), "ANTHROPIC_BASE_URL="+b.url)
+	b.server = newServer(t, append(env, "PATH="+bin+":"+os.Getenv("PATH"), "ANTHROPIC_BASE_URL="+b.url, "OPENAI_BASE_URL="+b.url+"/v1")...)
 	b.work = filepath.Join(b.dir, "cwd")
 	return b
 }
@@ -115,9 +115,6 @@ func (b *realBench) run(backend string, more map[string]any) string {
 	if backend == "claude" {
 		body["args"] = []string{"--allowedTools", "Bash"}
 	}
-	if backend == "codex" {
-		body["env"] = map[string]string{"OPENAI_BASE_URL": b.url + "/v1"}
-	}
 	for name, value := range more {
 		body[name] = value
 	}
@@ -127,8 +124,13 @@ func (b *realBench) run(backend string, more map[string]any) string {
 // until polls the execution until ok.
 func (b *realBench) until(id, what string, ok func(limited) bool) limited {
 	b.t.Helper()
+	return b.untilWithin(3*time.Minute, id, what, ok)
+}
+
+func (b *realBench) untilWithin(patience time.Duration, id, what string, ok func(limited) bool) limited {
+	b.t.Helper()
 	var e limited
-	for deadline := time.Now().Add(2 * time.Minute); ; {
+	for deadline := time.Now().Add(patience); ; {
 		e = limited{}
 		if _, err := b.try("GET", "/api/v1/executions/"+id, nil, &e); err == nil && ok(e) {
 			return e
@@ -149,7 +151,13 @@ func parked(e limited) bool {
 // onceDone checks that the work was done once and that the model saw that.
 func (b *realBench) onceDone(text string) {
 	b.t.Helper()
-	wrote, err := os.ReadFile(filepath.Join(b.work, clireal.ToolFile))
+	b.onceDoneIn(b.work, text)
+}
+
+// onceDoneIn does so for what worked in a folder of its own.
+func (b *realBench) onceDoneIn(work, text string) {
+	b.t.Helper()
+	wrote, err := os.ReadFile(filepath.Join(work, clireal.ToolFile))
 	if err != nil || strings.Count(string(wrote), "\n") != 1 {
 		b.t.Errorf("the file holds %q (%v)", wrote, err)
 	}
@@ -280,4 +288,90 @@ func TestTheRealCLIWaitsForAnOverloadAndForTheNetwork(t *testing.T) {
 		}
 		b.onceDone("rhubarb")
 	})
+}
+
+// TestTenRealClaudeRunsSurviveTheNight is the case that limits are handled for:
+// ten runs on one subscription meet its five-hour limit, the server is killed
+// while they are parked and while they wake, and in the morning all are done.
+func TestTenRealClaudeRunsSurviveTheNight(t *testing.T) {
+	const runs, token = 10, "sk-ant-oat01-stand-in-a-0123456789"
+	b := newRealBench(t, "claude", clireal.Once, "", "AGENTED_MAX_CONCURRENT="+fmt.Sprint(runs))
+	account := b.account("claude", "a", "CLAUDE_CODE_OAUTH_TOKEN", token)
+	b.standIn.Set(token, clireal.Rule{Scenario: clireal.UsageLimit, Together: runs, Lasts: 20 * time.Second})
+	ids, works, words := make([]string, runs), make([]string, runs), make([]string, runs)
+	began := time.Now()
+	for i := range runs {
+		words[i] = fmt.Sprintf("task-%d-of-the-night", i)
+		works[i] = filepath.Join(b.dir, words[i])
+		if err := os.Mkdir(works[i], 0o700); err != nil {
+			t.Fatal(err)
+		}
+		ids[i] = b.run("claude", map[string]any{"account": account, "working_dir": works[i], "prompt": "Do " + words[i] + "."})
+	}
+	b.untilWithin(5*time.Minute, ids[0], "the limit", parked)
+	lifts := b.standIn.Until(token)
+	t.Logf("%d runs met the limit after %v", runs, lifts.Add(-20*time.Second).Sub(began).Round(time.Second))
+	sessions := map[string]bool{}
+	firsts := make([]limited, runs)
+	for i, id := range ids {
+		e := b.until(id, "the limit", parked)
+		if first := e.Attempts[0]; first.Class != "account_limit" || first.SessionID == "" || !strings.Contains(e.Reason, "limit") {
+			t.Errorf("%d is parked: %+v", i, e)
+		}
+		firsts[i] = e
+		sessions[e.Attempts[0].SessionID] = true
+	}
+	if len(sessions) != runs {
+		t.Errorf("%d runs are in %d sessions", runs, len(sessions))
+	}
+	t.Logf("all are parked %v before the limit lifts: %s", time.Until(lifts).Round(100*time.Millisecond), firsts[0].Reason)
+	if n := marked(ids); len(n) > 0 && time.Now().Before(lifts) {
+		t.Errorf("processes of what is parked: %v", n)
+	}
+	other := b.await(b.fire(b.trigger(map[string]any{"name": "other", "backend": "command", "command": []string{"true"}})))
+	if other.Status != "success" {
+		t.Errorf("another's run in a slot that was given free: %+v", other)
+	}
+	b.kill() // while they are parked
+	b.start()
+	woken := func() bool {
+		for _, id := range ids {
+			var e limited
+			if _, err := b.try("GET", "/api/v1/executions/"+id, nil, &e); err == nil && len(e.Attempts) > 1 {
+				return true
+			}
+		}
+		return false
+	}
+	b.waitFor("the first to wake", woken)
+	b.kill() // while it wakes
+	b.start()
+	for i, id := range ids {
+		e := b.untilWithin(5*time.Minute, id, "the end", done)
+		first, last := e.Attempts[0], e.Attempts[len(e.Attempts)-1]
+		if e.Status != "success" || e.Result != clireal.ToolAnswer || len(e.Attempts) != 2 || last.SessionID != first.SessionID || last.ResumedFrom != first.SessionID {
+			t.Errorf("%d in the end: %+v", i, e)
+		}
+		b.onceDoneIn(works[i], words[i])
+	}
+	t.Logf("all are done %v after the limit lifted", time.Since(lifts).Round(time.Second))
+	refused, early := 0, 0
+	for _, r := range b.standIn.Requests() {
+		if r.Status == http.StatusTooManyRequests {
+			refused++
+		}
+		if r.Method == http.MethodPost && r.At.After(lifts.Add(-10*time.Second)) && r.At.Before(lifts) {
+			early++
+		}
+	}
+	if early > 0 {
+		t.Errorf("%d calls within the last ten seconds of the limit", early)
+	}
+	t.Logf("%d calls were refused, of %d", refused, len(b.standIn.Requests()))
+	if state, _ := b.accountState(account); state != "ready" {
+		t.Errorf("the account is %s", state)
+	}
+	if left := marked(ids); len(left) > 0 {
+		t.Errorf("processes left: %v", left)
+	}
 }

@@ -3,6 +3,8 @@
 package clireal
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -72,7 +74,19 @@ type Rule struct {
 	Scenario Scenario
 	After    int       // calls for an answer that go as the address says before
 	Until    time.Time // from then on they go as the address says again; zero: never
+
+	// Together makes it a limit that so many agents run into at once, each after
+	// its tool has answered: the calls before go as the address says, and each
+	// of these waits for the others. Lasts gives Until from then on.
+	Together int
+	Lasts    time.Duration
+
+	met int
+	all chan struct{} // closed when so many have met it
 }
+
+// maxTogether bounds how long a call waits for the others of Rule.Together.
+const maxTogether = 2 * time.Minute
 
 // Set makes a rule for a key or token, in place of the one before.
 func (s *StandIn) Set(key string, r Rule) {
@@ -81,7 +95,18 @@ func (s *StandIn) Set(key string, r Rule) {
 	if s.rules == nil {
 		s.rules = map[string]*Rule{}
 	}
+	r.all = make(chan struct{})
 	s.rules[key] = &r
+}
+
+// Until is when the rule for a key ends; zero if that is not known yet.
+func (s *StandIn) Until(key string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.rules[key]; r != nil {
+		return r.Until
+	}
+	return time.Time{}
 }
 
 // ruled returns the rule that holds for a call with the key, and counts the
@@ -102,6 +127,33 @@ func (s *StandIn) ruled(key string, counts bool) (Rule, bool) {
 	return *r, true
 }
 
+// together waits until as many calls as the rule wants have met it, and returns
+// the rule as it is then; false when they do not come.
+func (s *StandIn) together(ctx context.Context, key string, r Rule) (Rule, bool) {
+	s.mu.Lock()
+	now := s.rules[key]
+	if now.met++; now.met == r.Together {
+		now.Until = time.Now().Add(r.Lasts)
+		close(now.all)
+	}
+	s.mu.Unlock()
+	select {
+	case <-r.all:
+	case <-ctx.Done():
+		return Rule{}, false
+	case <-time.After(maxTogether):
+		return Rule{}, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return *now, true
+}
+
+// hasWorked reports whether a tool has answered in what a call tells the model.
+func hasWorked(body []byte) bool {
+	return bytes.Contains(body, []byte(`"tool_result"`)) || bytes.Contains(body, []byte(`_call_output"`))
+}
+
 // Request is one call that a CLI made.
 type Request struct {
 	Method   string
@@ -110,7 +162,8 @@ type Request struct {
 	Key      string // or token that it came with
 	Header   http.Header
 	Body     []byte // at most 4 MiB
-	Status   int    // that it was answered with; 0 while it is being answered
+	At       time.Time
+	Status   int // that it was answered with; 0 while it is being answered
 }
 
 func (s *StandIn) command() string {
@@ -145,11 +198,17 @@ func (s *StandIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = json.Unmarshal(body, &c.in) // what is not JSON has no fields
 	s.mu.Lock()
 	number := len(s.requests)
-	s.requests = append(s.requests, Request{r.Method, c.path, c.scenario, keyOf(r), r.Header.Clone(), body, 0})
+	s.requests = append(s.requests, Request{r.Method, c.path, c.scenario, keyOf(r), r.Header.Clone(), body, time.Now(), 0})
 	s.mu.Unlock()
 	// Codex offers its tools in an item of the input.
 	offers := len(list(c.in, "tools")) > 0 || strings.HasSuffix(c.path, "/responses")
-	if rule, holds := s.ruled(keyOf(r), r.Method == http.MethodPost && offers); holds {
+	rule, holds := s.ruled(keyOf(r), r.Method == http.MethodPost && offers)
+	if holds && rule.Together > 0 && rule.Until.IsZero() {
+		if holds = offers && hasWorked(body); holds {
+			rule, holds = s.together(r.Context(), keyOf(r), rule)
+		}
+	}
+	if holds {
 		c.scenario, c.until = rule.Scenario, rule.Until
 	}
 	if c.scenario == Cut {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,5 +95,44 @@ func TestAKeysRuleHoldsForItAloneAndForItsTime(t *testing.T) {
 		if r.Key == "" {
 			t.Errorf("%s has no key", r.Path)
 		}
+	}
+}
+
+func TestALimitThatManyMeetTogetherRefusesThemAllAtOnceAndNoneBefore(t *testing.T) {
+	t.Parallel()
+	standIn := &clireal.StandIn{}
+	server := httptest.NewServer(standIn)
+	t.Cleanup(server.Close)
+	ask := func(messages string) int {
+		res, err := http.Post(server.URL+"/once/v1/messages?beta=true", "application/json", strings.NewReader(`{"stream":true,"tools":[{"name":"Bash"}],"messages":[`+messages+`]}`))
+		if err != nil {
+			t.Error(err)
+			return 0
+		}
+		defer res.Body.Close()
+		_, _ = io.Copy(io.Discard, res.Body)
+		return res.StatusCode
+	}
+	const worked = `{"role":"user","content":[{"type":"tool_result","content":"ok"}]}`
+	standIn.Set("", clireal.Rule{Scenario: clireal.UsageLimit, Together: 3, Lasts: 2 * time.Second})
+	var met sync.WaitGroup
+	for range 3 {
+		if got := ask(`{"role":"user","content":"hi"}`); got != 200 {
+			t.Errorf("before its tool has answered: %d", got)
+		}
+		met.Go(func() {
+			if got := ask(worked); got != 429 {
+				t.Errorf("with the others: %d", got)
+			}
+		})
+	}
+	met.Wait()
+	lifts := standIn.Until("")
+	if got := ask(`{"role":"user","content":"hi"}`); got != 429 && time.Now().Before(lifts) {
+		t.Errorf("while the limit lasts: %d", got)
+	}
+	time.Sleep(time.Until(lifts)) // the limit lifts by the clock
+	if got := ask(worked); got != 200 {
+		t.Errorf("when it has lifted: %d", got)
 	}
 }
