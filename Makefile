@@ -10,7 +10,7 @@ GOFILES  := $(shell git ls-files '*.go' 2>/dev/null)
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build ui web-types test-ui screenshots run dev-backend test test-short test-cli check fmt generate crash storm soak figures test-service bench bench-quick bench-go fuzz clean cross deploy test-deploy kill reset generate-key docs
+.PHONY: help setup build ui web-types test-ui screenshots run dev-backend test test-short test-cli check fmt generate crash storm storm-messages soak figures test-service bench bench-quick bench-go fuzz clean cross deploy test-deploy kill reset generate-key docs
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,7 +79,10 @@ crash: build ## kill the server at random under load, fifty times, and look for 
 	AGENTED_CRASH_ROUNDS=50 $(GO) test -count=1 -v -timeout 30m -run TestCrash ./cmd/agented
 
 storm: build ## ten thousand webhook deliveries, a third of them twice, through a kill
-	AGENTED_STORM=10000 $(GO) test -count=1 -v -timeout 30m -run TestAStorm ./cmd/agented
+	AGENTED_STORM=10000 $(GO) test -count=1 -v -timeout 30m -run TestAStormOfDeliveries ./cmd/agented
+
+storm-messages: build ## ten thousand messages to a hundred followed inboxes, through a kill
+	AGENTED_STORM_MESSAGES=10000 $(GO) test -count=1 -v -timeout 30m -run TestAStormOfMessages ./cmd/agented
 
 soak: build ## hold streams for more than five minutes, also through nginx
 	./scripts/install-packages.sh nginx=nginx-light

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // BusMessage is what agents, triggers and people send each other. It is stored
@@ -107,7 +108,7 @@ func ParseAddress(s string) (Address, error) {
 		return Address{}, Errorf(Invalid, "address %q: %q is not agent, user, group or topic", clip(s), clip(kind))
 	}
 	if a.Kind == ToUser || a.Kind == ToTrigger {
-		if name == "" || len(name) > MaxName || hasControl(name) {
+		if name == "" || len(name) > MaxName || hasControl(name) || !utf8.ValidString(name) {
 			return Address{}, Errorf(Invalid, "address %q: the name is empty, too long or not printable", clip(s))
 		}
 		return a, nil
@@ -144,7 +145,7 @@ func (m *BusMessage) Validate() []Field {
 	default:
 		refuse("to", "is required: name an agent, group:NAME or topic:NAME")
 	}
-	if len(m.Subject) > MaxSubject || hasControl(m.Subject) {
+	if len(m.Subject) > MaxSubject || hasControl(m.Subject) || !utf8.ValidString(m.Subject) {
 		refuse("subject", "must be one printable line of at most %d bytes", MaxSubject)
 	}
 	switch {
@@ -154,8 +155,10 @@ func (m *BusMessage) Validate() []Field {
 		refuse("body", "is too long: use at most %d bytes, and put the rest into a file", MaxBody)
 	case strings.ContainsRune(m.Body, 0):
 		refuse("body", "has a NUL byte: remove it")
+	case !utf8.ValidString(m.Body):
+		refuse("body", "is not text in UTF-8: put it into a file")
 	}
-	if len(m.Key) > MaxMessageKey || hasControl(m.Key) {
+	if len(m.Key) > MaxMessageKey || hasControl(m.Key) || !utf8.ValidString(m.Key) {
 		refuse("key", "must be printable and at most %d bytes", MaxMessageKey)
 	}
 	return bad
