@@ -3,6 +3,7 @@ package clireal
 import (
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // anthropic answers POST /v1/messages.
@@ -28,14 +29,19 @@ func (c *call) anthropic() {
 		"usage": object{"input_tokens": 100, "output_tokens": 1, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 11},
 	}
 	stop, tool := "end_turn", object(nil)
-	if c.wantsTool(done) && len(list(c.in, "tools")) > 0 {
+	wants, command := c.wantsTool(done) && len(list(c.in, "tools")) > 0, c.s.command()
+	if wants && c.scenario == Tool && c.s.Ask != nil {
+		command = c.s.Ask(askedLast(c.in))
+		wants = command != ""
+	}
+	if wants {
 		stop = "tool_use"
 		tool = object{"type": "tool_use", "id": "toolu_standin_" + fmt.Sprint(len(c.s.Requests())), "name": "Bash", "input": object{}}
 		if c.scenario == Write {
 			tool["name"] = "Write"
 		}
 	}
-	input := object{"command": c.s.command(), "description": "write a file"}
+	input := object{"command": command, "description": "write a file"}
 	if c.scenario == Write {
 		input = object{"file_path": c.s.WritePath, "content": ToolContent + "\n"}
 	}
@@ -75,6 +81,22 @@ func (c *call) anthropic() {
 		"usage": object{"input_tokens": 100, "output_tokens": 20, "cache_creation_input_tokens": 7, "cache_read_input_tokens": 11},
 	})
 	c.event("message_stop", object{"type": "message_stop"})
+}
+
+// askedLast is what was said since the model answered last.
+func askedLast(in object) string {
+	var parts []string
+	for _, m := range list(in, "messages") {
+		if str(m, "role") == "assistant" {
+			parts = nil
+			continue
+		}
+		parts = append(parts, str(m, "content"))
+		for _, block := range list(m, "content") {
+			parts = append(parts, str(block, "text"))
+		}
+	}
+	return strings.Join(parts, "\n")
 }
 
 func (c *call) anthropicError(status int) {

@@ -57,7 +57,10 @@ const limitedTimes = 2
 // OpenAI-compatible chat APIs do, one scenario by path prefix. It is made for
 // tests: nothing it says costs, and it needs no network.
 type StandIn struct {
-	Command   string        // for the scenario Tool; empty is ToolCommand
+	Command string // for the scenario Tool; empty is ToolCommand
+	// Ask makes the command for the scenario Tool of what the model was asked
+	// last, in place of Command; empty: it answers without a tool. Only claude's.
+	Ask       func(asked string) string
 	WritePath string        // absolute path for the scenario Write
 	BigBytes  int           // for the scenario Big; 0 is 5 MiB
 	Resets    time.Time     // when UsageLimit says that the limit lifts; zero is in an hour
