@@ -31,6 +31,10 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 	if ctx.Err() != nil {
 		return // nothing ran yet: the next server begins it anew
 	}
+	if full(err) {
+		d.putBack(ctx, e, err)
+		return
+	}
 	if err != nil {
 		log.Info("attempt not started", "err", err)
 		d.systemLine(e, agented.Message(err))
@@ -39,6 +43,10 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 	}
 	began := d.now()
 	h, err := shim.Start(d.o.Layout.Attempt(e.ID, e.AttemptNo), ready.spec, ready.private, ready.plan.Stdin)
+	if full(err) {
+		d.putBack(ctx, e, err)
+		return
+	}
 	if err != nil {
 		log.Error("start shim", "err", err)
 		text := "the attempt's supervisor could not be started; the server's log says why"

@@ -2,12 +2,15 @@ package dispatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
 )
 
 // Disk is how much room there is for new executions.
@@ -86,6 +89,24 @@ func (d *Dispatcher) noRoom(ctx context.Context) bool {
 		d.o.Log.Warn("say why executions wait", "err", err)
 	}
 	return true
+}
+
+// full reports whether an error is for want of room: on the disk, of its files,
+// or of what this user may have of it.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// putBack lets an execution whose start met a full disk wait in the queue again.
+// Nothing of it has run.
+func (d *Dispatcher) putBack(ctx context.Context, e *agented.Execution, cause error) {
+	text := "the disk is full where the data is: nothing was started"
+	if errors.Is(cause, syscall.EDQUOT) {
+		text = "the server may not take more of the disk where the data is (its quota is used up): nothing was started"
+	}
+	d.o.Log.Error("an execution waits again: "+text, "execution", e.ID, "attempt", e.AttemptNo, "err", cause)
+	exit := noStart(agented.CauseNoStart, text, d.now())
+	end := d.classify(e, exit)
+	end.Reason, end.Error, end.Attempt.Reason, end.Attempt.Class, end.NoRoom = text, text, text, "", true
+	d.end(ctx, e, exit, end)
 }
 
 // onDisk is what a file takes on the disk.

@@ -21,7 +21,11 @@ import (
 // trying while the store cannot take it: the end is in the bundle, so a server
 // that dies here loses nothing either.
 func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agented.Exit) {
-	end := d.classify(e, exit)
+	d.end(ctx, e, exit, d.classify(e, exit))
+}
+
+// end writes down what an attempt's end means, once.
+func (d *Dispatcher) end(ctx context.Context, e *agented.Execution, exit agented.Exit, end store.AttemptEnd) {
 	var plan store.Plan
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 		var err error

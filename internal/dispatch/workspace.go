@@ -47,6 +47,9 @@ func (d *Dispatcher) checkOut(ctx context.Context, e *agented.Execution, w *work
 		return false
 	case ctx.Err() != nil:
 		return false // nothing ran yet: the next server begins it anew
+	case full(err):
+		d.putBack(ctx, e, err)
+		return false
 	}
 	text := agented.Message(err)
 	exit := noStart(agented.CauseNoStart, text, d.now())

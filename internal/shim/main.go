@@ -32,6 +32,7 @@ type answer struct {
 	PID     int    `json:"pid,omitempty"`   // of the CLI
 	Ended   bool   `json:"ended,omitempty"` // it could not be started; exit.json says why
 	Error   string `json:"error,omitempty"` // the shim could not do its work; nothing was started
+	Full    bool   `json:"full,omitempty"`  // and that is for want of room on the disk
 }
 
 // Main is the shim: the hidden command "agented shim". The bundle must be the
@@ -70,7 +71,7 @@ func Main(bundle string) int {
 	s, err := prepare(bundle)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "shim:", err)
-		tell(answer{Error: err.Error()})
+		tell(answer{Error: err.Error(), Full: full(err)})
 		return 1
 	}
 	if err := s.start(); err != nil {

@@ -20,8 +20,8 @@ const startPatience = time.Minute
 // Start makes the bundle, starts a shim on it and returns when that says that
 // the CLI runs, or that it cannot be started: then the handle ends at once with
 // [agented.CauseNoStart] and a sentence. An error means that nothing was
-// started; it is Conflict when the bundle was used before. stdin nil is
-// /dev/null.
+// started; it is Conflict when the bundle was used before, and ENOSPC or EDQUOT
+// when there was no room for it. stdin nil is /dev/null.
 //
 // The process that calls Start may end at any moment. The next one asks
 // [Inspect].
@@ -49,11 +49,17 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 			return &Handle{bundle: bundle, execution: spec.Execution}, nil
 		}
 		return nil, fmt.Errorf("start shim: %w", err)
+	case a.Full:
+		return nil, fmt.Errorf("start shim: %s: %w", a.Error, syscall.ENOSPC)
 	case a.Error != "":
 		return nil, fmt.Errorf("start shim: %s", a.Error)
 	}
 	return &Handle{bundle: bundle, execution: spec.Execution, pid: a.PID}, nil
 }
+
+// full reports whether an error is for want of room: on the disk, of its files,
+// or of what this user may have of it.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // layOut makes the bundle: what the shim needs, and for the next server what
 // was meant to run.

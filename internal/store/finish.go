@@ -32,6 +32,9 @@ type AttemptEnd struct {
 	// NotStarted says that no CLI ran: the end says nothing of account and
 	// backend.
 	NotStarted bool
+	// NoRoom says that nothing ran because the disk was full: another attempt
+	// follows in a while, whatever the policy says.
+	NoRoom bool
 }
 
 // Plan is what an attempt's end meant.

@@ -28,6 +28,8 @@ const (
 	breakerAfter  = 5                // failures of a provider in a row
 	breakerPause  = time.Minute      // first rest; it doubles
 	breakerLimit  = 15 * time.Minute // longest
+	roomPause     = 5 * time.Second  // until a start that met a full disk is tried again; it doubles
+	roomLimit     = 5 * time.Minute  // longest
 	addressWindow = 2 * time.Minute  // two accounts that are throttled within it mean the address
 )
 
@@ -79,6 +81,9 @@ func (tx *tx) plan(end *AttemptEnd, at time.Time, asked bool) (planned, error) {
 	}, at, end.Jitter)
 	if a.SessionGone && row.ResumedFrom != "" {
 		next, again = at, true // nobody's fault: the same task, from its start
+	}
+	if end.NoRoom {
+		next, again = at.Add(min(roomPause<<min(like-1, 10), roomLimit)), true // nobody's fault either
 	}
 	if e.Probes != "" || asked {
 		again = false
