@@ -34,7 +34,6 @@ var uiPaths = []string{
 	"/agents/{id}",
 	"/inbox",
 	"/accounts",
-	"/accounts/{id}",
 	"/usage",
 	"/chains/{id}",
 	"/settings",

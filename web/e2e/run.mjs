@@ -2,10 +2,12 @@
 // argument runs only those whose name holds it.
 import { close, open, run } from './harness.mjs'
 import { executions } from './executions.mjs'
+import { limits } from './limits.mjs'
 import { live } from './live.mjs'
 import { looks } from './looks.mjs'
 import { manage } from './manage.mjs'
 import { people } from './people.mjs'
+import { talk } from './talk.mjs'
 
 const executablePath = process.env.CHROMIUM ?? ''
 const bin = process.env.AGENTED_BIN ?? ''
@@ -15,7 +17,7 @@ if (!executablePath) {
 }
 const tests = []
 const test = (name, f, options) => tests.push({ name, f, options })
-for (const part of [executions, manage, live, people, looks]) part({ test, open, close })
+for (const part of [executions, manage, live, people, talk, limits, looks]) part({ test, open, close })
 
 const start = Date.now()
 const failed = await run(tests, { executablePath, bin, only: process.argv[2] })

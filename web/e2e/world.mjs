@@ -44,7 +44,27 @@ export async function fill(server) {
   for (const id of [failed, reviewed, colours, slow, first.execution_ids[0]]) await server.ended(id)
   const alerts = await server.api('GET', `/api/v1/deliveries/${first.delivery_id}`)
   await api('/api/v1/auth/keys', { name: 'ci', role: 'operator' })
-  return { hook, agent, nightly, often, failed, reviewed, colours, running, slow, delivery: alerts.id, tested: test.delivery_id }
+  const talk = await fillTalk(server)
+  return { ...talk, hook, agent, nightly, often, failed, reviewed, colours, running, slow, delivery: alerts.id, tested: test.delivery_id }
+}
+
+/** Agents that talk, accounts, and what they cost. */
+async function fillTalk(server) {
+  const api = (path, body) => server.api('POST', path, body)
+  const account = await api('/api/v1/accounts', { backend: 'claude', name: 'team', credentials: { ANTHROPIC_API_KEY: `sk-ant-${'x'.repeat(40)}` }, max_concurrent: 2, order: 1 })
+  await api('/api/v1/budgets', { name: 'All of a month', limit_usd: 100 })
+  await api('/api/v1/budgets', { name: 'Nearly nothing', limit_usd: 0.01, period: 'day', scope: 'account', target: account.id })
+  const reviewer = await api('/api/v1/agents', { name: 'reviewer', backend: 'claude', account: account.id, role: 'reviews what others write', goals: 'Be brief, and kind.', fallback: [{ backend: 'codex' }], env: { A_TOKEN: 'x' }, ceiling_usd: 5 })
+  await api('/api/v1/agents', { name: 'writer', backend: 'codex', enabled: false })
+  await api('/api/v1/members', { list: 'topic:releases', member: 'agent:reviewer' })
+  await api('/api/v1/members', { list: 'group:authors', member: 'agent:writer' })
+  await api('/api/v1/triggers', { name: 'On a release', agent: 'reviewer', messages: [{ to: 'topic:releases', types: ['alert'] }], retry: { on_failure: true } })
+  const sent = await api('/api/v1/messages', { to: 'topic:releases', type: 'alert', priority: 'high', subject: 'Version 1.2 is out', body: 'Look at **what changed**:\n\n- the parser\n- `docs/`\n' })
+  await api('/api/v1/messages', { to: 'agent:reviewer', type: 'request', body: 'And at this.', reply_to: sent.message.id })
+  const conversation = await api('/api/v1/conversations', { agent: 'reviewer', title: 'The new parser', message: 'Please look at the new parser, and say:\n\n1. what is **wrong**,\n2. where.\n\n```go\nfunc parse(b []byte) error {\n```' })
+  await until('the turn has ended', async () => (await server.api('GET', `/api/v1/conversations/${conversation.id}/events?limit=1000`)).events.some(e => e.event === 'finish'), 60_000)
+  for (const id of sent.execution_ids) await server.ended(id)
+  return { account: account.id, reviewer: reviewer.id, conversation: conversation.id, message: sent.message.id }
 }
 
 /** Every page, by the name of its picture; and what is on it that only an admin sees. */
@@ -70,6 +90,15 @@ export function pages(w) {
     'schedule-week': '/schedule',
     'schedule-all': '/schedule?view=all',
     'schedule-ledger': '/schedule?view=ledger',
+    conversations: '/conversations',
+    conversation: `/conversations/${w.conversation}`,
+    agents: '/agents',
+    agent: `/agents/${w.reviewer}`,
+    'agent-new': '/agents/new',
+    inbox: '/inbox?of=reviewer',
+    accounts: '/accounts',
+    usage: '/usage',
+    chain: `/chains/${w.message}`,
     'settings-config': '/settings/config',
     'settings-keys': '/settings/keys',
     'settings-users': '/settings/users',

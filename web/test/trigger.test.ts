@@ -68,3 +68,23 @@ describe('a trigger', () => {
     expect(errorsOf([{ location: 'body.schedules[0].cron', message: 'a' }, { location: 'body.prompt', message: 'b' }, { location: 'body.prompt', message: 'c' }])).toEqual({ 'schedules.0.cron': 'a', prompt: 'b; c' })
   })
 })
+
+describe('what a trigger runs on', () => {
+  it('is its agent’s when it names one: the rest is reset', () => {
+    const b = bodyOf({ ...emptyTrigger(), name: 'a', agent: 'reviewer', model: 'x', prompt: 'p' })
+    expect(b).toMatchObject({ agent: 'reviewer', prompt: 'p', backend: null, model: null, permission: null, env: null, workspace: null, fallback: null })
+    expect(fileOf({ ...emptyTrigger(), name: 'a', agent: 'reviewer' })).toEqual({ name: 'a', agent: 'reviewer' })
+  })
+  it('comes back from its file: account, fallback, retry, workspace, ceiling, messages', () => {
+    const doc = {
+      name: 'a', backend: 'claude', prompt: 'p', account: 'acc-1', fallback: [{ backend: 'codex', model: 'm' }, { backend: 'claude' }], workspace: { repository: 'https://git.example/r.git', paths: ['a'] },
+      ceiling_usd: 2.5, retry: { on_failure: true, max_attempts: 3 }, messages: [{ to: 'topic:x', types: ['alert'] }, { to: 'reviewer', enabled: false }],
+    }
+    expect(wrongIn(doc)).toEqual([])
+    expect(fileOf(formOf(doc as never))).toEqual(doc)
+    expect(bodyOf(formOf(doc as never))).toMatchObject({ ...doc, agent: null })
+  })
+  it('is told where no form can hold it', () => {
+    expect(wrongIn({ retry: 3, workspace: { repo: 'x' }, fallback: ['codex'], messages: [{ for: 'x' }] })).toEqual(['retry must be fields with values.', 'workspace.repo is not a field.', 'messages.0.for is not a field.', 'fallback.0 must be fields with values.'])
+  })
+})

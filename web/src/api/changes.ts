@@ -3,7 +3,7 @@ import { loadSession } from '@/session'
 import { useLive } from './live'
 
 /** Lists of which the server says that they are another one. */
-export type ListName = 'delivery' | 'tick' | 'trigger' | 'execution'
+export type ListName = 'delivery' | 'tick' | 'trigger' | 'execution' | 'account' | 'agent' | 'budget' | 'conversation' | 'member'
 
 // So that a busy list is read once in a while, and not for each thing in it.
 const pause = 400

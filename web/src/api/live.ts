@@ -80,8 +80,9 @@ export class LiveStream {
       this.opened = true
       this.tell('open')
     }
-    source.onerror = () => {
-      if (this.source !== source) return
+    source.onerror = e => {
+      // An event of the server may itself have the name error.
+      if (this.source !== source || e instanceof MessageEvent) return
       this.tell(this.opened || this.tries > 0 ? 'reconnecting' : 'connecting')
       this.tries++
       if (source.readyState !== EventSource.CLOSED) return // it comes back by itself
@@ -95,7 +96,7 @@ export class LiveStream {
     const on: Options['on'] = { position: () => {}, ...this.o.on }
     for (const [name, take] of Object.entries(on)) {
       source.addEventListener(name, e => {
-        if (this.source !== source || this.done) return
+        if (this.source !== source || this.done || !(e instanceof MessageEvent)) return
         const m = e as MessageEvent<string>
         if (m.lastEventId !== '') this.lastId = m.lastEventId
         take(m.data, m.lastEventId)

@@ -26,6 +26,240 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/accounts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List accounts
+         * @description Of all backends, in the order in which they are taken, with what rests for a whole backend. Credentials are never shown.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["list-accounts"];
+        put?: never;
+        /**
+         * Create an account
+         * @description With `credentials` (variables for the CLI, sealed at rest) or `config` (the folder with the CLI's own login).
+         *
+         *     Needs the role admin.
+         */
+        post: operations["create-account"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show an account
+         * @description Credentials are never shown.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-account"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an account
+         * @description The default accounts stay, and so does one that is in use.
+         *
+         *     Needs the role admin.
+         */
+        delete: operations["delete-account"];
+        options?: never;
+        head?: never;
+        /**
+         * Change an account
+         * @description A JSON merge patch; `credentials` is replaced as a whole, and `***` as a value keeps the one that the name has. New credentials, another folder and enabling make the account ready. Of a default account only order, limit and enabled can change.
+         *
+         *     Needs the role admin.
+         */
+        patch: operations["update-account"];
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/probe": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Try an account
+         * @description Runs the cheapest call of the CLI that there is with the account, whatever its state. When that execution has ended, the account's state is what it found.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["probe-account"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/reset": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say that an account is ready
+         * @description Whatever it was; what rests for its whole backend is over too, and what waits goes on.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["reset-account"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/agents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List agents
+         * @description In the order of their names.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["list-agents"];
+        put?: never;
+        /**
+         * Create an agent
+         * @description The least that works is `{"name":"reviewer","backend":"claude"}`.
+         *
+         *     Needs the role admin.
+         */
+        post: operations["create-agent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/agents/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show an agent
+         * @description By id or name. Values of variables are never shown.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-agent"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an agent
+         * @description Its conversations and messages stay, for reading. Triggers that name it answer with a conflict until they are changed.
+         *
+         *     Needs the role admin.
+         */
+        delete: operations["delete-agent"];
+        options?: never;
+        head?: never;
+        /**
+         * Change an agent
+         * @description A JSON merge patch: what is left out stays, null resets a field to its default. `env` is replaced as a whole. Executions and turns that exist keep what they were begun with.
+         *
+         *     Needs the role admin.
+         */
+        patch: operations["update-agent"];
+        trace?: never;
+    };
+    "/api/v1/agents/{id}/inbox": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read an agent's inbox
+         * @description In the order in which messages came. Ask again with `after` set to `next_after` for those behind; an empty list means that there are no more yet.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["list-agent-inbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/agents/{id}/inbox/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow an agent's inbox
+         * @description Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes exactly there; without either it begins with what nobody has read. What is sent here counts as delivered. `expired`, without an id, says that a message that was sent before has expired: `{"seq":3}`.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["stream-agent-inbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/agents/{id}/inbox/{seq}/ack": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Acknowledge a message
+         * @description Notes that it was read; once more is no error. One that has expired is a conflict.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["acknowledge-message"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/audit": {
         parameters: {
             query?: never;
@@ -314,6 +548,112 @@ export interface paths {
         patch: operations["update-user"];
         trace?: never;
     };
+    "/api/v1/backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * How the scheduled backups stand
+         * @description Backups are taken by the server itself, as AGENTED_BACKUP_DIR and AGENTED_BACKUP_SCHEDULE say, or by `agented backup` on its machine.
+         *
+         *     Needs the role admin.
+         */
+        get: operations["get-backup"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/budgets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List budgets
+         * @description By name, with what is spent of each in its current period.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["list-budgets"];
+        put?: never;
+        /**
+         * Create a budget
+         * @description The least that works is `{"name":"all","limit_usd":100}`: what all executions cost in a month, told when it is reached.
+         *
+         *     Needs the role admin.
+         */
+        post: operations["create-budget"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/budgets/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a budget
+         * @description With what is spent of it.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-budget"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a budget
+         * @description What waits for it goes on. What was spent stays in the usage.
+         *
+         *     Needs the role admin.
+         */
+        delete: operations["delete-budget"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a budget
+         * @description What is left out stays. What waits for the budget is looked at again.
+         *
+         *     Needs the role admin.
+         */
+        patch: operations["update-budget"];
+        trace?: never;
+    };
+    "/api/v1/chains/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a chain of causes
+         * @description The messages and executions that one cause set going, in the order of their times, each with what caused it. The id is that of any of them.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-chain"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/config": {
         parameters: {
             query?: never;
@@ -328,6 +668,194 @@ export interface paths {
          *     Needs the role admin.
          */
         get: operations["get-config"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List conversations
+         * @description The latest activity first.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["list-conversations"];
+        put?: never;
+        /**
+         * Begin a conversation
+         * @description With an agent. A `message` is the first that is said, and its turn begins at once.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["create-conversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a conversation
+         * @description What was said is in its events.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-conversation"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a conversation
+         * @description With its files. The executions of its turns stay.
+         *
+         *     Needs the role admin.
+         */
+        delete: operations["delete-conversation"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{id}/close": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Close a conversation
+         * @description It opens again when somebody writes.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["close-conversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read what happened in a conversation
+         * @description The events of the stream, in order. Ask again with `after` set to `next_after` for those behind; an empty list means that there are no more yet.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["list-conversation-events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{id}/files/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Store a file for a message
+         * @description At most 16 MiB. A message names the files that go with it; the agent finds them in a folder of the conversation. A file of that name is replaced.
+         *
+         *     Needs the role operator.
+         */
+        put: operations["put-file"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{id}/interrupt": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Interrupt the turn
+         * @description Stops the turn under way and takes back the messages that wait. With a `text`, that is said instead, and its turn begins when the old one has ended.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["interrupt"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{id}/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Say something
+         * @description Answers once it is stored. Each message has its turn, one after another. A closed conversation opens, in the same session.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["say"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/conversations/{id}/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow a conversation
+         * @description Server-sent events with increasing ids: `message`, `content_delta`, `tool_call`, `finish`, `status_change`, `error`. Last-Event-ID or `after` resumes exactly there. `full_sync` comes first to whoever resumes where pieces of answers are gone: it holds what is left up to its id, and replaces all that was known.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["stream-conversation"];
         put?: never;
         post?: never;
         delete?: never;
@@ -402,6 +930,34 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show whether executions are started
+         * @description With how many run and wait.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-drain"];
+        /**
+         * Start no more executions, or again
+         * @description While the server is drained, what is fired is stored and waits; what runs goes on. It stays so over a restart.
+         *
+         *     Needs the role admin.
+         */
+        put: operations["set-drain"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events/stream": {
         parameters: {
             query?: never;
@@ -411,7 +967,7 @@ export interface paths {
         };
         /**
          * Follow all executions
-         * @description Server-sent events: `execution`, with the execution as lists show it, at every change of any. The ids resume. With `lines=true` also `line`, without id: the last line of each execution that runs, at most once a second. With `changes=true` also `delivery`, `tick` and `trigger`, without id and with an empty object: the list of that name is another one, said at most once a second each. Who connects anew asks for the lists once, and has missed nothing.
+         * @description Server-sent events: `execution`, with the execution as lists show it, at every change of any. The ids resume. With `lines=true` also `line`, without id: the last line of each execution that runs, at most once a second. With `changes=true` also `delivery`, `tick`, `trigger`, `account`, `agent`, `budget`, `conversation` and `member`, without id and with an empty object: the list of that name is another one, said at most once a second each. Who connects anew asks for the lists once, and has missed nothing.
          *
          *     Needs the role viewer.
          */
@@ -496,6 +1052,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/executions/{id}/continue": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Continue a paused execution
+         * @description One that asks about the ceiling of its cost needs a higher one, or 0 for none. To end it instead, cancel it.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["continue-execution"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/executions/{id}/log": {
         parameters: {
             query?: never;
@@ -534,6 +1112,50 @@ export interface paths {
         get: operations["get-log-text"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause an execution
+         * @description All that it has started stands still, and its limits of time and silence with it, until it is continued, or until a time at which it is ended. Its status stays running. One that does not run, or is paused, is a conflict.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["pause-execution"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{id}/pin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Keep an execution
+         * @description Retention leaves it and its log alone, whatever the limits say.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["pin-execution"];
         delete?: never;
         options?: never;
         head?: never;
@@ -606,6 +1228,94 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/executions/{id}/unpin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Let retention have an execution
+         * @description The limits count for it again.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["unpin-execution"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/inbox": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read your own inbox
+         * @description Of the user who is logged in.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["list-inbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/inbox/stream": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow your own inbox
+         * @description Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes exactly there; without either it begins with what nobody has read. What is sent here counts as delivered. `expired`, without an id, says that a message that was sent before has expired: `{"seq":3}`.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["stream-inbox"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/inbox/{seq}/ack": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Acknowledge a message to you
+         * @description Notes that it was read.
+         *
+         *     Needs the role viewer.
+         */
+        post: operations["acknowledge-own-message"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/info": {
         parameters: {
             query?: never;
@@ -620,6 +1330,84 @@ export interface paths {
          *     Needs the role viewer.
          */
         get: operations["get-info"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List groups and topics
+         * @description Every inbox on every list.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["list-members"];
+        put?: never;
+        /**
+         * Put an inbox on a list
+         * @description A group's list is an admin's; a topic may be subscribed to by an operator, and by an execution for its own agent. Once more is no error.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["join"];
+        /**
+         * Take an inbox off a list
+         * @description Likewise.
+         *
+         *     Needs the role operator.
+         */
+        delete: operations["leave"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a message
+         * @description To an agent, a user, a group or a topic. Answers once it is stored, in every inbox that it reaches, with the executions that it fires. The same `key` of the same sender is the same message. A chain of causes at its limit is a conflict that says which.
+         *
+         *     Needs the role operator.
+         */
+        post: operations["send-message"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/messages/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a message
+         * @description By its id.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-message"];
         put?: never;
         post?: never;
         delete?: never;
@@ -644,6 +1432,72 @@ export interface paths {
         get: operations["get-overview"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reload": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Read the settings again
+         * @description As SIGHUP does. Says what has changed and what needs a restart. Settings that are wrong change nothing; the answer names file and line.
+         *
+         *     Needs the role admin.
+         */
+        post: operations["reload-settings"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/retention": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * What is kept, and what would go
+         * @description The limits of the settings, and what lies beyond them now. Nothing is removed.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-retention"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/retention/prune": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Remove what lies beyond the limits
+         * @description What the server does every hour by itself. A conflict while a backup is being taken.
+         *
+         *     Needs the role admin.
+         */
+        post: operations["prune"];
         delete?: never;
         options?: never;
         head?: never;
@@ -838,6 +1692,28 @@ export interface paths {
          *     Needs the role operator.
          */
         post: operations["test-webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Add up what was used
+         * @description Tokens and cost of the attempts that ended in a time, by day, trigger, account, model or backend. A cost that nobody knows is null and counted in `unknown_cost`, never 0.
+         *
+         *     Needs the role viewer.
+         */
+        get: operations["get-usage"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1172,24 +2048,313 @@ export interface components {
             /** @example exec-01jdc4q7zv8m3k2n5p6r7s8t9w */
             execution_id: string;
         };
+        AccountCreate: {
+            /** @enum {string} */
+            backend: "claude" | "codex" | "gemini" | "opencode" | "anthropic";
+            /** @description Absolute path of the folder with the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME */
+            config?: string | null;
+            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN; replaces all earlier ones. In a change *** keeps the value that the name has */
+            credentials?: {
+                [key: string]: string | null;
+            } | null;
+            /** @description Default true */
+            enabled?: boolean | null;
+            /**
+             * Format: int64
+             * @description Attempts at once; 0 (default) is no limit
+             */
+            max_concurrent?: number | null;
+            /** @description Unique for the backend, ignoring case; letters, digits and . _ - */
+            name?: string | null;
+            /**
+             * Format: int64
+             * @description Lower is taken first; default 0
+             */
+            order?: number | null;
+        };
+        AccountList: {
+            items: components["schemas"]["AccountView"][];
+            /** @description Always null: there are few */
+            next_cursor: string | null;
+            /** @description What rests for all accounts of a backend */
+            rests: components["schemas"]["RestView"][];
+        };
+        AccountUpdate: {
+            /** @description Absolute path of the folder with the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME */
+            config?: string | null;
+            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN; replaces all earlier ones. In a change *** keeps the value that the name has */
+            credentials?: {
+                [key: string]: string | null;
+            } | null;
+            /** @description Default true */
+            enabled?: boolean | null;
+            /**
+             * Format: int64
+             * @description Attempts at once; 0 (default) is no limit
+             */
+            max_concurrent?: number | null;
+            /** @description Unique for the backend, ignoring case; letters, digits and . _ - */
+            name?: string | null;
+            /**
+             * Format: int64
+             * @description Lower is taken first; default 0
+             */
+            order?: number | null;
+        };
+        AccountView: {
+            /** @enum {string} */
+            backend: "claude" | "codex" | "gemini" | "opencode" | "anthropic";
+            /** @description Class of the end that the state was read from; empty when ready */
+            cause: string;
+            /** @description Folder with the CLI's own login; empty: none of its own */
+            config: string;
+            /** Format: date-time */
+            created_at: string;
+            /** @description Variables for the CLI. Values are never shown: *** stands for one */
+            credentials: {
+                [key: string]: string;
+            };
+            /** @description Formed by the server's environment */
+            default: boolean;
+            enabled: boolean;
+            /** @description What the state was read from */
+            evidence: string;
+            /**
+             * @description acc-…, or default-BACKEND for the one that the server's environment forms
+             * @example acc-01jdc4q7zv8m3k2n5p6r7s8t9w
+             */
+            id: string;
+            /** @description backend/name, as sentences have it */
+            label: string;
+            /**
+             * Format: int64
+             * @description Attempts at once; 0: no limit
+             */
+            max_concurrent: number;
+            /** @description Unique for the backend, ignoring case */
+            name: string;
+            /**
+             * Format: int64
+             * @description Lower is taken first
+             */
+            order: number;
+            /** @description An attempt finds out whether it is ready again */
+            probing: boolean;
+            /**
+             * Format: int64
+             * @description Attempts that use it now
+             */
+            running: number;
+            /** @enum {string} */
+            state: "ready" | "cooling" | "needs_login" | "out_of_credit";
+            /**
+             * Format: int64
+             * @description Limits in a row
+             */
+            strikes: number;
+            /**
+             * Format: date-time
+             * @description Of cooling: when it is tried again
+             */
+            until: string | null;
+            /** Format: date-time */
+            updated_at: string;
+            /**
+             * Format: date-time
+             * @description When an attempt last began with it
+             */
+            used_at: string | null;
+        };
+        AgentCreate: {
+            /** @description Id or name of an account. Default: any of the backend */
+            account?: string | null;
+            /** @description Further arguments, passed to the CLI as they are, for example the tools that it may use */
+            args?: string[] | null;
+            /** @description An agent CLI: claude, codex, gemini, opencode or anthropic */
+            backend?: string | null;
+            /**
+             * Format: double
+             * @description Cost at which a running turn is paused and asks; 0 is none
+             */
+            ceiling_usd?: number | null;
+            /** @description Default true */
+            enabled?: boolean | null;
+            /** @description Variables for the process; replaces all earlier ones. In a change *** keeps the value that the name has */
+            env?: {
+                [key: string]: string | null;
+            } | null;
+            /** @description What to try when nothing before it is ready */
+            fallback?: components["schemas"]["Choice"][] | null;
+            /** @description What it works towards, and how: its system prompt */
+            goals?: string | null;
+            /** @description Default: the CLI's own */
+            model?: string | null;
+            /** @description Letters, digits, -, _ and .; at most 64. Unique, ignoring case */
+            name?: string | null;
+            /** @description Further directories, absolute */
+            paths?: string[] | null;
+            /** @description read, edit (default) or full */
+            permission?: string | null;
+            /** @description One line: what it is */
+            role?: string | null;
+            /**
+             * Format: int64
+             * @description Limit for printing nothing; 0 is none. Default 0
+             */
+            silence_timeout_seconds?: number | null;
+            /**
+             * Format: int64
+             * @description Wall-clock limit of one turn; 0 is none. Default 3600
+             */
+            timeout_seconds?: number | null;
+            /** @description Absolute path. Default: a directory of the conversation's own */
+            working_dir?: string | null;
+            /** @description A git repository to work in */
+            workspace?: {
+                credential?: string;
+                /** Format: int64 */
+                depth?: number;
+                paths?: string[];
+                ref?: string;
+                repository: string;
+            } | null;
+        };
+        AgentUpdate: {
+            /** @description Id or name of an account. Default: any of the backend */
+            account?: string | null;
+            /** @description Further arguments, passed to the CLI as they are, for example the tools that it may use */
+            args?: string[] | null;
+            /** @description An agent CLI: claude, codex, gemini, opencode or anthropic */
+            backend?: string | null;
+            /**
+             * Format: double
+             * @description Cost at which a running turn is paused and asks; 0 is none
+             */
+            ceiling_usd?: number | null;
+            /** @description Default true */
+            enabled?: boolean | null;
+            /** @description Variables for the process; replaces all earlier ones. In a change *** keeps the value that the name has */
+            env?: {
+                [key: string]: string | null;
+            } | null;
+            /** @description What to try when nothing before it is ready */
+            fallback?: components["schemas"]["Choice"][] | null;
+            /** @description What it works towards, and how: its system prompt */
+            goals?: string | null;
+            /** @description Default: the CLI's own */
+            model?: string | null;
+            /** @description Letters, digits, -, _ and .; at most 64. Unique, ignoring case */
+            name?: string | null;
+            /** @description Further directories, absolute */
+            paths?: string[] | null;
+            /** @description read, edit (default) or full */
+            permission?: string | null;
+            /** @description One line: what it is */
+            role?: string | null;
+            /**
+             * Format: int64
+             * @description Limit for printing nothing; 0 is none. Default 0
+             */
+            silence_timeout_seconds?: number | null;
+            /**
+             * Format: int64
+             * @description Wall-clock limit of one turn; 0 is none. Default 3600
+             */
+            timeout_seconds?: number | null;
+            /** @description Absolute path. Default: a directory of the conversation's own */
+            working_dir?: string | null;
+            /** @description A git repository to work in */
+            workspace?: {
+                credential?: string;
+                /** Format: int64 */
+                depth?: number;
+                paths?: string[];
+                ref?: string;
+                repository: string;
+            } | null;
+        };
+        AgentView: {
+            /** @description Empty: any account of the backend */
+            account: string;
+            /** @description Further arguments for the CLI, such as the tools that it may use */
+            args: string[];
+            backend: string;
+            /**
+             * Format: double
+             * @description Cost at which a running turn is paused and asks; 0: none
+             */
+            ceiling_usd: number;
+            /** Format: date-time */
+            created_at: string;
+            enabled: boolean;
+            /** @description Variables for the process. Values are never shown: *** stands for one */
+            env: {
+                [key: string]: string | null;
+            };
+            /** @description What is tried when nothing before it is ready */
+            fallback: components["schemas"]["Choice"][];
+            /** @description What it works towards, and how: its system prompt */
+            goals: string;
+            /** @example agt-01jdc4q7zv8m3k2n5p6r7s8t9w */
+            id: string;
+            /** @description Empty: the CLI's own default */
+            model: string;
+            /** @description Unique, ignoring case; addresses hold it */
+            name: string;
+            /** @description Further directories that the agent may use */
+            paths: string[];
+            /** @description read, edit or full */
+            permission: string;
+            /** @description One line: what it is */
+            role: string;
+            /**
+             * Format: int64
+             * @description 0: no limit
+             */
+            silence_timeout_seconds: number;
+            /**
+             * Format: int64
+             * @description Of one turn; 0: no limit
+             */
+            timeout_seconds: number;
+            /** Format: date-time */
+            updated_at: string;
+            /** @description Empty: a directory of the conversation's own */
+            working_dir: string;
+            /** @description A git repository to work in */
+            workspace?: components["schemas"]["Workspace"];
+        };
         AttemptView: {
-            /** @description Empty: the server's own credentials */
+            /** @description Account that it ran on; empty for command */
             account: string;
             backend: string;
+            /** @description Whose doing its end was: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it went well, or somebody here ended it */
+            class: string;
             /** @description What the CLI said of itself; empty for command */
             cli_version: string;
             /** Format: int64 */
             duration_ms: number | null;
+            /** @description What the class was read from */
+            evidence: string;
             /** Format: int64 */
             exit_code: number | null;
             /** Format: date-time */
             finished_at: string | null;
+            /** @description As it was asked for; empty: the CLI's own choice */
+            model: string;
             /**
              * Format: int64
              * @description From 1
              */
             number: number;
             reason: string;
+            /** @description Session that it went on with; empty: it began afresh */
+            resumed_from: string;
+            /**
+             * Format: date-time
+             * @description When the next attempt was planned for, if that was known
+             */
+            retry_at: string | null;
             /** @description The CLI's own session, to resume it with */
             session_id: string;
             /** @description The signal that ended it, such as SIGKILL */
@@ -1203,6 +2368,7 @@ export interface components {
                 cache_read_tokens: number | null;
                 /** Format: int64 */
                 cache_write_tokens: number | null;
+                cost_estimated?: boolean;
                 /** Format: double */
                 cost_usd: number | null;
                 cumulative_session?: boolean;
@@ -1239,6 +2405,132 @@ export interface components {
             prefix?: string;
             unsigned?: boolean;
         };
+        BackupView: {
+            dir: string;
+            enabled: boolean;
+            /** Format: int64 */
+            last_bytes: number;
+            /** @description Empty if the last one was good */
+            last_error: string;
+            /** Format: date-time */
+            last_failure_at: string | null;
+            last_file: string;
+            /** Format: date-time */
+            last_success_at: string | null;
+            /**
+             * Format: int64
+             * @description To write it and to read it back
+             */
+            last_took_ms: number;
+            /** Format: date-time */
+            next_at: string | null;
+            running: boolean;
+            schedule: string;
+            /** @description What is wrong: the last one failed, or one was not taken; empty if nothing is */
+            trouble: string;
+        };
+        BudgetCreate: {
+            /** @description Default true */
+            enabled?: boolean | null;
+            /** @description New executions wait when it is used up. Default false: people are told */
+            hard?: boolean | null;
+            /**
+             * Format: double
+             * @description Above 0
+             */
+            limit_usd?: number | null;
+            /** @description Unique, ignoring case */
+            name?: string | null;
+            /** @description Of a hard one: what runs is paused and asks. Default false */
+            pause?: boolean | null;
+            /** @description day, week or month (default) */
+            period?: string | null;
+            /** @description all (default), trigger or account */
+            scope?: string | null;
+            /** @description Id of the trigger or the account */
+            target?: string | null;
+            /**
+             * Format: int64
+             * @description Percent of the limit at which it is told first. Default 80; 0: when it is reached
+             */
+            warn_percent?: number | null;
+        };
+        BudgetUpdate: {
+            /** @description Default true */
+            enabled?: boolean | null;
+            /** @description New executions wait when it is used up. Default false: people are told */
+            hard?: boolean | null;
+            /**
+             * Format: double
+             * @description Above 0
+             */
+            limit_usd?: number | null;
+            /** @description Unique, ignoring case */
+            name?: string | null;
+            /** @description Of a hard one: what runs is paused and asks. Default false */
+            pause?: boolean | null;
+            /** @description day, week or month (default) */
+            period?: string | null;
+            /** @description all (default), trigger or account */
+            scope?: string | null;
+            /** @description Id of the trigger or the account */
+            target?: string | null;
+            /**
+             * Format: int64
+             * @description Percent of the limit at which it is told first. Default 80; 0: when it is reached
+             */
+            warn_percent?: number | null;
+        };
+        BudgetView: {
+            /** Format: date-time */
+            created_at: string;
+            enabled: boolean;
+            /** @description New executions wait when it is used up */
+            hard: boolean;
+            /** @example bud-01jdc4q7zv8m3k2n5p6r7s8t9w */
+            id: string;
+            /** Format: double */
+            limit_usd: number;
+            /** @description Unique, ignoring case */
+            name: string;
+            /** @description What runs is paused then, and asks */
+            pause: boolean;
+            /**
+             * @description On the clock of the server's zone; a week begins on Monday
+             * @enum {string}
+             */
+            period: "day" | "week" | "month";
+            /** Format: date-time */
+            period_begins: string;
+            /** Format: date-time */
+            period_ends: string;
+            /**
+             * @description What it counts
+             * @enum {string}
+             */
+            scope: "all" | "trigger" | "account";
+            /**
+             * Format: double
+             * @description In the current period, as far as it is known
+             */
+            spent_usd: number;
+            /** @enum {string} */
+            state: "ok" | "near" | "reached";
+            /** @description Id of the trigger or the account; empty for all */
+            target: string;
+            /**
+             * Format: int64
+             * @description Attempts in it whose cost nobody knows
+             */
+            unknown_cost: number;
+            /** Format: date-time */
+            updated_at: string;
+            /**
+             * Format: int64
+             * @description Percent of the limit at which it is told first; 0: when it is reached
+             */
+            warn_percent: number;
+        };
         CLIView: {
             backend: string;
             found: boolean;
@@ -1247,6 +2539,53 @@ export interface components {
             /** @description Where; shown to admins only */
             path: string;
             program: string;
+        };
+        Chain: {
+            /** Format: int64 */
+            depth: number;
+            id: string;
+            parent?: string;
+        };
+        ChainLink: {
+            /** Format: date-time */
+            created_at: string;
+            /** Format: int64 */
+            depth: number;
+            id: string;
+            /** @enum {string} */
+            kind: "message" | "execution";
+            /** @description Id of what caused it; empty for the first */
+            parent: string;
+            /** @description Of an execution */
+            status?: string;
+            /** @description Sender and subject of a message, name of an execution */
+            title: string;
+        };
+        ChainView: {
+            /**
+             * Format: double
+             * @description Known cost of its executions; null when none is known
+             */
+            cost_usd: number | null;
+            /** @description There are more than are shown */
+            cut: boolean;
+            /** @description Id of what began it */
+            id: string;
+            /** @description In the order of their times */
+            links: components["schemas"]["ChainLink"][];
+        };
+        CheckoutView: {
+            /** Format: date-time */
+            checked_out_at: string;
+            commit: string;
+            /** @description As asked for; empty: the default branch */
+            ref: string;
+            repository: string;
+        };
+        Choice: {
+            account?: string;
+            backend: string;
+            model?: string;
         };
         ClockChangeView: {
             /**
@@ -1267,6 +2606,76 @@ export interface components {
             field?: string;
             op?: string;
             value?: unknown;
+        };
+        ContinueBody: {
+            /**
+             * Format: double
+             * @description A new ceiling of its cost; 0 is none. Needed when it asks about it
+             */
+            ceiling_usd?: number;
+        };
+        ConversationCreate: {
+            /** @description Id or name of the agent */
+            agent: string;
+            /** @description What is said first */
+            message?: string;
+            /** @description Default: the beginning of the first message */
+            title?: string;
+        };
+        ConversationEventPage: {
+            events: components["schemas"]["ConversationEventView"][];
+            /**
+             * Format: int64
+             * @description Up to this id, pieces of answers are gone; their messages are there
+             */
+            gone: number;
+            /** Format: int64 */
+            next_after: number;
+        };
+        ConversationEventView: {
+            /** @description An object; its fields depend on the event */
+            data: unknown;
+            /** @enum {string} */
+            event: "message" | "content_delta" | "tool_call" | "finish" | "status_change" | "error";
+            /** Format: int64 */
+            id: number;
+            /** Format: date-time */
+            timestamp: string;
+        };
+        ConversationView: {
+            /**
+             * Format: date-time
+             * @description Last activity
+             */
+            active_at: string;
+            /** @description Who began it */
+            actor: string;
+            agent_id: string;
+            /** @description As it was when the conversation began */
+            agent_name: string;
+            /** Format: date-time */
+            closed_at: string | null;
+            /** Format: date-time */
+            created_at: string;
+            /** @example conv-01jdc4q7zv8m3k2n5p6r7s8t9w */
+            id: string;
+            /**
+             * Format: int64
+             * @description Id of its last event
+             */
+            last_event: number;
+            /**
+             * Format: int64
+             * @description Messages that wait for their turn
+             */
+            queued: number;
+            /** @description Of the agent's CLI, in which the next turn goes on; empty before the first has ended */
+            session_id: string;
+            /** @enum {string} */
+            status: "open" | "closed";
+            title: string;
+            /** @description The execution that is at work; empty: none */
+            turn: string;
         };
         DayView: {
             /** Format: int64 */
@@ -1359,17 +2768,56 @@ export interface components {
             /** @enum {string} */
             verdict: "accepted" | "ignored" | "duplicate" | "rejected";
         };
+        DrainInputBody: {
+            /** @description True: start no more executions. False: start them again */
+            drained: boolean;
+        };
+        DrainView: {
+            /** @description Who asked for it; empty while nobody did */
+            by: string;
+            /** @description New executions are admitted and wait */
+            drained: boolean;
+            /**
+             * Format: int64
+             * @description Executions that wait, for whatever reason
+             */
+            pending: number;
+            /**
+             * Format: int64
+             * @description Executions that run
+             */
+            running: number;
+            /** Format: date-time */
+            since: string | null;
+        };
+        Drained: {
+            /** @description A user's name, or key NAME */
+            by: string;
+            /** Format: date-time */
+            since: string;
+        };
         ExecutionCreate: {
+            /** @description Id or name of the account to run on. Default: any of the backend */
+            account?: string | null;
+            /** @description Id or name of an agent, in place of backend, model, permission, args, directories and env */
+            agent?: string | null;
             /** @description Further arguments, passed to the CLI as they are */
             args?: string[] | null;
-            /** @description command, claude, codex, gemini or opencode */
+            /** @description command, claude, codex, gemini, opencode or anthropic */
             backend: string | null;
+            /**
+             * Format: double
+             * @description Cost at which a running execution is paused and asks; 0 (default) is none
+             */
+            ceiling_usd?: number | null;
             /** @description Backend command: the program and its arguments, for example ["sh","-c","echo hi"] */
             command?: string[] | null;
             /** @description Variables for the process; replaces all earlier ones. null as value passes the server's variable of that name on, if that name is allowed. In a change *** keeps the value that the name has */
             env?: {
                 [key: string]: string | null;
             } | null;
+            /** @description What it may run on when nothing before it is ready, in order */
+            fallback?: components["schemas"]["Choice"][] | null;
             /**
              * Format: int64
              * @description Executions at once; 0 is only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
@@ -1389,6 +2837,19 @@ export interface components {
             permission?: string | null;
             /** @description What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
             prompt?: string | null;
+            /** @description What follows an attempt that did not succeed; replaced as a whole. By default limits, overloads and broken networks are waited out, and a failure of the agent is final */
+            retry?: {
+                /** Format: int64 */
+                base_seconds?: number;
+                /** Format: int64 */
+                cap_seconds?: number;
+                /** Format: int64 */
+                give_up_after_seconds?: number;
+                /** Format: int64 */
+                max_attempts?: number;
+                on_failure?: boolean;
+                on_interrupted?: boolean;
+            } | null;
             /**
              * Format: int64
              * @description Limit for printing nothing; 0 is none. Default 0
@@ -1407,6 +2868,15 @@ export interface components {
             };
             /** @description Absolute path. Default: a directory of the execution's own */
             working_dir?: string | null;
+            /** @description A git repository to work in, in place of working_dir: each execution gets a checkout of its own, at the event's commit if there is one */
+            workspace?: {
+                credential?: string;
+                /** Format: int64 */
+                depth?: number;
+                paths?: string[];
+                ref?: string;
+                repository: string;
+            } | null;
         };
         ExecutionView: {
             /** @description Who fired it, if known */
@@ -1418,11 +2888,15 @@ export interface components {
             attempt_number: number;
             attempts: components["schemas"]["AttemptView"][];
             /** @enum {string} */
-            backend: "command" | "claude" | "codex" | "gemini" | "opencode";
+            backend: "command" | "claude" | "codex" | "gemini" | "opencode" | "anthropic";
             /** @description Someone asked to cancel it; the attempt may still be ending */
             cancel_requested: boolean;
             /** @description What fired it when nobody did by hand: the tick (schedule_id and due_at) or the delivery */
             cause?: components["schemas"]["Origin"];
+            /** @description What it was caused by, when a message did; GET /api/v1/chains/{id} shows the whole */
+            chain?: components["schemas"]["Chain"];
+            /** @description The commit that it works in, if its trigger has a workspace; left out of lists */
+            checkout?: components["schemas"]["CheckoutView"];
             /** Format: date-time */
             created_at: string;
             /**
@@ -1448,6 +2922,22 @@ export interface components {
              * @description Last line of the log; exact once the status is final
              */
             last_seq: number;
+            /**
+             * Format: date-time
+             * @description When retention took its log; left out while it is there
+             */
+            log_removed_at?: string;
+            /**
+             * Format: date-time
+             * @description When it goes on at the latest, if that is known
+             */
+            parked_until: string | null;
+            /** @description How it stands still; left out: it does not */
+            pause?: components["schemas"]["PauseView"];
+            /** @description Retention leaves it alone */
+            pinned: boolean;
+            /** @description The account that it only tries */
+            probes?: string;
             /** @description The prompt as rendered; left out of lists and of the event stream */
             prompt?: string;
             /** @description One sentence: why it waits, or why it ended so */
@@ -1480,6 +2970,7 @@ export interface components {
                 cache_read_tokens: number | null;
                 /** Format: int64 */
                 cache_write_tokens: number | null;
+                cost_estimated?: boolean;
                 /** Format: double */
                 cost_usd: number | null;
                 cumulative_session?: boolean;
@@ -1488,6 +2979,24 @@ export interface components {
                 /** Format: int64 */
                 output_tokens: number | null;
             } | null;
+            /** @description What it is parked for: an account or a provider; empty: it is not parked */
+            waiting_on: string;
+        };
+        Expired: {
+            /** Format: int64 */
+            audit: number;
+            /** Format: int64 */
+            bytes: number;
+            /** Format: int64 */
+            deliveries: number;
+            /** Format: int64 */
+            executions: number;
+            /** Format: int64 */
+            idempotency_keys: number;
+            /** Format: int64 */
+            logs: number;
+            /** Format: int64 */
+            ticks: number;
         };
         Group: {
             all?: components["schemas"]["Condition"][];
@@ -1513,6 +3022,10 @@ export interface components {
              * @description Of the file system of the data folder
              */
             disk_free_bytes: number | null;
+            /** @description Since when no execution is started, and who asked for it; left out while they are */
+            drained?: components["schemas"]["Drained"];
+            /** @description What a person should look at although the server works: a disk that is nearly full, a backup that failed */
+            notices: string[];
             /** Format: date-time */
             started_at: string;
             /** @description Why the server cannot work at the moment; empty if it can */
@@ -1524,6 +3037,28 @@ export interface components {
             body?: unknown;
             /** @description Source github: the event, with or without an action, for example pull_request.opened. Default: the first that the webhook takes, else push */
             event?: string;
+        };
+        InboxItemView: {
+            /** Format: date-time */
+            delivered_at: string | null;
+            message: components["schemas"]["MessageView"];
+            /** Format: date-time */
+            read_at: string | null;
+            /**
+             * Format: int64
+             * @description Its number in the inbox, from 1
+             */
+            seq: number;
+            /** @enum {string} */
+            state: "pending" | "delivered" | "read" | "expired";
+        };
+        InboxPage: {
+            items: components["schemas"]["InboxItemView"][];
+            /**
+             * Format: int64
+             * @description Number of the last message of the page; after for the next one
+             */
+            next_after: number;
         };
         Info: {
             /** @description The backends that a trigger may name */
@@ -1545,6 +3080,19 @@ export interface components {
             /** Format: int64 */
             uptime_seconds: number;
             version: string;
+        };
+        InterruptRequest: {
+            /** @description What to say instead */
+            text?: string;
+        };
+        Interrupted: {
+            /**
+             * Format: int64
+             * @description Number of what is said instead; null: nothing
+             */
+            number: number | null;
+            /** @description A turn was under way, or messages waited */
+            stopped: boolean;
         };
         KeyCreate: {
             /** @description What it is for */
@@ -1588,8 +3136,23 @@ export interface components {
             /** Format: date-time */
             timestamp: string;
         };
+        ListOfAgentView: {
+            items: components["schemas"]["AgentView"][];
+            /** @description Cursor of the next page; null on the last one */
+            next_cursor: string | null;
+        };
         ListOfAuditView: {
             items: components["schemas"]["AuditView"][];
+            /** @description Cursor of the next page; null on the last one */
+            next_cursor: string | null;
+        };
+        ListOfBudgetView: {
+            items: components["schemas"]["BudgetView"][];
+            /** @description Cursor of the next page; null on the last one */
+            next_cursor: string | null;
+        };
+        ListOfConversationView: {
+            items: components["schemas"]["ConversationView"][];
             /** @description Cursor of the next page; null on the last one */
             next_cursor: string | null;
         };
@@ -1605,6 +3168,11 @@ export interface components {
         };
         ListOfKeyView: {
             items: components["schemas"]["KeyView"][];
+            /** @description Cursor of the next page; null on the last one */
+            next_cursor: string | null;
+        };
+        ListOfMemberView: {
+            items: components["schemas"]["MemberView"][];
             /** @description Cursor of the next page; null on the last one */
             next_cursor: string | null;
         };
@@ -1743,6 +3311,78 @@ export interface components {
             /** @description What the person should know, such as that the connection is not encrypted */
             warning?: string;
         };
+        MemberInput: {
+            /** @description group:NAME or topic:NAME */
+            list: string;
+            /** @description agent:NAME or user:NAME */
+            member: string;
+        };
+        MemberView: {
+            /** @description group:NAME or topic:NAME */
+            list: string;
+            /** @description Address of an agent or a user, with its id */
+            member: string;
+            /** @description Name of the agent or user; empty when it is no more */
+            name: string;
+        };
+        MessageInput: {
+            /** @description At most 256 KiB */
+            body?: string;
+            /** @description Your own id of it, at most 200 bytes: sent again, it is the same message */
+            key?: string;
+            /** @description low, normal (default) or high */
+            priority?: string;
+            /** @description Id of the message that this answers */
+            reply_to?: string;
+            /** @description One line, at most 500 bytes */
+            subject?: string;
+            /** @description agent:NAME or a name alone, user:NAME, group:NAME, topic:NAME */
+            to: string;
+            /**
+             * Format: int64
+             * @description Time to live; 0 is for ever
+             */
+            ttl_seconds?: number;
+            /** @description message (default), request, response, status, alert or artifact */
+            type?: string;
+        };
+        MessageRuleFields: {
+            /** @description Default true */
+            enabled?: boolean | null;
+            /** @description Messages to this agent (NAME or agent:NAME), group:NAME or topic:NAME */
+            to: string;
+            /** @description Only these types. Default: all */
+            types?: string[];
+        };
+        MessageRuleView: {
+            enabled: boolean;
+            /** @description Address; of an agent with its name */
+            to: string;
+            /** @description Empty: all */
+            types: string[];
+        };
+        MessageView: {
+            body: string;
+            /** @description What it was caused by */
+            chain: components["schemas"]["Chain"];
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            expires_at: string | null;
+            /** @description Address of the sender */
+            from: string;
+            /** @example msg-01jdc4q7zv8m3k2n5p6r7s8t9w */
+            id: string;
+            /** @enum {string} */
+            priority: "low" | "normal" | "high";
+            /** @description Empty: no reply */
+            reply_to: string;
+            subject: string;
+            /** @description Address as it was sent to */
+            to: string;
+            /** @enum {string} */
+            type: "message" | "request" | "response" | "status" | "alert" | "artifact";
+        };
         NewKey: {
             /** Format: date-time */
             created_at: string;
@@ -1820,6 +3460,42 @@ export interface components {
              */
             new: string;
         };
+        PauseBody: {
+            /** @description Why, for people */
+            reason?: string;
+            /**
+             * Format: int64
+             * @description How long it may stand still before it is ended. Default: AGENTED_PAUSE_LIMIT
+             */
+            seconds?: number;
+        };
+        PauseView: {
+            /**
+             * Format: double
+             * @description Of a question: the ceiling or the budget's limit
+             */
+            limit_usd?: number;
+            /** Format: date-time */
+            paused_at: string;
+            /** @description Empty: the server */
+            paused_by: string;
+            paused_reason: string;
+            /**
+             * Format: date-time
+             * @description Then it is ended
+             */
+            paused_until: string;
+            /**
+             * @description What it asks; empty: nothing. Continue it (ceiling: with a higher ceiling_usd), or cancel it
+             * @enum {string}
+             */
+            question: "" | "ceiling" | "budget";
+            /**
+             * Format: double
+             * @description Of a question: what was spent by then
+             */
+            spent_usd?: number;
+        };
         Placeholder: {
             help: string;
             name: string;
@@ -1835,6 +3511,10 @@ export interface components {
             runs: components["schemas"]["RunView"][];
             /** @description The zone that it goes by */
             zone: string;
+        };
+        PricesView: {
+            date: string;
+            source: string;
         };
         Problem: {
             /** @description What is wrong and the mend, in a sentence for people */
@@ -1884,10 +3564,88 @@ export interface components {
             /** @enum {string} */
             verdict: "accepted" | "ignored" | "duplicate";
         };
+        Reloaded: {
+            /** @description Settings with another value than before, in use from now on */
+            changed: string[];
+            /** @description The settings file that was read; empty if there is none */
+            file: string;
+            /** @description Settings with another value than before, for which the server has to be restarted */
+            restart: string[];
+            /** @description What is odd about the settings */
+            warnings: string[];
+        };
+        RestView: {
+            backend: string;
+            /** Format: int64 */
+            failures: number;
+            /**
+             * @description provider: overload or failures in a row; address: too many requests from here
+             * @enum {string}
+             */
+            kind: "provider" | "address";
+            /** @description An attempt finds out whether it is over */
+            probing: boolean;
+            /** Format: date-time */
+            until: string;
+            why: string;
+        };
+        RetentionView: {
+            /** Format: int64 */
+            audit_days: number;
+            /** Format: int64 */
+            bodies_days: number;
+            /** Format: int64 */
+            database_bytes: number;
+            /** Format: int64 */
+            deliveries_days: number;
+            /**
+             * Format: int64
+             * @description What the folders of all ended executions take
+             */
+            execution_bytes: number;
+            /**
+             * Format: int64
+             * @description Days after its end for which an execution is kept; 0 is for ever, here and below
+             */
+            executions_days: number;
+            /**
+             * Format: int64
+             * @description Ended executions that are kept; 0 is no limit
+             */
+            executions_max: number;
+            /** @description What lies beyond the limits; after a prune, what went */
+            expired: components["schemas"]["Expired"];
+            /** Format: int64 */
+            idempotency_days: number;
+            /**
+             * Format: int64
+             * @description Days after its end for which an execution keeps its folder with the log
+             */
+            logs_days: number;
+            /**
+             * Format: int64
+             * @description What the folders of all ended executions may take; 0 is no limit
+             */
+            logs_max_bytes: number;
+            /** Format: int64 */
+            ticks_days: number;
+        };
         Retried: {
             /** @example exec-01jdc4q7zv8m3k2n5p6r7s8t9w */
             execution_id: string;
             retry_of: string;
+        };
+        RetryPolicy: {
+            /** Format: int64 */
+            base_seconds?: number;
+            /** Format: int64 */
+            cap_seconds?: number;
+            /** Format: int64 */
+            give_up_after_seconds?: number;
+            /** Format: int64 */
+            max_attempts?: number;
+            on_failure?: boolean;
+            on_interrupted?: boolean;
         };
         Row: {
             default: string;
@@ -1937,11 +3695,15 @@ export interface components {
             attempt_number: number;
             attempts: components["schemas"]["AttemptView"][];
             /** @enum {string} */
-            backend: "command" | "claude" | "codex" | "gemini" | "opencode";
+            backend: "command" | "claude" | "codex" | "gemini" | "opencode" | "anthropic";
             /** @description Someone asked to cancel it; the attempt may still be ending */
             cancel_requested: boolean;
             /** @description What fired it when nobody did by hand: the tick (schedule_id and due_at) or the delivery */
             cause?: components["schemas"]["Origin"];
+            /** @description What it was caused by, when a message did; GET /api/v1/chains/{id} shows the whole */
+            chain?: components["schemas"]["Chain"];
+            /** @description The commit that it works in, if its trigger has a workspace; left out of lists */
+            checkout?: components["schemas"]["CheckoutView"];
             /** Format: date-time */
             created_at: string;
             /**
@@ -1969,6 +3731,22 @@ export interface components {
              * @description Last line of the log; exact once the status is final
              */
             last_seq: number;
+            /**
+             * Format: date-time
+             * @description When retention took its log; left out while it is there
+             */
+            log_removed_at?: string;
+            /**
+             * Format: date-time
+             * @description When it goes on at the latest, if that is known
+             */
+            parked_until: string | null;
+            /** @description How it stands still; left out: it does not */
+            pause?: components["schemas"]["PauseView"];
+            /** @description Retention leaves it alone */
+            pinned: boolean;
+            /** @description The account that it only tries */
+            probes?: string;
             /** @description The prompt as rendered; left out of lists and of the event stream */
             prompt?: string;
             /** @description One sentence: why it waits, or why it ended so */
@@ -2001,6 +3779,7 @@ export interface components {
                 cache_read_tokens: number | null;
                 /** Format: int64 */
                 cache_write_tokens: number | null;
+                cost_estimated?: boolean;
                 /** Format: double */
                 cost_usd: number | null;
                 cumulative_session?: boolean;
@@ -2009,6 +3788,23 @@ export interface components {
                 /** Format: int64 */
                 output_tokens: number | null;
             } | null;
+            /** @description What it is parked for: an account or a provider; empty: it is not parked */
+            waiting_on: string;
+        };
+        Said: {
+            /**
+             * Format: int64
+             * @description Its number among what people said in the conversation
+             */
+            number: number;
+            /** @description The Idempotency-Key was seen before: nothing was said again */
+            repeated: boolean;
+        };
+        SayInput: {
+            /** @description Names of files that were stored for it */
+            files?: string[];
+            /** @description At most 1 MiB */
+            text: string;
         };
         ScheduleFields: {
             /**
@@ -2214,6 +4010,15 @@ export interface components {
             /** @description IANA name of the time zone; empty: the server's */
             zone: string;
         };
+        SentMessage: {
+            /** @description What it fired */
+            execution_ids: string[];
+            message: components["schemas"]["MessageView"];
+            /** @description Addresses whose inboxes it is in; empty for a repetition */
+            recipients: string[];
+            /** @description The key was seen before: this is the first message */
+            repeated: boolean;
+        };
         SessionView: {
             /** @description Where it was last used from */
             address: string;
@@ -2261,10 +4066,19 @@ export interface components {
             trigger_id: string;
         };
         TriggerCreate: {
+            /** @description Id or name of the account to run on. Default: any of the backend */
+            account?: string | null;
+            /** @description Id or name of an agent, in place of backend, model, permission, args, directories and env */
+            agent?: string | null;
             /** @description Further arguments, passed to the CLI as they are */
             args?: string[] | null;
-            /** @description command, claude, codex, gemini or opencode */
+            /** @description command, claude, codex, gemini, opencode or anthropic */
             backend: string | null;
+            /**
+             * Format: double
+             * @description Cost at which a running execution is paused and asks; 0 (default) is none
+             */
+            ceiling_usd?: number | null;
             /** @description Backend command: the program and its arguments, for example ["sh","-c","echo hi"] */
             command?: string[] | null;
             /** @description Default true */
@@ -2273,11 +4087,15 @@ export interface components {
             env?: {
                 [key: string]: string | null;
             } | null;
+            /** @description What it may run on when nothing before it is ready, in order */
+            fallback?: components["schemas"]["Choice"][] | null;
             /**
              * Format: int64
              * @description Executions at once; 0 is only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
              */
             max_concurrent?: number | null;
+            /** @description Which messages fire it; replaces all earlier ones */
+            messages?: components["schemas"]["MessageRuleFields"][] | null;
             /** @description Model for the agent. Default: the CLI's own */
             model?: string | null;
             /** @description Unique, ignoring case; at most 200 bytes */
@@ -2290,6 +4108,19 @@ export interface components {
             permission?: string | null;
             /** @description What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
             prompt?: string | null;
+            /** @description What follows an attempt that did not succeed; replaced as a whole. By default limits, overloads and broken networks are waited out, and a failure of the agent is final */
+            retry?: {
+                /** Format: int64 */
+                base_seconds?: number;
+                /** Format: int64 */
+                cap_seconds?: number;
+                /** Format: int64 */
+                give_up_after_seconds?: number;
+                /** Format: int64 */
+                max_attempts?: number;
+                on_failure?: boolean;
+                on_interrupted?: boolean;
+            } | null;
             /** @description When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state */
             schedules?: components["schemas"]["ScheduleFields"][] | null;
             /**
@@ -2308,12 +4139,30 @@ export interface components {
             webhooks?: components["schemas"]["WebhookFields"][] | null;
             /** @description Absolute path. Default: a directory of the execution's own */
             working_dir?: string | null;
+            /** @description A git repository to work in, in place of working_dir: each execution gets a checkout of its own, at the event's commit if there is one */
+            workspace?: {
+                credential?: string;
+                /** Format: int64 */
+                depth?: number;
+                paths?: string[];
+                ref?: string;
+                repository: string;
+            } | null;
         };
         TriggerUpdate: {
+            /** @description Id or name of the account to run on. Default: any of the backend */
+            account?: string | null;
+            /** @description Id or name of an agent, in place of backend, model, permission, args, directories and env */
+            agent?: string | null;
             /** @description Further arguments, passed to the CLI as they are */
             args?: string[] | null;
-            /** @description command, claude, codex, gemini or opencode */
+            /** @description command, claude, codex, gemini, opencode or anthropic */
             backend?: string | null;
+            /**
+             * Format: double
+             * @description Cost at which a running execution is paused and asks; 0 (default) is none
+             */
+            ceiling_usd?: number | null;
             /** @description Backend command: the program and its arguments, for example ["sh","-c","echo hi"] */
             command?: string[] | null;
             /** @description Default true */
@@ -2322,11 +4171,15 @@ export interface components {
             env?: {
                 [key: string]: string | null;
             } | null;
+            /** @description What it may run on when nothing before it is ready, in order */
+            fallback?: components["schemas"]["Choice"][] | null;
             /**
              * Format: int64
              * @description Executions at once; 0 is only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
              */
             max_concurrent?: number | null;
+            /** @description Which messages fire it; replaces all earlier ones */
+            messages?: components["schemas"]["MessageRuleFields"][] | null;
             /** @description Model for the agent. Default: the CLI's own */
             model?: string | null;
             /** @description Unique, ignoring case; at most 200 bytes */
@@ -2339,6 +4192,19 @@ export interface components {
             permission?: string | null;
             /** @description What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
             prompt?: string | null;
+            /** @description What follows an attempt that did not succeed; replaced as a whole. By default limits, overloads and broken networks are waited out, and a failure of the agent is final */
+            retry?: {
+                /** Format: int64 */
+                base_seconds?: number;
+                /** Format: int64 */
+                cap_seconds?: number;
+                /** Format: int64 */
+                give_up_after_seconds?: number;
+                /** Format: int64 */
+                max_attempts?: number;
+                on_failure?: boolean;
+                on_interrupted?: boolean;
+            } | null;
             /** @description When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state */
             schedules?: components["schemas"]["ScheduleFields"][] | null;
             /**
@@ -2357,12 +4223,30 @@ export interface components {
             webhooks?: components["schemas"]["WebhookFields"][] | null;
             /** @description Absolute path. Default: a directory of the execution's own */
             working_dir?: string | null;
+            /** @description A git repository to work in, in place of working_dir: each execution gets a checkout of its own, at the event's commit if there is one */
+            workspace?: {
+                credential?: string;
+                /** Format: int64 */
+                depth?: number;
+                paths?: string[];
+                ref?: string;
+                repository: string;
+            } | null;
         };
         TriggerView: {
+            /** @description Id or name of the account that it runs on; empty: any of the backend */
+            account: string;
+            /** @description Name of the agent that gives prompt and backend settings; empty: none */
+            agent: string;
             /** @description Further arguments for the CLI */
             args: string[];
             /** @enum {string} */
-            backend: "command" | "claude" | "codex" | "gemini" | "opencode";
+            backend: "command" | "claude" | "codex" | "gemini" | "opencode" | "anthropic";
+            /**
+             * Format: double
+             * @description Cost at which a running execution is paused and asks; 0: none
+             */
+            ceiling_usd: number;
             /** @description Backend command: the program and its arguments */
             command: string[];
             /** Format: date-time */
@@ -2372,6 +4256,8 @@ export interface components {
             env: {
                 [key: string]: string | null;
             };
+            /** @description What it may run on when nothing before it is ready, in order */
+            fallback: components["schemas"]["Choice"][];
             /** @example trg-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
             /** @description The newest one. Left out of answers about a change, and when it never fired */
@@ -2381,6 +4267,8 @@ export interface components {
              * @description 0: only the node's limit
              */
             max_concurrent: number;
+            /** @description Which messages fire it */
+            messages: components["schemas"]["MessageRuleView"][];
             /** @description Empty: the CLI's own default */
             model: string;
             /** @description Unique, ignoring case */
@@ -2398,6 +4286,8 @@ export interface components {
             permission: string;
             /** @description Template of the prompt */
             prompt: string;
+            /** @description What follows an attempt that did not succeed; fields that are left out have their defaults */
+            retry: components["schemas"]["RetryPolicy"];
             /** @description When it fires by itself */
             schedules: components["schemas"]["ScheduleView"][];
             /**
@@ -2420,6 +4310,49 @@ export interface components {
             webhooks: components["schemas"]["WebhookView"][];
             /** @description Empty: a directory of the execution's own */
             working_dir: string;
+            /** @description A git repository to work in; left out: none */
+            workspace?: components["schemas"]["Workspace"];
+        };
+        UsageReport: {
+            by: string;
+            /** Format: date-time */
+            from: string;
+            /** @description By day: each day, the first in front; else the dearest in front */
+            items: components["schemas"]["UsageView"][];
+            prices: components["schemas"]["PricesView"];
+            /** Format: date-time */
+            to: string;
+        };
+        UsageView: {
+            /** Format: int64 */
+            attempts: number;
+            /** Format: int64 */
+            cache_read_tokens: number | null;
+            /** Format: int64 */
+            cache_write_tokens: number | null;
+            /**
+             * Format: double
+             * @description As far as it is known; null when it is not known of any
+             */
+            cost_usd: number | null;
+            /**
+             * Format: int64
+             * @description Attempts whose cost was worked out from the list of prices
+             */
+            estimated_cost: number;
+            /** Format: int64 */
+            input_tokens: number | null;
+            /** @description A day as 2006-01-02, or an id or a name; empty: none, or not known */
+            key: string;
+            /** @description For people, where there is one */
+            name: string;
+            /** Format: int64 */
+            output_tokens: number | null;
+            /**
+             * Format: int64
+             * @description Attempts whose cost nobody knows
+             */
+            unknown_cost: number;
         };
         UserCreate: {
             name: string;
@@ -2493,6 +4426,14 @@ export interface components {
             /** @description A newer event about the same pull request, issue or branch replaces what waits or runs */
             supersede: boolean;
         };
+        Workspace: {
+            credential?: string;
+            /** Format: int64 */
+            depth?: number;
+            paths?: string[];
+            ref?: string;
+            repository: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -2562,6 +4503,1395 @@ export interface operations {
             };
             /** @description Too Many Requests */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-accounts": {
+        parameters: {
+            query?: {
+                /** @description Items in a page */
+                limit?: number;
+                /** @description next_cursor of the page before; leave it out for the first page */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountList"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-account": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AccountCreate"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-account": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's id, acc-… or default-BACKEND */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-account": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's id, acc-… or default-BACKEND */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "update-account": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's id, acc-… or default-BACKEND */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AccountUpdate"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "probe-account": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's id, acc-… or default-BACKEND */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    "Idempotent-Replayed"?: string;
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Accepted"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "reset-account": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The account's id, acc-… or default-BACKEND */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-agents": {
+        parameters: {
+            query?: {
+                /** @description Items in a page */
+                limit?: number;
+                /** @description next_cursor of the page before; leave it out for the first page */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOfAgentView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-agent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AgentCreate"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-agent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The agent's id, agt-…, or its name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-agent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The agent's id, agt-…, or its name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "update-agent": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The agent's id, agt-…, or its name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AgentUpdate"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AgentView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-agent-inbox": {
+        parameters: {
+            query?: {
+                /** @description Number of the last message that is known; 0 for all */
+                after?: number;
+                /** @description Messages at most */
+                limit?: number;
+                /** @description Only these, separated by commas: pending, delivered, read, expired */
+                state?: string[];
+            };
+            header?: never;
+            path: {
+                /** @description The agent's id, agt-…, or its name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InboxPage"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "stream-agent-inbox": {
+        parameters: {
+            query?: {
+                /** @description Number of the last message that is known; 0 for all. Last-Event-ID wins */
+                after?: number;
+            };
+            header?: {
+                /** @description Where to resume; an EventSource sends it by itself */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                /** @description The agent's id, agt-…, or its name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "acknowledge-message": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The agent's id, agt-…, or its name */
+                id: string;
+                /** @description The message's number in the inbox */
+                seq: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3960,6 +7290,570 @@ export interface operations {
             };
         };
     };
+    "get-backup": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-budgets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOfBudgetView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-budget": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BudgetCreate"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-budget": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The budget's id, bud-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-budget": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The budget's id, bud-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "update-budget": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The budget's id, bud-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BudgetUpdate"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-chain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Id of any message or execution of the chain */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChainView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-config": {
         parameters: {
             query?: never;
@@ -3989,6 +7883,975 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-conversations": {
+        parameters: {
+            query?: {
+                /** @description Items in a page */
+                limit?: number;
+                /** @description next_cursor of the page before; leave it out for the first page */
+                cursor?: string;
+                /** @description Only with this agent (id or name) */
+                agent?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOfConversationView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-conversation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ConversationCreate"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-conversation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The conversation's id, conv-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-conversation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The conversation's id, conv-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "close-conversation": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The conversation's id, conv-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-conversation-events": {
+        parameters: {
+            query?: {
+                /** @description Id of the last event that is known; 0 for all */
+                after?: number;
+                /** @description Events at most */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The conversation's id, conv-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ConversationEventPage"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "put-file": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The conversation's id, conv-… */
+                id: string;
+                /** @description Letters, digits, blanks, -, _ and .; at most 100 bytes */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/octet-stream": unknown;
+            };
+        };
+        responses: {
+            /** @description It is stored */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    interrupt: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The conversation's id, conv-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["InterruptRequest"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Interrupted"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    say: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Names this message: sent again, nothing is said again */
+                "Idempotency-Key"?: string;
+            };
+            path: {
+                /** @description The conversation's id, conv-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SayInput"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Said"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "stream-conversation": {
+        parameters: {
+            query?: {
+                /** @description Id of the last event that is known; 0 for all. Last-Event-ID wins */
+                after?: number;
+            };
+            header?: {
+                /** @description Where to resume; an EventSource sends it by itself */
+                "Last-Event-ID"?: string;
+            };
+            path: {
+                /** @description The conversation's id, conv-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4288,6 +9151,158 @@ export interface operations {
             };
         };
     };
+    "get-drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrainView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "set-drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DrainInputBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DrainView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "stream-events": {
         parameters: {
             query?: {
@@ -4375,7 +9390,7 @@ export interface operations {
                 /** @description Only these, separated by commas: pending, running, success, failed, timeout, cancelled, interrupted */
                 status?: string[];
                 /** @description Only what this fired */
-                source?: "manual" | "schedule" | "webhook" | "github" | "retry";
+                source?: "manual" | "schedule" | "webhook" | "github" | "retry" | "message" | "conversation";
                 /** @description Only those created at this time or later */
                 created_after?: string;
                 /** @description Only those created before this time */
@@ -4745,6 +9760,123 @@ export interface operations {
             };
         };
     };
+    "continue-execution": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["ContinueBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExecutionView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-log": {
         parameters: {
             query?: {
@@ -4888,6 +10020,227 @@ export interface operations {
             };
             /** @description Requested Range Not Satisfiable */
             416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "pause-execution": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["PauseBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExecutionView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "pin-execution": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExecutionView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5207,6 +10560,382 @@ export interface operations {
             };
         };
     };
+    "unpin-execution": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExecutionView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-inbox": {
+        parameters: {
+            query?: {
+                /** @description Number of the last message that is known; 0 for all */
+                after?: number;
+                /** @description Messages at most */
+                limit?: number;
+                /** @description Only these, separated by commas: pending, delivered, read, expired */
+                state?: string[];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InboxPage"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "stream-inbox": {
+        parameters: {
+            query?: {
+                /** @description Number of the last message that is known; 0 for all. Last-Event-ID wins */
+                after?: number;
+            };
+            header?: {
+                /** @description Where to resume; an EventSource sends it by itself */
+                "Last-Event-ID"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The events */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": string;
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "acknowledge-own-message": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The message's number in the inbox */
+                seq: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "get-info": {
         parameters: {
             query?: never;
@@ -5236,6 +10965,433 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOfMemberView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    join: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MemberInput"];
+            };
+        };
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    leave: {
+        parameters: {
+            query: {
+                /** @description group:NAME or topic:NAME */
+                list: string;
+                /** @description agent:NAME or user:NAME */
+                member: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "send-message": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MessageInput"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SentMessage"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-message": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The message's id, msg-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MessageView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5306,6 +11462,237 @@ export interface operations {
             };
             /** @description Unprocessable Entity */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "reload-settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Reloaded"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-retention": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetentionView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    prune: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RetentionView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6318,6 +12705,78 @@ export interface operations {
             };
             /** @description Unsupported Media Type */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-usage": {
+        parameters: {
+            query?: {
+                /** @description What to add up by */
+                by?: "day" | "trigger" | "account" | "model" | "backend";
+                /** @description Attempts that ended at this time or later. Default: 30 days ago */
+                from?: string;
+                /** @description And before this time. Default: now */
+                to?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageReport"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -46,6 +46,7 @@ export const statusText: Record<Status, string> = {
 export function reasonOf(e: Execution): string {
   if (e.cancel_requested) return 'Somebody asked to cancel it; it is being ended.'
   const text = e.reason || e.error_message
+  if (e.pause) return sentence(e.pause.paused_reason || `It stands still${e.pause.paused_by ? `, paused by ${e.pause.paused_by}` : ''}`)
   if (text) return sentence(text)
   switch (e.status) {
     case 'pending':
@@ -59,6 +60,11 @@ export function reasonOf(e: Execution): string {
     default:
       return `${statusText[e.status]}.`
   }
+}
+
+/** When what is parked goes on at the latest; empty: it is not parked, or nobody knows. */
+export function parkedUntil(e: Execution): string {
+  return e.status === 'pending' && e.waiting_on && e.parked_until ? e.parked_until : ''
 }
 
 function sentence(text: string): string {
@@ -75,6 +81,8 @@ export function firedBy(e: Execution): string {
     schedule: 'By its schedule',
     webhook: 'By a webhook',
     github: 'By GitHub',
+    message: 'By a message',
+    conversation: 'A turn of a conversation',
   }
   return texts[e.source] ?? e.source
 }

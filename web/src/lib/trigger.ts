@@ -1,4 +1,5 @@
 import type { Schemas } from '@/api/client'
+import { choicesBody, choicesForm, emptyWorkspace, workspaceBody, workspaceForm, type Choice, type WorkspaceForm } from './spec'
 
 export type Trigger = Schemas['TriggerView']
 export type Body = Schemas['TriggerUpdate']
@@ -50,9 +51,19 @@ export interface WebhookForm {
   secret: string
 }
 
+export interface MessageForm {
+  to: string
+  types: string[]
+  enabled: boolean
+}
+
+export type Retry = Required<Schemas['RetryPolicy']>
+
 export interface TriggerForm {
   name: string
   enabled: boolean
+  /** Name of the agent that gives prompt and backend settings; empty: none. */
+  agent: string
   backend: string
   command: string[]
   tty: boolean
@@ -69,12 +80,34 @@ export interface TriggerForm {
   overlap: string
   schedules: ScheduleForm[]
   webhooks: WebhookForm[]
+  messages: MessageForm[]
+  account: string
+  fallback: Choice[]
+  retry: Retry
+  workspace: WorkspaceForm
+  ceiling_usd: number
+}
+
+export const emptyRetry = (): Retry => ({ max_attempts: 0, base_seconds: 0, cap_seconds: 0, give_up_after_seconds: 0, on_failure: false, on_interrupted: false })
+
+function retryForm(v: Schemas['RetryPolicy'] | null | undefined): Retry {
+  const n = (x: unknown) => (typeof x === 'number' ? x : 0)
+  return {
+    max_attempts: n(v?.max_attempts), base_seconds: n(v?.base_seconds), cap_seconds: n(v?.cap_seconds), give_up_after_seconds: n(v?.give_up_after_seconds),
+    on_failure: v?.on_failure === true, on_interrupted: v?.on_interrupted === true,
+  }
+}
+
+/** A retry policy without what is at its default. */
+export function retryBody(r: Retry): Schemas['RetryPolicy'] {
+  return Object.fromEntries(Object.entries(r).filter(([, v]) => Boolean(v)))
 }
 
 export function emptyTrigger(): TriggerForm {
   return {
-    name: '', enabled: true, backend: 'claude', command: ['sh', '-c', 'echo hello'], tty: false, prompt: '', model: '', permission: 'edit', args: [],
+    name: '', enabled: true, agent: '', backend: 'claude', command: ['sh', '-c', 'echo hello'], tty: false, prompt: '', model: '', permission: 'edit', args: [],
     working_dir: '', paths: [], timeout_seconds: 3600, silence_timeout_seconds: 0, env: [], max_concurrent: 1, overlap: 'queue', schedules: [], webhooks: [],
+    messages: [], account: '', fallback: [], retry: emptyRetry(), workspace: emptyWorkspace(), ceiling_usd: 0,
   }
 }
 
@@ -114,18 +147,24 @@ function webhookForm(w: Schemas['WebhookFields']): WebhookForm {
   }
 }
 
+export function envForm(env: Record<string, string | null> | null | undefined): EnvRow[] {
+  return Object.entries(env ?? {}).map(([name, v]) => (v === null ? { name, mode: 'pass', value: '' } : v === kept ? { name, mode: 'keep', value: '' } : { name, mode: 'value', value: text(v) }))
+}
+
 /** The form of a trigger as the API shows it, or of a file that describes one. */
 export function formOf(t: Body | Trigger): TriggerForm {
   const f = emptyTrigger()
   const list = Array.isArray
   return {
-    name: text(t.name), enabled: t.enabled !== false, backend: text(t.backend), command: texts(t.command), tty: t.tty === true, prompt: text(t.prompt), model: text(t.model),
+    name: text(t.name), enabled: t.enabled !== false, agent: text(t.agent), backend: text(t.backend), command: texts(t.command), tty: t.tty === true, prompt: text(t.prompt), model: text(t.model),
     permission: text(t.permission) || f.permission, args: texts(t.args), working_dir: text(t.working_dir), paths: texts(t.paths),
     timeout_seconds: number(t.timeout_seconds, f.timeout_seconds), silence_timeout_seconds: number(t.silence_timeout_seconds, 0),
-    env: Object.entries(t.env ?? {}).map(([name, v]) => (v === null ? { name, mode: 'pass', value: '' } : v === kept ? { name, mode: 'keep', value: '' } : { name, mode: 'value', value: text(v) })),
+    env: envForm(t.env),
     max_concurrent: number(t.max_concurrent, f.max_concurrent), overlap: text(t.overlap) || f.overlap,
     schedules: list(t.schedules) ? t.schedules.map(s => scheduleForm(s ?? {})) : [],
     webhooks: list(t.webhooks) ? t.webhooks.map(w => webhookForm(w ?? { source: 'webhook' })) : [],
+    messages: list(t.messages) ? t.messages.map(m => ({ to: text(m?.to), types: texts(m?.types), enabled: m?.enabled !== false })) : [],
+    account: text(t.account), fallback: choicesForm(t.fallback), retry: retryForm(t.retry), workspace: workspaceForm(t.workspace), ceiling_usd: number(t.ceiling_usd, 0),
   }
 }
 
@@ -182,23 +221,36 @@ export function webhookBody(w: WebhookForm): Schemas['WebhookFields'] {
   }
 }
 
-function envBody(rows: EnvRow[]): Record<string, string | null> {
+export function envBody(rows: EnvRow[]): Record<string, string | null> {
   return Object.fromEntries(rows.map(r => [r.name.trim(), r.mode === 'pass' ? null : r.mode === 'keep' ? kept : r.value]))
+}
+
+export function messageBody(m: MessageForm): Schemas['MessageRuleFields'] {
+  return { to: m.to.trim(), ...(m.types.length > 0 && { types: m.types }), ...(!m.enabled && { enabled: false }) }
 }
 
 /** The whole trigger as a change: fields that do not apply to its backend are reset. */
 export function bodyOf(f: TriggerForm, before?: Trigger): Body {
+  const both = {
+    name: f.name.trim(), enabled: f.enabled, timeout_seconds: f.timeout_seconds, silence_timeout_seconds: f.silence_timeout_seconds, max_concurrent: f.max_concurrent, overlap: f.overlap,
+    schedules: f.schedules.map(scheduleBody), webhooks: f.webhooks.map(webhookBody), messages: f.messages.map(messageBody), retry: retryBody(f.retry),
+  }
+  if (f.agent) {
+    return {
+      ...both, agent: f.agent, prompt: f.prompt, ceiling_usd: f.ceiling_usd, backend: null, command: null, tty: null, model: null, permission: null, args: null, working_dir: null, paths: null,
+      env: null, account: null, fallback: null, workspace: null,
+    }
+  }
   const command = f.backend === 'command'
   return {
-    name: f.name.trim(), enabled: f.enabled, backend: f.backend,
+    ...both, agent: null, backend: f.backend,
     command: command ? f.command : null,
     tty: command ? f.tty : null,
     // Nothing shows the prompt of a command here, so nothing changes it either.
     ...(command && before?.backend === 'command' ? {} : { prompt: command ? null : f.prompt }),
     model: command ? null : f.model.trim(), permission: command ? null : f.permission, args: command ? null : f.args,
-    working_dir: f.working_dir.trim(), paths: f.paths.filter(Boolean), timeout_seconds: f.timeout_seconds, silence_timeout_seconds: f.silence_timeout_seconds,
-    env: envBody(f.env), max_concurrent: f.max_concurrent, overlap: f.overlap,
-    schedules: f.schedules.map(scheduleBody), webhooks: f.webhooks.map(webhookBody),
+    working_dir: f.working_dir.trim(), paths: f.paths.filter(Boolean), env: envBody(f.env), workspace: workspaceBody(f.workspace),
+    account: command ? null : f.account.trim(), fallback: command ? null : choicesBody(f.fallback), ceiling_usd: command ? null : f.ceiling_usd,
   }
 }
 
@@ -206,6 +258,9 @@ export function bodyOf(f: TriggerForm, before?: Trigger): Body {
 export function fileOf(f: TriggerForm): Record<string, unknown> {
   const command = f.backend === 'command'
   const env = envBody(f.env)
+  const workspace = workspaceBody(f.workspace)
+  const retry = retryBody(f.retry)
+  const own = !f.agent
   const bare = <T extends { id?: string | null }>(v: T): T => {
     const out = { ...v }
     delete out.id
@@ -214,31 +269,40 @@ export function fileOf(f: TriggerForm): Record<string, unknown> {
   return {
     name: f.name,
     ...(!f.enabled && { enabled: false }),
-    backend: f.backend,
-    ...(command ? { command: f.command } : { prompt: f.prompt }),
-    ...(command && f.tty && { tty: true }),
-    ...(!command && f.model && { model: f.model }),
-    ...(!command && f.permission !== 'edit' && { permission: f.permission }),
-    ...(!command && f.args.length > 0 && { args: f.args }),
-    ...(f.working_dir && { working_dir: f.working_dir }),
-    ...(f.paths.length > 0 && { paths: f.paths }),
+    ...(own ? { backend: f.backend, ...(command ? { command: f.command } : { prompt: f.prompt }) } : { agent: f.agent, ...(f.prompt && { prompt: f.prompt }) }),
+    ...(own && command && f.tty && { tty: true }),
+    ...(own && !command && f.model && { model: f.model }),
+    ...(own && !command && f.permission !== 'edit' && { permission: f.permission }),
+    ...(own && !command && f.args.length > 0 && { args: f.args }),
+    ...(own && f.working_dir && { working_dir: f.working_dir }),
+    ...(own && f.paths.length > 0 && { paths: f.paths }),
+    ...(own && !command && f.account && { account: f.account }),
+    ...(own && !command && f.fallback.length > 0 && { fallback: choicesBody(f.fallback) }),
+    ...(own && workspace && { workspace }),
+    ...((f.agent || !command) && f.ceiling_usd > 0 && { ceiling_usd: f.ceiling_usd }),
+    ...(Object.keys(retry).length > 0 && { retry }),
     ...(f.timeout_seconds !== 3600 && { timeout_seconds: f.timeout_seconds }),
     ...(f.silence_timeout_seconds !== 0 && { silence_timeout_seconds: f.silence_timeout_seconds }),
-    ...(f.env.length > 0 && { env }),
+    ...(own && f.env.length > 0 && { env }),
     ...(f.max_concurrent !== 1 && { max_concurrent: f.max_concurrent }),
     ...(f.overlap !== 'queue' && { overlap: f.overlap }),
     ...(f.schedules.length > 0 && { schedules: f.schedules.map(s => bare(scheduleBody(s))) }),
     ...(f.webhooks.length > 0 && { webhooks: f.webhooks.map(w => { const b = bare(webhookBody(w)); if (!b.secret) delete b.secret; return b }) }),
+    ...(f.messages.length > 0 && { messages: f.messages.map(messageBody) }),
   }
 }
 
 const known = {
-  trigger: ['name', 'enabled', 'backend', 'command', 'tty', 'prompt', 'model', 'permission', 'args', 'working_dir', 'paths', 'timeout_seconds', 'silence_timeout_seconds', 'env', 'max_concurrent', 'overlap', 'schedules', 'webhooks'],
+  trigger: ['name', 'enabled', 'backend', 'command', 'tty', 'prompt', 'model', 'permission', 'args', 'working_dir', 'paths', 'timeout_seconds', 'silence_timeout_seconds', 'env', 'max_concurrent', 'overlap', 'schedules', 'webhooks', 'messages', 'agent', 'account', 'fallback', 'retry', 'workspace', 'ceiling_usd'],
   schedules: ['id', 'cron', 'every', 'anchor', 'at', 'zone', 'missed', 'missed_limit', 'window_seconds', 'jitter_seconds', 'start_at', 'end_at', 'overlap', 'message', 'enabled'],
   webhooks: ['id', 'source', 'enabled', 'auth', 'match', 'supersede', 'secret'],
+  messages: ['to', 'types', 'enabled'],
+  fallback: ['backend', 'account', 'model'],
+  retry: Object.keys(emptyRetry()),
+  workspace: Object.keys(emptyWorkspace()),
 }
-const lists = ['command', 'args', 'paths', 'schedules', 'webhooks']
-const numbers = ['timeout_seconds', 'silence_timeout_seconds', 'max_concurrent']
+const lists = ['command', 'args', 'paths', 'schedules', 'webhooks', 'messages', 'fallback']
+const numbers = ['timeout_seconds', 'silence_timeout_seconds', 'max_concurrent', 'ceiling_usd']
 
 /** What stands in a file that no form can hold, in sentences; then it is not taken over. */
 export function wrongIn(doc: unknown): string[] {
@@ -252,7 +316,13 @@ export function wrongIn(doc: unknown): string[] {
   for (const k of lists) if (doc[k] !== undefined && doc[k] !== null && !Array.isArray(doc[k])) bad.push(`${k} must be a list.`)
   for (const k of numbers) if (doc[k] !== undefined && doc[k] !== null && typeof doc[k] !== 'number') bad.push(`${k} must be a number.`)
   if (doc.env !== undefined && doc.env !== null && !object(doc.env)) bad.push('env must be names with values.')
-  for (const part of ['schedules', 'webhooks'] as const) {
+  for (const part of ['retry', 'workspace'] as const) {
+    const v = doc[part]
+    if (v === undefined || v === null) continue
+    if (object(v)) names(v, known[part], `${part}.`)
+    else bad.push(`${part} must be fields with values.`)
+  }
+  for (const part of ['schedules', 'webhooks', 'messages', 'fallback'] as const) {
     if (!Array.isArray(doc[part])) continue
     doc[part].forEach((v: unknown, i: number) => {
       if (object(v)) names(v, known[part], `${part}.${i}.`)

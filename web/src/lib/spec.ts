@@ -1,0 +1,40 @@
+// Parts of forms that triggers and agents share.
+import type { Schemas } from '@/api/client'
+
+export type Choice = Schemas['Choice']
+export type Workspace = Schemas['Workspace']
+
+export const agentBackends = ['claude', 'codex', 'gemini', 'opencode', 'anthropic']
+
+export interface WorkspaceForm {
+  repository: string
+  ref: string
+  depth: number
+  paths: string[]
+  credential: string
+}
+
+export const emptyWorkspace = (): WorkspaceForm => ({ repository: '', ref: '', depth: 0, paths: [], credential: '' })
+
+export function workspaceForm(w: Workspace | null | undefined): WorkspaceForm {
+  return { repository: String(w?.repository ?? ''), ref: String(w?.ref ?? ''), depth: Number(w?.depth ?? 0) || 0, paths: [...(Array.isArray(w?.paths) ? w.paths.map(String) : [])], credential: String(w?.credential ?? '') }
+}
+
+/** A workspace as the API takes it; null: none. */
+export function workspaceBody(w: WorkspaceForm): Workspace | null {
+  if (!w.repository.trim()) return null
+  const paths = w.paths.map(p => p.trim()).filter(Boolean)
+  return {
+    repository: w.repository.trim(), ...(w.ref.trim() && { ref: w.ref.trim() }), ...(w.depth > 0 && { depth: w.depth }),
+    ...(paths.length > 0 && { paths }), ...(w.credential.trim() && { credential: w.credential.trim() }),
+  }
+}
+
+export function choicesForm(list: readonly Choice[] | null | undefined): Choice[] {
+  return (Array.isArray(list) ? list : []).map(c => ({ backend: String(c?.backend ?? ''), account: String(c?.account ?? ''), model: String(c?.model ?? '') }))
+}
+
+/** Choices without what is left open. */
+export function choicesBody(list: readonly Choice[]): Choice[] {
+  return list.map(c => ({ backend: c.backend, ...(c.account?.trim() && { account: c.account.trim() }), ...(c.model?.trim() && { model: c.model.trim() }) }))
+}
