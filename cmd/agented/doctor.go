@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -65,6 +66,7 @@ func examined(cmd *cobra.Command) doctor.Options {
 	o.States = func(ctx context.Context, ids []agented.ExecutionID) (map[agented.ExecutionID]agented.State, error) {
 		return askStates(ctx, c, ids)
 	}
+	o.Accounts = func(ctx context.Context) ([]agented.Account, error) { return askAccounts(ctx, c) }
 	return o
 }
 
@@ -103,6 +105,37 @@ func askStates(ctx context.Context, c *config.Config, ids []agented.ExecutionID)
 		default:
 			out[id] = e.Status
 		}
+	}
+	return out, nil
+}
+
+// askAccounts asks the server how its accounts stand.
+func askAccounts(ctx context.Context, c *config.Config) ([]agented.Account, error) {
+	client, err := dial(c)
+	if err != nil {
+		return nil, err
+	}
+	var got struct {
+		Items []struct {
+			ID       agented.AccountID    `json:"id"`
+			Backend  string               `json:"backend"`
+			Name     string               `json:"name"`
+			Enabled  bool                 `json:"enabled"`
+			State    agented.AccountState `json:"state"`
+			Until    *time.Time           `json:"until"`
+			Evidence string               `json:"evidence"`
+		} `json:"items"`
+	}
+	if err := client.Do(ctx, http.MethodGet, "/api/v1/accounts", nil, nil, &got); err != nil {
+		return nil, err
+	}
+	var out []agented.Account
+	for _, i := range got.Items {
+		a := agented.Account{ID: i.ID, Backend: i.Backend, Name: i.Name, Enabled: i.Enabled, State: i.State, Evidence: i.Evidence}
+		if i.Until != nil {
+			a.Until = *i.Until
+		}
+		out = append(out, a)
 	}
 	return out, nil
 }

@@ -4,6 +4,7 @@ package doctor
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -57,6 +58,8 @@ type Options struct {
 	// States asks a running server where executions stand; those that it does
 	// not know are left out. Nil asks nobody.
 	States func(context.Context, []agented.ExecutionID) (map[agented.ExecutionID]agented.State, error)
+	// Accounts asks a running server how accounts stand. Nil asks nobody.
+	Accounts func(context.Context) ([]agented.Account, error)
 	// Systemctl asks systemd; nil runs systemctl.
 	Systemctl func(ctx context.Context, args ...string) ([]byte, error)
 	// Now is the time; nil is time.Now.
@@ -77,6 +80,8 @@ func Check(ctx context.Context, o Options) []Finding {
 	if o.Config != nil {
 		wg.Go(func() { clis = checkCLIs(ctx, o.Config) })
 	}
+	var accounts []Finding
+	wg.Go(func() { accounts = checkAccounts(ctx, o) })
 	rest = append(rest, checkSettings(o)...)
 	holder := 0
 	if o.Config != nil && o.ConfigErr == nil {
@@ -89,7 +94,7 @@ func Check(ctx context.Context, o Options) []Finding {
 	}
 	rest = append(rest, checkSystem(ctx, o, holder)...)
 	wg.Wait()
-	return named(append(clis, rest...))
+	return named(slices.Concat(clis, accounts, rest))
 }
 
 // named gives an id to what has none: its heading and its name.
