@@ -37,15 +37,15 @@ type bench struct {
 
 // thorough takes about ten minutes.
 func (b *bench) thorough() {
-	b.rounds, b.singles, b.span, b.settle, b.rest = 3, 60, 4*time.Second, 2*time.Second, time.Minute
-	b.crowds, b.steps = []int{1000, 10_000}, []int{100, 300, 1000, 3000, 10_000, 15_000}
+	b.rounds, b.singles, b.span, b.settle, b.rest = 3, 60, 4*time.Second, 3*time.Second, time.Minute
+	b.crowds, b.steps = []int{1000, 10_000}, []int{100, 1000, 5000, 15_000}
 	b.atOnce, b.histories = []int{1, 10, 50, 200}, []int{1000, 10_000, 100_000, 1_000_000}
 	b.spreadReaders, b.catchReaders, b.catchLines, b.logLines = 10_000, 1000, 1_000_000, 10_000_000
 }
 
 // quick takes about one.
 func (b *bench) quick() {
-	b.rounds, b.singles, b.span, b.settle, b.rest = 1, 20, 2*time.Second, time.Second, 5*time.Second
+	b.rounds, b.singles, b.span, b.settle, b.rest = 1, 20, 2*time.Second, 3*time.Second, 5*time.Second
 	b.crowds, b.steps = []int{1000}, nil
 	b.atOnce, b.histories = []int{20}, []int{1000, 20_000}
 	b.spreadReaders, b.catchReaders, b.catchLines, b.logLines = 1000, 200, 200_000, 1_000_000

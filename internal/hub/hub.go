@@ -179,6 +179,7 @@ func (h *Hub) look(now time.Time) bool {
 		t.closeIdle(now.Add(-time.Second), false)
 	}
 	h.events.look(now)
+	h.pool.look()
 	h.history.trim(now.Add(-cacheAge))
 	return len(topics) > 0 || h.events.followed() || !h.history.empty()
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -303,6 +304,9 @@ type pool struct {
 	started bool
 	closing bool
 	open    int
+	begun   int // connections, ever
+	seen    int // begun at the last look
+	settled int // begun when memory was given back
 }
 
 func newPool(h *Hub) *pool {
@@ -334,7 +338,26 @@ func (p *pool) begin() error {
 		}
 	}
 	p.open++
+	p.begun++
 	return nil
+}
+
+// influx is how many new connections leave enough behind to be worth a look.
+const influx = 200
+
+// look gives memory back once a crowd has come in: net/http took many times as
+// much to hear each out as it costs from then on.
+func (p *pool) look() {
+	p.mu.Lock()
+	due := p.begun == p.seen && p.begun-p.settled >= influx
+	p.seen = p.begun
+	if due {
+		p.settled = p.begun
+	}
+	p.mu.Unlock()
+	if due {
+		debug.FreeOSMemory()
+	}
 }
 
 func (p *pool) end() {
