@@ -398,6 +398,9 @@ func (t *telling) standing() *agented.ConversationEvent {
 	}
 	if status == "waiting" {
 		fields["until"] = e.ScheduledAt
+		if !e.ParkedUntil.IsZero() {
+			fields["until"] = e.ParkedUntil
+		}
 	}
 	return conversationEvent(agented.EventStatus, e.ID, 0, fields)
 }
