@@ -118,6 +118,7 @@ func inURL(name, kind, text string) *huma.Param {
 type LogPage struct {
 	Lines     []LogLine   `json:"lines"`
 	NextAfter agented.Seq `json:"next_after" doc:"What to send as after for the lines behind these"`
+	Note      string      `json:"note,omitempty" doc:"Why there are no lines, when retention took the log"`
 }
 
 // LogLine is a line, or a piece of one, as logs and streams show it.

@@ -33,8 +33,9 @@ func (s *Streams) ServeLog(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	q, err := readLogQuery(r)
+	var e *agented.Execution
 	if err == nil {
-		_, err = s.Execution(r.Context(), id)
+		e, err = s.Execution(r.Context(), id)
 	}
 	if err != nil {
 		s.fail(w, r, err)
@@ -66,7 +67,11 @@ func (s *Streams) ServeLog(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	fmt.Fprintf(out, `],"next_after":%d}`+"\n", next)
+	fmt.Fprintf(out, `],"next_after":%d`, next)
+	if text := removed(e); text != "" {
+		fmt.Fprintf(out, `,"note":%q`, text) // plain ASCII, so Go's quotes are JSON's
+	}
+	fmt.Fprint(out, "}\n")
 	_ = out.Flush() // the asker is gone
 }
 
@@ -153,6 +158,9 @@ func (s *Streams) ServeText(w http.ResponseWriter, r *http.Request) {
 	var content io.ReadSeeker = bytes.NewReader(nil)
 	text, err := runlog.OpenText(s.Layout.Execution(id))
 	switch {
+	case errors.Is(err, agented.NotFound) && removed(e) != "":
+		s.fail(w, r, agented.Errorf(agented.NotFound, "%s", removed(e)))
+		return
 	case errors.Is(err, agented.NotFound): // nothing was printed yet
 	case err != nil:
 		s.fail(w, r, err)

@@ -204,3 +204,28 @@ func TestSecretsLearnedLaterAreNotInPagesOrTexts(t *testing.T) {
 		}
 	}
 }
+
+func TestALogThatRetentionTookIsSaidWithItsDate(t *testing.T) {
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		s.finish(40)
+		s.change(func(e *agented.Execution) { e.LogRemovedAt = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC) })
+		const want = "The log was removed by retention on 2026-03-04 05:06 UTC."
+		_, body := s.get(http.MethodGet, s.url("log"))
+		var page struct {
+			Lines []any  `json:"lines"`
+			Note  string `json:"note"`
+		}
+		if err := json.Unmarshal([]byte(body), &page); err != nil || page.Lines == nil || len(page.Lines) != 0 || page.Note != want {
+			t.Errorf("%v in %s", err, body)
+		}
+		if resp, body := s.get(http.MethodGet, s.url("log.txt")); resp.StatusCode != http.StatusNotFound || !strings.Contains(body, want) {
+			t.Errorf("log.txt: %d %s", resp.StatusCode, body)
+		}
+		for _, from := range []string{"", "?after=0", "?after=7"} {
+			_, body := s.get(http.MethodGet, s.url("stream"+from)) // it comes to its end
+			if !strings.Contains(body, want) || !strings.Contains(body, "event: complete") || strings.Contains(body, "ends early") {
+				t.Errorf("stream%s: %s", from, body)
+			}
+		}
+	})
+}

@@ -21,6 +21,7 @@ type LogHits struct {
 	NextAfter agented.Seq `json:"next_after" doc:"Last line that was looked at: ask for the rest with after set to it"`
 	Done      bool        `json:"done" doc:"The end of the log, as it is now, was reached"`
 	LastSeq   agented.Seq `json:"last_seq" doc:"Last line of the log at this moment"`
+	Note      string      `json:"note,omitempty" doc:"Why there is nothing to search, when retention took the log"`
 }
 
 // LogHit is one of them.
@@ -56,13 +57,14 @@ func (s *Server) searchLog(ctx context.Context, in *searchInput) (*output[LogHit
 	if err != nil {
 		return nil, err
 	}
-	if _, err := s.o.DB.Execution(ctx, id); err != nil {
+	e, err := s.o.DB.Execution(ctx, id)
+	if err != nil {
 		return nil, err
 	}
 	out := &output[LogHits]{LogHits{Hits: []LogHit{}, NextAfter: agented.Seq(in.After)}}
 	log, err := runlog.OpenReader(s.o.Layout.Execution(id))
 	if errors.Is(err, agented.NotFound) {
-		out.Body.Done = true
+		out.Body.Done, out.Body.Note = true, removed(e)
 		return out, nil
 	}
 	if err != nil {

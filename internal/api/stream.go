@@ -155,6 +155,9 @@ func setStreamHeaders(h http.Header) {
 
 // start finds where a stream begins.
 func (s *Streams) start(e *agented.Execution, after int64, named bool) (hub.Start, error) {
+	if text := removed(e); text != "" {
+		return hub.Start{After: e.LastSeq, Notice: text}, nil
+	}
 	last, err := logEnd(s.Layout.Execution(e.ID))
 	if err != nil {
 		return hub.Start{}, err
@@ -181,6 +184,14 @@ func (s *Streams) start(e *agented.Execution, after int64, named bool) (hub.Star
 		After: agented.Seq(after),
 		Note:  fmt.Sprintf("Position %d is beyond the last line so far, %d: waiting for lines behind it.", after, last),
 	}, nil
+}
+
+// removed says that retention took an execution's log; empty if it did not.
+func removed(e *agented.Execution) string {
+	if e.LogRemovedAt.IsZero() {
+		return ""
+	}
+	return "The log was removed by retention on " + e.LogRemovedAt.UTC().Format("2006-01-02 15:04") + " UTC."
 }
 
 // logEnd is the number of a log's last line; 0 without a log.

@@ -25,6 +25,8 @@ type Start struct {
 	Skipped int64
 	// Note is a sentence on the position, for the first status event.
 	Note string
+	// Notice is a sentence in place of lines that cannot be read any more.
+	Notice string
 }
 
 // Subscribe takes a place at an execution. From here on no change that is
@@ -97,6 +99,9 @@ func (s *Subscription) join(b []byte, e *agented.Execution, start Start) []byte 
 	b = s.said.first(b, int64(start.After), start.Note)
 	if start.Skipped > 0 {
 		b = s.said.notice(b, time.Now(), skippedText(t.id, start.Skipped))
+	}
+	if start.Notice != "" {
+		b = s.said.notice(b, time.Now(), start.Notice)
 	}
 	return b
 }
