@@ -17,22 +17,20 @@ import (
 	"github.com/agented/agented/internal/store"
 )
 
-// Free space: below stopped, attempts are ended; below tight, that is near.
-const (
-	stopped = 64 << 20
-	tight   = 1 << 30
-)
+// tight is free space that agents soon fill, beside the limit of the settings.
+const tight = 1 << 30
 
 // checkTime bounds the reading through of the database.
 const checkTime = 20 * time.Second
 
 // checkData looks at the data folder and the database. holder is the process
 // id of the server that has it open, -1 if there is one of unknown id, else 0.
-func checkData(ctx context.Context, c *config.Config) (out []Finding, holder int) {
+func checkData(ctx context.Context, c *config.Config, now time.Time) (out []Finding, holder int) {
 	folder, there := checkFolder(c.DataDir)
 	out = append(out, folder)
 	out = append(out, checkOwner(c)...)
-	out = append(out, checkDisk(c.DataDir))
+	out = append(out, checkDisk(c.DataDir, int64(c.MinFreeMB)<<20))
+	out = append(out, checkBackups(c, now)...)
 	db, holder := checkDatabase(ctx, c, there)
 	out = append(out, db...)
 	return append(out, checkWAL(c)...), holder
@@ -84,7 +82,9 @@ func existing(path string) string {
 	}
 }
 
-func checkDisk(path string) Finding {
+// checkDisk looks at the room where path is: below least, new executions wait;
+// below a quarter of it, those that run are ended.
+func checkDisk(path string, least int64) Finding {
 	f := Finding{Area: AreaData, Name: "disk", Status: OK}
 	var st unix.Statfs_t
 	at := existing(path)
@@ -92,16 +92,19 @@ func checkDisk(path string) Finding {
 		f.Status, f.Text, f.Mend = Warn, fmt.Sprintf("the free space of %s is not known (%v)", at, err), "df -h "+at
 		return f
 	}
-	free := st.Bavail * uint64(st.Bsize)
-	f.Text = size(int64(free)) + " free"
+	free := int64(st.Bavail) * int64(st.Bsize)
+	f.Text = size(free) + " free"
 	switch remote := remoteType(&st); {
-	case free < stopped:
-		f.Status, f.Text = Fail, f.Text+": executions are ended below "+size(stopped)
+	case free < least/4:
+		f.Status, f.Text = Fail, f.Text+": executions that run are ended below "+size(least/4)+", a quarter of AGENTED_MIN_FREE"
+		f.Mend = "make room, see `du -sh " + at + "`"
+	case free < least:
+		f.Status, f.Text = Fail, f.Text+": new executions wait below "+size(least)+" (AGENTED_MIN_FREE)"
 		f.Mend = "make room, see `du -sh " + at + "`"
 	case remote != "":
 		f.Status, f.Text = Warn, fmt.Sprintf("%s, on a network file system (%s), where the database can be damaged", f.Text, remote)
 		f.Mend = "set AGENTED_DATA_DIR to a folder on a local disk"
-	case free < tight:
+	case free < max(tight, 2*least):
 		f.Status, f.Text = Warn, f.Text+", which agents fill quickly"
 		f.Mend = "make room, see `du -sh " + at + "`"
 	case st.Files > 0 && st.Ffree < 20:

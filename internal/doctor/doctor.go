@@ -86,7 +86,7 @@ func Check(ctx context.Context, o Options) []Finding {
 	holder := 0
 	if o.Config != nil && o.ConfigErr == nil {
 		var data []Finding
-		data, holder = checkData(ctx, o.Config)
+		data, holder = checkData(ctx, o.Config, o.Now())
 		rest = append(rest, data...)
 		rest = append(rest, checkBundles(ctx, o, holder)...)
 		rest = append(rest, checkServer(ctx, o, holder)...)
