@@ -31,7 +31,21 @@ func checkCLIs(ctx context.Context, c *config.Config) []Finding {
 		wg.Go(func() { out[i] = checkCLI(ctx, c, b) })
 	}
 	wg.Wait()
-	return out
+	return append(out, checkAPI(c))
+}
+
+// checkAPI says whether Anthropic's API can be asked without a CLI. Who does not
+// use that needs no key.
+func checkAPI(c *config.Config) Finding {
+	f := Finding{Area: AreaCLIs, Name: agented.BackendAnthropic, Status: OK, Text: "part of Agented; no key for its default account"}
+	own := c.BackendEnv(agented.BackendAnthropic)
+	if own["ANTHROPIC_API_KEY"] != "" {
+		f.Text = "part of Agented, with ANTHROPIC_API_KEY"
+		if own["ANTHROPIC_BASE_URL"] != "" {
+			f.Text += " and the address in ANTHROPIC_BASE_URL"
+		}
+	}
+	return f
 }
 
 func checkCLI(ctx context.Context, c *config.Config, b backend.Backend) Finding {

@@ -114,6 +114,7 @@ func TestAgentCLIsAreFoundAndAskedForTheirVersion(t *testing.T) {
 	expect(t, got["codex"], Warn, codex, "does not run", "exit status 3", "npm install")
 	expect(t, got["gemini"], Warn, "may not be executed", "npm install")
 	expect(t, got["opencode"], Warn, "link to nothing", "npm install")
+	expect(t, got["anthropic"], OK, "part of Agented, with ANTHROPIC_API_KEY")
 	for _, f := range got {
 		if strings.Contains(f.Text+f.Mend, "sk-hush") {
 			t.Errorf("%q repeats a secret", f.Name)
