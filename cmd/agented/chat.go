@@ -21,7 +21,7 @@ import (
 
 func chatCommand() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "chat AGENT [TEXT…]", Short: "Talk with an agent",
+		Use: "chat AGENT [TEXT…]", Short: "Talk with an agent", GroupID: "client",
 		Long: `Talk with an agent. With a text (or -, for standard input) it says that, prints
 the answer as it comes, and ends with the turn: exit code 0 when it succeeded.
 Without one it reads lines: each is a message, an empty line is not sent, and
