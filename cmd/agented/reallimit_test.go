@@ -273,6 +273,26 @@ func TestTheRealCLIWaitsForAnOverloadAndForTheNetwork(t *testing.T) {
 			}
 		})
 	}
+	// The network goes while the CLI works, for longer than it has patience.
+	for cli, key := range map[string]string{"claude": "sk-ant-stand-in-a-0123456789", "codex": "sk-stand-in-a-0123456789"} {
+		variable := map[string]string{"claude": "ANTHROPIC_API_KEY", "codex": "OPENAI_API_KEY"}[cli]
+		t.Run(cli+" cut off", func(t *testing.T) {
+			b := newRealBench(t, cli, clireal.Once, "")
+			account := b.account(cli, "a", variable, key)
+			b.standIn.Set(key, clireal.Rule{Scenario: clireal.Cut, After: 1})
+			id := b.run(cli, map[string]any{"account": account, "env": map[string]string{"CLAUDE_CODE_MAX_RETRIES": "1"}})
+			e := b.until(id, "the first attempt's end", func(e limited) bool { return len(e.Attempts) > 0 && e.Attempts[0].Class != "" })
+			if e.Attempts[0].Class != "network" || e.Attempts[0].SessionID == "" {
+				t.Errorf("%+v", e)
+			}
+			b.standIn.Set(key, clireal.Rule{Scenario: clireal.Once, Until: time.Now()}) // it is back
+			e = b.until(id, "the end", done)
+			if last := e.Attempts[len(e.Attempts)-1]; e.Status != "success" || last.SessionID != e.Attempts[0].SessionID || last.ResumedFrom != last.SessionID {
+				t.Errorf("%+v", e)
+			}
+			b.onceDone("rhubarb")
+		})
+	}
 	t.Run("claude network", func(t *testing.T) {
 		addr := freeAddr(t)
 		b := newRealBench(t, "claude", clireal.Once, addr)
@@ -308,15 +328,16 @@ func TestTenRealClaudeRunsSurviveTheNight(t *testing.T) {
 		}
 		ids[i] = b.run("claude", map[string]any{"account": account, "working_dir": works[i], "prompt": "Do " + words[i] + "."})
 	}
-	b.untilWithin(5*time.Minute, ids[0], "the limit", parked)
+	met := func(e limited) bool { return parked(e) || len(e.Attempts) > 1 } // or awake again, on a slow machine
+	b.untilWithin(5*time.Minute, ids[0], "the limit", met)
 	lifts := b.standIn.Until(token)
 	t.Logf("%d runs met the limit after %v", runs, lifts.Add(-20*time.Second).Sub(began).Round(time.Second))
 	sessions := map[string]bool{}
 	firsts := make([]limited, runs)
 	for i, id := range ids {
-		e := b.until(id, "the limit", parked)
-		if first := e.Attempts[0]; first.Class != "account_limit" || first.SessionID == "" || !strings.Contains(e.Reason, "limit") {
-			t.Errorf("%d is parked: %+v", i, e)
+		e := b.until(id, "the limit", met)
+		if first := e.Attempts[0]; first.Class != "account_limit" || first.SessionID == "" || !strings.Contains(first.Reason, "limit") {
+			t.Errorf("%d met the limit: %+v", i, e)
 		}
 		firsts[i] = e
 		sessions[e.Attempts[0].SessionID] = true
@@ -373,5 +394,31 @@ func TestTenRealClaudeRunsSurviveTheNight(t *testing.T) {
 	}
 	if left := marked(ids); len(left) > 0 {
 		t.Errorf("processes left: %v", left)
+	}
+}
+
+func TestTheRealCLIWaitsForALoginAndThenGoesOn(t *testing.T) {
+	for cli, c := range map[string]struct{ variable, old, fresh string }{
+		"claude": {"ANTHROPIC_API_KEY", "sk-ant-stand-in-a-0123456789", "sk-ant-stand-in-b-0123456789"},
+		"codex":  {"OPENAI_API_KEY", "sk-stand-in-a-0123456789", "sk-stand-in-b-0123456789"},
+	} {
+		t.Run(cli, func(t *testing.T) {
+			b := newRealBench(t, cli, clireal.Once, "")
+			account := b.account(cli, "a", c.variable, c.old)
+			b.standIn.Set(c.old, clireal.Rule{Scenario: clireal.Refused, After: 1})
+			id := b.run(cli, map[string]any{"account": account})
+			e := b.until(id, "the refusal", parked)
+			if e.Attempts[0].Class != "auth" || e.ParkedUntil != nil || !strings.Contains(e.WaitingOn, "needs a login") {
+				t.Errorf("parked: %+v", e)
+			}
+			b.kill() // while it waits for a person
+			b.start()
+			b.call("PATCH", "/api/v1/accounts/"+account, map[string]any{"credentials": map[string]string{c.variable: c.fresh}}, &struct{}{})
+			e = b.until(id, "the end", done)
+			if e.Status != "success" || len(e.Attempts) != 2 || e.Attempts[1].SessionID != e.Attempts[0].SessionID || e.Attempts[1].ResumedFrom != e.Attempts[0].SessionID {
+				t.Errorf("in the end: %+v", e)
+			}
+			b.onceDone("rhubarb")
+		})
 	}
 }
