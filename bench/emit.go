@@ -22,14 +22,16 @@ func emit(args []string) error {
 	n := f.Int64("n", 1, "lines")
 	rate := f.Float64("rate", 0, "lines a second; 0 is as fast as it can")
 	size := f.Int("size", 100, "bytes of a line")
-	gate := f.String("go", "", "begin when this file is there")
+	gate := f.String("go", "", "begin when somebody writes to this named pipe")
 	hold := f.Duration("hold", 0, "stay this long after the last line")
 	f.Parse(args)
-	for *gate != "" {
-		if _, err := os.Stat(*gate); err == nil {
-			break
+	if *gate != "" {
+		// A named pipe: hundreds wait here, and must cost nothing meanwhile.
+		g, err := os.Open(*gate)
+		if err != nil {
+			return err
 		}
-		time.Sleep(20 * time.Millisecond)
+		defer g.Close()
 	}
 	out := bufio.NewWriterSize(os.Stdout, 64<<10)
 	pad := strings.Repeat("x", max(0, *size-33))

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -63,7 +64,15 @@ func (b *bench) executions(s *server, err error, path string, f fanout) (*source
 		return nil, err
 	}
 	gate := filepath.Join(s.dir, "go")
-	src := &source{server: s, begin: func() error { return os.WriteFile(gate, nil, 0o600) }, end: func() {}}
+	if err := newGate(gate); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	var opened *os.File
+	src := &source{server: s, end: func() { opened.Close() }}
+	src.begin = func() (err error) {
+		opened, err = openGate(gate)
+		return err
+	}
 	for range f.executions {
 		id, err := s.run(b.self, "emit", "-go", gate, "-n", strconv.Itoa(f.lines()), "-rate", fmt.Sprint(f.rate), "-hold", "1m")
 		if err != nil {
@@ -137,7 +146,10 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 	defer crowd.Close()
 	if who == us {
 		// All are up before memory is looked at.
-		if err := until("the executions to start", func() bool { return len(shims(src.server.data())) >= f.executions }); err != nil {
+		if err := until("the executions to start", func() bool {
+			time.Sleep(100 * time.Millisecond) // looking through all processes is work
+			return len(shims(src.server.data())) >= f.executions
+		}); err != nil {
 			return m, err
 		}
 	}
@@ -295,6 +307,9 @@ func (b *bench) burstOnce(lines, count int) error {
 	}
 	defer s.Close()
 	gate := filepath.Join(s.dir, "go")
+	if err := newGate(gate); err != nil {
+		return err
+	}
 	id, err := s.run(b.self, "emit", "-go", gate, "-n", strconv.Itoa(lines))
 	if err != nil {
 		return err
@@ -309,9 +324,11 @@ func (b *bench) burstOnce(lines, count int) error {
 	}
 	before := s.self().memory()
 	peak := s.self().peak(20 * time.Millisecond)
-	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+	opened, err := openGate(gate)
+	if err != nil {
 		return err
 	}
+	defer opened.Close()
 	if err := until("the burst to reach all", func() bool { return crowd.lines.Load() >= int64(lines*count) }); err != nil {
 		return err
 	}
