@@ -237,6 +237,7 @@ func (s *Server) replayDelivery(ctx context.Context, in *deliveryPath) (*output[
 		}
 		s.m.deliveries.WithLabelValues(string(got.Delivery.Verdict)).Inc()
 		s.changes.tell(changedDeliveries)
+		s.logDelivered(ctx, got)
 		return &output[Received]{Received{
 			DeliveryID: got.Delivery.ID, Verdict: got.Delivery.Verdict, Reason: s.mask(got.Delivery.Reason), ExecutionIDs: got.Delivery.Executions(),
 		}}, nil

@@ -73,6 +73,7 @@ func (s *Server) runTrigger(ctx context.Context, in *runTriggerInput) (*accepted
 	if err != nil {
 		return nil, err
 	}
+	s.logFired(ctx, e, repeated)
 	return accepted(e, repeated), nil
 }
 
@@ -117,6 +118,7 @@ func (s *Server) createExecution(ctx context.Context, in *createExecutionInput) 
 	if err != nil {
 		return nil, err
 	}
+	s.logFired(ctx, e, repeated)
 	return accepted(e, repeated), nil
 }
 

@@ -196,6 +196,7 @@ func (s *Server) admitCall(ctx context.Context, c *inboundCall) (got store.Deliv
 		}
 		s.m.deliveries.WithLabelValues(string(verdictOf(got))).Inc()
 		s.changes.tell(changedDeliveries)
+		s.logDelivered(ctx, got)
 		return got, event, "", nil
 	}
 	return got, nil, "", agented.Errorf(agented.Unavailable, "the triggers are being changed all the time: send it again")
