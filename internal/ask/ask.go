@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// DefaultModel is asked when nobody names a model: the alias of Anthropic's
-// models overview for the one that it recommends where no other is wanted. Its
-// price is in the list of prices.
+// DefaultModel is asked when nobody names a model. It is an alias that public
+// documents use and that the list of prices knows; whoever wants another one
+// names it.
 const DefaultModel = "claude-sonnet-4-5"
 
 // DefaultMaxTokens bounds an answer. Every current model of the 4 family writes
