@@ -59,7 +59,7 @@ func (c Class) Outcome() Outcome {
 type Limit struct {
 	Class    Class
 	Until    time.Time // when to try again, as it was printed; zero if nothing was
-	Window   string    // of account_limit, if it was named: five_hour, daily, weekly
+	Window   string    // of account_limit, if it was named: five_hour, daily, weekly, monthly
 	Evidence string    // the sentence or the fields that it was read from, at most MaxEvidence bytes
 	Unknown  bool      // it looks like a limit, and no rule knows the wording
 }

@@ -2,7 +2,6 @@ package backend
 
 import (
 	_ "embed"
-
 	"sync"
 
 	"github.com/agented/agented"
@@ -118,8 +117,10 @@ func (m *Meter) price(u agented.Usage) {
 
 func addUsage(sum *agented.Usage, u agented.Usage) {
 	for _, f := range []struct{ to, from **int64 }{
-		{&sum.InputTokens, &u.InputTokens}, {&sum.OutputTokens, &u.OutputTokens},
-		{&sum.CacheReadTokens, &u.CacheReadTokens}, {&sum.CacheWriteTokens, &u.CacheWriteTokens},
+		{&sum.InputTokens, &u.InputTokens},
+		{&sum.OutputTokens, &u.OutputTokens},
+		{&sum.CacheReadTokens, &u.CacheReadTokens},
+		{&sum.CacheWriteTokens, &u.CacheWriteTokens},
 	} {
 		if *f.from == nil {
 			continue
