@@ -1,6 +1,8 @@
 // Accounts and what they say of themselves, pauses and what they ask, budgets,
 // usage, and the chain of causes.
 import assert from 'node:assert/strict'
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { overflow, settled, sticksOut, violations } from './harness.mjs'
 import { until } from './server.mjs'
 import { talking } from './talk.mjs'
@@ -45,7 +47,7 @@ export function limits({ test, open, close }) {
     for (const path of ['/accounts', '/agents', '/conversations', '/usage', '/inbox']) {
       await viewer.goto(path)
       await settled(viewer)
-      const texts = await viewer.locator('main button').allTextContents()
+      const texts = await viewer.locator('main button:visible').allTextContents()
       assert.deepEqual(texts.filter(t => !/^(Cost|Tokens)$/.test(t.trim())), [], path)
     }
     assert.deepEqual(viewer.refused, [])
@@ -68,6 +70,24 @@ export function limits({ test, open, close }) {
     assert.equal((await server.execution(id)).pause, undefined)
     await page.getByTestId('cancel').click()
     await page.getByTestId('yes').click()
+    await page.locator('[data-test=status][data-status=cancelled]').waitFor()
+
+    // Who costs more than its ceiling stands still, in the conversation and on its own page.
+    await server.api('POST', '/api/v1/agents', { name: 'helper', backend: 'claude', ceiling_usd: 2, env: { HOME: server.dir } })
+    const talk = await server.api('POST', '/api/v1/conversations', { agent: 'helper', message: 'something dear' })
+    await page.goto(`/conversations/${talk.id}`)
+    await page.getByTestId('turn').getByRole('link', { name: 'Log' }).click()
+    await page.getByTestId('paused').getByText(/It has cost \$5\.00, and its ceiling is \$2\.00/).waitFor()
+    await page.getByTestId('ceiling').fill('10')
+    await page.getByTestId('continue').click()
+    await until('it goes on', async () => (await page.getByTestId('paused').count()) === 0)
+    writeFileSync(join(server.dir, 'go'), '')
+    await page.locator('[data-test=status][data-status=success]').waitFor()
+    rmSync(join(server.dir, 'go'))
+    await server.api('POST', `/api/v1/conversations/${talk.id}/messages`, { text: 'dear again' })
+    await page.goto(`/conversations/${talk.id}`)
+    await page.locator('[data-number="2"]').getByRole('link', { name: 'Log' }).click()
+    await page.getByTestId('end-it').click()
     await page.locator('[data-test=status][data-status=cancelled]').waitFor()
     await close(page)
   }, options)

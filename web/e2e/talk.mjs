@@ -31,6 +31,7 @@ fi;; esac
 echo '{"type":"stream_event","event":{"type":"message_start"}}'
 think "The person says something."
 piece "answer $n "
+case "$prompt" in *dear*) echo '{"type":"assistant","message":{"id":"m1","model":"claude-opus-4-6","content":[{"type":"text","text":"This is dear."}],"usage":{"input_tokens":1000000,"output_tokens":0}},"session_id":"'$session'"}'; while [ ! -f "$HOME/go" ]; do sleep 0.05; done;; esac
 case "$prompt" in *wait*) while [ ! -f "$HOME/go" ]; do sleep 0.05; done;; esac
 for i in a b c; do piece "$mode-$i "; sleep 0.05; done
 piece "end of $n, see **bold**"
