@@ -23,7 +23,11 @@ type limited struct {
 	Result      string     `json:"result"`
 	WaitingOn   string     `json:"waiting_on"`
 	ParkedUntil *time.Time `json:"parked_until"`
-	Attempts    []struct {
+	Usage       struct {
+		Input *int64   `json:"input_tokens"`
+		Cost  *float64 `json:"cost_usd"`
+	} `json:"usage"`
+	Attempts []struct {
 		Account     string     `json:"account"`
 		Status      string     `json:"status"`
 		Class       string     `json:"class"`
@@ -374,6 +378,18 @@ func TestTenRealClaudeRunsSurviveTheNight(t *testing.T) {
 			t.Errorf("%d in the end: %+v", i, e)
 		}
 		b.onceDoneIn(works[i], words[i])
+		if e.Usage.Input == nil || e.Usage.Cost == nil {
+			t.Errorf("the cost of %d is not known", i)
+		} else if i == 0 {
+			t.Logf("cost of one: %v USD, %d tokens in", *e.Usage.Cost, *e.Usage.Input)
+		}
+		says := false
+		for _, l := range b.lines(id) {
+			says = says || l.Stream == "system" && strings.Contains(l.Content, "goes on in the same session ("+first.SessionID+")")
+		}
+		if !says {
+			t.Errorf("the log of %d does not say how it went on", i)
+		}
 	}
 	t.Logf("all are done %v after the limit lifted", time.Since(lifts).Round(time.Second))
 	refused, early := 0, 0
