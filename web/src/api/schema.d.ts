@@ -3230,6 +3230,8 @@ export interface components {
              * @description Last line that was looked at: ask for the rest with after set to it
              */
             next_after: number;
+            /** @description Why there is nothing to search, when retention took the log */
+            note?: string;
         };
         LogLine: {
             /** Format: int64 */
@@ -3260,6 +3262,8 @@ export interface components {
              * @description What to send as after for the lines behind these
              */
             next_after: number;
+            /** @description Why there are no lines, when retention took the log */
+            note?: string;
         };
         LoginInput: {
             name: string;
