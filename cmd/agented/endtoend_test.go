@@ -388,7 +388,7 @@ func TestConcurrencyAndOverlapAreKept(t *testing.T) {
 func TestAFullDiskEndsAnExecutionWithItsReason(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=100m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=400m"); err != nil {
 		t.Skipf("a small file system cannot be mounted here: %v", err)
 	}
 	t.Cleanup(func() {
@@ -397,8 +397,30 @@ func TestAFullDiskEndsAnExecutionWithItsReason(t *testing.T) {
 			t.Log(err)
 		}
 	})
-	s := newServer(t, "AGENTED_DATA_DIR="+filepath.Join(dir, "data"), "AGENTED_MIN_FREE=64") // attempts end at a quarter of it
-	id := s.fire(s.trigger(sh("full", `i=0; while :; do i=$((i+1)); echo "$i this line fills the disk, little by little, until there is no room left"; done`, nil)))
+	s := newServer(t, "AGENTED_DATA_DIR="+filepath.Join(dir, "data"))
+	ready := filepath.Join(s.dir, "ready")
+	id := s.fire(s.trigger(sh("full", `while [ ! -f "`+ready+`" ]; do sleep 0.05; done; i=0; while :; do i=$((i+1)); echo "$i this line fills the disk, little by little, until there is no room left"; done`, nil)))
+	var st syscall.Statfs_t
+	s.waitFor("it to run", func() bool {
+		var e execution
+		s.call("GET", "/api/v1/executions/"+id, nil, &e)
+		return e.Status == "running"
+	})
+	// Somebody else takes most of what is left; the rest is the log's.
+	if err := syscall.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	other, err := os.Create(filepath.Join(dir, "other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := syscall.Fallocate(int(other.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-100<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(ready, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	e := s.await(id)
 	if e.Status != "failed" || !strings.Contains(strings.ToLower(e.ErrorMessage), "disk") {
 		t.Errorf("execution = %+v", e)

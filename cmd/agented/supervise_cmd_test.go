@@ -392,11 +392,15 @@ func TestADeploymentReplacesItsOwnServerAndNobodyElses(t *testing.T) {
 	s.start()
 	s.mu.Lock()
 	plain := s.cmd
+	s.cmd = nil // from here on it is not the test's to end
 	s.mu.Unlock()
-	go func() { _ = plain.Wait() }()
+	ended := make(chan struct{})
+	go func() { _ = plain.Wait(); close(ended) }()
 	if out, errs, code = deploy(); code != 0 || !s.parentState().Ready {
 		t.Errorf("%d %s%s", code, out, errs)
+		_ = plain.Process.Kill()
 	}
+	<-ended
 }
 
 func TestADeploymentThatFailsSaysWhyAndLeavesNothingBehind(t *testing.T) {
