@@ -83,7 +83,7 @@ export function live({ test, open, close }) {
     await page.getByTestId('cause').click()
     await page.getByText('sent by key').waitFor()
     await page.goto('/deliveries')
-    assert.equal(await page.getByTestId('deliveries').getByText('test', { exact: true }).count(), 3)
+    await until('three tests in the list', async () => (await page.getByTestId('deliveries').getByText('test', { exact: true }).count()) === 3)
     await close(page)
   })
 

@@ -64,7 +64,7 @@ export function talk({ test, open, close }) {
     await page.waitForURL(/conversations\/conv-/)
     // A piece is there while the agent is at work.
     await answer(page, 1).getByText('answer 1').waitFor()
-    assert.equal(await page.getByTestId('standing').textContent(), 'At work')
+    await until('the turn is at work', async () => (await page.getByTestId('standing').allTextContents()).join('') === 'At work')
     writeFileSync(join(home(server), 'go'), '')
     await says(page, 1, whole(1, 'new'))
     await page.locator('[data-ended=success]').waitFor()
