@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -147,11 +148,11 @@ func (s *Server) healthAnswer(text string) *huma.Response {
 	return &huma.Response{Description: text, Content: map[string]*huma.MediaType{"application/json": {Schema: s.schemaOf(Health{})}}}
 }
 
-// spec is the document as it is sent.
-type spec struct{ json, yaml []byte }
+// spec renders the document as it is sent, when somebody first asks for it: it
+// does not change while the server runs, and a start need not wait for it.
+type spec struct{ json, yaml func() ([]byte, error) }
 
-// finishDocument completes what the types cannot say, checks the document, and
-// renders it once: it does not change while the server runs.
+// finishDocument completes what the types cannot say, and checks the document.
 func (s *Server) finishDocument() error {
 	for name, required := range map[string][]string{"TriggerCreate": {"name", "backend"}, "ExecutionCreate": {"backend"}} {
 		schema := s.doc.Components.Schemas.Map()[name]
@@ -164,12 +165,11 @@ func (s *Server) finishDocument() error {
 	if err := s.checkDocument(); err != nil {
 		return fmt.Errorf("api: the document: %w", err)
 	}
-	var err error
-	if s.spec.json, err = json.Marshal(s.doc); err != nil {
-		return err
+	s.spec = spec{
+		json: sync.OnceValues(func() ([]byte, error) { return json.Marshal(s.doc) }),
+		yaml: sync.OnceValues(s.doc.YAML),
 	}
-	s.spec.yaml, err = s.doc.YAML()
-	return err
+	return nil
 }
 
 // operations lists the document's operations in the order of the table.
@@ -223,17 +223,22 @@ func (s *Server) checkDocument() error {
 }
 
 func (s *Server) openAPIJSON() http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-cache")
-		_, _ = w.Write(s.spec.json)
-	}
+	return s.sendSpec("application/json", func() ([]byte, error) { return s.spec.json() })
 }
 
 func (s *Server) openAPIYAML() http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/yaml")
+	return s.sendSpec("application/yaml", func() ([]byte, error) { return s.spec.yaml() })
+}
+
+func (s *Server) sendSpec(mediaType string, render func() ([]byte, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		text, err := render()
+		if err != nil {
+			s.fail(w, r, fmt.Errorf("render the document: %w", err))
+			return
+		}
+		w.Header().Set("Content-Type", mediaType)
 		w.Header().Set("Cache-Control", "no-cache")
-		_, _ = w.Write(s.spec.yaml)
+		_, _ = w.Write(text)
 	}
 }

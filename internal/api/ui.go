@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/agented/agented"
@@ -72,28 +73,23 @@ func (s *Server) index() http.HandlerFunc {
 }
 
 // asset answers GET /assets/… with the interface's files, whose names change
-// with their contents.
+// with their contents. Each is read when it is first asked for.
 func (s *Server) asset() http.HandlerFunc {
 	root, _ := web.Dist()
-	files := map[string]*uiFile{}
-	err := fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasPrefix(name, "assets/") || compressed(name) {
-			return err
-		}
-		files[name], err = newUIFile(root, name)
-		return err
-	})
-	if err != nil {
-		panic(err) // they are compiled in
-	}
+	var files sync.Map // name → *uiFile
 	return func(w http.ResponseWriter, r *http.Request) {
-		f := files["assets/"+r.PathValue("path")]
-		if f == nil {
-			s.fail(w, r, agented.Errorf(agented.NotFound, "there is no such file"))
-			return
+		name := "assets/" + r.PathValue("path")
+		f, known := files.Load(name)
+		if !known {
+			file, err := newUIFile(root, name)
+			if err != nil || compressed(name) {
+				s.fail(w, r, agented.Errorf(agented.NotFound, "there is no such file"))
+				return
+			}
+			f, _ = files.LoadOrStore(name, file)
 		}
 		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-		f.serve(w, r)
+		f.(*uiFile).serve(w, r)
 	}
 }
 
@@ -101,8 +97,7 @@ func compressed(name string) bool {
 	return strings.HasSuffix(name, ".gz") || strings.HasSuffix(name, ".br")
 }
 
-// uiFile is a file of the interface in the forms in which it can be sent. The
-// bytes are those in the program, not copies.
+// uiFile is a file of the interface in the forms in which it can be sent.
 type uiFile struct {
 	kind  string
 	plain []byte

@@ -157,7 +157,7 @@ func (v *events) collect(ctx context.Context, run *eventRun) error {
 			}
 		case len(batch) > 0:
 			frames = v.add(run, batch, frames[:0])
-			if !rest(ctx, pause) {
+			if !rest(ctx, pause, pace) {
 				return nil
 			}
 		}

@@ -93,6 +93,13 @@ func (a *audience) leave(r *reader) {
 	a.mu.Unlock()
 }
 
+// size is how many there are.
+func (a *audience) size() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.readers)
+}
+
 // notify wakes everyone. It does not wait for anyone.
 func (a *audience) notify() {
 	a.mu.Lock()

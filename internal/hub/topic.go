@@ -19,9 +19,19 @@ const (
 	batchLines   = 512
 	batchContent = 48 << 10
 	// pace is the shortest time between two small batches: what a busy program
-	// prints meanwhile goes out as one.
-	pace = 4 * time.Millisecond
+	// prints meanwhile goes out as one. Each reader adds its share, so that a crowd
+	// of thousands gets lines by the handful, in one write each, and a line that
+	// comes alone goes out at once whatever the crowd. The share is twice what a
+	// write to a socket costs, so one stream takes half a processor at most.
+	pace        = 4 * time.Millisecond
+	pacePerHead = 20 * time.Microsecond
+	maxPace     = 250 * time.Millisecond
 )
+
+// paceFor is the pace of an audience of that many.
+func paceFor(readers int) time.Duration {
+	return min(max(pace, time.Duration(readers)*pacePerHead), maxPace)
+}
 
 // topic is one execution that somebody follows.
 type topic struct {
@@ -264,16 +274,16 @@ func (t *topic) drain(ctx context.Context, log *runlog.Reader, pause *time.Timer
 		if len(s.frames) > batchContent/4 {
 			continue
 		}
-		if !rest(ctx, pause) {
+		if !rest(ctx, pause, paceFor(t.audience.size())) {
 			return nil
 		}
 	}
 }
 
-// rest waits for pace; false when ctx is done. The timer is the caller's, so
-// that a batch costs none.
-func rest(ctx context.Context, timer *time.Timer) bool {
-	timer.Reset(pace)
+// rest waits for d; false when ctx is done. The timer is the caller's, so that a
+// batch costs none.
+func rest(ctx context.Context, timer *time.Timer, d time.Duration) bool {
+	timer.Reset(d)
 	select {
 	case <-ctx.Done():
 		return false
