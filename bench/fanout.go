@@ -63,24 +63,16 @@ func (b *bench) executions(s *server, err error, path string, f fanout) (*source
 	if err != nil {
 		return nil, err
 	}
-	gate := filepath.Join(s.dir, "go")
-	if err := newGate(gate); err != nil {
+	p, ids, err := s.printers(f.executions)
+	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	var opened *os.File
-	src := &source{server: s, end: func() { opened.Close() }}
-	src.begin = func() (err error) {
-		opened, err = openGate(gate)
-		return err
-	}
-	for range f.executions {
-		id, err := s.run(b.self, "emit", "-go", gate, "-n", strconv.Itoa(f.lines()), "-rate", fmt.Sprint(f.rate), "-hold", "1m")
-		if err != nil {
-			s.Close()
-			return nil, err
-		}
+	src := &source{server: s}
+	for _, id := range ids {
 		src.paths = append(src.paths, fmt.Sprintf(path, id))
 	}
+	src.begin = func() error { p.begin(f.lines(), f.rate); return nil }
+	src.end = p.Close
 	return src, nil
 }
 
@@ -99,6 +91,7 @@ func (b *bench) channels(f fanout) (*source, error) {
 	var wg sync.WaitGroup
 	src.begin = func() error {
 		const publishers = 8
+		began := time.Now()
 		for p := range min(publishers, f.executions) {
 			w, err := dial(s.addr)
 			if err != nil {
@@ -107,19 +100,15 @@ func (b *bench) channels(f fanout) (*source, error) {
 			w.conn.(*net.TCPConn).SetNoDelay(true)
 			wg.Go(func() {
 				defer w.conn.Close()
-				pad := string(bytes.Repeat([]byte("x"), 100-33))
-				began := time.Now()
-				for n := int64(1); n <= int64(f.lines()); n++ {
+				for n := 1; n <= f.lines(); n++ {
 					for c := p; c < f.executions; c += publishers {
-						// Channels take their turns within the interval.
-						due := began.Add(time.Duration((float64(n) + float64(c)/float64(f.executions)) / f.rate * float64(time.Second)))
+						due := dueAt(began, n, c, f.executions, f.rate)
 						select {
 						case <-stop:
 							return
 						case <-time.After(time.Until(due)):
 						}
-						line := fmt.Sprintf(stampFormat+" %s", time.Now().UnixNano(), n, pad)
-						if _, _, err := w.ask(post(fmt.Sprintf("/pub/c%d", c), line)); err != nil {
+						if _, _, err := w.ask(post(fmt.Sprintf("/pub/c%d", c), stampedLine(due, n))); err != nil {
 							return
 						}
 					}
@@ -139,6 +128,7 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 		return m, err
 	}
 	defer src.server.Close()
+	defer src.end()
 	crowd, err := newReaders()
 	if err != nil {
 		return m, err
@@ -174,7 +164,6 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 	if err := src.begin(); err != nil {
 		return m, err
 	}
-	defer src.end()
 	// Everything counts, from the first line to the last delivery: what a server
 	// or the crowd is behind with is neither a gain nor lost.
 	cpu, began, want := p.cpu(), time.Now(), int64(f.lines()*f.readers)
@@ -228,6 +217,7 @@ func (b *bench) fanouts() error {
 					b.trouble("fan-out to %d: %s: %v", n, who, err)
 					continue
 				}
+				b.step(who, n, m)
 				at := fmt.Sprintf("fanout.%d.", n)
 				b.add(at+"cpu", who, m.perCPU)
 				b.add(at+"idle", who, m.idle/1024)
@@ -251,19 +241,24 @@ func (b *bench) ladder() error {
 				b.trouble("%d readers: %s: %v", n, who, err)
 				continue
 			}
-			b.point("readers.cpu", who, float64(n), m.perCPU)
-			b.point("readers.idle", who, float64(n), m.idle/1024)
-			b.point("readers.p99", who, float64(n), m.p99)
+			b.step(who, n, m)
 		}
 	}
 	return nil
+}
+
+// step is one of the plots of how a fan-out grows.
+func (b *bench) step(who string, readers int, m measured) {
+	b.point("readers.cpu", who, float64(readers), m.perCPU)
+	b.point("readers.idle", who, float64(readers), m.idle/1024)
+	b.point("readers.p99", who, float64(readers), m.p99)
 }
 
 // spread measures many executions with few readers each, and beside it one
 // execution with as many lines for all.
 func (b *bench) spread() error {
 	f := fanout{readers: b.spreadReaders, executions: b.spreadReaders / 20, rate: spreadRate, span: b.span}
-	for range b.rounds {
+	for range min(b.rounds, 2) {
 		for _, who := range b.who(nchan) {
 			for _, many := range []bool{false, true} {
 				g, at := f, "spread.many."

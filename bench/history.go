@@ -4,7 +4,6 @@ package main
 
 import (
 	"compress/gzip"
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -210,15 +209,7 @@ func (s *server) ask(trigger string, n int) (list, show []float64, err error) {
 }
 
 // historicID is the id of the nth execution of the history.
-func historicID(n int) string {
-	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-	id := []byte("exec-01000000000000000000000000")
-	for i := len(id) - 1; n > 0; i-- {
-		id[i] = alphabet[n&31]
-		n >>= 5
-	}
-	return string(id)
-}
+func historicID(n int) string { return fmt.Sprintf("exec-01%024d", n) }
 
 // grow copies one finished execution until there are n, each a minute older than
 // the one behind it, one in twenty failed.
@@ -229,8 +220,7 @@ func grow(path, model string, have, n int) error {
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	ctx := context.Background()
-	tx, err := db.BeginTx(ctx, nil)
+	tx, err := db.Begin()
 	if err != nil {
 		return err
 	}
@@ -239,53 +229,44 @@ func grow(path, model string, have, n int) error {
 	if err := tx.QueryRow(`SELECT value FROM counter WHERE name = 'event'`).Scan(&base); err != nil {
 		return err
 	}
-	insert := func(table, key string, own map[string]string) (*sql.Stmt, error) {
+	copies := func(table, key string, own map[string]string) error {
 		rows, err := tx.Query(`SELECT name FROM pragma_table_info(?)`, table)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer rows.Close()
 		var names, values []string
 		for rows.Next() {
 			var name string
 			if err := rows.Scan(&name); err != nil {
-				return nil, err
+				return err
 			}
 			names = append(names, name)
 			if v, ok := own[name]; ok {
 				values = append(values, v)
 			} else {
-				values = append(values, name)
+				values = append(values, "model."+name)
 			}
 		}
-		return tx.Prepare("INSERT INTO " + table + " (" + strings.Join(names, ", ") + ") SELECT " + strings.Join(values, ", ") +
-			" FROM " + table + " WHERE " + key + " = '" + model + "'")
-	}
-	shift := " - (10000000 - ?2) * 60000000"
-	state := "CASE WHEN ?2 % 20 = 0 THEN 'failed' ELSE 'success' END"
-	exec, err1 := insert("execution", "id", map[string]string{
-		"id": "?1", "event_seq": "?3", "admit_no": "?3", "status": state,
-		"created_at": "created_at" + shift, "scheduled_at": "scheduled_at" + shift, "started_at": "started_at" + shift, "finished_at": "finished_at" + shift,
-	})
-	text, err2 := insert("execution_text", "execution_id", map[string]string{"execution_id": "?1"})
-	attempt, err3 := insert("attempt", "execution_id", map[string]string{"execution_id": "?1", "status": state})
-	if err := errors.Join(err1, err2, err3); err != nil {
+		_, err = tx.Exec("WITH RECURSIVE n(i) AS (SELECT ?1 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?2) "+
+			"INSERT INTO "+table+" ("+strings.Join(names, ", ")+") SELECT "+strings.Join(values, ", ")+
+			" FROM n, "+table+" AS model WHERE model."+key+" = ?3", have, n, model)
 		return err
 	}
-	for i := have; i < n; i++ {
-		id := historicID(i)
-		base++
-		if _, err := exec.Exec(id, i, base); err != nil {
-			return err
-		}
-		if _, err := text.Exec(id); err != nil {
-			return err
-		}
-		if _, err := attempt.Exec(id, i); err != nil {
-			return err
-		}
+	const id, state = "printf('exec-01%024d', i)", "CASE WHEN i % 20 = 0 THEN 'failed' ELSE 'success' END"
+	seq := fmt.Sprintf("%d + i", base-int64(have)+1)
+	own := map[string]string{"id": id, "event_seq": seq, "admit_no": seq, "status": state}
+	for _, at := range []string{"created_at", "scheduled_at", "started_at", "finished_at"} {
+		own[at] = "model." + at + " - (10000000 - i) * 60000000"
 	}
-	if _, err := tx.Exec(`UPDATE counter SET value = ? WHERE name = 'event'`, base); err != nil {
+	if err := errors.Join(
+		copies("execution", "id", own),
+		copies("execution_text", "execution_id", map[string]string{"execution_id": id}),
+		copies("attempt", "execution_id", map[string]string{"execution_id": id, "status": state}),
+	); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(`UPDATE counter SET value = value + ? WHERE name = 'event'`, n-have); err != nil {
 		return err
 	}
 	if _, err := tx.Exec(`UPDATE counter SET value = value + ? WHERE name = 'success'`, n-have); err != nil {

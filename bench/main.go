@@ -37,8 +37,8 @@ type bench struct {
 
 // thorough takes about ten minutes.
 func (b *bench) thorough() {
-	b.rounds, b.singles, b.span, b.settle, b.rest = 3, 60, 4*time.Second, 3*time.Second, time.Minute
-	b.crowds, b.steps = []int{1000, 10_000}, []int{100, 1000, 5000, 15_000}
+	b.rounds, b.singles, b.span, b.settle, b.rest = 3, 60, 4*time.Second, 3*time.Second, 30*time.Second
+	b.crowds, b.steps = []int{1000, 10_000}, []int{100, 5000, 15_000}
 	b.atOnce, b.histories = []int{1, 10, 50, 200}, []int{1000, 10_000, 100_000, 1_000_000}
 	b.spreadReaders, b.catchReaders, b.catchLines, b.logLines = 10_000, 1000, 1_000_000, 10_000_000
 }

@@ -321,12 +321,6 @@ func (s *server) await(id string, patience time.Duration) (execution, error) {
 	return e, fmt.Errorf("%s did not end within %v", id, patience)
 }
 
-// newGate makes the named pipe at which emit waits.
-func newGate(path string) error { return syscall.Mkfifo(path, 0o600) }
-
-// openGate lets all go on that wait. Close what it returns when they have.
-func openGate(path string) (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) }
-
 // until polls until ok, for a minute at most.
 func until(what string, ok func() bool) error {
 	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(20 * time.Millisecond) {

@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -103,26 +105,25 @@ func (b *bench) overheadOf(who string, atOnce int) error {
 	}
 	defer s.Close()
 	// One at a time: from the request to the process's first words.
+	gate := filepath.Join(s.dir, "words")
+	if err := newGate(gate); err != nil {
+		return err
+	}
+	pipe, err := os.OpenFile(gate, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer pipe.Close()
 	var first []float64
 	for range b.singles {
-		began := time.Now()
-		id, err := s.run("date", "+started=%s%N")
+		took, id, err := s.firstWords(time.Now(), gate, pipe)
 		if err != nil {
 			return err
 		}
-		text, err := s.follow(fmt.Sprintf(path, id))
-		if err != nil {
+		first = append(first, float64(took.Microseconds())/1000)
+		if _, err := s.follow(fmt.Sprintf(path, id)); err != nil {
 			return err
 		}
-		_, rest, ok := strings.Cut(text, "started=")
-		if !ok || len(rest) < 19 {
-			return errors.New("the execution printed no time")
-		}
-		ns, err := strconv.ParseInt(rest[:19], 10, 64)
-		if err != nil {
-			return err
-		}
-		first = append(first, float64(time.Unix(0, ns).Sub(began).Microseconds())/1000)
 	}
 	b.add("run.first", who, quantile(first, .5))
 	b.add("run.first99", who, quantile(first, .99))
@@ -198,11 +199,11 @@ func (b *bench) runningOf(n int, last bool) error {
 		return err
 	}
 	defer s.Close()
-	for range n {
-		if _, err := s.run("sh", "-c", "while :; do echo a line a second; sleep 1; done"); err != nil {
-			return err
-		}
+	lines, _, err := s.printers(n)
+	if err != nil {
+		return err
 	}
+	defer lines.Close()
 	up := func() bool {
 		var got struct {
 			Items []any `json:"items"`
@@ -212,6 +213,7 @@ func (b *bench) runningOf(n int, last bool) error {
 	if err := until("all executions to run", up); err != nil {
 		return err
 	}
+	lines.begin(-1, 1)
 	time.Sleep(b.settle)
 	p, sh := s.self(), shims(s.data())
 	cpu, shimCPU, began := p.cpu(), sh.cpu(), time.Now()

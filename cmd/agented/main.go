@@ -33,7 +33,7 @@ const (
 func main() {
 	// Before anything else: there is one such process for each running attempt.
 	if len(os.Args) == 2 && os.Args[1] == "shim" {
-		os.Exit(shim.Main("."))
+		os.Exit(shim.Main())
 	}
 	if len(os.Args) > 1 && os.Args[1] == askProgram {
 		os.Exit(askAnthropic(os.Args[2:]))

@@ -9,4 +9,4 @@ import (
 	"github.com/agented/agented/internal/shim"
 )
 
-func main() { os.Exit(shim.Main(".")) }
+func main() { os.Exit(shim.Main()) }

@@ -27,7 +27,7 @@ import (
 // The test binary is also the shim that the dispatcher starts.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == "shim" {
-		os.Exit(shim.Main("."))
+		os.Exit(shim.Main())
 	}
 	os.Exit(m.Run())
 }

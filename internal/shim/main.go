@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -19,14 +20,11 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// Descriptors that a shim inherits.
-const (
-	lockFD  = 3 // the bundle's lock, taken
-	readyFD = 4 // where it says that the CLI runs
-	handFD  = 5 // environment and secrets
-)
+// ordersFD is the one descriptor that a shim inherits beside the standard ones:
+// where its orders come from, see spare.
+const ordersFD = 3
 
-// answer is what the shim says on the ready pipe: one line of JSON.
+// answer is what the shim says to an order: one line of JSON.
 type answer struct {
 	Version int    `json:"v"`
 	PID     int    `json:"pid,omitempty"`   // of the CLI
@@ -35,31 +33,30 @@ type answer struct {
 	Full    bool   `json:"full,omitempty"`  // and that is for want of room on the disk
 }
 
-// Main is the shim: the hidden command "agented shim". The bundle must be the
-// working directory, the descriptors those that Start hands over. It returns
-// the process's exit code when the attempt has ended and that is written down.
-func Main(bundle string) int {
+// readyLine says that the shim waits for another order.
+const readyLine = "ready\n"
+
+// maxAttempts is how many attempts a shim takes before it makes room for a fresh
+// one, and maxReuse how much an attempt may have printed for another to follow.
+const (
+	maxAttempts = 100
+	maxReuse    = 1 << 20
+)
+
+// Main is the shim: the hidden command "agented shim". It returns the process's
+// exit code when no more attempts will come and the last one's end is written
+// down.
+func Main() int {
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(25)
 	debug.SetMemoryLimit(64 << 20)
 	keepDescriptors()
-	lock := os.NewFile(lockFD, "lock")
-	if err := checkInherited(bundle, lock); err != nil {
+	orders, err := openOrders()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	// Nobody closes it but the end of the process, which is what it stands for.
-	defer runtime.KeepAlive(lock)
-	ready := os.NewFile(readyFD, "ready")
-	tell := func(a answer) {
-		a.Version = Version
-		b, _ := json.Marshal(a)
-		_, _ = ready.Write(append(b, '\n')) // nobody listens any more if the server is gone
-		ready.Close()
-	}
-	if err := settleIn(); err != nil {
-		fmt.Fprintln(os.Stderr, "shim:", err) // it works without
-	}
+	settled := settleIn()
 	// Caught and dropped rather than ignored: what a process ignores, the
 	// programs that it starts ignore too.
 	dropped := make(chan os.Signal, 1)
@@ -68,61 +65,94 @@ func Main(bundle string) int {
 		for range dropped {
 		}
 	}()
-	s, err := prepare(bundle)
+	for range maxAttempts {
+		lock, err := orders.next()
+		if err != nil {
+			return 0 // the server is gone, or has no more for us
+		}
+		if settled != nil {
+			fmt.Fprintln(os.Stderr, "shim:", settled) // it works without
+		}
+		code, again := attempt(orders, lock)
+		if !again {
+			return code
+		}
+		if orders.ready() != nil {
+			return 0
+		}
+	}
+	return 0
+}
+
+// attempt keeps one attempt, in the folder that the process is in. again says that
+// nothing of it is left in this process.
+func attempt(orders *orders, lock *os.File) (code int, again bool) {
+	// Until the end of the process, or until all is over: that is what it stands
+	// for.
+	defer lock.Close()
+	if err := checkGiven(lock); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 2, false
+	}
+	s, err := prepare(".", orders)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "shim:", err)
-		tell(answer{Error: err.Error(), Full: full(err)})
-		return 1
+		orders.tell(answer{Error: err.Error(), Full: full(err)})
+		return 1, false
 	}
 	if err := s.start(); err != nil {
 		s.exit.Cause, s.exit.Detail = agented.CauseNoStart, err.Error()
 		s.k.say("The command could not be started: %s.", err)
 		s.finish()
-		tell(answer{Ended: true})
-		return 0
+		orders.tell(answer{Ended: true})
+		return 0, false
 	}
-	tell(answer{PID: s.child})
+	orders.tell(answer{PID: s.child})
 	s.k.run()
 	s.k.lastWords()
 	s.exit = s.k.exit
 	s.finish()
-	return 0
+	return 0, s.leaveNothing()
 }
 
-// checkInherited makes sure that this process was started by Start: the
-// descriptor is that of this bundle's lock.
-func checkInherited(bundle string, lock *os.File) error {
-	here, err := os.Stat(bundle + "/" + lockFile)
+// checkGiven makes sure that the order came from Start: the descriptor is that
+// of this bundle's lock.
+func checkGiven(lock *os.File) error {
+	here, err := os.Stat(lockFile)
 	if err != nil {
-		return errors.New("this command is started by the server only")
+		return errNotForYou
 	}
 	given, err := lock.Stat()
 	if err != nil || !os.SameFile(here, given) {
-		return errors.New("this command is started by the server only")
+		return errNotForYou
 	}
 	return nil
 }
 
+var errNotForYou = errors.New("this command is started by the server only")
+
 // shim is the process's state around the keeper.
 type shim struct {
-	bundle  string
-	spec    Spec
-	given   *handover
-	mask    *redact.Masker
-	log     *runlog.Writer
-	out     *outlet
-	control *control
-	k       *keeper
-	group   *cgroup
-	child   int
-	exit    agented.Exit
-	sigchld chan os.Signal
-	unwatch func()
+	bundle   string
+	spec     Spec
+	given    *handover
+	mask     *redact.Masker
+	log      *runlog.Writer
+	out      *outlet
+	control  *control
+	k        *keeper
+	group    *cgroup
+	child    int
+	exit     agented.Exit
+	sigchld  chan os.Signal
+	recorded bool          // the end is written down
+	over     chan struct{} // closed when the CLI's thread is not needed any more
+	unwatch  func()
 }
 
 // prepare does all that can fail without anything having been started, and
 // leaves the mark that it may have been as its last step.
-func prepare(bundle string) (*shim, error) {
+func prepare(bundle string, orders io.Reader) (*shim, error) {
 	s := &shim{bundle: bundle, unwatch: func() {}}
 	var err error
 	if s.spec, err = ReadSpec(bundle); err != nil {
@@ -139,12 +169,6 @@ func prepare(bundle string) (*shim, error) {
 			return nil, errors.New("the attempt has begun before")
 		}
 	}
-	hand := os.NewFile(handFD, "handover")
-	if s.given, err = readHandover(hand); err != nil {
-		return nil, err
-	}
-	hand.Close()
-	s.mask = redact.New(s.given.Mask)
 	if s.log, err = openLog(bundle + "/.."); err != nil {
 		return nil, err
 	}
@@ -157,6 +181,11 @@ func prepare(bundle string) (*shim, error) {
 	if err := prepareReserve(bundle); err != nil {
 		return nil, fmt.Errorf("prepare reserve: %w", err)
 	}
+	// The server sends this once the spec is on disk.
+	if s.given, err = readHandover(orders); err != nil {
+		return nil, err
+	}
+	s.mask = redact.New(s.given.Mask)
 	s.k = &keeper{
 		spec: s.spec, log: s.log, mask: s.mask, out: s.out,
 		batch:   batch{attempt: s.spec.Attempt},
@@ -235,7 +264,8 @@ func (s *shim) start() error {
 	s.k.started = time.Now()
 	s.exit.StartedAt = s.k.started.UTC().Round(0)
 	s.k.exit.StartedAt = s.exit.StartedAt
-	s.child, err = spawn(&s.spec, s.given, in, s.out, s.group)
+	s.over = make(chan struct{})
+	s.child, err = spawn(&s.spec, s.given, in, s.out, s.group, s.over)
 	s.given.Env = nil
 	if err != nil {
 		return err
@@ -287,8 +317,24 @@ func (s *shim) finish() {
 		fmt.Fprintln(os.Stderr, "write exit record:", err)
 		time.Sleep(200 * time.Millisecond)
 	}
+	s.recorded = err == nil
 	s.control.ended(s.exit, err)
 	s.out.close()
+}
+
+// leaveNothing ends what an attempt has going in this process, and reports
+// whether that is all: only an attempt that came to a plain end by itself, and
+// printed little, leaves a process that is as good as a new one.
+func (s *shim) leaveNothing() bool {
+	if !s.recorded || s.exit.Cause != agented.CauseExit || s.k.asked || s.k.gaveUp || s.k.syncing ||
+		len(s.k.report.survivors) > 0 || len(s.k.report.remain) > 0 || s.k.logged > maxReuse {
+		return false
+	}
+	signal.Stop(s.k.signals)
+	signal.Stop(s.sigchld)
+	close(s.sigchld)
+	close(s.over)
+	return true
 }
 
 // listenUnix opens the control socket, for this user only. The path is relative

@@ -88,7 +88,7 @@ func TestTheVerdictFollowsTheAttempt(t *testing.T) {
 	if v := r.verdict(); v != NeverStarted {
 		t.Errorf("without a bundle: %s", v)
 	}
-	if err := layOut(r.bundle, &r.spec, nil); err != nil {
+	if _, err := layOut(r.bundle, &r.spec, nil); err != nil {
 		t.Fatal(err)
 	}
 	if v := r.verdict(); v != NeverStarted {
@@ -314,7 +314,7 @@ func TestAnEndWhileNobodyLooksIsRecorded(t *testing.T) {
 func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo ran")
-	if err := layOut(r.bundle, &r.spec, nil); err != nil {
+	if _, err := layOut(r.bundle, &r.spec, nil); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := takeLock(r.bundle)
@@ -323,7 +323,12 @@ func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing
 	}
 	h := handover{Args: r.spec.Args, Env: []string{"A=b"}}
 	half := h.encode()
-	a, err := launch(r.bundle, lock, half[:len(half)-3])
+	shim, err := newSpare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Everything goes over but the last three bytes.
+	a, err := shim.orderPart(t, r.bundle, lock, half[:len(half)-3])
 	lock.Close()
 	if err != nil || !strings.Contains(a.Error, "read environment from the server") {
 		t.Errorf("%+v %v", a, err)
@@ -337,6 +342,31 @@ func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing
 	}
 	// The same bundle can then be used.
 	wantCode(t, r, r.do(), 0)
+}
+
+// orderPart sends what a server that dies on the way sends.
+func (s *spare) orderPart(t *testing.T, bundle string, lock *os.File, hand []byte) (a answer, err error) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(bundle, logFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	dir, err := os.Open(bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	if _, _, err := s.conn.WriteMsgUnix([]byte{orderMark}, unix.UnixRights(int(dir.Fd()), int(lock.Fd()), int(log.Fd())), nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.conn.Write(hand); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.conn.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	return a, json.Unmarshal(<-s.answers, &a)
 }
 
 func TestAHandoverSurvivesAnyBytesAndRefusesDamage(t *testing.T) {
@@ -410,7 +440,7 @@ func TestAShimToleratesServersOfOtherVersions(t *testing.T) {
 func TestAServerToleratesShimsOfOtherVersions(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "")
-	if err := layOut(r.bundle, &r.spec, nil); err != nil {
+	if _, err := layOut(r.bundle, &r.spec, nil); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := takeLock(r.bundle)

@@ -21,7 +21,7 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
 	case shimName:
-		os.Exit(Main("."))
+		os.Exit(Main())
 	case "stand-in":
 		os.Exit(standIn(os.Args[1:]))
 	}

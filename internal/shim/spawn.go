@@ -14,9 +14,9 @@ import (
 
 // spawn starts the CLI and returns its pid. The error is a sentence for people.
 //
-// It runs on a thread of its own that never ends: the kernel takes "the parent
-// died" to be the end of the thread that forked.
-func spawn(spec *Spec, given *handover, in *os.File, out *outlet, group *cgroup) (int, error) {
+// It runs on a thread of its own that lives until over is closed: the kernel
+// takes "the parent died" to be the end of the thread that forked.
+func spawn(spec *Spec, given *handover, in *os.File, out *outlet, group *cgroup, over <-chan struct{}) (int, error) {
 	type result struct {
 		pid int
 		err error
@@ -31,7 +31,7 @@ func spawn(spec *Spec, given *handover, in *os.File, out *outlet, group *cgroup)
 		}
 		started <- result{pid, err}
 		if err == nil {
-			select {} // keeps the thread
+			<-over // keeps the thread, which ends with this
 		}
 	}()
 	r := <-started

@@ -1,7 +1,6 @@
 package shim
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,17 +29,19 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	if err := layOut(bundle, &spec, stdin); err != nil {
+	made, err := layOut(bundle, &spec, stdin)
+	if err != nil {
 		return nil, fmt.Errorf("prepare attempt: %w", err)
 	}
-	// The shim inherits the lock and is the only one that keeps it.
+	// The shim is given the lock and is the only one that keeps it.
 	lock, err := takeLock(bundle)
 	if err != nil {
 		return nil, fmt.Errorf("lock attempt: %w", err)
 	}
 	defer lock.Close()
 	hand := handover{Args: spec.Args, Env: p.Env, Mask: p.Mask}
-	a, err := launch(bundle, lock, hand.encode())
+	// What the bundle says is on disk before the shim has what it needs to go on.
+	a, err := launch(bundle, lock, hand.encode(), func() error { return settleBundle(bundle, made) })
 	lock.Close()
 	switch {
 	case err != nil:
@@ -62,88 +63,40 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // layOut makes the bundle: what the shim needs, and for the next server what
-// was meant to run.
-func layOut(bundle string, spec *Spec, stdin []byte) error {
-	err := os.Mkdir(bundle, 0o700)
-	made := err == nil
-	if err != nil && !errors.Is(err, os.ErrExist) {
-		return err
+// was meant to run. It is durable after settleBundle. made says that the folder
+// was not there before.
+func layOut(bundle string, spec *Spec, stdin []byte) (made bool, err error) {
+	err = os.Mkdir(bundle, 0o700)
+	if made = err == nil; err != nil && !errors.Is(err, os.ErrExist) {
+		return false, err
 	}
 	for _, name := range []string{begunFile, exitFile} {
 		if _, err := os.Lstat(filepath.Join(bundle, name)); err == nil {
-			return agented.Errorf(agented.Conflict, "the attempt has begun before")
+			return made, agented.Errorf(agented.Conflict, "the attempt has begun before")
 		}
 	}
-	if err := writeJSON(filepath.Join(bundle, specFile), spec); err != nil {
-		return err
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return made, err
+	}
+	if err := os.WriteFile(filepath.Join(bundle, specFile), append(text, '\n'), 0o600); err != nil {
+		return made, err
 	}
 	if stdin != nil {
-		if err := os.WriteFile(filepath.Join(bundle, stdinFile), stdin, 0o600); err != nil {
-			return err
-		}
+		err = os.WriteFile(filepath.Join(bundle, stdinFile), stdin, 0o600)
+	}
+	return made, err
+}
+
+// settleBundle makes what layOut wrote durable.
+func settleBundle(bundle string, made bool) error {
+	if err := syncFile(filepath.Join(bundle, specFile)); err != nil {
+		return err
 	}
 	if err := syncDir(bundle); err != nil || !made {
 		return err
 	}
 	return syncDir(filepath.Dir(bundle))
-}
-
-// launch starts the shim process and waits for its answer.
-func launch(bundle string, lock *os.File, hand []byte) (answer, error) {
-	var a answer
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return a, err
-	}
-	defer null.Close()
-	log, err := os.OpenFile(filepath.Join(bundle, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return a, err
-	}
-	defer log.Close()
-	readyR, readyW, err := os.Pipe()
-	if err != nil {
-		return a, err
-	}
-	defer readyR.Close()
-	defer readyW.Close()
-	handR, handW, err := os.Pipe()
-	if err != nil {
-		return a, err
-	}
-	defer handR.Close()
-	defer handW.Close()
-	proc, err := execute(&os.ProcAttr{
-		Dir: bundle,
-		// One processor and a small heap from the first instruction on.
-		Env:   []string{"GOMAXPROCS=1", "GOGC=25"},
-		Files: []*os.File{null, null, log, lock, readyW, handR},
-		Sys:   &syscall.SysProcAttr{Setsid: true},
-	})
-	if err != nil {
-		return a, err
-	}
-	// Should this process live on, it must not leave a zombie behind.
-	go func() { _, _ = proc.Wait() }()
-	readyW.Close()
-	handR.Close()
-	// More than a pipe holds may have to go over, and the shim may die before it
-	// has read all: then the write fails, and so does the answer.
-	go func() {
-		_, _ = handW.Write(hand)
-		handW.Close()
-	}()
-	_ = readyR.SetReadDeadline(time.Now().Add(startPatience))
-	line, err := bufio.NewReader(readyR).ReadBytes('\n')
-	if err == nil {
-		err = json.Unmarshal(line, &a)
-	}
-	if err != nil {
-		_ = proc.Kill()
-		waitUnlocked(bundle)
-		return a, fmt.Errorf("no answer from the shim (%s says why): %w", logFile, err)
-	}
-	return a, nil
 }
 
 // execute starts the shim's program, or this one where that cannot be run.
@@ -157,15 +110,5 @@ func execute(attr *os.ProcAttr) (*os.Process, error) {
 		if err == nil || !notRunnable(exe) {
 			return proc, err
 		}
-	}
-}
-
-// waitUnlocked waits for a shim that was just killed to be gone.
-func waitUnlocked(bundle string) {
-	for range 500 {
-		if locked, err := isLocked(bundle); err != nil || !locked {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }

@@ -24,13 +24,16 @@ func notRunnable(string) bool { return false }
 // closed to others by code signing, and there is no sub-reaper.
 func settleIn() error { return nil }
 
-// keepDescriptors keeps every descriptor from the CLI: those that Start hands
-// over, and those that the server itself was given by whoever started it.
+// keepDescriptors keeps every descriptor from the CLI: the one that orders come
+// from, and those that the server itself was given by whoever started it.
 func keepDescriptors() {
-	for fd := lockFD; fd < 4096; fd++ {
+	for fd := ordersFD; fd < 4096; fd++ {
 		unix.CloseOnExec(fd)
 	}
 }
+
+// redirect makes a descriptor another one's copy.
+func redirect(from, to int) error { return unix.Dup2(from, to) }
 
 // bootID changes with every start of the machine. It is empty if unknown.
 func bootID() string {

@@ -24,19 +24,22 @@ func settleIn() error {
 		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 }
 
-// keepDescriptors keeps every descriptor from the CLI: those that Start hands
-// over, and those that the server itself was given by whoever started it.
+// keepDescriptors keeps every descriptor from the CLI: the one that orders come
+// from, and those that the server itself was given by whoever started it.
 func keepDescriptors() {
-	if unix.CloseRange(lockFD, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC) == nil {
+	if unix.CloseRange(ordersFD, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC) == nil {
 		return
 	}
 	names, _ := os.ReadDir("/proc/self/fd")
 	for _, name := range names {
-		if fd, err := strconv.Atoi(name.Name()); err == nil && fd >= lockFD {
+		if fd, err := strconv.Atoi(name.Name()); err == nil && fd >= ordersFD {
 			unix.CloseOnExec(fd)
 		}
 	}
 }
+
+// redirect makes a descriptor another one's copy.
+func redirect(from, to int) error { return unix.Dup3(from, to, 0) }
 
 // bootID changes with every start of the machine, and in a container with every
 // start of that: pids of another one mean nothing. It is empty if unknown.

@@ -1,0 +1,89 @@
+package shim
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// orders is the shim's end of the socket between it and the server.
+type orders struct{ conn *net.UnixConn }
+
+// openOrders takes the socket that the process was started with.
+func openOrders() (*orders, error) {
+	f := os.NewFile(ordersFD, "orders")
+	if f == nil {
+		return nil, errNotForYou
+	}
+	defer f.Close()
+	conn, err := net.FileConn(f)
+	if err != nil {
+		return nil, errNotForYou
+	}
+	c, ok := conn.(*net.UnixConn)
+	if !ok {
+		conn.Close()
+		return nil, errNotForYou
+	}
+	return &orders{c}, nil
+}
+
+// next waits for an attempt, enters its folder and takes its log as standard
+// error. It returns the lock. An error means that there is no more to do.
+func (o *orders) next() (lock *os.File, err error) {
+	var mark [1]byte
+	room := make([]byte, unix.CmsgSpace(3*4))
+	n, size, _, _, err := o.conn.ReadMsgUnix(mark[:], room)
+	if err != nil {
+		return nil, err
+	}
+	var fds []int
+	if messages, err := unix.ParseSocketControlMessage(room[:size]); err == nil && len(messages) == 1 {
+		fds, _ = unix.ParseUnixRights(&messages[0])
+	}
+	for _, fd := range fds {
+		unix.CloseOnExec(fd)
+	}
+	if n != 1 || mark[0] != orderMark || len(fds) != 3 {
+		return nil, errNotForYou
+	}
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[2])
+	if err := unix.Fchdir(fds[0]); err != nil {
+		return nil, fmt.Errorf("enter the bundle: %w", err)
+	}
+	if err := redirect(fds[2], int(os.Stderr.Fd())); err != nil {
+		return nil, fmt.Errorf("take the log: %w", err)
+	}
+	return os.NewFile(uintptr(fds[1]), "lock"), nil
+}
+
+// Read reads what follows an order.
+func (o *orders) Read(p []byte) (int, error) { return o.conn.Read(p) }
+
+// tell answers an order. Nobody listens any more if the server is gone.
+func (o *orders) tell(a answer) {
+	a.Version = Version
+	b, _ := json.Marshal(a)
+	_, _ = o.conn.Write(append(b, '\n'))
+}
+
+// ready lets go of the last attempt's folder and log, and asks for another one.
+func (o *orders) ready() error {
+	if err := os.Chdir("/"); err != nil {
+		return err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	if err := redirect(int(null.Fd()), int(os.Stderr.Fd())); err != nil {
+		return err
+	}
+	_, err = o.conn.Write([]byte(readyLine))
+	return err
+}
