@@ -18,14 +18,16 @@ func FuzzDecodeRecord(f *testing.F) {
 	f.Add(appendRecord(nil, &r, 1))
 	f.Add(bytes.Repeat([]byte{0}, 60))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		got, size, v := decodeRecord(b)
+		var got raw
+		size, v := got.decode(b)
 		if size > maxRecord || v == short && size <= len(b) {
 			t.Fatalf("%d bytes, of %d: %d", size, len(b), v)
 		}
 		if v != whole {
 			return
 		}
-		rec := Record{LogLine: got.line(), RawEnd: got.rawEnd}
+		rec := Record{RawEnd: got.rawEnd}
+		got.line(&rec.LogLine)
 		if again := appendRecord(nil, &rec, got.seq); !bytes.Equal(again, b[:size]) {
 			t.Fatalf("%x encodes to %x", b[:size], again)
 		}

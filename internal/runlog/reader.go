@@ -75,7 +75,8 @@ func (r *Reader) Next(dst []agented.LogLine, maxLines, maxBytes int) ([]agented.
 		if len(dst) > had && maxBytes > 0 && bytes+len(rec.content) > maxBytes {
 			return dst, nil
 		}
-		dst = append(dst, rec.line())
+		dst = append(dst, agented.LogLine{})
+		rec.line(&dst[len(dst)-1])
 		bytes += len(rec.content)
 		r.c.skip(size)
 		if maxLines > 0 && len(dst)-had >= maxLines {

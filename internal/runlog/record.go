@@ -136,48 +136,49 @@ const (
 	bad           // these bytes are no record
 )
 
-// decodeRecord reads the record at the start of b. size is its length in the
-// file: known when it is whole, and what is needed to know more when it is short.
-func decodeRecord(b []byte) (r raw, size int, v verdict) {
+// decode reads the record at the start of b. size is its length in the file:
+// known when it is whole, and what is needed to know more when it is short. Only
+// of a whole record are the fields set.
+func (r *raw) decode(b []byte) (size int, v verdict) {
 	if len(b) < recordHeader {
-		return raw{}, recordHeader, short
+		return recordHeader, short
 	}
 	n := binary.LittleEndian.Uint32(b[4:])
 	if n > MaxLine || b[36] < codeStdout || b[36] > codeSystem || b[37]&^(flagPart|flagNoEOL) != 0 || b[38] != 0 || b[39] != 0 {
-		return raw{}, 0, bad
+		return 0, bad
 	}
 	size = recordHeader + int(n)
 	if len(b) < size {
-		return raw{}, size, short
+		return size, short
 	}
 	if binary.LittleEndian.Uint32(b) != crc32.Checksum(b[4:size], castagnoli) {
-		return raw{}, 0, bad
+		return 0, bad
 	}
-	r = raw{
-		seq:     agented.Seq(binary.LittleEndian.Uint64(b[8:])),
-		at:      int64(binary.LittleEndian.Uint64(b[16:])),
-		rawEnd:  int64(binary.LittleEndian.Uint64(b[24:])),
-		attempt: binary.LittleEndian.Uint32(b[32:]),
-		stream:  b[36],
-		flags:   b[37],
-		content: b[recordHeader:size:size],
+	seq, rawEnd := agented.Seq(binary.LittleEndian.Uint64(b[8:])), int64(binary.LittleEndian.Uint64(b[24:]))
+	if seq <= 0 || seq > maxSeq || rawEnd < 0 {
+		return 0, bad
 	}
-	if r.seq <= 0 || r.seq > maxSeq || r.rawEnd < 0 {
-		return raw{}, 0, bad
-	}
-	return r, size, whole
+	// Field by field, here and in line: a copy of the whole would wait for what
+	// was only just written.
+	r.seq = seq
+	r.at = int64(binary.LittleEndian.Uint64(b[16:]))
+	r.rawEnd = rawEnd
+	r.attempt = binary.LittleEndian.Uint32(b[32:])
+	r.stream = b[36]
+	r.flags = b[37]
+	r.content = b[recordHeader:size:size]
+	return size, whole
 }
 
-func (r *raw) line() agented.LogLine {
-	return agented.LogLine{
-		Seq:     r.seq,
-		At:      time.UnixMicro(r.at).UTC(),
-		Attempt: int(r.attempt),
-		Stream:  streams[r.stream],
-		Part:    parts[r.flags&flagPart],
-		NoEOL:   r.flags&flagNoEOL != 0,
-		Content: r.content,
-	}
+// line writes the record's line to l.
+func (r *raw) line(l *agented.LogLine) {
+	l.Seq = r.seq
+	l.At = time.UnixMicro(r.at).UTC()
+	l.Attempt = int(r.attempt)
+	l.Stream = streams[r.stream]
+	l.Part = parts[r.flags&flagPart]
+	l.NoEOL = r.flags&flagNoEOL != 0
+	l.Content = r.content
 }
 
 // newline reports whether the record's text ends with a newline.

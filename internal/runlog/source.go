@@ -175,12 +175,13 @@ func (l *live) holds(e entry) bool {
 	if err != nil {
 		return false
 	}
-	r, size, v := decodeRecord(b)
+	var r raw
+	size, v := r.decode(b)
 	if v == short && size > len(b) {
 		if b, err = l.window(e.off, size); err != nil {
 			return false
 		}
-		r, _, v = decodeRecord(b)
+		_, v = r.decode(b)
 	}
 	return v == whole && r.seq == e.seq
 }
@@ -235,11 +236,10 @@ type cursor struct {
 
 // peek decodes the next record from the window.
 func (c *cursor) peek() (*raw, int, verdict) {
-	r, size, v := decodeRecord(c.win)
-	if v == whole && r.seq <= c.seq {
+	size, v := c.rec.decode(c.win)
+	if v == whole && c.rec.seq <= c.seq {
 		v = bad
 	}
-	c.rec = r
 	return &c.rec, size, v
 }
 
