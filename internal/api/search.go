@@ -53,7 +53,7 @@ func (s *Server) searchLog(ctx context.Context, in *searchInput) (*output[LogHit
 	if err != nil {
 		return nil, err
 	}
-	find, err := finder(in.Query, in.Regex, in.Case)
+	look, err := newSearch(in.Query, in.Regex, in.Case)
 	if err != nil {
 		return nil, err
 	}
@@ -77,13 +77,33 @@ func (s *Server) searchLog(ctx context.Context, in *searchInput) (*output[LogHit
 	if err := log.SeekAfter(agented.Seq(in.After)); err != nil {
 		return nil, err
 	}
-	look := search{find: find, need: needed(in.Query, in.Regex, in.Case), limit: in.Limit, hits: &out.Body, mask: s.masker().MaskLine, masks: !s.masker().Empty()}
+	look.limit, look.hits = in.Limit, &out.Body
+	look.mask, look.masks = s.masker().MaskLine, !s.masker().Empty()
 	if err := look.run(ctx, log, time.Now().Add(searchTime)); err != nil {
 		return nil, err
 	}
 	// A cut line is looked at when its end is there, and stands where it began.
 	slices.SortFunc(out.Body.Hits, func(a, b LogHit) int { return cmp.Compare(a.Seq, b.Seq) })
 	return out, nil
+}
+
+// newSearch returns a search that lacks its limit and what it masks.
+func newSearch(query string, isRegex, exact bool) (*search, error) {
+	find, err := finder(query, isRegex, exact)
+	if err != nil {
+		return nil, err
+	}
+	q := &search{find: find, need: needed(query, isRegex, exact)}
+	if !isRegex {
+		query = regexp.QuoteMeta(query)
+	}
+	switch {
+	case !exact: // a text in any case is found a little more often than by finder: a k may be a Kelvin sign
+		q.auto = newAutomaton("(?i)" + query)
+	case isRegex:
+		q.auto = newAutomaton(query)
+	}
+	return q, nil
 }
 
 // finder returns what finds the first match in a text: its bounds, or nil.
@@ -180,16 +200,21 @@ func ascii(s string) bool {
 // search goes through a log.
 type search struct {
 	find  func([]byte) []int
-	need  []byte // is in every match; nil is unknown
+	need  []byte     // is in every match; nil is unknown
+	auto  *automaton // where it says no there is no match; nil is unknown
 	limit int
 	hits  *LogHits
 	mask  func(dst, line []byte) []byte
 	masks bool
 
-	masked, plain []byte
-	open          map[cutKey]*cutLine // lines whose last part has not come
-	moved         bool                // NextAfter is not where the search began
+	may   []bool // of the lines that were read together, those to look at
+	rooms [lanes]room
+	open  map[cutKey]*cutLine // lines whose last part has not come
+	moved bool                // NextAfter is not where the search began
 }
+
+// room is where the text of a line is made what people may see.
+type room struct{ masked, plain []byte }
 
 // cutKey says which line a part belongs to: a stream has one at a time.
 type cutKey struct {
@@ -206,7 +231,7 @@ func (q *search) run(ctx context.Context, log *runlog.Reader, until time.Time) e
 	var lines []agented.LogLine
 	var err error
 	for {
-		if lines, err = log.Next(lines[:0], 1024, 0); err != nil {
+		if lines, err = log.Next(lines[:0], 128, 0); err != nil {
 			return err
 		}
 		if len(lines) == 0 {
@@ -214,8 +239,11 @@ func (q *search) run(ctx context.Context, log *runlog.Reader, until time.Time) e
 			q.hits.Done = true
 			return nil
 		}
+		q.sift(lines)
 		for i := range lines {
-			q.line(&lines[i])
+			if q.may[i] {
+				q.line(&lines[i])
+			}
 			if len(q.open) > 0 && len(q.hits.Hits) >= 2*q.limit {
 				q.giveUp()
 			}
@@ -237,6 +265,22 @@ func (q *search) run(ctx context.Context, log *runlog.Reader, until time.Time) e
 		// What was found behind that place will be found again.
 		q.hits.Hits = slices.DeleteFunc(q.hits.Hits, func(h LogHit) bool { return h.Seq > q.hits.NextAfter })
 		return nil
+	}
+}
+
+// sift tells the lines that have no match from those that must be looked at.
+func (q *search) sift(lines []agented.LogLine) {
+	q.may = slices.Grow(q.may[:0], len(lines))[:len(lines)]
+	if q.auto != nil {
+		q.auto.sift(q.may, func(lane, i int) ([]byte, bool) {
+			if lines[i].Part != agented.PartWhole {
+				return nil, false
+			}
+			return q.visible(lane, lines[i].Content, q.auto.apart)
+		})
+	}
+	for i := range lines {
+		q.may[i] = q.may[i] || q.auto == nil || lines[i].Part != agented.PartWhole
 	}
 }
 
@@ -274,19 +318,33 @@ func (q *search) line(l *agented.LogLine) {
 	}
 }
 
-func (q *search) look(l *agented.LogLine, text []byte) {
+// visible returns the text of a line as people may see it, until it is asked for
+// the next line of the same lane; false if what every match needs is not in it.
+// With apart nothing may be masked yet: a match that lies between the masks is
+// in the line as it was printed too, so where that has none there is none.
+func (q *search) visible(lane int, text []byte, apart bool) ([]byte, bool) {
+	escapes := bytes.IndexByte(text, 0x1b) >= 0
 	// Escape sequences, which are not a part of the text, may lie in between.
-	if q.need != nil && !bytes.Contains(text, q.need) && bytes.IndexByte(text, 0x1b) < 0 {
-		return
+	if q.need != nil && !escapes && !bytes.Contains(text, q.need) {
+		return nil, false
 	}
+	r := &q.rooms[lane]
 	// What is masked must not be found either, or a search could guess it.
-	if q.masks {
-		q.masked = q.mask(q.masked[:0], text)
-		text = q.masked
+	if q.masks && (escapes || !apart) {
+		r.masked = q.mask(r.masked[:0], text)
+		text = r.masked
 	}
-	if bytes.IndexByte(text, 0x1b) >= 0 {
-		q.plain = stripEscapes(q.plain[:0], text)
-		text = q.plain
+	if escapes && bytes.IndexByte(text, 0x1b) >= 0 {
+		r.plain = stripEscapes(r.plain[:0], text)
+		text = r.plain
+	}
+	return text, true
+}
+
+func (q *search) look(l *agented.LogLine, text []byte) {
+	text, ok := q.visible(0, text, false)
+	if !ok || q.auto != nil && !q.auto.matches(text) {
+		return
 	}
 	at := q.find(text)
 	if at == nil {
