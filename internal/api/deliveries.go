@@ -216,7 +216,7 @@ func (s *Server) replayDelivery(ctx context.Context, in *deliveryPath) (*output[
 		return nil, err
 	}
 	for range 5 {
-		rules, err := s.hooks.current(ctx)
+		rules, err := s.hooks.current()
 		if err != nil {
 			return nil, err
 		}
@@ -298,7 +298,7 @@ func (s *Server) matchWebhooks(ctx context.Context, in *createInput[MatchInput])
 	if err != nil {
 		return nil, err
 	}
-	rules, err := s.hooks.current(ctx)
+	rules, err := s.hooks.current()
 	if err != nil {
 		return nil, err
 	}

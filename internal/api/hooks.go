@@ -55,11 +55,8 @@ func newHooks(s *Server) *hooks {
 
 // current returns the rules of this moment. They are read again when a trigger
 // has changed.
-func (h *hooks) current(ctx context.Context) (*hookRules, error) {
-	version, err := h.s.o.DB.HookVersion(ctx)
-	if err != nil {
-		return nil, err
-	}
+func (h *hooks) current() (*hookRules, error) {
+	version := h.s.o.DB.HookVersion()
 	if r := h.rules.Load(); r != nil && r.version == version {
 		return r, nil
 	}
@@ -90,8 +87,8 @@ func (s *Server) WebhookSecrets() []string {
 
 // LoadWebhooks reads all webhooks, so that their secrets are known before the
 // first call comes.
-func (s *Server) LoadWebhooks(ctx context.Context) error {
-	_, err := s.hooks.current(ctx)
+func (s *Server) LoadWebhooks() error {
+	_, err := s.hooks.current()
 	return err
 }
 
@@ -166,7 +163,7 @@ func (s *Server) takeCall(w http.ResponseWriter, r *http.Request, endpoint strin
 // An error with a reason is a refusal, which the caller of this has to store.
 func (s *Server) admitCall(ctx context.Context, c *inboundCall) (got store.DeliveryResult, event *webhook.Event, reason string, err error) {
 	for range 5 { // again when a trigger was changed meanwhile
-		rules, err := s.hooks.current(ctx)
+		rules, err := s.hooks.current()
 		if err != nil {
 			return got, nil, "", err
 		}

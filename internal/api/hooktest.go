@@ -35,7 +35,7 @@ func (s *Server) testWebhook(ctx context.Context, in *hookTestInput) (*output[Re
 	if _, err := s.o.DB.Trigger(ctx, id); err != nil {
 		return nil, err
 	}
-	rules, err := s.hooks.current(ctx)
+	rules, err := s.hooks.current()
 	if err != nil {
 		return nil, err
 	}

@@ -216,7 +216,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.serveAPI(access, node); err != nil {
 		return nil, err
 	}
-	if err := a.api.LoadWebhooks(ctx); err != nil {
+	if err := a.api.LoadWebhooks(); err != nil {
 		return nil, err
 	}
 	a.setMasker() // with what the API knows

@@ -69,6 +69,9 @@ func (tx *tx) place(a Admission, now time.Time) (agented.Execution, []agented.Ex
 	if e.ScheduledAt.IsZero() {
 		e.ScheduledAt = e.CreatedAt
 	}
+	if e.Chain.ID == "" {
+		e.Chain = agented.Chain{}
+	}
 	limit := a.MaxConcurrent
 	held := false
 	var replaced []agented.ExecutionID
@@ -111,17 +114,12 @@ func (tx *tx) place(a Admission, now time.Time) (agented.Execution, []agented.Ex
 			e.Reason = turnReason(limit)
 		}
 	}
-	if err := tx.insert(&e, limit, held); err != nil {
+	subject, err := tx.subjectOf(&e, a.Subject)
+	if err != nil {
 		return e, nil, err
 	}
-	if err := tx.setSubject(&e, a.Subject); err != nil {
+	if err := tx.insert(&e, subject, limit, held); err != nil {
 		return e, nil, err
-	}
-	if e.Chain.ID != "" {
-		err := tx.exec(`UPDATE execution SET chain_id = $2, chain_depth = $3, chain_parent = $4 WHERE id = $1`, e.ID, e.Chain.ID, e.Chain.Depth, e.Chain.Parent)
-		if err != nil {
-			return e, nil, err
-		}
 	}
 	if a.IdempotencyKey != "" {
 		err := tx.exec(`INSERT INTO idempotency (scope, key, execution_id) VALUES ($1, $2, $3)`, e.Trigger, a.IdempotencyKey, e.ID)
@@ -161,7 +159,12 @@ type triggerLoad struct {
 	held    bool // some wait behind the trigger's limit
 }
 
+// loadOf looks up what a trigger has under way; many executions that one
+// transaction places ask but once.
 func (tx *tx) loadOf(id agented.TriggerID) (triggerLoad, error) {
+	if l := tx.loads[id]; l != nil {
+		return *l, nil
+	}
 	var l triggerLoad
 	// The limit keeps this from reading a long queue.
 	err := tx.row(`SELECT
@@ -169,11 +172,18 @@ func (tx *tx) loadOf(id agented.TriggerID) (triggerLoad, error) {
 			(SELECT id FROM execution WHERE trigger_id = $1 AND status = 'pending' ORDER BY created_at, id LIMIT 1), ''),
 		(SELECT COUNT(*) FROM execution WHERE trigger_id = $1 AND status = 'running'),
 		EXISTS (SELECT 1 FROM execution WHERE held_by = $1)`, id).Scan(&l.first, &l.running, &l.held)
-	return l, err
+	if err != nil {
+		return l, err
+	}
+	if tx.loads == nil {
+		tx.loads = map[agented.TriggerID]*triggerLoad{}
+	}
+	tx.loads[id] = &l
+	return l, nil
 }
 
 // insert writes a new execution.
-func (tx *tx) insert(e *agented.Execution, limit int, held bool) error {
+func (tx *tx) insert(e *agented.Execution, subject string, limit int, held bool) error {
 	var due time.Time
 	var heldBy *agented.TriggerID
 	switch {
@@ -182,15 +192,17 @@ func (tx *tx) insert(e *agented.Execution, limit int, held bool) error {
 	case e.State == agented.StatePending:
 		due = e.ScheduledAt
 	}
-	seq, err := tx.change(e.ID)
+	seq, err := tx.nextSeq(e.ID)
 	if err != nil {
 		return err
 	}
 	err = tx.exec(`INSERT INTO execution (id, trigger_id, trigger_name, name_key, backend, status, reason, source, actor, retry_of,
-			event_seq, admit_no, max_concurrent, due_at, held_by, created_at, scheduled_at, finished_at, untidied, cause, lane, probes)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, $15, $16, $17, $17, $18, $19, $20)`,
+			event_seq, admit_no, max_concurrent, due_at, held_by, created_at, scheduled_at, finished_at, untidied, cause, lane, probes,
+			subject, chain_id, chain_depth, chain_parent)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14, $15, $16, $17, $17, $18, $19, $20, $21, $22, $23, $24)`,
 		e.ID, e.Trigger, e.TriggerName, fold(e.TriggerName), e.Backend, e.State, clip(e.Reason, maxSentence), e.Source, e.Actor, e.RetryOf,
-		seq, limit, micros(due), heldBy, micros(e.CreatedAt), micros(e.ScheduledAt), micros(e.FinishedAt), causeText(e.Cause), laneOf(chainOf(e)), e.Probes)
+		seq, limit, micros(due), heldBy, micros(e.CreatedAt), micros(e.ScheduledAt), micros(e.FinishedAt), causeText(e.Cause), laneOf(chainOf(e)), e.Probes,
+		subject, e.Chain.ID, e.Chain.Depth, e.Chain.Parent)
 	if duplicate(err) {
 		return agented.Errorf(agented.Conflict, "there is already an execution %s", e.ID).Because(err)
 	}
@@ -205,7 +217,36 @@ func (tx *tx) insert(e *agented.Execution, limit int, held bool) error {
 	if err == nil && e.State.Final() {
 		err = tx.count(e.State, 1)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if l := tx.loads[e.Trigger]; l != nil && e.State == agented.StatePending {
+		l.held = l.held || held
+		if l.first == "" {
+			l.first = e.ID
+		}
+	}
+	if tx.db.onChange != nil {
+		if tx.fresh == nil {
+			tx.fresh = map[agented.ExecutionID]*agented.Execution{}
+		}
+		tx.fresh[e.ID] = inserted(e, seq)
+	}
+	return nil
+}
+
+// inserted is a new execution as loadBrief finds it in the database.
+func inserted(e *agented.Execution, seq int64) *agented.Execution {
+	out := &agented.Execution{
+		ID: e.ID, Trigger: e.Trigger, TriggerName: e.TriggerName, Backend: e.Backend, State: e.State, Reason: clip(e.Reason, maxSentence),
+		Source: e.Source, Actor: e.Actor, RetryOf: e.RetryOf, Probes: e.Probes, Chain: e.Chain, EventSeq: seq,
+		CreatedAt: stored(e.CreatedAt), ScheduledAt: stored(e.ScheduledAt), FinishedAt: stored(e.FinishedAt),
+	}
+	if e.Cause != nil {
+		cause := *e.Cause
+		out.Cause = &cause
+	}
+	return out
 }
 
 // replace ends what the trigger has under way in favour of e and returns what

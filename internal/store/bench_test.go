@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -165,4 +169,47 @@ func BenchmarkLists(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkIntake measures deliveries from 32 callers at once, a quarter of them
+// repeated, for a trigger that is at its limit: what each costs the process.
+func BenchmarkIntake(b *testing.B) {
+	db := openAt(b, filepath.Join(b.TempDir(), "agented.db"))
+	db.OnChange(func(agented.ExecutionEvent) {})
+	tr := &agented.Trigger{Name: "hooked", Enabled: true, Spec: agented.Spec{Backend: "command", Command: []string{"true"}, Overlap: agented.OverlapQueue, MaxConcurrent: 1}}
+	if err := db.CreateTrigger(b.Context(), tr, "test"); err != nil {
+		b.Fatal(err)
+	}
+	body := []byte(strings.Repeat("payload ", 60))
+	rules := db.HookVersion()
+	must(db.AdmitDelivery(b.Context(), call("first", body, tr), time.Now()))(b)
+	if claim(b, db, time.Now()) == nil {
+		b.Fatal("nothing runs")
+	}
+	var n atomic.Int64
+	cpu := func() time.Duration {
+		var u syscall.Rusage
+		_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	}
+	const callers = 32
+	b.SetParallelism(callers / runtime.GOMAXPROCS(0))
+	used := cpu()
+	b.ResetTimer()
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		var i int64
+		for pb.Next() {
+			if i = n.Add(1); i%4 == 3 {
+				i--
+			}
+			a := call(fmt.Sprint(i), body, tr)
+			a.Rules = rules
+			if _, err := db.AdmitDelivery(b.Context(), a, time.Now()); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64((cpu()-used).Microseconds())/float64(b.N), "µs-cpu/op")
 }

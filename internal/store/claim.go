@@ -178,6 +178,7 @@ func (tx *tx) release(trigger agented.TriggerID, n int) error {
 		if f.most > 0 && f.running >= f.most {
 			continue
 		}
+		tx.loads = nil
 		if err := tx.exec(`UPDATE execution SET held_by = NULL, due_at = scheduled_at WHERE id = $1`, f.id); err != nil {
 			return err
 		}

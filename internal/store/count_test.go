@@ -1,7 +1,13 @@
 package store
 
 import (
+	"fmt"
+	"reflect"
+	"slices"
 	"testing"
+	"time"
+
+	"github.com/agented/agented"
 )
 
 // Not parallel: it counts the statements of all databases of the process.
@@ -25,5 +31,169 @@ func TestAClaimTakesTheSameFewStatementsHoweverMuchWaits(t *testing.T) {
 	t.Logf("%v statements", counts)
 	if counts[0] != counts[1] || counts[1] > most {
 		t.Errorf("a claim took %d statements with one execution that waits and %d with 500, want the same and at most %d", counts[0], counts[1], most)
+	}
+}
+
+// statementsOf counts what the writer runs for jobs that share a transaction.
+// Not for parallel tests: it counts the statements of all databases of the process.
+func statementsOf(t *testing.T, db *DB, jobs ...DeliveryAdmission) int {
+	t.Helper()
+	group := make([]*groupJob, len(jobs))
+	for i, a := range jobs {
+		group[i] = &groupJob{op: "admit", do: func(tx *tx) error {
+			_, err := tx.admitDelivery(a, a.Body, false, time.Now())
+			return err
+		}}
+	}
+	n := 0
+	beforeStatement = func(string) { n++ }
+	err := db.write(t.Context(), "admit", func(tx *tx) error { return tx.doGroup(group) })
+	beforeStatement = func(string) {}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Not parallel: it counts the statements of all databases of the process.
+func TestADeliveryTakesFewStatementsAndFewerInAGroup(t *testing.T) {
+	db := openNew(t)
+	var events int
+	db.OnChange(func(agented.ExecutionEvent) { events++ })
+	tr := hooked(t, db, "t")
+	tr.Spec.MaxConcurrent = 1
+	rules := db.HookVersion()
+	fresh := func(n int) (list []DeliveryAdmission) {
+		for range n {
+			a := call(agented.NewID("key", time.Now()), []byte("{}"), tr)
+			a.Rules = rules
+			list = append(list, a)
+		}
+		return list
+	}
+	again := func(list []DeliveryAdmission) (out []DeliveryAdmission) {
+		for _, a := range list {
+			a.Delivery.ID = agented.DeliveryID(agented.NewID("dlv", time.Now()))
+			out = append(out, a)
+		}
+		return out
+	}
+	statementsOf(t, db, fresh(1)...) // what waits makes the next ones wait as well
+	for _, c := range []struct {
+		what    string
+		jobs    []DeliveryAdmission
+		most, n int
+	}{
+		// BEGIN, COMMIT, the version of the rules, what the trigger has under way
+		// and the number of the change, and of each: delivery, body, execution,
+		// its text, and what the delivery meant for the trigger.
+		{"alone", fresh(1), 5 + 5, 1},
+		// And the last number of a change.
+		{"in a group of 32", fresh(32), 6 + 32*5, 32},
+	} {
+		events = 0
+		if n := statementsOf(t, db, c.jobs...); n > c.most {
+			t.Errorf("%s: %d statements, want at most %d", c.what, n, c.most)
+		}
+		if events != c.n {
+			t.Errorf("%s: %d events of %d executions", c.what, events, c.n)
+		}
+		// BEGIN, COMMIT, the version of the rules, and of each: the row that its key
+		// refuses, the first delivery with what it meant, and a row of its own.
+		if n, most := statementsOf(t, db, again(c.jobs)...), 3+4*len(c.jobs); n > most {
+			t.Errorf("%s, repeated: %d statements, want at most %d", c.what, n, most)
+		}
+	}
+}
+
+// What is told of an execution that was only inserted does not come from the
+// database, and has to be what is there.
+func TestWhatIsToldOfANewExecutionIsWhatTheDatabaseHolds(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	told := map[agented.ExecutionID]*agented.Execution{}
+	db.OnChange(func(e agented.ExecutionEvent) { told[e.Execution.ID] = e.Execution })
+	now := time.Now()
+	plain := hooked(t, db, "plain")
+	limited := hooked(t, db, "limited")
+	limited.Spec.MaxConcurrent = 1
+	skips := hooked(t, db, "skips")
+	skips.Spec.Overlap = agented.OverlapSkip
+	replaces := hooked(t, db, "replaces")
+	replaces.Spec.Overlap = agented.OverlapReplace
+	due := agented.Origin{Kind: agented.SourceSchedule, Schedule: "sch-x", DueAt: now.UTC().Round(0)}
+	for i := range 3 {
+		a := call(fmt.Sprint(i), []byte("{}"), plain, limited, skips, replaces)
+		e := a.Triggers[0].Admission.Execution
+		e.Actor, e.Reason, e.Prompt, e.Result, e.Probes = "someone", "a reason", "a prompt", "none yet", "acc-x"
+		e.Chain, e.Cause, e.ScheduledAt = agented.Chain{ID: "chn-x", Depth: 2, Parent: "msg-x"}, &due, now.Add(time.Hour)
+		if i == 2 {
+			e.RetryOf, e.Chain, e.Cause = a.Triggers[1].Admission.Execution.ID, agented.Chain{Depth: 7}, nil
+		}
+		must(db.AdmitDelivery(t.Context(), a, now))(t)
+	}
+	states := map[agented.State]int{}
+	for id, got := range told {
+		states[got.State]++
+		var list []agented.Execution
+		err := db.read(t.Context(), "look", func(r *reader) (err error) {
+			list, err = loadBrief(r, []agented.ExecutionID{id})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := &list[0]; !reflect.DeepEqual(got, want) {
+			t.Errorf("told\n\t%+v\nthere is\n\t%+v", got, want)
+		}
+	}
+	if len(told) != 12 || states[agented.StateCancelled] != 4 {
+		t.Errorf("%d were told of, %v", len(told), states)
+	}
+}
+
+func TestNumbersOfChangesStayInOrderWhenOneOfAGroupIsTakenBack(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	var seqs []int64
+	db.OnChange(func(e agented.ExecutionEvent) { seqs = append(seqs, e.Seq) })
+	tr := hooked(t, db, "t")
+	admitAs := func(id agented.ExecutionID) *groupJob {
+		a := call(agented.NewID("key", time.Now()), []byte("{}"), tr)
+		if id != "" {
+			a.Triggers[0].Admission.Execution.ID = id
+		}
+		return &groupJob{op: "admit", do: func(tx *tx) error {
+			_, err := tx.admitDelivery(a, a.Body, false, time.Now())
+			return err
+		}}
+	}
+	const taken = "exec-taken"
+	failed := func(jobs ...*groupJob) (n int) {
+		t.Helper()
+		if err := db.write(t.Context(), "admit", func(tx *tx) error { return tx.doApart(jobs) }); err != nil {
+			t.Fatal(err)
+		}
+		for _, j := range jobs {
+			if j.err != nil {
+				n++
+			}
+		}
+		return n
+	}
+	if n := failed(admitAs(taken), admitAs(taken), admitAs("")); n != 1 {
+		t.Errorf("%d of the first group failed", n)
+	}
+	if n := failed(admitAs(taken), admitAs(""), admitAs(taken)); n != 2 {
+		t.Errorf("%d of the second group failed", n)
+	}
+	if n := failed(admitAs(taken)); n != 1 {
+		t.Errorf("%d of the third group failed", n)
+	}
+	if want := []int64{1, 2, 3}; !slices.Equal(seqs, want) {
+		t.Errorf("the changes have the numbers %v, want %v", seqs, want)
+	}
+	if last := must(db.LastEventSeq(t.Context()))(t); last != 3 {
+		t.Errorf("the last number that is kept is %d", last)
 	}
 }

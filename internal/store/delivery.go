@@ -47,19 +47,15 @@ func (db *DB) AdmitDelivery(ctx context.Context, a DeliveryAdmission, now time.T
 
 func (tx *tx) admitDelivery(a DeliveryAdmission, body []byte, packed bool, now time.Time) (DeliveryResult, error) {
 	d := a.Delivery
-	if d.Key != "" {
-		first, err := tx.firstDelivery(d.Endpoint, d.Key)
-		if err != nil {
-			return DeliveryResult{}, err
-		}
-		if first != nil {
-			d.Key, d.Verdict, d.DuplicateOf = "", agented.VerdictDuplicate, first.ID
-			d.Reason = "the same delivery came before, as " + string(first.ID)
-			return DeliveryResult{Delivery: *first, Duplicate: true}, tx.insertDelivery(&d, nil)
-		}
-	}
 	if a.Rules != "" {
-		if v, err := tx.hookVersion(); err != nil || v != a.Rules {
+		if v, err := tx.hookVersion(); err != nil {
+			return DeliveryResult{}, err
+		} else if v != a.Rules {
+			// What came before is answered as it was then, whatever the rules are now.
+			first, err := tx.firstDelivery(d.Endpoint, d.Key)
+			if first != nil {
+				return tx.repeatedDelivery(d, first)
+			}
 			return DeliveryResult{Stale: true}, err
 		}
 	}
@@ -73,8 +69,19 @@ func (tx *tx) admitDelivery(a DeliveryAdmission, body []byte, packed bool, now t
 		}
 	}
 	size := int64(len(body))
-	if err := tx.insertDelivery(&d, &size); err != nil {
+	isNew, err := tx.insertDelivery(&d, &size)
+	if err != nil {
 		return DeliveryResult{}, err
+	}
+	if !isNew {
+		first, err := tx.firstDelivery(d.Endpoint, d.Key)
+		if err != nil {
+			return DeliveryResult{}, err
+		}
+		if first == nil {
+			return DeliveryResult{}, fmt.Errorf("delivery %s: its key is taken and by nobody", d.ID)
+		}
+		return tx.repeatedDelivery(a.Delivery, first)
 	}
 	if err := tx.exec(`INSERT INTO delivery_body (delivery_id, zstd, body) VALUES ($1, $2, $3)`, d.ID, packed, body); err != nil {
 		return DeliveryResult{}, err
@@ -106,6 +113,15 @@ func (tx *tx) admitDelivery(a DeliveryAdmission, body []byte, packed bool, now t
 	return got, nil
 }
 
+// repeatedDelivery stores a call whose key was seen before, as the row of its own
+// that a repetition is.
+func (tx *tx) repeatedDelivery(d agented.Delivery, first *agented.Delivery) (DeliveryResult, error) {
+	d.Key, d.Verdict, d.DuplicateOf = "", agented.VerdictDuplicate, first.ID
+	d.Reason = "the same delivery came before, as " + string(first.ID)
+	_, err := tx.insertDelivery(&d, nil)
+	return DeliveryResult{Delivery: *first, Duplicate: true}, err
+}
+
 // ignoredReason says for people why nothing fired.
 func ignoredReason(list []DeliveryFiring) string {
 	switch len(list) {
@@ -121,13 +137,18 @@ func ignoredReason(list []DeliveryFiring) string {
 // same delivery may come again and be accepted.
 func (db *DB) RejectDelivery(ctx context.Context, d agented.Delivery) error {
 	d.Key, d.Verdict = "", agented.VerdictRejected
-	return db.write(ctx, "reject delivery", func(tx *tx) error { return tx.insertDelivery(&d, nil) })
+	return db.write(ctx, "reject delivery", func(tx *tx) error {
+		_, err := tx.insertDelivery(&d, nil)
+		return err
+	})
 }
 
-func (tx *tx) insertDelivery(d *agented.Delivery, bodyBytes *int64) error {
+// insertDelivery writes a delivery, unless its key has been seen at the same
+// endpoint.
+func (tx *tx) insertDelivery(d *agented.Delivery, bodyBytes *int64) (isNew bool, _ error) {
 	headers, err := json.Marshal(d.Headers)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var key *string
 	if d.Key != "" {
@@ -138,15 +159,20 @@ func (tx *tx) insertDelivery(d *agented.Delivery, bodyBytes *int64) error {
 		proof = "server"
 	}
 	d.ReceivedAt = stored(d.ReceivedAt)
-	return tx.exec(`INSERT INTO delivery (id, endpoint, dedup_key, received_at, address, headers, event, action, size, verdict, reason, proof,
+	n, err := tx.affected(`INSERT INTO delivery (id, endpoint, dedup_key, received_at, address, headers, event, action, size, verdict, reason, proof,
 			duplicate_of, replay_of, actor, body_bytes)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+		ON CONFLICT (endpoint, dedup_key) WHERE dedup_key IS NOT NULL DO NOTHING`,
 		d.ID, d.Endpoint, key, micros(d.ReceivedAt), d.Address, string(headers), d.Event, d.Action, d.Size, d.Verdict, clip(d.Reason, maxSentence), proof,
 		d.DuplicateOf, d.ReplayOf, d.Actor, bodyBytes)
+	return n > 0, err
 }
 
 // firstDelivery returns the delivery with that key, nil if there is none.
 func (tx *tx) firstDelivery(endpoint, key string) (*agented.Delivery, error) {
+	if key == "" {
+		return nil, nil
+	}
 	var d agented.Delivery
 	err := scanDelivery(&d, tx.row(`SELECT `+deliveryColumns+` FROM delivery WHERE endpoint = $1 AND dedup_key = $2`, endpoint, key).Scan)
 	if missing(err) {
@@ -237,16 +263,17 @@ func (tx *tx) supersede(e *agented.Execution, subject string, now time.Time) (in
 	return len(list), running, err
 }
 
-// setSubject notes what a new execution is about; a retry is about the same as
-// the one that it repeats.
-func (tx *tx) setSubject(e *agented.Execution, subject string) error {
-	switch {
-	case subject != "":
-		return tx.exec(`UPDATE execution SET subject = $2 WHERE id = $1`, e.ID, subject)
-	case e.RetryOf != "":
-		return tx.exec(`UPDATE execution SET subject = COALESCE((SELECT o.subject FROM execution o WHERE o.id = $2), '') WHERE id = $1`, e.ID, e.RetryOf)
+// subjectOf is what a new execution is about; a retry is about the same as the
+// one that it repeats.
+func (tx *tx) subjectOf(e *agented.Execution, subject string) (string, error) {
+	if subject != "" || e.RetryOf == "" {
+		return subject, nil
 	}
-	return nil
+	err := tx.row(`SELECT subject FROM execution WHERE id = $1`, e.RetryOf).Scan(&subject)
+	if missing(err) {
+		return "", nil
+	}
+	return subject, err
 }
 
 // pack compresses a body when that makes it smaller.

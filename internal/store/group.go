@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -66,6 +67,9 @@ func (db *DB) workGroups(ctx context.Context) {
 		}
 		g.mu.Unlock()
 		err := db.write(ctx, jobs[0].op, func(tx *tx) error { return tx.doGroup(jobs) })
+		if errors.Is(err, errApart) {
+			err = db.write(ctx, jobs[0].op, func(tx *tx) error { return tx.doApart(jobs) })
+		}
 		for _, j := range jobs {
 			if err != nil {
 				j.err = err
@@ -75,22 +79,41 @@ func (db *DB) workGroups(ctx context.Context) {
 	}
 }
 
-// doGroup runs the jobs one after the other, each behind a savepoint.
+// errApart says that a job of a group has failed: the group is done once more,
+// so that what it did can be taken back alone.
+var errApart = errors.New("a job of the group failed")
+
+// doGroup runs the jobs one after the other. They hardly ever fail, and a
+// savepoint makes SQLite copy each page that is written behind it: the first
+// failure takes back all of them.
 func (tx *tx) doGroup(jobs []*groupJob) error {
 	for _, j := range jobs {
-		if len(jobs) == 1 {
-			return j.do(tx)
+		err := j.do(tx)
+		switch {
+		case err == nil:
+		case len(jobs) == 1:
+			return err
+		default:
+			return errApart
 		}
-		changed := len(tx.changed)
+	}
+	return nil
+}
+
+// doApart is doGroup for a group in which something fails: each job is behind a
+// savepoint.
+func (tx *tx) doApart(jobs []*groupJob) error {
+	for _, j := range jobs {
+		before := tx.mark()
 		if err := tx.exec(`SAVEPOINT job`); err != nil {
 			return err
 		}
 		if j.err = j.do(tx); j.err != nil {
 			j.err = tx.db.explain(j.op, j.err)
-			tx.changed = tx.changed[:changed]
 			if err := tx.exec(`ROLLBACK TO job`); err != nil {
 				return err
 			}
+			tx.backTo(before)
 		}
 		if err := tx.exec(`RELEASE job`); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,6 +48,8 @@ type DB struct {
 
 	zone   *time.Location // on whose clock budgets begin and end; nil is the machine's
 	groups groups         // deliveries that wait for the writer
+
+	rules atomic.Pointer[string] // the version of the rules as it was last committed
 
 	once   sync.Once     // closes
 	closed chan struct{} // closed when the writer's turn comes no more
@@ -115,7 +118,7 @@ func open(ctx context.Context, path string, o Options, schema fs.FS) (_ *DB, err
 	}
 	db.r.SetMaxOpenConns(maxReaders)
 	db.r.SetMaxIdleConns(maxReaders)
-	return db, db.Ping(ctx)
+	return db, db.loadRules(ctx)
 }
 
 // dsn names the file with everything a connection is set to. busy_timeout comes

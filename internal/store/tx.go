@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"slices"
@@ -20,6 +21,13 @@ type tx struct {
 	ctx     context.Context
 	db      *DB
 	changed []agented.ExecutionID // in the order of their event_seq
+	seq     int64                 // of the last of them; 0: none was taken yet
+	kept    int64                 // of the event counter's row, as far as it is known
+	rules   string                // the version of the rules; empty: it was not looked up yet
+	ruled   bool                  // and it is another one than before
+
+	fresh map[agented.ExecutionID]*agented.Execution // inserted, and not changed since
+	loads map[agented.TriggerID]*triggerLoad         // looked up, and kept up to date by insert
 }
 
 // write runs f in the one write transaction at a time, commits, and tells
@@ -52,6 +60,9 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 	if err := f(tx); err != nil {
 		return db.explain(what, err)
 	}
+	if err := tx.keepSeq(); err != nil {
+		return db.explain(what, err)
+	}
 	events, err := tx.events()
 	if err != nil {
 		return db.explain(what, err)
@@ -60,26 +71,35 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 		return db.explain(what, err)
 	}
 	open = false
+	if tx.ruled {
+		db.rules.Store(&tx.rules)
+	}
 	for _, e := range events {
 		db.onChange(e)
 	}
 	return nil
 }
 
-// events loads what changed, as the transaction leaves it.
+// events says what changed, as the transaction leaves it. What was only inserted
+// is known; the rest is loaded.
 func (tx *tx) events() ([]agented.ExecutionEvent, error) {
 	if tx.db.onChange == nil || len(tx.changed) == 0 {
 		return nil, nil
 	}
-	seen := map[agented.ExecutionID]bool{}
+	seen := make(map[agented.ExecutionID]bool, len(tx.changed))
+	out := make([]agented.ExecutionEvent, 0, len(tx.changed))
 	var ids []agented.ExecutionID
 	for _, id := range tx.changed {
-		if !seen[id] {
-			seen[id] = true
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		if e := tx.fresh[id]; e != nil {
+			out = append(out, agented.ExecutionEvent{Seq: e.EventSeq, Execution: e})
+		} else {
 			ids = append(ids, id)
 		}
 	}
-	var out []agented.ExecutionEvent
 	for part := range slices.Chunk(ids, 200) {
 		list, err := loadBrief(tx, part)
 		if err != nil {
@@ -89,17 +109,61 @@ func (tx *tx) events() ([]agented.ExecutionEvent, error) {
 			out = append(out, agented.ExecutionEvent{Seq: list[i].EventSeq, Execution: &list[i]})
 		}
 	}
-	slices.SortFunc(out, func(a, b agented.ExecutionEvent) int { return int(a.Seq - b.Seq) })
+	slices.SortFunc(out, func(a, b agented.ExecutionEvent) int { return cmp.Compare(a.Seq, b.Seq) })
 	return out, nil
 }
 
 // change takes the next event number for a change of the execution. The caller
 // writes it into the row.
 func (tx *tx) change(id agented.ExecutionID) (int64, error) {
-	var seq int64
-	err := tx.row(`UPDATE counter SET value = value + 1 WHERE name = 'event' RETURNING value`).Scan(&seq)
+	delete(tx.fresh, id)
+	tx.loads = nil
+	return tx.nextSeq(id)
+}
+
+// nextSeq is change for an execution that is new. Only the first number of a
+// transaction comes from the database: the others follow it, and keepSeq writes
+// the last one down.
+func (tx *tx) nextSeq(id agented.ExecutionID) (int64, error) {
+	if tx.seq == 0 {
+		err := tx.row(`UPDATE counter SET value = value + 1 WHERE name = 'event' RETURNING value`).Scan(&tx.seq)
+		if err != nil {
+			return 0, err
+		}
+		tx.kept = tx.seq
+	} else {
+		tx.seq++
+	}
 	tx.changed = append(tx.changed, id)
-	return seq, err
+	return tx.seq, nil
+}
+
+// keepSeq writes the last event number down.
+func (tx *tx) keepSeq() error {
+	if tx.seq == tx.kept {
+		return nil
+	}
+	tx.kept = tx.seq
+	return tx.exec(`UPDATE counter SET value = $1 WHERE name = 'event'`, tx.seq)
+}
+
+// mark is how far a transaction has come, for what may be taken back.
+type mark struct {
+	changed int
+	seq     int64
+}
+
+func (tx *tx) mark() mark { return mark{len(tx.changed), tx.seq} }
+
+// backTo forgets what was done after m, which the database has taken back.
+func (tx *tx) backTo(m mark) {
+	for _, id := range tx.changed[m.changed:] {
+		delete(tx.fresh, id) // one that was changed and was fresh before is loaded: that is never wrong
+	}
+	tx.changed, tx.loads = tx.changed[:m.changed], nil
+	if tx.seq != m.seq {
+		tx.seq, tx.kept = m.seq, 0 // the row may be as it was before the first change
+	}
 }
 
 // maxPrepared bounds how many statements stay prepared; those that lists make

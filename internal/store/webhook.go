@@ -15,7 +15,14 @@ const ruleWriter = `INSERT INTO setting (key, value) VALUES ($1, '1')
 	ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(setting.value AS BIGINT) + 1 AS TEXT)`
 
 // rulesChanged notes that a trigger was written. Each write of one calls it.
-func (tx *tx) rulesChanged() error { return tx.exec(ruleWriter, hookVersion) }
+func (tx *tx) rulesChanged() error {
+	tx.rules, tx.ruled = "", true
+	err := tx.exec(ruleWriter, hookVersion)
+	if err == nil {
+		_, err = tx.hookVersion() // for when it is committed
+	}
+	return err
+}
 
 const webhookColumns = `trigger_id, id, source, enabled, supersede, auth, match_, secret`
 
@@ -76,23 +83,35 @@ func loadWebhooks(q querier, list []agented.Trigger) error {
 }
 
 // HookVersion returns a text that is another one after every change of a
-// trigger.
-func (db *DB) HookVersion(ctx context.Context) (string, error) {
-	var v string
+// trigger. It is known without asking the database, and may be older than a
+// change that is just being committed: what relies on it is checked again in the
+// transaction that it leads to.
+func (db *DB) HookVersion() string { return *db.rules.Load() }
+
+// loadRules looks the version up when the database has been opened.
+func (db *DB) loadRules(ctx context.Context) error {
+	v := "0"
 	err := db.r.QueryRowContext(ctx, `SELECT value FROM setting WHERE key = $1`, hookVersion).Scan(&v)
-	if missing(err) {
-		return "0", nil
+	if err != nil && !missing(err) {
+		return db.explain("version of the rules", err)
 	}
-	return v, db.explain("webhook version", err)
+	db.rules.Store(&v)
+	return nil
 }
 
+// hookVersion is HookVersion as the transaction sees it; many deliveries that
+// share one ask but once.
 func (tx *tx) hookVersion() (string, error) {
-	var v string
-	err := tx.row(`SELECT value FROM setting WHERE key = $1`, hookVersion).Scan(&v)
-	if missing(err) {
-		return "0", nil
+	if tx.rules != "" {
+		return tx.rules, nil
 	}
-	return v, err
+	v := "0"
+	err := tx.row(`SELECT value FROM setting WHERE key = $1`, hookVersion).Scan(&v)
+	if err != nil && !missing(err) {
+		return "", err
+	}
+	tx.rules = v
+	return v, nil
 }
 
 // HookTriggers returns every trigger that has a webhook, in the order of their
