@@ -50,6 +50,8 @@ func (b *bench) source(who string, f fanout) (*source, error) {
 	switch who {
 	case nchan:
 		return b.channels(f)
+	case bare:
+		return b.bareServer(f)
 	case gevent:
 		s, err := b.flask()
 		return b.executions(s, err, "/stream/%s", f)
@@ -209,7 +211,8 @@ func serverOnly(s *server) procs {
 func (b *bench) fanouts() error {
 	for _, n := range b.crowds {
 		for range b.rounds {
-			for _, who := range b.who(nchan, gevent) {
+			perCPU := map[string]float64{}
+			for _, who := range append(b.who(nchan, gevent), bare) {
 				f := fanout{readers: n, executions: 1, rate: 20, span: b.span}
 				m, err := b.fan(who, f)
 				b.note("fan-out to %d of %s: %+v %v", n, who, m, err)
@@ -217,8 +220,13 @@ func (b *bench) fanouts() error {
 					b.trouble("fan-out to %d: %s: %v", n, who, err)
 					continue
 				}
-				b.step(who, n, m)
+				perCPU[who] = m.perCPU
 				at := fmt.Sprintf("fanout.%d.", n)
+				if who == bare {
+					b.add(at+"bare", us, 100*perCPU[us]/m.perCPU)
+					continue
+				}
+				b.step(who, n, m)
 				b.add(at+"cpu", who, m.perCPU)
 				b.add(at+"idle", who, m.idle/1024)
 				b.add(at+"p99", who, m.p99)
@@ -282,7 +290,7 @@ func (b *bench) spread() error {
 
 // spreadRate is what each of the many executions prints in a second: with more,
 // it would be the many shims on the machine that are measured.
-const spreadRate = 4
+const spreadRate = 1
 
 // burst has one execution print as fast as it can.
 func (b *bench) burst() error {

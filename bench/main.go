@@ -55,6 +55,8 @@ func main() {
 	var err error
 	if len(os.Args) > 1 && os.Args[1] == "emit" {
 		err = emit(os.Args[2:])
+	} else if len(os.Args) == 4 && os.Args[1] == "bare" {
+		err = serveBare(os.Args[2], os.Args[3])
 	} else {
 		err = run()
 	}

@@ -61,6 +61,7 @@ func (b *bench) rows() []row {
 		what := fmt.Sprintf("20 lines/s to %s readers of one execution", thousands(float64(n)))
 		out = append(out,
 			row{what, "deliveries per CPU-second", at + "cpu", 0, "≥ nchan, ≥ 4 × gevent", all(times(1, nchan), times(4, gevent))},
+			row{what, "of bare writes in a loop, %", at + "bare", 0, "", nil},
 			row{what, "memory per idle reader, KiB", at + "idle", 1, "≤ 4", atMost(4)},
 			row{what, "printed to read, p99, ms", at + "p99", 1, "≤ nchan", below(nchan)},
 			row{what, "the same, p50, ms", at + "p50", 1, "", nil},

@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -98,6 +99,12 @@ func serve(cmd *cobra.Command, sample bool) error {
 		}
 	})
 	defer stop()
+	// A shim waits for the next attempt, once the server's own start is over.
+	spare := time.AfterFunc(time.Second, func() { shim.KeepSpare(1) })
+	defer func() {
+		spare.Stop()
+		shim.KeepSpare(0)
+	}()
 	if err := a.Run(ctx); err != nil {
 		return err
 	}

@@ -181,7 +181,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	g.Go(func() error { return d.pruneLoop(ctx) })
 	g.Go(func() error { return d.sweepLoop(ctx) })
 	g.Go(func() error { return d.expireLoop(ctx) })
-	g.Go(func() error { return keepSpare(ctx) })
 	err := g.Wait()
 	d.attempts.Wait()
 	d.finishing.Wait()
@@ -189,24 +188,6 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-// spareAfter keeps the start of the first spare shim out of the way of the
-// server's own.
-const spareAfter = time.Second
-
-// keepSpare has a shim wait for the next attempt, so that it need not be started
-// first.
-func keepSpare(ctx context.Context) error {
-	select {
-	case <-ctx.Done():
-		return errDraining
-	case <-time.After(spareAfter):
-	}
-	shim.KeepSpare(1)
-	defer shim.KeepSpare(0)
-	<-ctx.Done()
-	return errDraining
 }
 
 // stop ends the execution's attempt if it runs here. It does not wait.

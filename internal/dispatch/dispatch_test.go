@@ -422,7 +422,6 @@ func TestWhatNobodyOwnsIsTakenOverWhenItIsStale(t *testing.T) {
 	d := h.dispatcher(func(o *dispatch.Options) {
 		o.LeaseTTL, o.StaleAfter = 150*time.Millisecond, 300*time.Millisecond
 	})
-	defer h.run(d)()
 	// Another node claims, and is never heard of again.
 	_, err := h.db.Admit(t.Context(), store.Admission{Execution: &agented.Execution{
 		ID: agented.ExecutionID(agented.NewID("exec", time.Now())), State: agented.StatePending, Source: agented.SourceManual,
@@ -435,6 +434,7 @@ func TestWhatNobodyOwnsIsTakenOverWhenItIsStale(t *testing.T) {
 	if err != nil || e == nil {
 		t.Fatalf("claim: %v %v", e, err)
 	}
+	defer h.run(d)()
 	if got := h.await(e.ID); got.State != agented.StateSuccess || got.AttemptNo != 1 {
 		t.Errorf("execution = %+v", got)
 	}

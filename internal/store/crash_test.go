@@ -56,7 +56,8 @@ func crashWriter(path string) {
 				e := newExecution("", now)
 				_, err := db.Admit(ctx, Admission{Execution: e, IdempotencyKey: string(e.ID)}, now)
 				say(e.ID, agented.StatePending, err)
-				c, err := db.Claim(ctx, "node-a", 1_000_000, now.Add(time.Second), ttl)
+				// Far ahead: what the others have admitted meanwhile is due as well.
+				c, err := db.Claim(ctx, "node-a", 1_000_000, now.Add(time.Hour), ttl)
 				if err != nil || c == nil {
 					say("", "", fmt.Errorf("claim: %v, %w", c, err))
 				}
