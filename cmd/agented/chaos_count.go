@@ -259,5 +259,18 @@ func (s *chaosServer) cleanUp() error {
 	if s.o.Keep {
 		return err
 	}
-	return errors.Join(err, os.RemoveAll(s.dir))
+	// A shim that had just been given its attempt is in no folder of ours yet when
+	// we look, and may make a file while the folder is removed.
+	removed := os.RemoveAll(s.dir)
+	for range 100 {
+		if removed == nil {
+			break
+		}
+		for pid := range s.processes() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		time.Sleep(20 * time.Millisecond)
+		removed = os.RemoveAll(s.dir)
+	}
+	return errors.Join(err, removed)
 }
