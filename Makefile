@@ -94,12 +94,12 @@ figures: ## measure the program from outside and print what was found
 test-service: ## boot a real systemd in a container and mistreat the installed service (root)
 	GO='$(GO)' ./deploy/test/run.sh
 
-bench: build ## measure the program from outside, and others beside it (ten minutes, an idle machine)
+bench: ui build ## measure the program from outside, and others beside it (ten minutes, an idle machine)
 	./scripts/install-bench-peers.sh
 	$(GO) build -o bin/bench ./bench
 	bin/bench -v -bin $(BIN) -json bin/bench.json -images docs/images
 
-bench-quick: build ## the same in about a minute, with fewer readers
+bench-quick: ui build ## the same in about a minute, with fewer readers
 	$(GO) build -o bin/bench ./bench
 	bin/bench -quick -bin $(BIN) -json bin/bench-quick.json
 

@@ -76,6 +76,7 @@ func (s *server) page(path string) (text string, n int64, err error) {
 	if err != nil {
 		return "", 0, err
 	}
+	req.Header.Set("X-API-Key", apiKey) // who is not logged in gets the login page
 	req.Header.Set("Accept-Encoding", "gzip")
 	req.Header.Set("Accept", "text/html,*/*")
 	resp, err := http.DefaultTransport.RoundTrip(req)
