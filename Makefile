@@ -94,7 +94,7 @@ figures: ## measure the program from outside and print what was found
 test-service: ## boot a real systemd in a container and mistreat the installed service (root)
 	GO='$(GO)' ./deploy/test/run.sh
 
-bench: ui build ## measure the program from outside, and others beside it (ten minutes, an idle machine)
+bench: ui build ## measure the program from outside, and others beside it (a quarter of an hour, an idle machine)
 	./scripts/install-bench-peers.sh
 	$(GO) build -o bin/bench ./bench
 	bin/bench -v -bin $(BIN) -json bin/bench.json -images docs/images

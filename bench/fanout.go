@@ -56,7 +56,7 @@ func (b *bench) source(who string, f fanout) (*source, error) {
 		s, err := b.flask()
 		return b.executions(s, err, "/stream/%s", f)
 	default:
-		s, err := b.agented("AGENTED_MAX_CONCURRENT=" + strconv.Itoa(f.executions+1))
+		s, err := b.agented("AGENTED_MAX_CONCURRENT="+strconv.Itoa(f.executions+1), "AGENTED_MAX_CONNECTIONS="+strconv.Itoa(f.readers+200))
 		return b.executions(s, err, "/api/v1/executions/%s/stream", f)
 	}
 }

@@ -28,6 +28,7 @@ type bench struct {
 	logLines                  int
 	missing                   map[string]string
 	troubles                  []string
+	machines                  []string // where it ran, of each run
 	results                   map[string]map[string][]float64
 	series                    map[string]map[string][][2]float64
 	began                     time.Time
@@ -35,7 +36,7 @@ type bench struct {
 	verbose                   bool
 }
 
-// thorough takes about ten minutes.
+// thorough takes about a quarter of an hour.
 func (b *bench) thorough() {
 	b.rounds, b.singles, b.span, b.settle, b.rest = 3, 60, 4*time.Second, 3*time.Second, 30*time.Second
 	b.crowds, b.steps = []int{1000, 10_000}, []int{100, 5000, 15_000}
@@ -71,7 +72,7 @@ func run() (err error) {
 		results: map[string]map[string][]float64{}, series: map[string]map[string][][2]float64{},
 		began: time.Now(), loadBefore: loadAverage(),
 	}
-	quick := flag.Bool("quick", false, "a minute instead of ten, with fewer readers and one run each")
+	quick := flag.Bool("quick", false, "a minute instead of fifteen, with fewer readers and one run each")
 	only := flag.String("only", "", "measure only these, separated by commas: "+strings.Join(names(b), " "))
 	flag.StringVar(&b.binary, "bin", "bin/agented", "the built program")
 	flag.StringVar(&b.resultsFile, "json", "bin/bench.json", "where all figures go")
@@ -79,6 +80,7 @@ func run() (err error) {
 	flag.BoolVar(&b.verbose, "v", false, "say on standard error what is measured")
 	rounds := flag.Int("rounds", 0, "runs of each measurement; 0 as the mode says")
 	readers := flag.Int("readers", 0, "measure this crowd only")
+	from := flag.String("from", "", "measure nothing: the table and plots of these earlier results, separated by commas")
 	noPeers := flag.Bool("alone", false, "leave the peers out")
 	flag.Parse()
 	if *quick {
@@ -91,6 +93,17 @@ func run() (err error) {
 	}
 	if *readers > 0 {
 		b.crowds, b.steps, b.spreadReaders = []int{*readers}, nil, *readers
+	}
+	b.missing = map[string]string{}
+	if *from != "" {
+		b.rounds = 0
+		for _, path := range strings.Split(*from, ",") {
+			if err := b.read(path); err != nil {
+				return err
+			}
+		}
+		fmt.Print(b.table())
+		return b.drawAll()
 	}
 	if b.binary, err = filepath.Abs(b.binary); err != nil {
 		return err
@@ -107,7 +120,6 @@ func run() (err error) {
 	os.Chmod(b.tmp, 0o755)
 	defer os.RemoveAll(b.tmp)
 	raiseDescriptors()
-	b.missing = map[string]string{}
 	if *noPeers {
 		b.missing[nchan], b.missing[gevent] = "left out by -alone", "left out by -alone"
 	} else {
@@ -123,6 +135,7 @@ func run() (err error) {
 		}
 		b.note("%s took %v", m.name, time.Since(began).Round(time.Second))
 	}
+	b.machines = []string{b.machine()}
 	fmt.Print(b.table())
 	return b.write()
 }

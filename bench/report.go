@@ -5,6 +5,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"os/exec"
@@ -156,7 +157,9 @@ func (b *bench) table() string {
 	for _, text := range b.troubles {
 		fmt.Fprintf(&t, "\nTrouble: %s.\n", text)
 	}
-	fmt.Fprintf(&t, "\nMeasured on %s.\n", b.machine())
+	for _, m := range b.machines {
+		fmt.Fprintf(&t, "\nMeasured on %s.\n", m)
+	}
 	return t.String()
 }
 
@@ -192,6 +195,44 @@ func loadAverage() string {
 	return "unknown"
 }
 
+// read adds what an earlier run has written.
+func (b *bench) read(path string) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var had struct {
+		Machine  string
+		Rounds   int
+		Results  map[string]map[string][]float64
+		Series   map[string]map[string][][2]float64
+		Missing  map[string]string
+		Troubles []string
+	}
+	if err := json.Unmarshal(text, &had); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	for key, of := range had.Results {
+		for who, samples := range of {
+			for _, v := range samples {
+				b.add(key, who, v)
+			}
+		}
+	}
+	for key, of := range had.Series {
+		for who, points := range of {
+			for _, p := range points {
+				b.point(key, who, p[0], p[1])
+			}
+		}
+	}
+	b.rounds = max(b.rounds, had.Rounds)
+	b.troubles = append(b.troubles, had.Troubles...)
+	maps.Copy(b.missing, had.Missing)
+	b.machines = append(b.machines, had.Machine)
+	return nil
+}
+
 // write leaves the results and the plots.
 func (b *bench) write() error {
 	out, err := json.MarshalIndent(map[string]any{
@@ -204,6 +245,11 @@ func (b *bench) write() error {
 	if err := os.WriteFile(b.resultsFile, append(out, '\n'), 0o644); err != nil {
 		return err
 	}
+	return b.drawAll()
+}
+
+// drawAll leaves the plots.
+func (b *bench) drawAll() error {
 	if b.images == "" {
 		return nil
 	}
@@ -222,7 +268,16 @@ func (b *bench) write() error {
 	return nil
 }
 
-func median(v []float64) float64 { return quantile(v, .5) }
+// median of an even number is half way between the two in the middle: with two
+// runs neither the better nor the worse one.
+func median(v []float64) float64 {
+	if n := len(v); n > 0 && n%2 == 0 {
+		v = slices.Clone(v)
+		slices.Sort(v)
+		return (v[n/2-1] + v[n/2]) / 2
+	}
+	return quantile(v, .5)
+}
 
 // quantile is the nearest one below; 0 of nothing.
 func quantile(v []float64, q float64) float64 {
