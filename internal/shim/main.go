@@ -65,7 +65,7 @@ func Main() int {
 		for range dropped {
 		}
 	}()
-	for range maxAttempts {
+	for n := 1; ; n++ {
 		lock, err := orders.next()
 		if err != nil {
 			return 0 // the server is gone, or has no more for us
@@ -74,14 +74,10 @@ func Main() int {
 			fmt.Fprintln(os.Stderr, "shim:", settled) // it works without
 		}
 		code, again := attempt(orders, lock)
-		if !again {
+		if !again || n == maxAttempts || orders.ready() != nil {
 			return code
 		}
-		if orders.ready() != nil {
-			return 0
-		}
 	}
-	return 0
 }
 
 // attempt keeps one attempt, in the folder that the process is in. again says that

@@ -62,7 +62,9 @@ func KeepSpare(n int) {
 		trimSpares(time.Now().Add(spareFor))
 		return
 	}
-	makeSpare()
+	for range n {
+		makeSpare()
+	}
 }
 
 // makeSpare starts a spare if there are fewer than were asked for.

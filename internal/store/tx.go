@@ -72,7 +72,8 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 	}
 	open = false
 	if tx.ruled {
-		db.rules.Store(&tx.rules)
+		version := tx.rules // not all of tx
+		db.rules.Store(&version)
 	}
 	for _, e := range events {
 		db.onChange(e)
