@@ -208,8 +208,16 @@ func TestTenExecutionsThatHitALimitGoOnInTheirSessionsWhenItLifts(t *testing.T) 
 			t.Errorf("reason %q does not say what happens next", e.Reason)
 		}
 	}
-	if n := d.Running(); n != 0 && time.Now().Before(lifts) {
-		t.Errorf("%d slots are taken by what is parked", n)
+	// The park is on disk a moment before the slot is free. On a machine too slow
+	// to leave a second for that there is nothing to be said.
+	for began := time.Now(); d.Running() != 0; {
+		if now := time.Now(); now.After(lifts) {
+			if lifts.Sub(began) > time.Second {
+				t.Errorf("%d slots are taken by what is parked", d.Running())
+			}
+			break
+		}
+		time.Sleep(5 * time.Millisecond) // the poll's rhythm; nothing depends on it
 	}
 	for _, id := range ids {
 		e := h.await(id)

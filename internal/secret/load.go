@@ -84,10 +84,13 @@ func readKey(path, name string, own bool) (Key, error) {
 		return Key{}, agented.Errorf(agented.Invalid, "%s %s; %s", what, fmt.Sprintf(format, args...), mend)
 	}
 
+	// The name first, then what is behind it: another server may put the key there
+	// at any moment, and the other order would see a name with nothing behind it.
+	_, nameErr := os.Lstat(path)
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if _, lerr := os.Lstat(path); lerr == nil {
+		if nameErr == nil {
 			return refuse("is a link to nothing")
 		}
 		if !own {

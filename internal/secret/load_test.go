@@ -118,6 +118,31 @@ func TestSixteenServersStartingAtOnceAgreeOnOneKey(t *testing.T) {
 	}
 }
 
+// A key that another server puts there between two looks at the name is a key,
+// not a link to nothing.
+func TestAKeyThatAppearsDuringTheLookIsNoDamage(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	made := filepath.Join(dir, "made")
+	if err := os.WriteFile(made, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3000 {
+		path := filepath.Join(dir, fmt.Sprint(i))
+		go os.Link(made, path)
+		for {
+			_, err := secret.Load(secret.Options{Path: path, ReadOnly: true})
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, agented.NotFound) {
+				t.Fatal(err)
+			}
+		}
+		os.Remove(path)
+	}
+}
+
 func TestKeyIsStableOverRestarts(t *testing.T) {
 	t.Parallel()
 	o := secret.Options{Path: filepath.Join(t.TempDir(), ".secret_key")}
