@@ -2,20 +2,26 @@ package store
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/agented/agented"
 )
 
-const staleQuery = `SELECT id FROM execution WHERE lease_expires_at <= $1`
+const (
+	staleQuery = `SELECT id FROM execution WHERE lease_expires_at <= $1`
+	// UNION without ALL has the planner merge two sorted halves, one of them by a
+	// walk through the whole history.
+	ownQuery = `SELECT id FROM execution WHERE lease_owner = $1
+		UNION ALL SELECT id FROM execution WHERE lease_expires_at <= $2 AND lease_owner IS DISTINCT FROM $1`
+)
 
 // TakeOver leases every running execution to node that node held before (when
 // it ran under another process id) or whose lease ran out by now. The leases
 // have new tokens: whoever held the old ones can write no more. The executions
 // are complete, in the order of their creation.
 func (db *DB) TakeOver(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration) ([]*agented.Execution, error) {
-	return db.takeOver(ctx, node, now, ttl, `SELECT id FROM execution WHERE lease_owner = $1
-		UNION SELECT id FROM execution WHERE lease_expires_at <= $2`, node, micros(now))
+	return db.takeOver(ctx, node, now, ttl, ownQuery, node, micros(now))
 }
 
 // TakeOverExpired leases every running execution to node whose lease ran out by
@@ -36,6 +42,7 @@ func (db *DB) takeOver(ctx context.Context, node agented.NodeID, now time.Time, 
 		if err != nil {
 			return err
 		}
+		slices.Sort(ids)
 		for _, id := range ids {
 			err := tx.exec(`UPDATE execution SET lease_owner = $2, lease_token = lease_token + 1, lease_expires_at = $3 WHERE id = $1`,
 				id, node, micros(now.Add(ttl)))

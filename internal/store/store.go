@@ -122,14 +122,18 @@ func open(ctx context.Context, path string, o Options, schema fs.FS) (_ *DB, err
 }
 
 // dsn names the file with everything a connection is set to. busy_timeout comes
-// first so that the other pragmas already wait; auto_vacuum (incremental: only
-// when GiveBack asks) means something for a file that is made only now.
+// first so that the other pragmas already wait. What belongs to the file is the
+// writer's to say: auto_vacuum (incremental: only when GiveBack asks, and only for
+// a file that is made now) is a write, so a reader that said it would wait for its
+// turn among the writers to be opened at all.
 func dsn(path, txlock string, readOnly bool) string {
 	q := url.Values{"_txlock": {txlock}}
-	for _, p := range []string{
-		"busy_timeout(10000)", "auto_vacuum(2)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(ON)",
-		"temp_store(MEMORY)", "cache_size(-8000)", "journal_size_limit(67108864)",
-	} {
+	pragmas := []string{"busy_timeout(10000)"}
+	if !readOnly {
+		pragmas = append(pragmas, "auto_vacuum(2)", "journal_mode(WAL)", "journal_size_limit(67108864)")
+	}
+	pragmas = append(pragmas, "synchronous(FULL)", "foreign_keys(ON)", "temp_store(MEMORY)", "cache_size(-8000)")
+	for _, p := range pragmas {
 		q.Add("_pragma", p)
 	}
 	q.Set("_dqs", "0")

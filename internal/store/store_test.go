@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"path/filepath"
 	"testing"
@@ -148,5 +149,36 @@ func TestAnExecutionIsCarriedFromAdmissionToItsEnd(t *testing.T) {
 	}
 	if n := must(db.Counts(ctx))(t); n[agented.StateFailed] != 1 || n[agented.StateRunning] != 0 || n[agented.StatePending] != 0 {
 		t.Errorf("counts: %v", n)
+	}
+}
+
+// A connection that reads is opened when it is first needed, which may be in the
+// middle of a write: that is no reason to wait.
+func TestAReaderIsOpenedDuringAWrite(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	err := db.write(t.Context(), "test", func(*tx) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // less than SQLite waits for a lock
+		defer cancel()
+		var open []*sql.Conn
+		for range maxReaders {
+			c, err := db.r.Conn(ctx)
+			if err != nil {
+				return err
+			}
+			open = append(open, c)
+		}
+		for _, c := range open {
+			if _, err := c.ExecContext(ctx, `UPDATE counter SET value = value`); err == nil {
+				t.Error("a connection for reading wrote")
+			}
+			if err := c.Close(); err != nil {
+				return err
+			}
+		}
+		return db.Ping(ctx)
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
