@@ -157,18 +157,61 @@ func (s *watches) closeIfIdle() {
 	}
 }
 
+// When files of many executions change, changes are gathered for a moment and
+// passed on together: to wake for each costs more than all that is done about it,
+// for this process and for whoever waits behind it.
+const (
+	gather = 10 * time.Millisecond
+	// crowd is how often in a window the next change must be in another folder
+	// than the last one, for there to be many.
+	crowd  = 20
+	window = 100 * time.Millisecond
+)
+
+// gathering decides when to wait for more.
+type gathering struct {
+	dir     string    // of the last change
+	began   time.Time // the window
+	turns   int       // changes of folder in it
+	many    bool      // there were many in the one before
+	passing time.Time // until when changes are passed on: they were gathered
+}
+
+// pause is for how long to gather before a change is passed on.
+func (g *gathering) pause(dir string, now time.Time) time.Duration {
+	if now.Sub(g.began) > window {
+		g.many = g.turns >= crowd && now.Sub(g.began) < 2*window
+		g.began, g.turns = now, 0
+	}
+	if dir != g.dir {
+		g.dir = dir
+		g.turns++
+	}
+	if !g.many || now.Before(g.passing) {
+		return 0
+	}
+	g.passing = now.Add(gather + gather/5)
+	return gather
+}
+
 // deliver passes events on until the instance is closed. Each select takes
 // only what is there, so neither channel can hold the other up.
 func (s *watches) deliver(n *fsnotify.Watcher) {
+	var g gathering
 	for {
 		select {
 		case ev, ok := <-n.Events:
 			if !ok {
 				return
 			}
-			if ev.Op != fsnotify.Chmod {
-				s.wake(n, filepath.Dir(ev.Name), filepath.Base(ev.Name))
+			if ev.Op == fsnotify.Chmod {
+				continue
 			}
+			dir := filepath.Dir(ev.Name)
+			if d := g.pause(dir, time.Now()); d > 0 {
+				time.Sleep(d)
+			}
+			s.wake(n, dir, filepath.Base(ev.Name))
 		case _, ok := <-n.Errors:
 			if !ok {
 				return

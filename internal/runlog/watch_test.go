@@ -140,3 +140,37 @@ func TestAFolderThatGoesAwayDoesNotUpsetTheOthers(t *testing.T) {
 	mustWriter(t, stays, "boot")
 	woken(t, ws[1], "the log was created")
 }
+
+func TestChangesAreGatheredOnlyWhenManyFoldersChange(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		folders int
+		every   time.Duration
+		many    bool
+	}{
+		{"one that is busy", 1, 100 * time.Microsecond, false},
+		{"many that are quiet", 500, 10 * time.Millisecond, false},
+		{"a few that print a line now and then", 3, 50 * time.Millisecond, false},
+		{"many", 500, 2 * time.Millisecond, true},
+		{"two that are busy", 2, time.Millisecond, true},
+	} {
+		var g gathering
+		now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+		end := now.Add(time.Second)
+		pauses := 0
+		for n := 0; now.Before(end); n++ {
+			d := g.pause(string(rune('a'+n%c.folders)), now)
+			if d > 0 {
+				pauses++
+			}
+			if d > gather {
+				t.Fatalf("%s: a pause of %v", c.name, d)
+			}
+			now = now.Add(c.every)
+		}
+		if many := pauses > 0; many != c.many || pauses > int(time.Second/gather) {
+			t.Errorf("%s: %d pauses in a second", c.name, pauses)
+		}
+	}
+}
