@@ -41,6 +41,10 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 		d.finish(ctx, e, noStart(agented.CauseNoStart, agented.Message(err), d.now()))
 		return
 	}
+	if d.asked(w) {
+		d.finish(ctx, e, noStart(agented.CauseCancelled, "cancelled before it started", d.now()))
+		return
+	}
 	began := d.now()
 	h, err := shim.Start(d.o.Layout.Attempt(e.ID, e.AttemptNo), ready.spec, ready.private, ready.plan.Stdin)
 	if full(err) {

@@ -5,15 +5,22 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/store"
 )
 
 // maxIdle bounds how long the claim loop sleeps. Nothing depends on it for
 // timeliness: it is the rhythm in which the loop shows that it is alive.
 const maxIdle = 20 * time.Second
 
+// fullAgain is how often a node whose slots are all taken looks at what is due,
+// which then is only told why it waits. A slot that becomes free wakes it at once.
+const fullAgain = 250 * time.Millisecond
+
 // claimLoop takes whatever is due, then sleeps until something can be: a
 // wake-up, or the next scheduled time.
 func (d *Dispatcher) claimLoop(ctx context.Context) error {
+	d.setAlive(&ctx)
+	defer d.setAlive(nil)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	pause := time.Duration(0) // after a failure of the store
@@ -52,39 +59,83 @@ func (d *Dispatcher) claimLoop(ctx context.Context) error {
 func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 	for {
 		now := d.now()
-		if reason := d.drained.Load(); reason != nil {
-			due, err := d.o.DB.HasDue(ctx, now)
-			if err == nil && due {
-				err = d.o.DB.SayWhyWaiting(ctx, *reason, now)
-			}
-			if err != nil {
-				return 0, err
-			}
-			break
+		due, next, err := d.o.DB.Due(ctx, now)
+		if err != nil {
+			return 0, err
 		}
-		if due, err := d.o.DB.HasDue(ctx, now); err == nil && due && d.noRoom(ctx) {
+		if !due {
+			return d.until(next), nil
+		}
+		if reason := d.drained.Load(); reason != nil {
+			return d.until(next), d.o.DB.SayWhyWaiting(ctx, *reason, now)
+		}
+		if d.noRoom(ctx) {
 			return diskAgain, nil
+		}
+		if d.Running() < int(d.limit.Load()) {
+			d.full = time.Time{}
+		} else if since := now.Sub(d.full); since >= 0 && since < fullAgain {
+			return min(fullAgain-since, d.until(next)), nil
+		} else {
+			d.full = now
 		}
 		e, err := d.o.DB.Claim(ctx, d.o.Node, int(d.limit.Load()), now, d.o.LeaseTTL)
 		if err != nil {
 			return 0, err
 		}
-		if e == nil {
-			break
+		if e == nil { // all slots are taken, or what was due waits for something else now
+			_, next, err := d.o.DB.Due(ctx, d.now())
+			return d.until(next), err
 		}
-		if d.o.Observe.Claimed != nil {
-			d.o.Observe.Claimed(now.Sub(e.ScheduledAt))
-		}
-		d.launch(ctx, e)
+		d.claimed(ctx, e, now)
 	}
-	next, ok, err := d.o.DB.NextDue(ctx, d.now())
-	if err != nil {
-		return 0, err
+}
+
+// claimed begins with what was claimed.
+func (d *Dispatcher) claimed(ctx context.Context, e *agented.Execution, now time.Time) {
+	if d.o.Observe.Claimed != nil {
+		d.o.Observe.Claimed(now.Sub(e.ScheduledAt))
 	}
-	if !ok {
-		return maxIdle, nil
+	d.launch(ctx, e)
+}
+
+// alive returns the context of the claim loop, nil if it does not run; it goes on
+// running until leave is called.
+func (d *Dispatcher) alive() (ctx context.Context, leave func()) {
+	d.live.RLock()
+	if d.liveCtx != nil {
+		ctx = *d.liveCtx
 	}
-	return min(max(next.Sub(d.now()), 0), maxIdle), nil
+	return ctx, d.live.RUnlock
+}
+
+func (d *Dispatcher) setAlive(ctx *context.Context) {
+	d.live.Lock()
+	d.liveCtx = ctx
+	d.live.Unlock()
+}
+
+// claimAtOnce asks for a claim in the transaction that admits an execution, if
+// that could be started now; nil leaves it to the claim loop. Whoever waits for
+// the first line waits for one commit less.
+func (d *Dispatcher) claimAtOnce(ctx context.Context) *store.ClaimRequest {
+	if ctx == nil || ctx.Err() != nil || d.drained.Load() != nil || d.o.Reserve > 0 && d.Disk().Low {
+		return nil
+	}
+	limit := int(d.limit.Load())
+	if d.Running() >= limit {
+		return nil
+	}
+	return &store.ClaimRequest{Node: d.o.Node, Limit: limit, TTL: d.o.LeaseTTL}
+}
+
+// until is how long the loop may sleep when next is what comes next; zero is
+// nothing.
+func (d *Dispatcher) until(next time.Time) time.Duration {
+	if next.IsZero() {
+		return maxIdle
+	}
+	return min(max(next.Sub(d.now()), 0), maxIdle)
 }
 
 // launch starts the work on a claimed execution. When its last attempt has just
@@ -102,9 +153,12 @@ func (d *Dispatcher) launch(ctx context.Context, e *agented.Execution) {
 		}
 		defer d.drop(e.ID)
 		// Who asked for the end between the claim and this found nobody to stop.
-		if asked, err := d.o.DB.CancelAsked(ctx, e.ID); err == nil && asked {
-			d.stop(e.ID)
-		}
+		// The start does not wait for the answer.
+		d.attempts.Go(func() {
+			if asked, err := d.o.DB.CancelAsked(ctx, e.ID); err == nil && asked {
+				d.stop(e.ID)
+			}
+		})
 		d.begin(ctx, e, w)
 	})
 }

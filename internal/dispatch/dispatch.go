@@ -87,10 +87,15 @@ type Dispatcher struct {
 	agents       atomic.Pointer[agentBook]
 	talks        talks
 	budgets      atomic.Pointer[[]agented.Budget]
-	beat         atomic.Int64 // unix nanoseconds at which the claim loop last came round
+	resuming     chan struct{} // holds a place for each execution that is being taken up
+	full         time.Time     // when the claim loop last found all slots taken; its own
+	beat         atomic.Int64  // unix nanoseconds at which the claim loop last came round
 
 	limit   atomic.Int64           // executions at once on this node
 	drained atomic.Pointer[string] // why nothing is claimed; nil: it is
+
+	live    sync.RWMutex     // guards liveCtx
+	liveCtx *context.Context // of the claim loop; nil while it does not run
 
 	mu      sync.Mutex // guards running and closed
 	running map[agented.ExecutionID]*work
@@ -125,6 +130,7 @@ func New(o Options) *Dispatcher {
 		o:        o,
 		versions: backend.NewVersions(),
 		wake:     make(chan struct{}, 1),
+		resuming: make(chan struct{}, resumeAtOnce),
 		prune:    make(chan struct{}, 1),
 		lapse:    make(chan struct{}, 1),
 		wakeTick: make(chan struct{}, 1),

@@ -44,7 +44,10 @@ func (d *Dispatcher) Fire(ctx context.Context, f Firing) (e *agented.Execution, 
 	if err != nil {
 		return nil, false, err
 	}
+	work, leave := d.alive()
+	defer leave()
 	got, err := d.o.DB.Admit(ctx, store.Admission{
+		Claim:          d.claimAtOnce(work),
 		Execution:      e,
 		IdempotencyKey: f.IdempotencyKey,
 		MaxConcurrent:  e.Snapshot.MaxConcurrent,
@@ -56,6 +59,9 @@ func (d *Dispatcher) Fire(ctx context.Context, f Firing) (e *agented.Execution, 
 	}
 	for _, id := range got.Replaced {
 		d.stop(id)
+	}
+	if got.Claimed != nil {
+		d.claimed(work, got.Claimed, now)
 	}
 	d.Wake()
 	return got.Execution, got.Repeated, nil

@@ -154,10 +154,8 @@ func (d *Dispatcher) held(ctx context.Context, id agented.ExecutionID) (*agented
 // syncPause brings what is written down about an adopted attempt in line with
 // what its shim says: a server may have died between the two.
 func (d *Dispatcher) syncPause(ctx context.Context, e *agented.Execution, h *shim.Handle) {
-	p, err := h.Paused()
-	if err != nil {
-		return // it ends just now, and the end settles it
-	}
+	var err error
+	p := h.WasPaused()
 	switch {
 	case p == nil && e.Pause != nil:
 		err = d.o.DB.Continued(ctx, e.ID)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/agented/agented"
@@ -38,7 +39,9 @@ func (d *Dispatcher) Recover(ctx context.Context) error {
 	count := map[string]int{}
 	for _, e := range open {
 		facts, err := shim.Inspect(d.o.Layout.Attempt(e.ID, e.AttemptNo))
+		first := &facts
 		if err != nil {
+			first = nil
 			// One bundle that cannot be read must not keep the server down:
 			// its own goroutine goes on trying.
 			d.o.Log.Error("read a bundle", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
@@ -46,7 +49,7 @@ func (d *Dispatcher) Recover(ctx context.Context) error {
 		} else {
 			count[strings.ReplaceAll(shim.Decide(facts).String(), " ", "_")]++
 		}
-		d.resume(ctx, e)
+		d.resume(ctx, e, first)
 	}
 	if len(open) > 0 {
 		attrs := []any{"executions", len(open)}
@@ -58,8 +61,14 @@ func (d *Dispatcher) Recover(ctx context.Context) error {
 	return nil
 }
 
-// resume goes on with a running execution from whatever its bundle says.
-func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution) {
+// resumeAtOnce bounds how many executions are being taken up at one moment: a
+// server that finds hundreds of them is ready, and answers, before it has spoken
+// to every shim.
+const resumeAtOnce = 16
+
+// resume goes on with a running execution from whatever its bundle says: facts, if
+// somebody has just looked, else nil.
+func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution, facts *shim.Facts) {
 	w, ok := d.take(e.ID, e.CancelAsked)
 	if !ok {
 		return // it is being worked on here already
@@ -68,10 +77,22 @@ func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution) {
 	d.attempts.Go(func() {
 		defer d.drop(e.ID)
 		for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
-			facts, err := shim.Inspect(bundle)
-			if err == nil {
-				err = d.resumeFrom(ctx, e, w, bundle, shim.Decide(facts))
+			select {
+			case <-ctx.Done():
+				return
+			case d.resuming <- struct{}{}:
 			}
+			taken := sync.OnceFunc(func() { <-d.resuming })
+			var err error
+			if facts == nil {
+				facts = new(shim.Facts)
+				*facts, err = shim.Inspect(bundle)
+			}
+			if err == nil {
+				err = d.resumeFrom(ctx, e, w, bundle, shim.Decide(*facts), taken)
+			}
+			taken()
+			facts = nil
 			if err == nil || ctx.Err() != nil {
 				return
 			}
@@ -86,34 +107,38 @@ func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution) {
 }
 
 // resumeFrom acts on a verdict. An error means that the bundle could not be
-// used just now, or changed meanwhile: look again.
-func (d *Dispatcher) resumeFrom(ctx context.Context, e *agented.Execution, w *work, bundle string, verdict shim.Verdict) error {
+// used just now, or changed meanwhile: look again. It calls taken as soon as it is
+// clear how the execution goes on.
+func (d *Dispatcher) resumeFrom(ctx context.Context, e *agented.Execution, w *work, bundle string, verdict shim.Verdict, taken func()) error {
 	switch verdict {
 	case shim.NeverStarted:
 		if err := os.RemoveAll(bundle); err != nil {
 			return err
 		}
+		taken()
 		d.begin(ctx, e, w)
 	case shim.Running:
 		h, err := shim.Adopt(bundle)
 		if err != nil {
 			return err
 		}
-		d.adopted(ctx, e, w, h)
+		d.adopted(ctx, e, w, h, taken)
 	case shim.Ended:
 		exit, err := shim.ReadExit(bundle)
 		if err != nil {
 			return err
 		}
+		taken()
 		d.finish(ctx, e, exit)
 	case shim.Lost:
+		taken()
 		d.settle(ctx, e)
 	}
 	return nil
 }
 
 // adopted goes on with a living shim where the previous server was.
-func (d *Dispatcher) adopted(ctx context.Context, e *agented.Execution, w *work, h *shim.Handle) {
+func (d *Dispatcher) adopted(ctx context.Context, e *agented.Execution, w *work, h *shim.Handle, taken func()) {
 	stop := d.attach(w, h)
 	d.syncPause(ctx, e, h)
 	if len(e.Attempts) == 0 || e.Attempts[len(e.Attempts)-1].StartedAt.IsZero() {
@@ -125,6 +150,7 @@ func (d *Dispatcher) adopted(ctx context.Context, e *agented.Execution, w *work,
 			d.o.Log.Warn("stop", "execution", e.ID, "err", err)
 		}
 	}
+	taken()
 	d.follow(ctx, e, h)
 }
 
@@ -137,7 +163,7 @@ func (d *Dispatcher) settleStale(ctx context.Context, now time.Time) error {
 	}
 	for _, e := range stale {
 		d.o.Log.Warn("took over a stale execution", "execution", e.ID, "attempt", e.AttemptNo)
-		d.resume(ctx, e)
+		d.resume(ctx, e, nil)
 	}
 	return nil
 }

@@ -199,15 +199,16 @@ func RemoveRaw(bundle string) error {
 	return errors.Join(errs...)
 }
 
-// writeJSON writes v to a file that did not exist, or replaces it at once, and
-// syncs the content. The name is durable after syncDir.
-func writeJSON(path string, v any) error {
+// temporary is behind the name of a file that is not complete yet.
+const temporary = ".tmp"
+
+// writeSynced writes v to a file and makes its content durable.
+func writeSynced(path string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	tmp := path + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -215,10 +216,7 @@ func writeJSON(path string, v any) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(tmp, path)
+	return errors.Join(err, f.Close())
 }
 
 // exitRoom is what the exit record gets allocated ahead, for a full disk.
@@ -226,7 +224,7 @@ const exitRoom = 16 << 10
 
 // prepareExit makes the file that becomes exit.json, with room in it.
 func prepareExit(bundle string) error {
-	f, err := os.OpenFile(filepath.Join(bundle, exitFile+".tmp"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(filepath.Join(bundle, exitFile+temporary), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -241,7 +239,7 @@ func writeExit(bundle string, exit agented.Exit) error {
 		return err
 	}
 	path := filepath.Join(bundle, exitFile)
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path+temporary, os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
 	}
@@ -256,7 +254,7 @@ func writeExit(bundle string, exit agented.Exit) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(path+".tmp", path); err != nil {
+	if err := os.Rename(path+temporary, path); err != nil {
 		return err
 	}
 	return syncDir(bundle)

@@ -25,6 +25,7 @@ type Handle struct {
 	bundle    string
 	execution agented.ExecutionID
 	pid       int
+	paused    *Standstill // when it was adopted
 }
 
 // PID is the CLI's process id, for people; 0 when it did not start or is not
@@ -51,9 +52,12 @@ func Adopt(bundle string) (*Handle, error) {
 		return nil, fmt.Errorf("adopt attempt: the shim has %s attempt %d, the bundle %s attempt %d",
 			r.Execution, r.Attempt, spec.Execution, spec.Attempt)
 	}
-	h.execution, h.pid = r.Execution, r.ChildPID
+	h.execution, h.pid, h.paused = r.Execution, r.ChildPID, r.Paused
 	return h, nil
 }
+
+// WasPaused is how the attempt stood still when it was adopted; nil: it did not.
+func (h *Handle) WasPaused() *Standstill { return h.paused }
 
 // Wait returns how the attempt ended, when the record of that is on disk and
 // the log is complete. Cancelling ctx ends the waiting and not the attempt. The

@@ -252,7 +252,13 @@ func (k *keeper) tick(now time.Time) {
 	if k.printed > s.OutputCap+overCap {
 		k.tree.noGrace()
 	}
-	if !now.Before(k.checkAt) {
+	// What is due soon is done along with what is due now: each wake-up costs more
+	// than what it is for.
+	sync := k.dirty && !k.syncing && len(k.batch.recs) == 0
+	if now.Before(k.checkAt) && (!sync || now.Before(k.syncAt)) {
+		return
+	}
+	if now.Add(everyCheck / 2).After(k.checkAt) {
 		k.checkAt = now.Add(everyCheck)
 		k.tree.look()
 		k.tree.keepFrozen()
@@ -263,7 +269,7 @@ func (k *keeper) tick(now time.Time) {
 			k.buf = nil
 		}
 	}
-	if k.dirty && !k.syncing && !now.Before(k.syncAt) && len(k.batch.recs) == 0 {
+	if sync && now.Add(everySync/2).After(k.syncAt) {
 		k.syncLog()
 	}
 }

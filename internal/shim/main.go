@@ -177,13 +177,8 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 	if err := prepareReserve(bundle); err != nil {
 		return nil, fmt.Errorf("prepare reserve: %w", err)
 	}
-	// The server sends this once the spec is on disk.
-	if s.given, err = readHandover(orders); err != nil {
-		return nil, err
-	}
-	s.mask = redact.New(s.given.Mask)
 	s.k = &keeper{
-		spec: s.spec, log: s.log, mask: s.mask, out: s.out,
+		spec: s.spec, log: s.log, out: s.out,
 		batch:   batch{attempt: s.spec.Attempt},
 		wake:    make(chan struct{}, 1),
 		stops:   make(chan agented.Cause, 8),
@@ -193,24 +188,34 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 		synced:  make(chan [2]int64, 1),
 		exit:    agented.Exit{Cause: agented.CauseExit},
 	}
+	signal.Notify(s.k.signals, unix.SIGTERM)
+	if s.control, err = listen(bundle, s); err != nil {
+		return nil, fmt.Errorf("open control socket: %w", err)
+	}
+	// The mark's content is on disk before its name is given, and that waits for
+	// the handover: until then nothing has begun.
+	self, _ := lookUp(os.Getpid())
+	if err := writeSynced(bundle+"/"+begunFile+temporary, begun{
+		Version: Version, BootID: bootID(), ShimPID: os.Getpid(), ShimStart: self.start, At: time.Now().UTC(),
+	}); err != nil {
+		return nil, fmt.Errorf("mark the beginning: %w", err)
+	}
+	// The server sends this once the spec is on disk.
+	if s.given, err = readHandover(orders); err != nil {
+		return nil, err
+	}
+	s.mask = redact.New(s.given.Mask)
+	s.k.mask = s.mask
 	for i, stream := range []agented.Stream{agented.Stdout, agented.Stderr} {
 		s.k.split[i] = newSplitter(&s.k.batch, stream, s.mask, s.spec.Capture == agented.CaptureFile)
 		if s.out.files[i] != nil {
 			s.k.tails = append(s.k.tails, &tail{f: s.out.files[i], split: s.k.split[i]})
 		}
 	}
-	signal.Notify(s.k.signals, unix.SIGTERM)
-	if s.control, err = listen(bundle, s); err != nil {
-		return nil, fmt.Errorf("open control socket: %w", err)
+	if err := os.Rename(bundle+"/"+begunFile+temporary, bundle+"/"+begunFile); err != nil {
+		return nil, fmt.Errorf("mark the beginning: %w", err)
 	}
-	self, _ := lookUp(os.Getpid())
-	err = writeJSON(bundle+"/"+begunFile, begun{
-		Version: Version, BootID: bootID(), ShimPID: os.Getpid(), ShimStart: self.start, At: time.Now().UTC(),
-	})
-	if err == nil {
-		err = syncDir(bundle)
-	}
-	if err != nil {
+	if err := syncDir(bundle); err != nil {
 		os.Remove(bundle + "/" + begunFile)
 		return nil, fmt.Errorf("mark the beginning: %w", err)
 	}
@@ -340,6 +345,7 @@ func listenUnix(bundle string) (*net.UnixListener, error) {
 	if bundle != "." {
 		path = bundle + "/" + socketFile
 	}
+	_ = os.Remove(path) // of a shim that never got its handover: we have the lock
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err

@@ -42,13 +42,6 @@ func (h *Handle) Continue(by, why string) error {
 	return pauseError(err)
 }
 
-// Paused asks the shim whether its attempt stands still; nil if not. A shim that
-// knows no pause has none.
-func (h *Handle) Paused() (*Standstill, error) {
-	r, err := h.ask(request{Verb: "hello"}, dialPatience)
-	return r.Paused, err
-}
-
 func pauseError(err error) error {
 	if err == nil {
 		return nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -191,7 +192,9 @@ func TestAKilledShimLosesNothingOfWhatIsInTheRawFiles(t *testing.T) {
 			time.Sleep(time.Duration(i) * 5 * time.Millisecond) // more is printed that nobody takes
 			exit := r.settle()
 			wantSettled(t, r, exit)
-			if len(exit.Survivors) != 1 || !strings.Contains(exit.Survivors[0], "stand-in ticking") {
+			// On a busy machine the leader may still be there, its signal on the way.
+			child := slices.DeleteFunc(slices.Clone(exit.Survivors), func(s string) bool { return strings.HasSuffix(s, " sh") })
+			if len(child) != 1 || !strings.Contains(child[0], "stand-in ticking") || len(exit.Survivors) > 2 {
 				t.Errorf("survivors %q", exit.Survivors)
 			}
 			raw, err := os.ReadFile(filepath.Join(r.bundle, stdoutFile))
@@ -246,7 +249,7 @@ func TestSettleAfterARebootSignalsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.BootID = "another"
-	if err := writeJSON(path, b); err != nil {
+	if err := writeSynced(path, b); err != nil {
 		t.Fatal(err)
 	}
 	if f, err := Inspect(r.bundle); err != nil || f.SameBoot {

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/agented/agented"
 )
 
@@ -90,13 +92,14 @@ func layOut(bundle string, spec *Spec, stdin []byte) (made bool, err error) {
 
 // settleBundle makes what layOut wrote durable.
 func settleBundle(bundle string, made bool) error {
-	if err := syncFile(filepath.Join(bundle, specFile)); err != nil {
-		return err
+	// All at once: a disk takes them as one.
+	var g errgroup.Group
+	g.Go(func() error { return syncFile(filepath.Join(bundle, specFile)) })
+	g.Go(func() error { return syncDir(bundle) })
+	if made {
+		g.Go(func() error { return syncDir(filepath.Dir(bundle)) })
 	}
-	if err := syncDir(bundle); err != nil || !made {
-		return err
-	}
-	return syncDir(filepath.Dir(bundle))
+	return g.Wait()
 }
 
 // execute starts the shim's program, or this one where that cannot be run.

@@ -18,6 +18,17 @@ type Admission struct {
 	SkipIsConflict bool   // what overlap skip does: refuse, or leave a cancelled execution behind
 	Subject        string // what it is about; empty: nothing that others could be about
 	Supersede      bool   // end what the trigger has under way about the same subject
+
+	// Claim also claims what is at the front of the queue then, which is this one
+	// unless others are due before it: one commit for both. Nil claims nothing.
+	Claim *ClaimRequest
+}
+
+// ClaimRequest is who claims, see Claim.
+type ClaimRequest struct {
+	Node  agented.NodeID
+	Limit int
+	TTL   time.Duration
 }
 
 // AdmitResult is what became of an Admission.
@@ -25,6 +36,7 @@ type AdmitResult struct {
 	Execution *agented.Execution    // as stored
 	Repeated  bool                  // the key was seen before: Execution is the first one's
 	Replaced  []agented.ExecutionID // running ones that have been asked to stop
+	Claimed   *agented.Execution    // what Admission.Claim claimed; nil: nothing
 }
 
 // Admit stores an execution as pending, all or nothing. When it returns, the
@@ -33,10 +45,22 @@ type AdmitResult struct {
 // and asks what runs to stop.
 func (db *DB) Admit(ctx context.Context, a Admission, now time.Time) (AdmitResult, error) {
 	var got AdmitResult
+	var claimErr error
 	err := db.write(ctx, "admit", func(tx *tx) (err error) {
 		got, err = tx.admit(a, now)
-		return err
+		if err != nil || a.Claim == nil || got.Repeated || got.Execution.State.Final() {
+			return err
+		}
+		if err := tx.tell(); err != nil {
+			return err
+		}
+		got.Claimed, _, claimErr = tx.claim(a.Claim.Node, a.Claim.Limit, now, a.Claim.TTL)
+		return claimErr
 	})
+	if claimErr != nil { // which is nothing that the admission should suffer from
+		a.Claim = nil
+		return db.Admit(ctx, a, now)
+	}
 	if err != nil {
 		return AdmitResult{}, err
 	}

@@ -47,7 +47,7 @@ func (db *DB) RequestCancel(ctx context.Context, id agented.ExecutionID, by stri
 // CancelAsked reports whether somebody has asked for the end of an execution.
 func (db *DB) CancelAsked(ctx context.Context, id agented.ExecutionID) (bool, error) {
 	var asked bool
-	err := db.r.QueryRowContext(ctx, `SELECT cancel_asked FROM execution WHERE id = $1`, id).Scan(&asked)
+	err := db.hotRow(ctx, `SELECT cancel_asked FROM execution WHERE id = $1`, id).Scan(&asked)
 	return asked, db.explain("cancel asked", err)
 }
 

@@ -22,16 +22,13 @@ const markWindow = 100
 // an execution is held only while its trigger runs as many as it may, and
 // whatever makes room (an end, a cancellation, a claim that did not use the
 // last slot) releases the next held one in the same transaction.
+//
+// It takes the writer's turn also when there is nothing to claim: ask Due first.
 func (db *DB) Claim(ctx context.Context, node agented.NodeID, limit int, now time.Time, ttl time.Duration) (*agented.Execution, error) {
-	// Most claims find nothing to do; that takes no write transaction.
-	due, err := db.anyDue(ctx, now)
-	if err != nil || !due {
-		return nil, err
-	}
 	for {
 		var e *agented.Execution
 		var again bool
-		err = db.write(ctx, "claim", func(tx *tx) (err error) {
+		err := db.write(ctx, "claim", func(tx *tx) (err error) {
 			e, again, err = tx.claim(node, limit, now, ttl)
 			return err
 		})
@@ -42,13 +39,6 @@ func (db *DB) Claim(ctx context.Context, node agented.NodeID, limit int, now tim
 			return e, nil
 		}
 	}
-}
-
-func (db *DB) anyDue(ctx context.Context, now time.Time) (bool, error) {
-	var due bool
-	err := db.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM execution WHERE due_at <= $1)
-		OR EXISTS (SELECT 1 FROM lane WHERE looks_at <= $1) OR EXISTS (SELECT 1 FROM execution WHERE give_up_at <= $1)`, micros(now)).Scan(&due)
-	return due, db.explain("claim", err)
 }
 
 // maxSteps bounds how many executions one transaction holds back or parks, so
@@ -224,23 +214,27 @@ func (tx *tx) markWaiting(reason string, now time.Time) error {
 	return nil
 }
 
-// NextDue returns the earliest time after now at which a pending execution
-// becomes due, looks again at what it waits for, or gives up; false if there is
-// none.
-func (db *DB) NextDue(ctx context.Context, now time.Time) (time.Time, bool, error) {
-	var next time.Time
-	for _, q := range []string{
-		`SELECT MIN(due_at) FROM execution WHERE due_at > $1`,
-		`SELECT MIN(looks_at) FROM lane WHERE looks_at > $1`,
-		`SELECT MIN(give_up_at) FROM execution WHERE give_up_at > $1`,
-	} {
-		var at time.Time
-		if err := db.r.QueryRowContext(ctx, q, micros(now)).Scan(toTime{&at}); err != nil {
-			return time.Time{}, false, db.explain("next due", err)
-		}
+// queueQuery looks at the ends of three small indexes.
+const queueQuery = `SELECT
+	EXISTS (SELECT 1 FROM execution WHERE due_at <= $1)
+		OR EXISTS (SELECT 1 FROM lane WHERE looks_at <= $1) OR EXISTS (SELECT 1 FROM execution WHERE give_up_at <= $1),
+	(SELECT MIN(due_at) FROM execution WHERE due_at > $1),
+	(SELECT MIN(looks_at) FROM lane WHERE looks_at > $1),
+	(SELECT MIN(give_up_at) FROM execution WHERE give_up_at > $1)`
+
+// Due reports whether there may be something for Claim to do: a pending execution
+// is due, looks again at what it waits for, or gives up. next is the earliest time
+// after now at which that comes to be; zero if there is none.
+func (db *DB) Due(ctx context.Context, now time.Time) (due bool, next time.Time, err error) {
+	var at [3]time.Time
+	err = db.hotRow(ctx, queueQuery, micros(now)).Scan(&due, toTime{&at[0]}, toTime{&at[1]}, toTime{&at[2]})
+	if err != nil {
+		return false, time.Time{}, db.explain("due", err)
+	}
+	for _, at := range at {
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
 	}
-	return next, !next.IsZero(), nil
+	return due, next, nil
 }

@@ -55,7 +55,7 @@ func (db *DB) CreateKey(ctx context.Context, k *Key, hash []byte, by string) err
 // good.
 func (db *DB) KeyByHash(ctx context.Context, hash []byte) (*Key, error) {
 	var k Key
-	err := scanKey(&k, db.r.QueryRowContext(ctx, `SELECT `+keyColumns+` FROM api_key WHERE hash = $1 AND revoked_at IS NULL`,
+	err := scanKey(&k, db.hotRow(ctx, `SELECT `+keyColumns+` FROM api_key WHERE hash = $1 AND revoked_at IS NULL`,
 		hex.EncodeToString(hash)).Scan)
 	if missing(err) {
 		return nil, agented.Errorf(agented.Unauthenticated, "the API key is not known, or was revoked")

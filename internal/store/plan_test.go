@@ -11,9 +11,10 @@ func TestTheQueueIsNeverSearchedInTheHistory(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for _, c := range []struct{ statement, index string }{
-		{`SELECT 1 FROM execution WHERE due_at <= $1`, "execution_due"},
+		{queueQuery, "execution_due"},
+		{queueQuery, "execution_give_up"},
 		{`SELECT e.id FROM execution e WHERE e.due_at <= $1 ORDER BY e.due_at, e.admit_no LIMIT 1`, "execution_due"},
-		{`SELECT MIN(due_at) FROM execution WHERE due_at > $1`, "execution_due"},
+		{queueQuery, "lane_looks"},
 		{`SELECT e.id FROM execution e WHERE e.held_by = $1 ORDER BY e.scheduled_at, e.admit_no LIMIT 1`, "execution_held"},
 		{`SELECT COUNT(*) FROM execution WHERE lease_owner = $1`, "execution_owner"},
 		{staleQuery, "execution_lease"},

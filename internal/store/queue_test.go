@@ -71,14 +71,14 @@ func TestTheQueueIsServedInTheOrderOfDueTimes(t *testing.T) {
 	if got := claim(t, db, now); got != nil {
 		t.Fatalf("claimed %s before its time", got.ID)
 	}
-	at, ok, err := db.NextDue(t.Context(), now)
-	if err != nil || !ok || !at.Equal(late.ScheduledAt) {
-		t.Errorf("next due %v, %v, %v", at, ok, err)
+	_, at, err := db.Due(t.Context(), now)
+	if err != nil || !at.Equal(late.ScheduledAt) {
+		t.Errorf("next due %v, %v", at, err)
 	}
 	if got := claim(t, db, at); got == nil || got.ID != late.ID {
 		t.Errorf("claimed %v at its due time", got)
 	}
-	if _, ok, _ := db.NextDue(t.Context(), at); ok {
+	if due, next, err := db.Due(t.Context(), at); due || !next.IsZero() || err != nil {
 		t.Error("nothing is left, yet something is due")
 	}
 }
@@ -495,5 +495,46 @@ func TestDeletingATriggerKeepsItsHistory(t *testing.T) {
 	list, _, err := db.Executions(t.Context(), ExecutionFilter{Trigger: trigger.ID}, Page{})
 	if err != nil || len(list) != 2 || list[0].TriggerName == "" {
 		t.Errorf("history: %v, %v", list, err)
+	}
+}
+
+func TestAnAdmissionMayClaimWhatIsAtTheFrontInTheSameCommit(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	var told []agented.ExecutionEvent
+	db.OnChange(func(e agented.ExecutionEvent) { told = append(told, e) })
+	claimed := func(trigger agented.TriggerID, limit int) AdmitResult {
+		t.Helper()
+		told = nil
+		x := newExecution(trigger, start)
+		got, err := db.Admit(t.Context(), Admission{
+			Execution: x, MaxConcurrent: 1, Overlap: agented.OverlapQueue,
+			Claim: &ClaimRequest{Node: "node-x", Limit: limit, TTL: ttl},
+		}, start)
+		if err != nil || got.Execution.ID != x.ID || got.Execution.State != agented.StatePending {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		return got
+	}
+	// Nothing is before it: it runs, and both steps are told.
+	first := claimed("trg-a", 10)
+	if e := first.Claimed; e == nil || e.ID != first.Execution.ID || e.State != agented.StateRunning || e.AttemptNo != 1 || e.Lease.Owner != "node-x" {
+		t.Fatalf("claimed %+v", e)
+	}
+	if len(told) != 2 || told[0].Execution.State != agented.StatePending || told[1].Execution.State != agented.StateRunning || told[0].Seq >= told[1].Seq {
+		t.Errorf("told %+v", told)
+	}
+	// Its trigger has no room.
+	if second := claimed("trg-a", 10); second.Claimed != nil || must(db.Execution(t.Context(), second.Execution.ID))(t).State != agented.StatePending {
+		t.Errorf("claimed %+v beside one that runs", second.Claimed)
+	}
+	// The node has no room.
+	if third := claimed("trg-b", 1); third.Claimed != nil {
+		t.Errorf("claimed %+v on a full node", third.Claimed)
+	}
+	// Another one is before it.
+	earlier := admit(t, db, "trg-c", start)
+	if got := claimed("trg-d", 10); got.Claimed == nil || got.Claimed.ID == got.Execution.ID {
+		t.Errorf("claimed %+v, not one that waited before (%s among them)", got.Claimed, earlier.ID)
 	}
 }

@@ -397,9 +397,6 @@ func (db *DB) SayWhyWaiting(ctx context.Context, reason string, now time.Time) e
 	return db.write(ctx, "say why", func(tx *tx) error { return tx.markWaiting(reason, now) })
 }
 
-// HasDue reports whether an execution is due.
-func (db *DB) HasDue(ctx context.Context, now time.Time) (bool, error) { return db.anyDue(ctx, now) }
-
 // freeShare is how many of a hundred pages are left free for what comes next.
 const freeShare = 10
 

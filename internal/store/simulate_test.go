@@ -131,9 +131,9 @@ func (s *simulation) step() {
 			next = at
 		}
 	}
-	if at, ok, err := s.db.NextDue(s.t.Context(), s.now); err != nil {
+	if _, at, err := s.db.Due(s.t.Context(), s.now); err != nil {
 		s.t.Fatal(err)
-	} else if ok {
+	} else if !at.IsZero() {
 		sooner(at)
 	}
 	for _, a := range s.accounts {

@@ -49,6 +49,7 @@ type DB struct {
 	zone   *time.Location // on whose clock budgets begin and end; nil is the machine's
 	groups groups         // deliveries that wait for the writer
 
+	hot   sync.Map               // of statements for reading by their text, *sql.Stmt; see hotStmt
 	rules atomic.Pointer[string] // the version of the rules as it was last committed
 
 	once   sync.Once     // closes
@@ -151,6 +152,9 @@ func (db *DB) Close() error {
 		db.turn <- struct{}{} // kept: nobody writes any more
 		close(db.closed)
 		if db.r != nil {
+			for _, s := range db.hot.Range {
+				s.(*sql.Stmt).Close()
+			}
 			err = db.r.Close()
 		}
 		if db.conn != nil {

@@ -20,11 +20,12 @@ type querier interface {
 type tx struct {
 	ctx     context.Context
 	db      *DB
-	changed []agented.ExecutionID // in the order of their event_seq
-	seq     int64                 // of the last of them; 0: none was taken yet
-	kept    int64                 // of the event counter's row, as far as it is known
-	rules   string                // the version of the rules; empty: it was not looked up yet
-	ruled   bool                  // and it is another one than before
+	told    []agented.ExecutionEvent // see tell
+	changed []agented.ExecutionID    // since then, in the order of their event_seq
+	seq     int64                    // of the last of them; 0: none was taken yet
+	kept    int64                    // of the event counter's row, as far as it is known
+	rules   string                   // the version of the rules; empty: it was not looked up yet
+	ruled   bool                     // and it is another one than before
 
 	fresh map[agented.ExecutionID]*agented.Execution // inserted, and not changed since
 	loads map[agented.TriggerID]*triggerLoad         // looked up, and kept up to date by insert
@@ -63,8 +64,7 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 	if err := tx.keepSeq(); err != nil {
 		return db.explain(what, err)
 	}
-	events, err := tx.events()
-	if err != nil {
+	if err := tx.tell(); err != nil {
 		return db.explain(what, err)
 	}
 	if err := tx.exec(`COMMIT`); err != nil {
@@ -75,10 +75,17 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 		version := tx.rules // not all of tx
 		db.rules.Store(&version)
 	}
-	for _, e := range events {
+	for _, e := range tx.told {
 		db.onChange(e)
 	}
 	return nil
+}
+
+// tell keeps what changed until now for OnChange: what changes again is told again.
+func (tx *tx) tell() error {
+	events, err := tx.events()
+	tx.told, tx.changed = append(tx.told, events...), nil
+	return err
 }
 
 // events says what changed, as the transaction leaves it. What was only inserted
@@ -252,6 +259,33 @@ func (r *reader) query(q string, args ...any) (*sql.Rows, error) {
 
 func (r *reader) row(q string, args ...any) *sql.Row {
 	return r.t.QueryRowContext(r.ctx, q, args...)
+}
+
+// hotStmt returns a statement for reading that stays prepared, on each connection
+// that has used it. To prepare one costs more than most take to run, and memory
+// while it is kept: this is for the few that are asked all day, with constant text.
+func (db *DB) hotStmt(ctx context.Context, q string) (*sql.Stmt, error) {
+	if s, ok := db.hot.Load(q); ok {
+		return s.(*sql.Stmt), nil
+	}
+	s, err := db.r.PrepareContext(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	if first, loaded := db.hot.LoadOrStore(q, s); loaded {
+		s.Close()
+		s = first.(*sql.Stmt)
+	}
+	return s, nil
+}
+
+// hotRow is QueryRowContext of the readers with hotStmt.
+func (db *DB) hotRow(ctx context.Context, q string, args ...any) *sql.Row {
+	s, err := db.hotStmt(ctx, q)
+	if err != nil {
+		return db.r.QueryRowContext(ctx, q, args...) // says the same error
+	}
+	return s.QueryRowContext(ctx, args...)
 }
 
 // collect reads all rows with scan.
