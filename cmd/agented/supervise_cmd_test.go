@@ -101,17 +101,19 @@ func (b *bad) all() int64 {
 	return b.refused.Load() + b.cut.Load() + b.status.Load() + b.other.Load()
 }
 
-// under has clients ask without a pause while f goes on, half of them with a new
-// connection each time.
+// under has clients ask without a pause while f goes on, and until there were 50
+// calls, half of them with a new connection each time.
 func (s *server) under(f func()) *bad {
-	b := new(bad)
+	b, many := new(bad), make(chan struct{})
 	ctx, stop := context.WithCancel(s.t.Context())
 	var wg sync.WaitGroup
 	for i := range 8 {
 		c := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{DisableKeepAlives: i%2 == 0}}
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				b.done.Add(1)
+				if b.done.Add(1) == 50 {
+					close(many)
+				}
 				resp, err := c.Get("http://" + s.addr + "/health/liveness")
 				if err == nil {
 					_, err = io.Copy(io.Discard, resp.Body)
@@ -133,6 +135,10 @@ func (s *server) under(f func()) *bad {
 		})
 	}
 	f()
+	select {
+	case <-many:
+	case <-time.After(30 * time.Second):
+	}
 	stop()
 	wg.Wait()
 	return b
