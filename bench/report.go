@@ -71,7 +71,7 @@ func (b *bench) rows() []row {
 		)
 	}
 	n := thousands(float64(b.spreadReaders))
-	one := fmt.Sprintf("%d lines/s to %s readers of one execution", spreadRate, n)
+	one := fmt.Sprintf("a line/s to %s readers of one execution", n)
 	many := fmt.Sprintf("the same over %d executions, 20 readers each", b.spreadReaders/20)
 	return append(out,
 		row{one, "deliveries per CPU-second", "spread.one.cpu", 0, "", nil},
