@@ -40,9 +40,20 @@ const dialPatience = 5 * time.Second
 // the shim who it is.
 func Adopt(bundle string) (*Handle, error) {
 	h := &Handle{bundle: bundle}
-	r, err := h.ask(request{Verb: "hello"}, dialPatience)
-	if err != nil {
-		return nil, fmt.Errorf("adopt attempt: %w", err)
+	var r reply
+	for deadline := time.Now().Add(dialPatience); ; time.Sleep(5 * time.Millisecond) {
+		var err error
+		if r, err = h.ask(request{Verb: "hello"}, dialPatience); err != nil {
+			return nil, fmt.Errorf("adopt attempt: %w", err)
+		}
+		// One that is starting may still wait for what its server never sent, and
+		// then it ends without having begun: that is not to be taken for a loss.
+		if r.State != "starting" {
+			break
+		}
+		if time.Now().After(deadline) {
+			return nil, errors.New("adopt attempt: its shim does not get on with the start")
+		}
 	}
 	spec, err := ReadSpec(bundle)
 	if err != nil {

@@ -347,8 +347,52 @@ func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing
 	wantCode(t, r, r.do(), 0)
 }
 
-// orderPart sends what a server that dies on the way sends.
-func (s *spare) orderPart(t *testing.T, bundle string, lock *os.File, hand []byte) (a answer, err error) {
+// A shim that still waits for its server's handover is none to adopt: when it ends,
+// nothing has begun.
+func TestAShimWithoutItsHandoverIsNotAdopted(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, "echo ran")
+	if _, err := layOut(r.bundle, &r.spec, nil); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := takeLock(r.bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shim, err := newSpare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shim.send(t, r.bundle, lock)
+	lock.Close()
+	r.eventually("the shim to listen", func() bool {
+		_, err := (&Handle{bundle: r.bundle}).askOnce(request{Verb: "hello"})
+		return err == nil
+	})
+	adopted := make(chan error, 1)
+	go func() {
+		_, err := Adopt(r.bundle)
+		adopted <- err
+	}()
+	select {
+	case err := <-adopted:
+		t.Errorf("adopted before anything has begun, or given up: %v", err)
+		adopted <- err
+	case <-time.After(200 * time.Millisecond): // nothing comes while it waits
+	}
+	shim.conn.Close() // its server dies
+	if err := <-adopted; err == nil {
+		t.Error("adopted")
+	}
+	r.gone()
+	if v := r.verdict(); v != NeverStarted {
+		t.Errorf("verdict %s", v)
+	}
+	wantCode(t, r, r.do(), 0)
+}
+
+// send gives an order without the handover.
+func (s *spare) send(t *testing.T, bundle string, lock *os.File) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(bundle, logFile))
 	if err != nil {
@@ -363,6 +407,12 @@ func (s *spare) orderPart(t *testing.T, bundle string, lock *os.File, hand []byt
 	if _, _, err := s.conn.WriteMsgUnix([]byte{orderMark}, unix.UnixRights(int(dir.Fd()), int(lock.Fd()), int(log.Fd())), nil); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// orderPart sends what a server that dies on the way sends.
+func (s *spare) orderPart(t *testing.T, bundle string, lock *os.File, hand []byte) (a answer, err error) {
+	t.Helper()
+	s.send(t, bundle, lock)
 	if _, err := s.conn.Write(hand); err != nil {
 		t.Fatal(err)
 	}
