@@ -538,3 +538,25 @@ func TestAnAdmissionMayClaimWhatIsAtTheFrontInTheSameCommit(t *testing.T) {
 		t.Errorf("claimed %+v, not one that waited before (%s among them)", got.Claimed, earlier.ID)
 	}
 }
+
+// What is wrong with the queue does not keep an execution out of it.
+func TestAnAdmissionStandsWhenItsClaimFails(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	if err := db.write(t.Context(), "test", func(tx *tx) error { return tx.exec(`ALTER TABLE budget RENAME TO lost`) }); err != nil {
+		t.Fatal(err)
+	}
+	got, err := db.Admit(t.Context(), Admission{
+		Execution: newExecution("", start), Overlap: agented.OverlapQueue,
+		Claim: &ClaimRequest{Node: "node-x", Limit: 10, TTL: ttl},
+	}, start)
+	if err != nil || got.Claimed != nil {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if _, err := db.Claim(t.Context(), "node-x", 10, start, ttl); err == nil {
+		t.Fatal("a claim does not fail here, so this says nothing")
+	}
+	if e := must(db.Execution(t.Context(), got.Execution.ID))(t); e.State != agented.StatePending {
+		t.Errorf("it is %s", e.State)
+	}
+}
