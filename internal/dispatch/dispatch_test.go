@@ -563,3 +563,26 @@ func TestWhatHasEndedLeavesItsSealedLogAndNoRawOutput(t *testing.T) {
 		t.Errorf("log = %q", got)
 	}
 }
+
+// Nobody is there to be stopped between the claim and the start, so who asks then
+// writes it down, and the start finds it.
+func TestACancellationBetweenTheClaimAndTheStartIsFound(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(func(o *dispatch.Options) {
+		o.Observe.Claimed = func(time.Duration) {
+			list, err := h.db.StaleRunning(t.Context(), time.Now().Add(time.Hour))
+			if err != nil || len(list) != 1 {
+				t.Errorf("%d are claimed, %v", len(list), err)
+				return
+			}
+			if _, err := h.db.RequestCancel(t.Context(), list[0].ID, "ann", time.Now().UTC()); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	defer h.run(d)()
+	if e := h.await(h.fire(d, command("sleep", "20"))); e.State != agented.StateCancelled {
+		t.Errorf("it ended %s: %s", e.State, e.Reason)
+	}
+}
