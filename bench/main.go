@@ -83,6 +83,13 @@ func run() (err error) {
 	from := flag.String("from", "", "measure nothing: the table and plots of these earlier results, separated by commas")
 	noPeers := flag.Bool("alone", false, "leave the peers out")
 	flag.Parse()
+	if *only != "" {
+		for _, name := range strings.Split(*only, ",") {
+			if !slices.Contains(names(b), name) {
+				return fmt.Errorf("-only: there is no measurement %q; there are: %s", name, strings.Join(names(b), " "))
+			}
+		}
+	}
 	if *quick {
 		b.quick()
 	} else {
