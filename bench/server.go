@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"text/template"
@@ -268,6 +269,25 @@ func (s *server) call(method, path string, body, into any) error {
 		return nil
 	}
 	return json.Unmarshal(b, into)
+}
+
+// metric returns the value of one of Agented's metrics that has no labels.
+func (s *server) metric(name string) (float64, error) {
+	w, err := dial(s.addr)
+	if err != nil {
+		return 0, err
+	}
+	defer w.conn.Close()
+	_, body, err := w.ask(get("/metrics"))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(body)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, fmt.Errorf("no metric %s", name)
 }
 
 // run starts a command as an execution of its own, at whichever server, and

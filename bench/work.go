@@ -240,6 +240,18 @@ func (b *bench) runningOf(n int, last bool) error {
 		}
 		b.add("start.adopt", us, float64(took.Microseconds())/1000)
 		b.note("killed with %d running, ready again after %v", n, took)
+		ready := time.Now()
+		for left := -1.0; left != 0; time.Sleep(20 * time.Millisecond) {
+			if left, err = s.metric("agented_attempts_to_resume"); err != nil {
+				return err
+			}
+			if time.Since(ready) > 30*time.Second {
+				return fmt.Errorf("%.0f of %d were not adopted half a minute after a restart", left, n)
+			}
+		}
+		all := took + time.Since(ready)
+		b.add("start.adopted", us, float64(all.Microseconds())/1000)
+		b.note("the last one was adopted after %v", all)
 		if got := len(shims(s.data())); got < n {
 			return fmt.Errorf("only %d of %d were still running after a restart", got, n)
 		}

@@ -67,7 +67,7 @@ func TestMetricsAreWellNamedAndComplete(t *testing.T) {
 
 	a := g.do(agented.RoleViewer, "GET", "/metrics", "").want(200)
 	for _, want := range []string{
-		`agented_executions{status="pending"} 1`, `agented_executions{status="interrupted"} 0`, `agented_attempts_running 0`,
+		`agented_executions{status="pending"} 1`, `agented_executions{status="interrupted"} 0`, `agented_attempts_running 0`, `agented_attempts_to_resume 0`,
 		`agented_queue_depth 1`, `agented_queue_oldest_wait_seconds `, `agented_queue_wait_seconds_count 1`,
 		`agented_attempt_duration_seconds_count{backend="claude",status="success"} 1`, `agented_sse_readers 0`,
 		`agented_log_lines_total 7`, `agented_log_bytes_total 123`, `agented_http_connections `,

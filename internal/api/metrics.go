@@ -164,6 +164,7 @@ func (m *Metrics) watch(s *Server) {
 	m.watchMoney(s)
 	gauge("agented_http_connections", "Open connections.", func() float64 { return float64(s.Connections()) })
 	gauge("agented_attempts_running", "Executions that this node works on.", func() float64 { return float64(s.o.Dispatch.Running()) })
+	gauge("agented_attempts_to_resume", "Executions that a previous server left running and with which this one does not go on yet.", func() float64 { return float64(s.o.Dispatch.ToResume()) })
 	gauge("agented_sse_readers", "Event streams that somebody reads.", func() float64 { return float64(s.o.Hub.Readers()) })
 	gauge("agented_uptime_seconds", "Time since the server started.", func() float64 { return s.now().Sub(s.started).Seconds() })
 	m.registry.MustRegister(&stateCollector{

@@ -50,6 +50,7 @@ type Dispatcher interface {
 	Continue(ctx context.Context, id agented.ExecutionID, c dispatch.Continuing) (*agented.Execution, error)
 	BudgetsChanged(ctx context.Context) error
 	Running() int
+	ToResume() int
 	Healthy() error
 }
 

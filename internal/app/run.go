@@ -23,7 +23,8 @@ func (a *App) Run(ctx context.Context) error {
 	// The dispatcher outlives the requests that it answers: it stops after them.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
-	if err := a.dispatch.Recover(work); err != nil {
+	resume, err := a.dispatch.Recover(work)
+	if err != nil {
 		return err
 	}
 	dispatched := make(chan error, 1)
@@ -53,6 +54,7 @@ func (a *App) Run(ctx context.Context) error {
 	go func() { served <- a.http.Serve(listener) }()
 	if err == nil {
 		a.ready(ctx, url, link)
+		resume()
 		// A start takes several times the memory that serving does, and what it
 		// leaves would go back to the system slowly, if at all.
 		debug.FreeOSMemory()

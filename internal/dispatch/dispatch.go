@@ -71,7 +71,7 @@ type Observer struct {
 }
 
 // Dispatcher owns the work of one node. Make it with New, call Recover once,
-// then Run.
+// then Run, and what Recover returned as soon as the server answers.
 type Dispatcher struct {
 	o        Options
 	versions *backend.Versions
@@ -88,6 +88,7 @@ type Dispatcher struct {
 	talks        talks
 	budgets      atomic.Pointer[[]agented.Budget]
 	resuming     chan struct{} // holds a place for each execution that is being taken up
+	toResume     atomic.Int64  // executions of a previous server with which this one does not go on yet
 	full         time.Time     // when the claim loop last found all slots taken; its own
 	beat         atomic.Int64  // unix nanoseconds at which the claim loop last came round
 
@@ -158,6 +159,10 @@ func (d *Dispatcher) Running() int {
 	defer d.mu.Unlock()
 	return len(d.running)
 }
+
+// ToResume is the number of executions that a previous server left running and
+// with which this one does not go on yet.
+func (d *Dispatcher) ToResume() int { return int(d.toResume.Load()) }
 
 // Healthy reports an error when the claim loop or the ticker has not come round
 // for longer than it ever should; readiness and the watchdog ask it.

@@ -105,9 +105,11 @@ func (h *house) dispatcher(change func(*dispatch.Options)) *dispatch.Dispatcher 
 func (h *house) run(d *dispatch.Dispatcher) (stop func()) {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := d.Recover(ctx); err != nil {
+	resume, err := d.Recover(ctx)
+	if err != nil {
 		h.t.Fatal(err)
 	}
+	resume()
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	return func() {

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -23,56 +24,75 @@ import (
 //   - lost: no shim and no record, so what is left of it is ended and named,
 //     and it is interrupted.
 //
-// It returns when each is decided; the work itself goes on under ctx, which
-// must be the one that Run gets.
-func (d *Dispatcher) Recover(ctx context.Context) error {
+// It returns when each is leased to this server and none can be taken by anybody
+// else. Looking at them begins when the caller says so by calling resume, once, as
+// soon as the server answers: hundreds of bundles are hundreds of files to read and
+// of shims to speak to. The work goes on under ctx, which must be the one that Run
+// gets.
+func (d *Dispatcher) Recover(ctx context.Context) (resume func(), err error) {
 	if err := d.ReloadAgents(ctx); err != nil {
-		return fmt.Errorf("read the agents: %w", err)
+		return nil, fmt.Errorf("read the agents: %w", err)
 	}
 	if err := d.ReloadBudgets(ctx); err != nil {
-		return fmt.Errorf("read the budgets: %w", err)
+		return nil, fmt.Errorf("read the budgets: %w", err)
 	}
 	open, err := d.o.DB.TakeOver(ctx, d.o.Node, d.now(), d.o.LeaseTTL)
 	if err != nil {
-		return fmt.Errorf("take over: %w", err)
+		return nil, fmt.Errorf("take over: %w", err)
 	}
-	count := map[string]int{}
-	for _, e := range open {
-		facts, err := shim.Inspect(d.o.Layout.Attempt(e.ID, e.AttemptNo))
-		first := &facts
-		if err != nil {
-			first = nil
-			// One bundle that cannot be read must not keep the server down:
-			// its own goroutine goes on trying.
-			d.o.Log.Error("read a bundle", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
-			count["undecided"]++
-		} else {
-			count[strings.ReplaceAll(shim.Decide(facts).String(), " ", "_")]++
+	d.toResume.Add(int64(len(open)))
+	works := make([]*work, len(open))
+	for i, e := range open {
+		works[i], _ = d.take(e.ID, e.CancelAsked)
+	}
+	answers := make(chan struct{})
+	d.attempts.Go(func() {
+		select {
+		case <-ctx.Done():
+			for _, e := range open {
+				d.drop(e.ID)
+			}
+		case <-answers:
+			t := &tally{left: len(open), of: len(open), count: map[string]int{}, log: d.o.Log}
+			for i, e := range open {
+				d.resume(ctx, e, works[i], t.add)
+			}
 		}
-		d.resume(ctx, e, first)
+	})
+	return sync.OnceFunc(func() { close(answers) }), nil
+}
+
+// tally says in one line of the log what a server found when it had looked at all.
+type tally struct {
+	mu       sync.Mutex // guards what follows
+	left, of int
+	count    map[string]int
+	log      *slog.Logger
+}
+
+// add counts one execution by what was found of it at first.
+func (t *tally) add(found string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.count[strings.ReplaceAll(found, " ", "_")]++
+	if t.left--; t.left > 0 {
+		return
 	}
-	if len(open) > 0 {
-		attrs := []any{"executions", len(open)}
-		for _, verdict := range slices.Sorted(maps.Keys(count)) {
-			attrs = append(attrs, verdict, count[verdict])
-		}
-		d.o.Log.Info("recovered what a previous server left running", attrs...)
+	attrs := []any{"executions", t.of}
+	for _, verdict := range slices.Sorted(maps.Keys(t.count)) {
+		attrs = append(attrs, verdict, t.count[verdict])
 	}
-	return nil
+	t.log.Info("recovered what a previous server left running", attrs...)
 }
 
 // resumeAtOnce bounds how many executions are being taken up at one moment: a
-// server that finds hundreds of them is ready, and answers, before it has spoken
-// to every shim.
+// server that finds hundreds of them answers, before it has spoken to every shim.
 const resumeAtOnce = 16
 
-// resume goes on with a running execution from whatever its bundle says: facts, if
-// somebody has just looked, else nil.
-func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution, facts *shim.Facts) {
-	w, ok := d.take(e.ID, e.CancelAsked)
-	if !ok {
-		return // it is being worked on here already
-	}
+// resume goes on with a running execution, which this server has taken, from
+// whatever its bundle says. It tells first, unless that is nil, what it finds when
+// it looks for the first time.
+func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution, w *work, first func(found string)) {
 	bundle := d.o.Layout.Attempt(e.ID, e.AttemptNo)
 	d.attempts.Go(func() {
 		defer d.drop(e.ID)
@@ -82,20 +102,25 @@ func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution, facts *sh
 				return
 			case d.resuming <- struct{}{}:
 			}
-			taken := sync.OnceFunc(func() { <-d.resuming })
-			var err error
-			if facts == nil {
-				facts = new(shim.Facts)
-				*facts, err = shim.Inspect(bundle)
+			free := sync.OnceFunc(func() { <-d.resuming })
+			taken := sync.OnceFunc(func() { d.toResume.Add(-1); free() })
+			facts, err := shim.Inspect(bundle)
+			if first != nil {
+				found := shim.Decide(facts).String()
+				if err != nil {
+					found = "undecided"
+				}
+				first(found)
+				first = nil
 			}
 			if err == nil {
-				err = d.resumeFrom(ctx, e, w, bundle, shim.Decide(*facts), taken)
+				err = d.resumeFrom(ctx, e, w, bundle, shim.Decide(facts), taken)
 			}
-			taken()
-			facts = nil
+			free()
 			if err == nil || ctx.Err() != nil {
 				return
 			}
+			// One bundle that cannot be read keeps nothing but itself waiting.
 			d.o.Log.Warn("resume", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.String())
 			select {
 			case <-ctx.Done():
@@ -162,8 +187,13 @@ func (d *Dispatcher) settleStale(ctx context.Context, now time.Time) error {
 		return err
 	}
 	for _, e := range stale {
+		w, ok := d.take(e.ID, e.CancelAsked)
+		if !ok {
+			continue // it is being worked on here already
+		}
 		d.o.Log.Warn("took over a stale execution", "execution", e.ID, "attempt", e.AttemptNo)
-		d.resume(ctx, e, nil)
+		d.toResume.Add(1)
+		d.resume(ctx, e, w, nil)
 	}
 	return nil
 }

@@ -118,17 +118,26 @@ func silentServer(t *testing.T) (address string, arrived chan net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
 	arrived = make(chan net.Conn, 8)
+	accepted := make(chan []net.Conn, 1)
 	go func() {
+		var open []net.Conn // one that nobody holds is closed by the collector
 		for {
 			c, err := l.Accept()
 			if err != nil {
+				accepted <- open
 				return
 			}
+			open = append(open, c)
 			arrived <- c
 		}
 	}()
+	t.Cleanup(func() {
+		l.Close()
+		for _, c := range <-accepted {
+			c.Close()
+		}
+	})
 	return "http://" + l.Addr().String() + "/x.git", arrived
 }
 

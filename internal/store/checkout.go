@@ -56,18 +56,24 @@ func (tx *tx) touch(id agented.ExecutionID) error {
 	return tx.exec(`UPDATE execution SET event_seq = $2 WHERE id = $1`, id, seq)
 }
 
-// loadCheckout fills in what one execution works in.
-func loadCheckout(q querier, e *agented.Execution) error {
-	var c agented.Checkout
-	err := q.row(`SELECT repository, ref, commit_id, made_at FROM checkout WHERE execution_id = $1`, e.ID).
-		Scan(&c.Repository, &c.Ref, &c.Commit, toTime{&c.At})
-	if missing(err) {
-		return nil
+// loadCheckouts fills in what the executions work in.
+func loadCheckouts(q querier, place map[agented.ExecutionID]*agented.Execution, ids []agented.ExecutionID) error {
+	type row struct {
+		id agented.ExecutionID
+		c  agented.Checkout
 	}
-	if err == nil {
-		e.Checkout = &c
+	var w where
+	rows, err := q.query(`SELECT execution_id, repository, ref, commit_id, made_at FROM checkout WHERE execution_id IN `+in(&w, ids), w.args...)
+	found, err := collect(rows, err, func(r *row, scan func(...any) error) error {
+		return scan(&r.id, &r.c.Repository, &r.c.Ref, &r.c.Commit, toTime{&r.c.At})
+	})
+	if err != nil {
+		return err
 	}
-	return err
+	for _, r := range found {
+		place[r.id].Checkout = &r.c
+	}
+	return nil
 }
 
 // GoesOnIn lists the executions in whose folders something that has not ended

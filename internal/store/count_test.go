@@ -34,6 +34,38 @@ func TestAClaimTakesTheSameFewStatementsHoweverMuchWaits(t *testing.T) {
 	}
 }
 
+// Not parallel: it counts the statements of all databases of the process.
+func TestATakeOverTakesTheSameFewStatementsHoweverMuchRuns(t *testing.T) {
+	const most = 10 // BEGIN and COMMIT among them
+	var counts []int
+	for _, running := range []int{1, 200} {
+		db := openNew(t)
+		for range running {
+			admit(t, db, "", start)
+			if e, err := db.Claim(t.Context(), "node-x", 1000, start, ttl); err != nil || e == nil {
+				t.Fatal(e, err)
+			}
+		}
+		n := 0
+		beforeStatement = func(string) { n++ }
+		list, err := db.TakeOver(t.Context(), "node-x", start, ttl)
+		beforeStatement = func(string) {}
+		if err != nil || len(list) != running {
+			t.Fatal(len(list), err)
+		}
+		for _, e := range list {
+			if e.Lease.Token != 2 || len(e.Attempts) != 1 || len(e.Snapshot.Command) == 0 {
+				t.Fatalf("taken over: %+v", e)
+			}
+		}
+		counts = append(counts, n)
+	}
+	t.Logf("%v statements", counts)
+	if counts[0] != counts[1] || counts[1] > most {
+		t.Errorf("a take-over took %d statements with one execution that runs and %d with 200, want the same and at most %d", counts[0], counts[1], most)
+	}
+}
+
 // statementsOf counts what the writer runs for jobs that share a transaction.
 // Not for parallel tests: it counts the statements of all databases of the process.
 func statementsOf(t *testing.T, db *DB, jobs ...DeliveryAdmission) int {

@@ -129,40 +129,71 @@ func loadAttempts(q querier, list []agented.Execution) error {
 
 // load returns one execution with everything, or NotFound.
 func load(q querier, id agented.ExecutionID) (*agented.Execution, error) {
-	list, err := loadBrief(q, []agented.ExecutionID{id})
+	list, err := loadAll(q, []agented.ExecutionID{id})
 	if err != nil {
 		return nil, err
 	}
 	if len(list) == 0 {
 		return nil, noExecution(id)
 	}
-	e := &list[0]
-	if err := loadCheckout(q, e); err != nil {
-		return nil, err
-	}
-	var snapshot []byte
-	err = q.row(`SELECT snapshot, prompt, result FROM execution_text WHERE execution_id = $1`, id).Scan(&snapshot, &e.Prompt, &e.Result)
-	if err != nil {
-		return nil, err
-	}
-	return e, json.Unmarshal(snapshot, &e.Snapshot)
+	return list[0], nil
 }
 
-// loadAll returns the executions with everything, the oldest first.
+// loadAll returns the executions that are there with everything, the oldest
+// first. It asks as many questions for 200 as for one.
 func loadAll(q querier, ids []agented.ExecutionID) ([]*agented.Execution, error) {
 	var out []*agented.Execution
-	for _, id := range ids {
-		e, err := load(q, id)
+	for part := range slices.Chunk(ids, 200) {
+		list, err := loadBrief(q, part)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, e)
+		place := make(map[agented.ExecutionID]*agented.Execution, len(list))
+		for i := range list {
+			place[list[i].ID] = &list[i]
+			out = append(out, &list[i])
+		}
+		if err := loadCheckouts(q, place, part); err != nil {
+			return nil, err
+		}
+		if err := loadTexts(q, place, part); err != nil {
+			return nil, err
+		}
 	}
 	// Not in SQL: asked for an order, the planner walks the whole history in it.
 	slices.SortFunc(out, func(a, b *agented.Execution) int {
 		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.ID), string(b.ID)))
 	})
 	return out, nil
+}
+
+// loadTexts fills in what lists leave out because it is long.
+func loadTexts(q querier, place map[agented.ExecutionID]*agented.Execution, ids []agented.ExecutionID) error {
+	type row struct {
+		id       agented.ExecutionID
+		snapshot []byte
+		prompt   string
+		result   string
+	}
+	var w where
+	rows, err := q.query(`SELECT execution_id, snapshot, prompt, result FROM execution_text WHERE execution_id IN `+in(&w, ids), w.args...)
+	found, err := collect(rows, err, func(r *row, scan func(...any) error) error {
+		return scan(&r.id, &r.snapshot, &r.prompt, &r.result)
+	})
+	if err != nil {
+		return err
+	}
+	if len(found) < len(place) {
+		return fmt.Errorf("%d of %d executions have no text: the database is damaged", len(place)-len(found), len(place))
+	}
+	for _, r := range found {
+		e := place[r.id]
+		e.Prompt, e.Result = r.prompt, r.result
+		if err := json.Unmarshal(r.snapshot, &e.Snapshot); err != nil {
+			return fmt.Errorf("the snapshot of %s: %w", r.id, err)
+		}
+	}
+	return nil
 }
 
 func noExecution(id agented.ExecutionID) error {

@@ -42,10 +42,10 @@ func (db *DB) takeOver(ctx context.Context, node agented.NodeID, now time.Time, 
 		if err != nil {
 			return err
 		}
-		slices.Sort(ids)
-		for _, id := range ids {
-			err := tx.exec(`UPDATE execution SET lease_owner = $2, lease_token = lease_token + 1, lease_expires_at = $3 WHERE id = $1`,
-				id, node, micros(now.Add(ttl)))
+		for part := range slices.Chunk(ids, 200) {
+			w := where{args: []any{node, micros(now.Add(ttl))}}
+			err := tx.exec(`UPDATE execution SET lease_owner = $1, lease_token = lease_token + 1, lease_expires_at = $2
+				WHERE id IN `+in(&w, part), w.args...)
 			if err != nil {
 				return err
 			}
