@@ -114,6 +114,7 @@ func (b *bench) overheadOf(who string, atOnce int) error {
 		return err
 	}
 	defer pipe.Close()
+	time.Sleep(b.settle) // what a server does once, after its start, is not what is asked
 	var first []float64
 	for range b.singles {
 		took, id, err := s.firstWords(time.Now(), gate, pipe)
