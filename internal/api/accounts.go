@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -323,13 +324,12 @@ func (s *Server) probeAccount(ctx context.Context, in *accountPath) (*acceptedOu
 }
 
 // AccountSecrets lists the credentials of accounts, for masking.
-func (s *Server) AccountSecrets() []string {
+func (s *Server) AccountSecrets() ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	accounts, err := s.o.DB.Accounts(ctx)
 	if err != nil {
-		s.o.Log.Error("read the accounts for masking", "err", err)
-		return nil
+		return nil, fmt.Errorf("read the accounts: %w", err)
 	}
 	var out []string
 	for i := range accounts {
@@ -340,5 +340,5 @@ func (s *Server) AccountSecrets() []string {
 			}
 		}
 	}
-	return out
+	return out, nil
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -73,6 +74,10 @@ type App struct {
 	config   atomic.Pointer[config.Config]
 
 	reloading sync.Mutex // held while settings or drained change
+
+	masking sync.Mutex               // held while known is made anew
+	known   atomic.Pointer[[]string] // values to hide
+	partial atomic.Bool              // known may lack some that could not be read
 
 	mu    sync.Mutex // guards steps
 	steps []step     // what Close undoes, in reverse
@@ -180,7 +185,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		OpenCredential: func(id agented.AccountID, name, sealed string) (string, error) {
 			return a.key.OpenText(api.AccountPurpose, api.SealedCredential(id, name), sealed)
 		},
-		Secrets:           a.secrets,
+		Secrets:           a.toMask,
 		Token:             func(id agented.ExecutionID, attempt int) string { return api.ExecutionToken(a.key, id, attempt) },
 		URL:               func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
 		Chains:            func() agented.ChainLimits { return a.config.Load().Chains() },
@@ -294,20 +299,44 @@ func loopback(addr net.Addr) bool {
 	return false
 }
 
-// setMasker makes the server's own log and its answers hide what it knows.
-func (a *App) setMasker() { a.o.Masker.Store(redact.New(a.secrets())) }
+// setMasker makes the server's own log, its answers and the logs of attempts that
+// start from now on hide what it knows.
+func (a *App) setMasker() {
+	a.masking.Lock() // whoever reads last stores last
+	defer a.masking.Unlock()
+	known, err := a.secrets()
+	if err != nil {
+		a.o.Log.Error("read what is to be masked", "err", err)
+		known = append(known, *a.known.Load()...) // better too many than too few
+	}
+	known = slices.Clip(known) // others append to it
+	a.partial.Store(err != nil)
+	a.known.Store(&known)
+	a.o.Masker.Store(redact.New(known))
+}
 
-// secrets lists every secret value that the server holds.
-func (a *App) secrets() []string {
-	out := append(a.config.Load().Secrets(), a.key.Reveal())
+// toMask lists what the log of an attempt that starts now must not show.
+func (a *App) toMask() []string {
+	if a.partial.Load() {
+		a.setMasker()
+	}
+	return *a.known.Load()
+}
+
+// secrets reads every secret value that the server holds. With an error the list
+// is not complete.
+func (a *App) secrets() (out []string, err error) {
+	out = append(a.config.Load().Secrets(), a.key.Reveal())
 	if key, err := os.ReadFile(a.layout.CLIKey()); err == nil {
 		out = append(out, string(key))
 	}
 	if a.api != nil {
 		out = append(out, a.api.WebhookSecrets()...)
-		out = append(out, a.api.AccountSecrets()...)
+		var values []string
+		values, err = a.api.AccountSecrets()
+		out = append(out, values...)
 	}
-	return out
+	return out, err
 }
 
 // accessLog opens the place of the access log; nil is off.

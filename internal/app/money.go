@@ -42,7 +42,7 @@ func (a *App) workspaces() *workspace.Manager {
 	return workspace.New(workspace.Options{
 		Layout: a.layout, Protocols: c.WorkspaceProtocols, Timeout: c.WorkspaceTimeout, MinFree: int64(c.WorkspaceMinFreeMB) << 20,
 		Lookup: func(name string) (string, bool) { return a.config.Load().Variable(name) },
-		Mask:   func(secret, text string) string { return redact.New(append(a.secrets(), secret)).MaskString(text) },
+		Mask:   func(secret, text string) string { return redact.New(append(a.toMask(), secret)).MaskString(text) },
 		Log:    a.o.Log,
 	})
 }

@@ -66,9 +66,29 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 			log.Warn("stop", "err", err)
 		}
 	}
-	d.noteStart(ctx, e, ready.version, began)
 	log.Info("attempt started", "backend", backendOf(e), "cli_version", ready.version)
-	d.follow(ctx, e, h)
+	noted := d.noteSoon(ctx, e, ready.version, began)
+	d.follow(ctx, e, h, noted)
+}
+
+// noteAfter is how long an attempt runs before its start is written down. What
+// ends sooner has it with its end, and what begins does so undisturbed.
+const noteAfter = 20 * time.Millisecond
+
+// noteSoon writes down that the attempt runs, unless the function that it returns
+// is called before. When that returns, nothing is being written any more.
+func (d *Dispatcher) noteSoon(ctx context.Context, e *agented.Execution, version string, at time.Time) (enough func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	d.attempts.Go(func() {
+		defer close(done)
+		select {
+		case <-ctx.Done():
+		case <-time.After(noteAfter):
+			d.noteStart(ctx, e, version, at)
+		}
+	})
+	return func() { cancel(); <-done }
 }
 
 // noteStart writes down that the attempt runs. It is for people only (recovery
@@ -81,12 +101,13 @@ func (d *Dispatcher) noteStart(ctx context.Context, e *agented.Execution, versio
 }
 
 // follow waits for a running attempt to end, then finishes it. When ctx ends
-// first the attempt is left to its shim.
-func (d *Dispatcher) follow(ctx context.Context, e *agented.Execution, h *shim.Handle) {
+// first the attempt is left to its shim. It calls noted when the attempt has ended.
+func (d *Dispatcher) follow(ctx context.Context, e *agented.Execution, h *shim.Handle, noted func()) {
 	end, brakeEnd := d.watched(ctx, e, h), d.braked(ctx, e, h)
 	exit, err := h.Wait(ctx)
 	end()
 	brakeEnd()
+	noted()
 	if ctx.Err() != nil {
 		return // even when both happened: the next server finds exit.json
 	}

@@ -167,7 +167,7 @@ func (d *Dispatcher) adopted(ctx context.Context, e *agented.Execution, w *work,
 	stop := d.attach(w, h)
 	d.syncPause(ctx, e, h)
 	if len(e.Attempts) == 0 || e.Attempts[len(e.Attempts)-1].StartedAt.IsZero() {
-		d.noteStart(ctx, e, d.knownVersion(e), d.now())
+		d.noteStart(ctx, e, d.knownVersion(e), h.Begun())
 	}
 	d.o.Log.Info("attempt adopted", "execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger)
 	if stop {
@@ -176,7 +176,7 @@ func (d *Dispatcher) adopted(ctx context.Context, e *agented.Execution, w *work,
 		}
 	}
 	taken()
-	d.follow(ctx, e, h)
+	d.follow(ctx, e, h, func() {})
 }
 
 // settleStale takes over executions that say running, whose lease ran out long

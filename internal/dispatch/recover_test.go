@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/agented/agented"
 )
@@ -65,4 +66,53 @@ func TestWhatIsTakenOverWaitsUntilTheServerAnswers(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
+}
+
+// The start of what ends at once is written down with its end: one commit less.
+// What goes on has it before.
+func TestTheStartOfAnAttemptIsNotedWhenItGoesOn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(nil)
+	defer h.run(d)()
+	gate := filepath.Join(h.layout.Root, "gate")
+	long := h.fire(d, command("sh", "-c", "while [ ! -e "+gate+" ]; do sleep 0.02; done"))
+	e := h.until(long, "noted as started", func(e *agented.Execution) bool { return !e.StartedAt.IsZero() })
+	began := e.StartedAt
+	if len(e.Attempts) != 1 || !e.Attempts[0].StartedAt.Equal(began) || e.State != agented.StateRunning {
+		t.Errorf("started: %+v", e)
+	}
+	short := h.await(h.fire(d, command("true")))
+	if short.StartedAt.IsZero() || len(short.Attempts) != 1 || short.Attempts[0].StartedAt.IsZero() || short.FinishedAt.Before(short.StartedAt) {
+		t.Errorf("what ended at once: %+v", short)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e := h.await(long); !e.StartedAt.Equal(began) || e.State != agented.StateSuccess {
+		t.Errorf("the noted start %v has become %v", began, e.StartedAt)
+	}
+}
+
+// A server that ends before it has noted a start leaves the time in the bundle.
+func TestTheNextServerKnowsWhenAnAttemptBegan(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	first := h.dispatcher(nil)
+	stop := h.run(first)
+	gate, up := filepath.Join(h.layout.Root, "gate"), filepath.Join(h.layout.Root, "up")
+	before := time.Now()
+	id := h.fire(first, command("sh", "-c", "touch "+up+"; while [ ! -e "+gate+" ]; do sleep 0.02; done"))
+	h.until(id, "up", func(*agented.Execution) bool { _, err := os.Stat(up); return err == nil })
+	after := time.Now()
+	stop()
+	defer h.run(h.dispatcher(nil))()
+	e := h.until(id, "noted as started", func(e *agented.Execution) bool { return !e.StartedAt.IsZero() })
+	if e.StartedAt.Before(before.Add(-time.Second)) || e.StartedAt.After(after.Add(time.Millisecond)) {
+		t.Errorf("began at %v, want between %v and %v", e.StartedAt, before, after)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.await(id)
 }

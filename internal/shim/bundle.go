@@ -202,21 +202,41 @@ func RemoveRaw(bundle string) error {
 // temporary is behind the name of a file that is not complete yet.
 const temporary = ".tmp"
 
-// writeSynced writes v to a file and makes its content durable.
-func writeSynced(path string, v any) error {
+// writeJSON writes v to a file.
+func writeJSON(path string, v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
+	return os.WriteFile(path, append(b, '\n'), 0o600)
+}
+
+// settleBundle makes durable what the next server goes by: what was meant to run,
+// the mark, and the names on the way there.
+func settleBundle(bundle string) (err error) {
+	var files []*os.File
+	defer func() {
+		for _, f := range files {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	for _, name := range []string{specFile, begunFile, ".", "..", "../.."} {
+		f, err := os.Open(bundle + "/" + name)
+		if err != nil {
+			return err
+		}
+		files = append(files, f)
 	}
-	_, err = f.Write(append(b, '\n'))
-	if err == nil {
-		err = f.Sync()
+	// All are given to the disk before it is waited for any: a journal takes them
+	// at once, and the second wait and those behind it are over when the first is.
+	startSync(files[0])
+	startSync(files[1])
+	for _, f := range files {
+		if err := f.Sync(); err != nil {
+			return err
+		}
 	}
-	return errors.Join(err, f.Close())
+	return nil
 }
 
 // exitRoom is what the exit record gets allocated ahead, for a full disk.
@@ -260,11 +280,9 @@ func writeExit(bundle string, exit agented.Exit) error {
 	return syncDir(bundle)
 }
 
-func syncDir(dir string) error { return syncFile(dir) }
-
-// syncFile makes the content of a file or the names in a folder durable.
-func syncFile(path string) error {
-	f, err := os.Open(path)
+// syncDir makes the names in a folder durable.
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -65,6 +66,14 @@ func Adopt(bundle string) (*Handle, error) {
 	}
 	h.execution, h.pid, h.paused = r.Execution, r.ChildPID, r.Paused
 	return h, nil
+}
+
+// Begun is when the attempt began, as its bundle says; the zero time if that cannot
+// be read.
+func (h *Handle) Begun() time.Time {
+	var b begun
+	_ = readJSON(filepath.Join(h.bundle, begunFile), &b)
+	return b.At
 }
 
 // WasPaused is how the attempt stood still when it was adopted; nil: it did not.

@@ -192,15 +192,7 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 	if s.control, err = listen(bundle, s); err != nil {
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}
-	// The mark's content is on disk before its name is given, and that waits for
-	// the handover: until then nothing has begun.
-	self, _ := lookUp(os.Getpid())
-	if err := writeSynced(bundle+"/"+begunFile+temporary, begun{
-		Version: Version, BootID: bootID(), ShimPID: os.Getpid(), ShimStart: self.start, At: time.Now().UTC(),
-	}); err != nil {
-		return nil, fmt.Errorf("mark the beginning: %w", err)
-	}
-	// The server sends this once the spec is on disk.
+	// A server that dies before it has sent all of this has begun nothing.
 	if s.given, err = readHandover(orders); err != nil {
 		return nil, err
 	}
@@ -212,14 +204,31 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 			s.k.tails = append(s.k.tails, &tail{f: s.out.files[i], split: s.k.split[i]})
 		}
 	}
-	if err := os.Rename(bundle+"/"+begunFile+temporary, bundle+"/"+begunFile); err != nil {
-		return nil, fmt.Errorf("mark the beginning: %w", err)
-	}
-	if err := syncDir(bundle); err != nil {
-		os.Remove(bundle + "/" + begunFile)
+	if err := begin(bundle); err != nil {
 		return nil, fmt.Errorf("mark the beginning: %w", err)
 	}
 	return s, nil
+}
+
+// begin leaves the mark, and then makes the bundle durable with all that is in it:
+// one wait for the disk, the last before the CLI. What is written while a disk
+// makes something durable waits for that as well, so nothing was before.
+func begin(bundle string) error {
+	self, _ := lookUp(os.Getpid())
+	path := bundle + "/" + begunFile
+	if err := writeJSON(path+temporary, begun{
+		Version: Version, BootID: bootID(), ShimPID: os.Getpid(), ShimStart: self.start, At: time.Now().UTC(),
+	}); err != nil {
+		return err
+	}
+	if err := os.Rename(path+temporary, path); err != nil {
+		return err
+	}
+	if err := settleBundle(bundle); err != nil {
+		os.Remove(path)
+		return err
+	}
+	return nil
 }
 
 // openLog opens the execution's log. The server may be about to close it.

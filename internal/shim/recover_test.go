@@ -89,7 +89,7 @@ func TestTheVerdictFollowsTheAttempt(t *testing.T) {
 	if v := r.verdict(); v != NeverStarted {
 		t.Errorf("without a bundle: %s", v)
 	}
-	if _, err := layOut(r.bundle, &r.spec, nil); err != nil {
+	if err := layOut(r.bundle, &r.spec, nil); err != nil {
 		t.Fatal(err)
 	}
 	if v := r.verdict(); v != NeverStarted {
@@ -249,7 +249,7 @@ func TestSettleAfterARebootSignalsNobody(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.BootID = "another"
-	if err := writeSynced(path, b); err != nil {
+	if err := writeJSON(path, b); err != nil {
 		t.Fatal(err)
 	}
 	if f, err := Inspect(r.bundle); err != nil || f.SameBoot {
@@ -317,7 +317,7 @@ func TestAnEndWhileNobodyLooksIsRecorded(t *testing.T) {
 func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo ran")
-	if _, err := layOut(r.bundle, &r.spec, nil); err != nil {
+	if err := layOut(r.bundle, &r.spec, nil); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := takeLock(r.bundle)
@@ -352,7 +352,7 @@ func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing
 func TestAShimWithoutItsHandoverIsNotAdopted(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo ran")
-	if _, err := layOut(r.bundle, &r.spec, nil); err != nil {
+	if err := layOut(r.bundle, &r.spec, nil); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := takeLock(r.bundle)
@@ -493,7 +493,7 @@ func TestAShimToleratesServersOfOtherVersions(t *testing.T) {
 func TestAServerToleratesShimsOfOtherVersions(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "")
-	if _, err := layOut(r.bundle, &r.spec, nil); err != nil {
+	if err := layOut(r.bundle, &r.spec, nil); err != nil {
 		t.Fatal(err)
 	}
 	lock, err := takeLock(r.bundle)
@@ -565,5 +565,46 @@ func TestManyAttemptsAtOnceKeepApart(t *testing.T) {
 	for i, r := range runs {
 		wantCode(t, r, r.wait(), i)
 		wantLines(t, r, agented.Stdout, itoa(i), itoa(i), itoa(i), itoa(i), itoa(i))
+	}
+}
+
+// A power cut as an attempt begins may leave any part of its bundle: each is
+// decided, and none for ever undecided.
+func TestWhatAPowerCutLeavesOfABundleIsDecided(t *testing.T) {
+	t.Parallel()
+	for name, spec := range map[string][]byte{"no spec": nil, "an empty spec": {}, "half a spec": []byte(`{"v":1,"execu`)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRun(t, agented.CaptureFile, "echo ran")
+			if err := layOut(r.bundle, &r.spec, nil); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(r.bundle, specFile)
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if spec != nil {
+				if err := os.WriteFile(path, spec, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if v := r.verdict(); v != NeverStarted {
+				t.Errorf("without the mark: %s", v)
+			}
+			if err := os.WriteFile(filepath.Join(r.bundle, begunFile), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if v := r.verdict(); v != Lost {
+				t.Errorf("with the mark: %s", v)
+			}
+			for range 2 {
+				if exit := r.settle(); exit.Cause != agented.CauseLost || !strings.Contains(exit.Detail, "lost power") || exit.FinishedAt.IsZero() {
+					t.Errorf("exit = %+v", exit)
+				}
+			}
+			if v := r.verdict(); v != Ended {
+				t.Errorf("settled: %s", v)
+			}
+		})
 	}
 }

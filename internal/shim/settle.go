@@ -2,6 +2,7 @@ package shim
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,13 @@ func Settle(bundle string, p Private) (agented.Exit, error) {
 		return exit, syncDir(bundle) // it ended between the two looks
 	}
 	spec, err := ReadSpec(bundle)
+	if damaged(err) {
+		// The CLI starts behind a bundle that is on disk. What is missing here went
+		// with the power before that, or later with the disk's own content.
+		now := time.Now().UTC().Round(0)
+		exit := agented.Exit{Cause: agented.CauseLost, Detail: "what was to run is not on the disk: the machine lost power as it began, or the disk is damaged", FinishedAt: now}
+		return exit, writeExit(bundle, exit)
+	}
 	if err != nil {
 		return agented.Exit{}, err
 	}
@@ -53,6 +61,14 @@ func Settle(bundle string, p Private) (agented.Exit, error) {
 		return agented.Exit{}, fmt.Errorf("settle attempt: %w", err)
 	}
 	return exit, nil
+}
+
+// damaged reports whether a record is not there or is no record, rather than that
+// it could not be read just now.
+func damaged(err error) bool {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	return errors.Is(err, fs.ErrNotExist) || errors.As(err, &syntax) || errors.As(err, &kind)
 }
 
 func settle(bundle string, spec *Spec, mask *redact.Masker) (agented.Exit, error) {

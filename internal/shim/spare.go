@@ -167,9 +167,8 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "orders"), os.NewFile(uintptr(fds[1]), "orders"), nil
 }
 
-// order gives the shim its attempt and waits for its answer. settle is called
-// while the shim opens what it needs, and before it is told what it waits for then.
-func (s *spare) order(bundle string, lock, log *os.File, hand []byte, settle func() error) (answer, error) {
+// order gives the shim its attempt and waits for its answer.
+func (s *spare) order(bundle string, lock, log *os.File, hand []byte) (answer, error) {
 	var a answer
 	dir, err := os.Open(bundle)
 	if err != nil {
@@ -179,9 +178,6 @@ func (s *spare) order(bundle string, lock, log *os.File, hand []byte, settle fun
 	_, _, err = s.conn.WriteMsgUnix([]byte{orderMark}, rights, nil)
 	dir.Close()
 	if err != nil {
-		return a, err
-	}
-	if err := settle(); err != nil {
 		return a, err
 	}
 	// More than a socket holds may have to go over, and the shim may die before it
@@ -248,7 +244,7 @@ func (s *spare) end() {
 }
 
 // launch has a shim take the attempt and waits for its answer.
-func launch(bundle string, lock *os.File, hand []byte, settle func() error) (answer, error) {
+func launch(bundle string, lock *os.File, hand []byte) (answer, error) {
 	log, err := os.OpenFile(filepath.Join(bundle, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return answer{}, err
@@ -259,7 +255,7 @@ func launch(bundle string, lock *os.File, hand []byte, settle func() error) (ans
 		if err != nil {
 			return answer{}, err
 		}
-		a, err := s.order(bundle, lock, log, hand, settle)
+		a, err := s.order(bundle, lock, log, hand)
 		if err == nil {
 			time.AfterFunc(spareDelay, makeSpare)
 			return a, nil

@@ -1,15 +1,12 @@
 package shim
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/agented/agented"
 )
@@ -31,8 +28,7 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
-	made, err := layOut(bundle, &spec, stdin)
-	if err != nil {
+	if err := layOut(bundle, &spec, stdin); err != nil {
 		return nil, fmt.Errorf("prepare attempt: %w", err)
 	}
 	// The shim is given the lock and is the only one that keeps it.
@@ -42,8 +38,7 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 	}
 	defer lock.Close()
 	hand := handover{Args: spec.Args, Env: p.Env, Mask: p.Mask}
-	// What the bundle says is on disk before the shim has what it needs to go on.
-	a, err := launch(bundle, lock, hand.encode(), func() error { return settleBundle(bundle, made) })
+	a, err := launch(bundle, lock, hand.encode())
 	lock.Close()
 	switch {
 	case err != nil:
@@ -65,41 +60,23 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // layOut makes the bundle: what the shim needs, and for the next server what
-// was meant to run. It is durable after settleBundle. made says that the folder
-// was not there before.
-func layOut(bundle string, spec *Spec, stdin []byte) (made bool, err error) {
-	err = os.Mkdir(bundle, 0o700)
-	if made = err == nil; err != nil && !errors.Is(err, os.ErrExist) {
-		return false, err
+// was meant to run. The shim makes it durable.
+func layOut(bundle string, spec *Spec, stdin []byte) error {
+	if err := os.Mkdir(bundle, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
 	}
 	for _, name := range []string{begunFile, exitFile} {
 		if _, err := os.Lstat(filepath.Join(bundle, name)); err == nil {
-			return made, agented.Errorf(agented.Conflict, "the attempt has begun before")
+			return agented.Errorf(agented.Conflict, "the attempt has begun before")
 		}
 	}
-	text, err := json.Marshal(spec)
-	if err != nil {
-		return made, err
-	}
-	if err := os.WriteFile(filepath.Join(bundle, specFile), append(text, '\n'), 0o600); err != nil {
-		return made, err
+	if err := writeJSON(filepath.Join(bundle, specFile), spec); err != nil {
+		return err
 	}
 	if stdin != nil {
-		err = os.WriteFile(filepath.Join(bundle, stdinFile), stdin, 0o600)
+		return os.WriteFile(filepath.Join(bundle, stdinFile), stdin, 0o600)
 	}
-	return made, err
-}
-
-// settleBundle makes what layOut wrote durable.
-func settleBundle(bundle string, made bool) error {
-	// All at once: a disk takes them as one.
-	var g errgroup.Group
-	g.Go(func() error { return syncFile(filepath.Join(bundle, specFile)) })
-	g.Go(func() error { return syncDir(bundle) })
-	if made {
-		g.Go(func() error { return syncDir(filepath.Dir(bundle)) })
-	}
-	return g.Wait()
+	return nil
 }
 
 // execute starts the shim's program, or this one where that cannot be run.

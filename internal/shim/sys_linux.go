@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +44,7 @@ func redirect(from, to int) error { return unix.Dup3(from, to, 0) }
 
 // bootID changes with every start of the machine, and in a container with every
 // start of that: pids of another one mean nothing. It is empty if unknown.
-func bootID() string {
+var bootID = sync.OnceValue(func() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
@@ -53,7 +54,7 @@ func bootID() string {
 		id += " " + ns
 	}
 	return id
-}
+})
 
 // withChild sets what only this system has: the CLI dies when the thread that
 // started it does, which is when the shim does.
@@ -77,6 +78,12 @@ func allocate(f *os.File, size int64) error {
 		_, err = f.WriteAt(make([]byte, size), 0)
 	}
 	return err
+}
+
+// startSync has the disk begin with what was written to the file. It is an advice:
+// what counts is the Sync behind it.
+func startSync(f *os.File) {
+	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 }
 
 // punch gives the room of the file's first bytes back. Offsets stay.
