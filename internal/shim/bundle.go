@@ -239,8 +239,14 @@ func settleBundle(bundle string) (err error) {
 	return nil
 }
 
-// exitRoom is what the exit record gets allocated ahead, for a full disk.
-const exitRoom = 16 << 10
+// exitRoom is what the exit record gets allocated ahead, for a full disk, and
+// reserveRoom what is behind that until the last lines need it. It is the same file
+// because each one that is made and removed makes the next ones slower: ext4 steps
+// over the inodes that were freed within some minutes.
+const (
+	exitRoom    = 16 << 10
+	reserveRoom = 64 << 10
+)
 
 // prepareExit makes the file that becomes exit.json, with room in it.
 func prepareExit(bundle string) error {
@@ -248,7 +254,15 @@ func prepareExit(bundle string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(allocate(f, exitRoom), f.Close())
+	return errors.Join(allocate(f, exitRoom+reserveRoom), f.Close())
+}
+
+// giveReserve gives the room up that was kept for the last lines.
+func giveReserve(bundle string) {
+	path := filepath.Join(bundle, exitFile+temporary)
+	if info, err := os.Stat(path); err == nil && info.Size() > exitRoom {
+		_ = os.Truncate(path, exitRoom)
+	}
 }
 
 // writeExit makes the record durable, content first, name second: who sees it

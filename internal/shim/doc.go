@@ -13,9 +13,9 @@
 //	stdin       what the CLI reads
 //	stdout      raw output where it is captured by file; not masked, holes
 //	stderr      behind what the log has on disk
-//	reserve     room for the last words when the disk is full
 //	ctl.sock    where the shim answers
-//	exit.json   renamed into place last: the log is complete
+//	exit.json   renamed into place last: the log is complete; until then its room is
+//	            kept, and some more for the last words when the disk is full
 //	shim.log    what the shim itself has to say, a crash for instance
 //
 // The lock says who lives, the files say how far it came. [Inspect] reads them,

@@ -367,7 +367,7 @@ func (k *keeper) refused(now time.Time) {
 		}
 		return
 	}
-	os.Remove(reserveFile) // room for the last words
+	giveReserve(".")
 	if now.Sub(k.leftAt) > lastPatience && now.Sub(k.stuck) > lastPatience {
 		k.giveUp()
 	}
@@ -486,7 +486,7 @@ func (k *keeper) lastWords() {
 	for try := time.Now(); len(k.batch.recs) > 0 && time.Since(try) < lastPatience && !k.gaveUp; {
 		k.retryAt = time.Time{}
 		if k.append(time.Now()); len(k.batch.recs) > 0 {
-			os.Remove(reserveFile)
+			giveReserve(".")
 			time.Sleep(retryAfter)
 		}
 	}

@@ -174,9 +174,6 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 	if err := prepareExit(bundle); err != nil {
 		return nil, fmt.Errorf("prepare exit record: %w", err)
 	}
-	if err := prepareReserve(bundle); err != nil {
-		return nil, fmt.Errorf("prepare reserve: %w", err)
-	}
 	s.k = &keeper{
 		spec: s.spec, log: s.log, out: s.out,
 		batch:   batch{attempt: s.spec.Attempt},
@@ -240,16 +237,6 @@ func openLog(dir string) (w *runlog.Writer, err error) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return nil, err
-}
-
-// prepareReserve sets room aside that is given up for the last lines when the
-// disk is full.
-func prepareReserve(bundle string) error {
-	f, err := os.OpenFile(bundle+"/"+reserveFile, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	return errors.Join(allocate(f, 64<<10), f.Close())
 }
 
 // start starts the CLI. Its error is a sentence for people.
@@ -318,7 +305,6 @@ func (s *shim) finish() {
 	s.exit.LastSeq = s.log.LastSeq()
 	s.exit.FinishedAt = time.Now().UTC().Round(0)
 	s.exit.Detail = readable(s.exit.Detail, 1000)
-	os.Remove(s.bundle + "/" + reserveFile)
 	var err error
 	for range 50 {
 		if err = writeExit(s.bundle, s.exit); err == nil {
