@@ -178,8 +178,7 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 		}
 	}
 	took := time.Since(began)
-	time.Sleep(50 * time.Millisecond) // the kernel counts in ticks
-	used, got := max(p.cpu()-cpu, 10*time.Millisecond), crowd.lines.Load()
+	used, got := p.cpu()-cpu, crowd.lines.Load()
 	lat := crowd.latencies()
 	m.busy = (p.memory() - before) / float64(f.readers)
 	m.perCPU = float64(got) / used.Seconds()

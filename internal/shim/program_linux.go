@@ -3,6 +3,8 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -13,7 +15,7 @@ import (
 var program struct {
 	mu   sync.Mutex // guards what follows
 	text string     // "" once it is in memory of its own, or of no use
-	path string
+	file *os.File   // it in memory; nil: shims are this program
 }
 
 // UseProgram has shims run another program than this one: smaller, with nothing
@@ -26,65 +28,75 @@ func UseProgram(text string) {
 	program.mu.Unlock()
 }
 
-// selfPath is the program to run as shim. It goes on working when an upgrade
-// replaces the file.
-func selfPath() (string, error) {
+// execute starts the shim's program, or this one where that cannot be run. It goes
+// on working when an upgrade replaces the file of this one.
+func execute(attr *os.ProcAttr) (*os.Process, error) {
+	args := []string{shimName, "shim"}
+	if f := theProgram(); f != nil {
+		// By a descriptor that the child is given: any other number may be taken, in
+		// the child alone, by what its start is reported through.
+		with := *attr
+		with.Files = append(slices.Clip(attr.Files), f)
+		proc, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", len(attr.Files)), args, &with)
+		if err == nil {
+			return proc, nil
+		}
+		if forbidden(err) {
+			program.mu.Lock()
+			program.file = nil
+			program.mu.Unlock()
+		}
+	}
+	return os.StartProcess("/proc/self/exe", args, attr)
+}
+
+// forbidden reports whether a program that failed to start will always do so,
+// rather than for want of something just now.
+func forbidden(err error) bool {
+	for _, e := range []error{unix.EACCES, unix.EPERM, unix.ENOEXEC, unix.ENOENT} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// theProgram is the program in memory; nil if there is none.
+func theProgram() *os.File {
 	program.mu.Lock()
 	defer program.mu.Unlock()
 	if program.text != "" {
 		// An error is no reason not to run: the other way is there.
-		program.path, _ = unpack(program.text)
+		program.file, _ = unpack(program.text)
 		releasePages(program.text)
 		program.text = ""
 	}
-	if program.path != "" {
-		return program.path, nil
-	}
-	return "/proc/self/exe", nil
+	return program.file
 }
 
-// notRunnable notes that a path cannot be executed, and reports whether there is
-// another one to try.
-func notRunnable(path string) bool {
-	program.mu.Lock()
-	defer program.mu.Unlock()
-	if path == "" || path != program.path {
-		return false
-	}
-	program.path = ""
-	return true
-}
-
-// unpack puts a program into a file in memory that nobody can change, and
-// returns its path.
-func unpack(text string) (string, error) {
+// unpack puts a program into a file in memory that nobody can change.
+func unpack(text string) (_ *os.File, err error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("agshim", flags|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) { // a kernel before 6.3
 		fd, err = unix.MemfdCreate("agshim", flags)
 	}
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	defer unix.Close(fd)
-	for rest := text; rest != ""; {
-		n, err := unix.Write(fd, []byte(rest[:min(len(rest), 256<<10)]))
-		if err != nil {
-			return "", err
-		}
-		rest = rest[n:]
+	f := os.NewFile(uintptr(fd), "agshim")
+	for rest := text; rest != "" && err == nil; rest = rest[min(len(rest), 256<<10):] {
+		_, err = f.Write([]byte(rest[:min(len(rest), 256<<10)]))
 	}
-	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
-		return "", err
+	if err == nil {
+		const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals)
 	}
-	// Beyond the descriptors that a child is given, which are put in place before
-	// the path is looked up.
-	keep, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 64)
 	if err != nil {
-		return "", err
+		f.Close()
+		return nil, err
 	}
-	return fmt.Sprintf("/proc/self/fd/%d", keep), nil
+	return f, nil
 }
 
 // releasePages gives pages of this program's file back, which are read again if they

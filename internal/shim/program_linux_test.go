@@ -1,39 +1,100 @@
 package shim
 
 import (
+	"fmt"
 	"os"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
 )
 
-// Not parallel: it changes what all shims of this process are.
-func TestAShimIsAProgramInMemoryWhereThatCanBeRun(t *testing.T) {
-	text, err := os.ReadFile("/proc/self/exe") // the tests' program can be a shim
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, err := unpack(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	use := func(path string) {
+// Not parallel: they change what all shims of this process are.
+
+// use has shims be f, until the test ends.
+func use(t *testing.T, f *os.File) {
+	t.Helper()
+	set := func(f *os.File) {
 		program.mu.Lock()
-		program.path = path
+		program.file = f
 		program.mu.Unlock()
 	}
-	defer use("")
-	for name, path := range map[string]string{"in memory": path, "cannot be run": "/dev/null"} {
+	set(f)
+	t.Cleanup(func() { set(nil) })
+}
+
+// self is this program, which can be a shim, in memory.
+func self(t *testing.T) *os.File {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := unpack(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func TestAShimIsAProgramInMemoryWhereThatCanBeRun(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for name, f := range map[string]*os.File{"in memory": self(t), "cannot be run": null} {
 		t.Run(name, func(t *testing.T) {
-			use(path)
+			use(t, f)
 			exit := newRun(t, agented.CapturePipe, "echo done").do()
 			if exit.Cause != agented.CauseExit || exit.Code == nil || *exit.Code != 0 {
 				t.Fatalf("%+v", exit)
 			}
-			now, err := selfPath()
-			if err != nil || name == "in memory" && now != path || name != "in memory" && now != "/proc/self/exe" {
-				t.Errorf("%s, %v", now, err)
+			if now := theProgram(); (now == f) != (name == "in memory") {
+				t.Errorf("afterwards it is %v", now)
 			}
 		})
+	}
+}
+
+// A child's start is reported through a descriptor that may be put on any number
+// beyond those it is given, the program's among them.
+func TestTheProgramIsFoundWhateverDescriptorsAreTaken(t *testing.T) {
+	f := self(t)
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := os.NewFile(uintptr(fd), "kept")
+	defer kept.Close()
+	use(t, kept)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	for at := fd - 5; at < fd+5; at++ {
+		other, err := unix.FcntlInt(null.Fd(), unix.F_DUPFD_CLOEXEC, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := os.NewFile(uintptr(other), "last")
+		proc, err := execute(&os.ProcAttr{Env: []string{}, Files: []*os.File{null, null, null, last}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", proc.Pid))
+		if err == nil && !strings.Contains(exe, "agshim") {
+			t.Errorf("with descriptor %d, the program at %d: the child is %s", other, fd, exe)
+		}
+		_ = proc.Kill()
+		_, _ = proc.Wait()
+		last.Close()
+		if theProgram() != kept {
+			t.Fatalf("with descriptor %d, the program at %d: it is taken not to be runnable", other, fd)
+		}
 	}
 }

@@ -78,17 +78,3 @@ func layOut(bundle string, spec *Spec, stdin []byte) error {
 	}
 	return nil
 }
-
-// execute starts the shim's program, or this one where that cannot be run.
-func execute(attr *os.ProcAttr) (*os.Process, error) {
-	for {
-		exe, err := selfPath()
-		if err != nil {
-			return nil, err
-		}
-		proc, err := os.StartProcess(exe, []string{shimName, "shim"}, attr)
-		if err == nil || !notRunnable(exe) {
-			return proc, err
-		}
-	}
-}

@@ -12,13 +12,17 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// selfPath is the program to run as shim.
-func selfPath() (string, error) { return os.Executable() }
-
 // UseProgram does nothing here: there are no files in memory to run.
 func UseProgram(string) {}
 
-func notRunnable(string) bool { return false }
+// execute starts this program as shim.
+func execute(attr *os.ProcAttr) (*os.Process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return os.StartProcess(self, []string{shimName, "shim"}, attr)
+}
 
 // settleIn has nothing to do: the name comes from the arguments, memory is
 // closed to others by code signing, and there is no sub-reaper.
