@@ -13,6 +13,9 @@ import (
 // parts by whoever appends.
 const MaxLine = 1 << 20
 
+// FileName is the log in an execution's folder while it can be written.
+const FileName = "log"
+
 const (
 	headerSize    = 128
 	recordHeader  = 40
@@ -26,7 +29,7 @@ const (
 
 // Names of the files in an execution's folder.
 const (
-	logName    = "log"
+	logName    = FileName
 	indexName  = "log.idx"
 	sealedName = "log.zst"
 	tempName   = "log.zst.tmp"

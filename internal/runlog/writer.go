@@ -214,7 +214,7 @@ func (w *Writer) bridge(now time.Time, damaged bool) error {
 	if w.head.boot == copiedBoot {
 		return w.appendSystem(attempt, now, "This log was copied while it was being written: what came behind it, numbers %d to %d at most, is not in the copy.", lost, reserved)
 	}
-	return w.appendSystem(attempt, now, "The machine stopped before the last lines were on disk: numbers %d to %d were given out before the power failed and were not saved.", lost, reserved)
+	return w.appendSystem(attempt, now, "The machine stopped before the last lines were on disk: numbers %d to %d may have been given to lines that were not saved.", lost, reserved)
 }
 
 // writeHeader writes h over the header in the file.
@@ -231,7 +231,7 @@ func (w *Writer) reserve(seq agented.Seq) error {
 	if seq <= w.head.reserved && w.head.boot == w.boot {
 		return nil
 	}
-	h := header{created: w.head.created, reserved: max(seq, w.head.reserved) + reserveAhead, boot: w.boot}
+	h := w.further(seq)
 	if err := w.writeHeader(h); err != nil {
 		return fmt.Errorf("reserve line numbers: %w", err)
 	}
@@ -240,6 +240,32 @@ func (w *Writer) reserve(seq agented.Seq) error {
 	}
 	w.head = h
 	return nil
+}
+
+// Ahead reserves numbers, as the first Append would, without waiting for the disk:
+// that is for the caller, who makes the log's file and folder durable with what else
+// there is, and then calls done. Nothing may be appended in between. Until done is
+// called an Append waits as if nothing had been reserved.
+func (w *Writer) Ahead() (done func(), err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return nil, fmt.Errorf("reserve line numbers: %w", fs.ErrClosed)
+	}
+	h := w.further(w.t.seq + 1)
+	if err := w.writeHeader(h); err != nil {
+		return nil, fmt.Errorf("reserve line numbers: %w", err)
+	}
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.head, w.made = h, false
+	}, nil
+}
+
+// further is the header that reserves numbers up to seq and beyond.
+func (w *Writer) further(seq agented.Seq) header {
+	return header{created: w.head.created, reserved: max(seq, w.head.reserved) + reserveAhead, boot: w.boot}
 }
 
 // Append gives the records numbers, in place, and writes them with one write:
@@ -462,10 +488,12 @@ func (w *Writer) Close() error {
 	if w.torn {
 		err = w.f.Truncate(w.t.off)
 	}
+	given := w.t.seq > 0
 	if h := (header{created: w.head.created, reserved: w.t.seq, boot: w.boot}); err == nil && w.head.reserved != h.reserved {
 		err = w.writeHeader(h)
+		given = true // what was reserved and not used must not look lost
 	}
-	if err == nil && w.t.seq > 0 {
+	if err == nil && given {
 		err = w.sync()
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/runlog"
 )
 
 // begun is the mark between "never started" and "may have started". It is on
@@ -212,7 +213,7 @@ func writeJSON(path string, v any) error {
 }
 
 // settleBundle makes durable what the next server goes by: what was meant to run,
-// the mark, and the names on the way there.
+// the mark, what the log has reserved, and the names on the way there.
 func settleBundle(bundle string) (err error) {
 	var files []*os.File
 	defer func() {
@@ -220,7 +221,8 @@ func settleBundle(bundle string) (err error) {
 			err = errors.Join(err, f.Close())
 		}
 	}()
-	for _, name := range []string{specFile, begunFile, ".", "..", "../.."} {
+	contents := []string{specFile, begunFile, "../" + runlog.FileName}
+	for _, name := range append(contents, ".", "..", "../..") {
 		f, err := os.Open(bundle + "/" + name)
 		if err != nil {
 			return err
@@ -229,8 +231,9 @@ func settleBundle(bundle string) (err error) {
 	}
 	// All are given to the disk before it is waited for any: a journal takes them
 	// at once, and the second wait and those behind it are over when the first is.
-	startSync(files[0])
-	startSync(files[1])
+	for _, f := range files[:len(contents)] {
+		startSync(f)
+	}
 	for _, f := range files {
 		if err := f.Sync(); err != nil {
 			return err

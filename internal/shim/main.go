@@ -201,9 +201,15 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 			s.k.tails = append(s.k.tails, &tail{f: s.out.files[i], split: s.k.split[i]})
 		}
 	}
+	// The first line then need not wait for the disk either.
+	reserved, err := s.log.Ahead()
+	if err != nil {
+		return nil, err
+	}
 	if err := begin(bundle); err != nil {
 		return nil, fmt.Errorf("mark the beginning: %w", err)
 	}
+	reserved()
 	return s, nil
 }
 
