@@ -59,6 +59,10 @@ func (d *Dispatcher) claimLoop(ctx context.Context) error {
 func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 	for {
 		now := d.now()
+		full := d.Running() >= int(d.limit.Load())
+		if since := now.Sub(d.full); full && since >= 0 && since < fullAgain {
+			return fullAgain - since, nil
+		}
 		due, next, err := d.o.DB.Due(ctx, now)
 		if err != nil {
 			return 0, err
@@ -72,11 +76,7 @@ func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 		if d.noRoom(ctx) {
 			return diskAgain, nil
 		}
-		if d.Running() < int(d.limit.Load()) {
-			d.full = time.Time{}
-		} else if since := now.Sub(d.full); since >= 0 && since < fullAgain {
-			return min(fullAgain-since, d.until(next)), nil
-		} else {
+		if d.full = (time.Time{}); full {
 			d.full = now
 		}
 		e, err := d.o.DB.Claim(ctx, d.o.Node, int(d.limit.Load()), now, d.o.LeaseTTL)
