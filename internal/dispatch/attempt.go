@@ -73,7 +73,7 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 
 // noteAfter is how long an attempt runs before its start is written down. What
 // ends sooner has it with its end, and what begins does so undisturbed.
-const noteAfter = 20 * time.Millisecond
+const noteAfter = 10 * time.Millisecond
 
 // noteSoon writes down that the attempt runs, unless the function that it returns
 // is called before. When that returns, nothing is being written any more.

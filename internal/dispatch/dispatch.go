@@ -114,6 +114,7 @@ type work struct {
 	done   chan struct{} // closed when this node is done with it
 	cut    func()        // ends what is done before the shim; may be nil
 	bill   *bill         // what it costs; nil: nobody looks
+	found  chan struct{} // of one that was taken over: closed when this node goes on with it; else nil
 }
 
 // errDraining is why Run's goroutines end.

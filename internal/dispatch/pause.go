@@ -129,6 +129,9 @@ func (d *Dispatcher) Continue(ctx context.Context, id agented.ExecutionID, c Con
 
 // held is an execution that runs here, with the hold on its attempt.
 func (d *Dispatcher) held(ctx context.Context, id agented.ExecutionID) (*agented.Execution, *shim.Handle, error) {
+	if err := d.awaitFound(ctx, id); err != nil {
+		return nil, nil, err
+	}
 	e, err := d.o.DB.Execution(ctx, id)
 	if err != nil {
 		return nil, nil, err
@@ -149,6 +152,34 @@ func (d *Dispatcher) held(ctx context.Context, id agented.ExecutionID) (*agented
 		return nil, nil, agented.Errorf(agented.Conflict, "%s has not started its command yet: try again in a moment", id)
 	}
 	return e, h, nil
+}
+
+// foundPatience is how long a request waits until an execution that was taken over
+// is gone on with.
+const foundPatience = 5 * time.Second
+
+// awaitFound waits while an execution that a previous server left running is not
+// gone on with yet.
+func (d *Dispatcher) awaitFound(ctx context.Context, id agented.ExecutionID) error {
+	d.mu.Lock()
+	var found chan struct{}
+	if w := d.running[id]; w != nil {
+		found = w.found
+	}
+	d.mu.Unlock()
+	if found == nil {
+		return nil
+	}
+	late := time.NewTimer(foundPatience)
+	defer late.Stop()
+	select {
+	case <-found:
+		return nil
+	case <-late.C:
+		return agented.Errorf(agented.Unavailable, "%s was taken over from a previous server, and its supervisor does not answer yet: try again", id)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // syncPause brings what is written down about an adopted attempt in line with

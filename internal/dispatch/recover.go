@@ -40,10 +40,9 @@ func (d *Dispatcher) Recover(ctx context.Context) (resume func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("take over: %w", err)
 	}
-	d.toResume.Add(int64(len(open)))
 	works := make([]*work, len(open))
 	for i, e := range open {
-		works[i], _ = d.take(e.ID, e.CancelAsked)
+		works[i], _ = d.takeOver(e)
 	}
 	answers := make(chan struct{})
 	d.attempts.Go(func() {
@@ -60,6 +59,20 @@ func (d *Dispatcher) Recover(ctx context.Context) (resume func(), err error) {
 		}
 	})
 	return sync.OnceFunc(func() { close(answers) }), nil
+}
+
+// takeOver takes an execution with which this node will go on by resume. It
+// answers false if this node is at it already.
+func (d *Dispatcher) takeOver(e *agented.Execution) (*work, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.running[e.ID] != nil {
+		return nil, false
+	}
+	d.toResume.Add(1)
+	w := &work{stop: e.CancelAsked, done: make(chan struct{}), found: make(chan struct{})}
+	d.running[e.ID] = w
+	return w, true
 }
 
 // tally says in one line of the log what a server found when it had looked at all.
@@ -96,6 +109,7 @@ func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution, w *work, 
 	bundle := d.o.Layout.Attempt(e.ID, e.AttemptNo)
 	d.attempts.Go(func() {
 		defer d.drop(e.ID)
+		found := sync.OnceFunc(func() { d.toResume.Add(-1); close(w.found) })
 		for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 			select {
 			case <-ctx.Done():
@@ -103,14 +117,14 @@ func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution, w *work, 
 			case d.resuming <- struct{}{}:
 			}
 			free := sync.OnceFunc(func() { <-d.resuming })
-			taken := sync.OnceFunc(func() { d.toResume.Add(-1); free() })
+			taken := func() { found(); free() }
 			facts, err := shim.Inspect(bundle)
 			if first != nil {
-				found := shim.Decide(facts).String()
+				what := shim.Decide(facts).String()
 				if err != nil {
-					found = "undecided"
+					what = "undecided"
 				}
-				first(found)
+				first(what)
 				first = nil
 			}
 			if err == nil {
@@ -187,12 +201,11 @@ func (d *Dispatcher) settleStale(ctx context.Context, now time.Time) error {
 		return err
 	}
 	for _, e := range stale {
-		w, ok := d.take(e.ID, e.CancelAsked)
+		w, ok := d.takeOver(e)
 		if !ok {
-			continue // it is being worked on here already
+			continue
 		}
 		d.o.Log.Warn("took over a stale execution", "execution", e.ID, "attempt", e.AttemptNo)
-		d.toResume.Add(1)
 		d.resume(ctx, e, w, nil)
 	}
 	return nil

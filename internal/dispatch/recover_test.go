@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/dispatch"
 )
 
 // Until it is told to go on with them, a server owns what another left running:
@@ -41,16 +42,27 @@ func TestWhatIsTakenOverWaitsUntilTheServerAnswers(t *testing.T) {
 	if _, err := next.Cancel(ctx, ids[0], agented.Principal{Name: "somebody", Role: agented.RoleOperator}); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(gate, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	select {
 	case e := <-h.final(ids[1]):
 		t.Errorf("an execution was decided before the server answered: %+v", e)
 	default:
 	}
+	paused := make(chan error, 1)
+	go func() {
+		_, err := next.Pause(ctx, ids[1], dispatch.Pausing{By: agented.Principal{Name: "somebody"}})
+		if err == nil {
+			_, err = next.Continue(ctx, ids[1], dispatch.Continuing{By: agented.Principal{Name: "somebody"}})
+		}
+		paused <- err
+	}()
 	resume()
 	resume() // once is enough, twice does no harm
+	if err := <-paused; err != nil {
+		t.Errorf("a pause before the execution was gone on with: %v", err)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if e := h.await(ids[0]); e.State != agented.StateCancelled {
 		t.Errorf("what was cancelled meanwhile = %+v", e)
 	}

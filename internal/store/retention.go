@@ -443,6 +443,7 @@ func (db *DB) alone(ctx context.Context, statements ...string) error {
 		return sql.ErrConnDone
 	}
 	defer func() { <-db.turn }()
+	ctx = context.WithoutCancel(ctx) // what the first one sets, the last one sets back
 	for _, q := range statements {
 		rows, err := db.conn.QueryContext(ctx, q)
 		if err != nil {

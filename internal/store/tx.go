@@ -45,19 +45,19 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return db.explain(what, err)
 	}
-	tx := &tx{ctx: ctx, db: db}
-	if err := tx.exec(`BEGIN IMMEDIATE`); err != nil {
-		return db.explain(what, err)
-	}
-	// From here on the end of ctx must not leave it open whether the
-	// transaction was committed.
-	tx.ctx = context.WithoutCancel(ctx)
+	// From here on the end of ctx counts no more: it must not leave it open whether
+	// the transaction was committed, nor whether it was begun. A statement that is
+	// cut short may have been carried out.
+	tx := &tx{ctx: context.WithoutCancel(ctx), db: db}
 	open := true
 	defer func() {
-		if open { // an error from here says that SQLite has rolled back by itself
+		if open { // an error from here says that there is none, or SQLite has rolled back by itself
 			tx.exec(`ROLLBACK`)
 		}
 	}()
+	if err := tx.exec(`BEGIN IMMEDIATE`); err != nil {
+		return db.explain(what, err)
+	}
 	if err := f(tx); err != nil {
 		return db.explain(what, err)
 	}
