@@ -212,6 +212,9 @@ func writeJSON(path string, v any) error {
 	return os.WriteFile(path, append(b, '\n'), 0o600)
 }
 
+// syncFile waits until a file or the names in a folder are on the disk. Tests look on.
+var syncFile = (*os.File).Sync
+
 // settleBundle makes durable what the next server goes by: what was meant to run,
 // the mark, what the log has reserved, and the names on the way there.
 func settleBundle(bundle string) (err error) {
@@ -235,7 +238,7 @@ func settleBundle(bundle string) (err error) {
 		startSync(f)
 	}
 	for _, f := range files {
-		if err := f.Sync(); err != nil {
+		if err := syncFile(f); err != nil {
 			return err
 		}
 	}

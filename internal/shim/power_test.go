@@ -1,0 +1,93 @@
+package shim
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/runlog"
+)
+
+// A power cut as an attempt begins may leave any part of its bundle: each is
+// decided, and none for ever undecided.
+func TestWhatAPowerCutLeavesOfABundleIsDecided(t *testing.T) {
+	t.Parallel()
+	for name, spec := range map[string][]byte{"no spec": nil, "an empty spec": {}, "half a spec": []byte(`{"v":1,"execu`)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRun(t, agented.CaptureFile, "echo ran")
+			if err := layOut(r.bundle, &r.spec, nil); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(r.bundle, specFile)
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if spec != nil {
+				if err := os.WriteFile(path, spec, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if v := r.verdict(); v != NeverStarted {
+				t.Errorf("without the mark: %s", v)
+			}
+			if err := os.WriteFile(filepath.Join(r.bundle, begunFile), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if v := r.verdict(); v != Lost {
+				t.Errorf("with the mark: %s", v)
+			}
+			for range 2 {
+				if exit := r.settle(); exit.Cause != agented.CauseLost || !strings.Contains(exit.Detail, "lost power") || exit.FinishedAt.IsZero() {
+					t.Errorf("exit = %+v", exit)
+				}
+			}
+			if v := r.verdict(); v != Ended {
+				t.Errorf("settled: %s", v)
+			}
+		})
+	}
+}
+
+// Not parallel: it looks on while this process syncs.
+func TestTheMarkAndAllBehindItAreOnDiskBeforeTheCLI(t *testing.T) {
+	r := newRun(t, agented.CaptureFile, "echo ran")
+	if err := layOut(r.bundle, &r.spec, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(r.bundle, "..", runlog.FileName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { syncFile = (*os.File).Sync }()
+	var seen []string
+	refuse := error(nil)
+	syncFile = func(f *os.File) error {
+		if _, err := os.Stat(filepath.Join(r.bundle, begunFile)); err != nil {
+			t.Errorf("%s is put on disk before the mark is left: %v", f.Name(), err)
+		}
+		name, err := filepath.Rel(r.bundle, f.Name())
+		if err != nil {
+			t.Error(err)
+		}
+		seen = append(seen, name)
+		return refuse
+	}
+	if err := begin(r.bundle); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{specFile, begunFile, "../" + runlog.FileName, ".", "..", "../.."}; !slices.Equal(seen, want) {
+		t.Errorf("on disk are %q, want %q", seen, want)
+	}
+	refuse = unix.ENOSPC
+	if err := begin(r.bundle); !full(err) {
+		t.Errorf("a disk without room: %v", err)
+	}
+	if v := r.verdict(); v != NeverStarted {
+		t.Errorf("what could not be put on disk is %s", v)
+	}
+}
