@@ -43,7 +43,7 @@ func TestWhatAPowerCutLeavesOfABundleIsDecided(t *testing.T) {
 				t.Errorf("with the mark: %s", v)
 			}
 			for range 2 {
-				if exit := r.settle(); exit.Cause != agented.CauseLost || !strings.Contains(exit.Detail, "lost power") || exit.FinishedAt.IsZero() {
+				if exit := r.settle(); exit.Cause != agented.CauseLost || !strings.Contains(exit.Detail, "restarted") || exit.FinishedAt.IsZero() {
 					t.Errorf("exit = %+v", exit)
 				}
 			}
@@ -52,6 +52,29 @@ func TestWhatAPowerCutLeavesOfABundleIsDecided(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A spec that is gone while the machine runs keeps nothing from being ended, named
+// and read.
+func TestAnAttemptWithoutItsSpecIsSettledAllTheSame(t *testing.T) {
+	t.Parallel()
+	r := newRun(t, agented.CaptureFile, `sleep 600 & echo ready; wait`)
+	r.dir = filepath.Join(r.dir, string(r.spec.Execution)) // as a server names it
+	r.bundle = filepath.Join(r.dir, "attempt-1")
+	if err := os.Mkdir(r.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	r.start()
+	r.eventually("the start", func() bool { return len(r.contents(agented.Stdout)) == 1 && len(r.orphans()) == 2 })
+	r.killShim()
+	if err := os.WriteFile(filepath.Join(r.bundle, specFile), []byte("?"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if exit := r.settle(); exit.Cause != agented.CauseLost || exit.LastSeq == 0 {
+		t.Errorf("exit = %+v", exit)
+	}
+	r.eventually("all to be gone", func() bool { return len(r.orphans()) == 0 })
+	wantLines(t, r, agented.Stdout, "ready")
 }
 
 // Not parallel: it looks on while this process syncs.
@@ -63,7 +86,10 @@ func TestTheMarkAndAllBehindItAreOnDiskBeforeTheCLI(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(r.bundle, "..", runlog.FileName), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	defer func() { syncFile = (*os.File).Sync }()
+	defer func() {
+		syncFile = (*os.File).Sync
+		os.Remove(filepath.Join(r.bundle, begunFile)) // it names this process as the shim
+	}()
 	var seen []string
 	refuse := error(nil)
 	syncFile = func(f *os.File) error {

@@ -47,11 +47,10 @@ func Settle(bundle string, p Private) (agented.Exit, error) {
 	}
 	spec, err := ReadSpec(bundle)
 	if damaged(err) {
-		// The CLI starts behind a bundle that is on disk. What is missing here went
-		// with the power before that, or later with the disk's own content.
-		now := time.Now().UTC().Round(0)
-		exit := agented.Exit{Cause: agented.CauseLost, Detail: "what was to run is not on the disk: the machine lost power as it began, or the disk is damaged", FinishedAt: now}
-		return exit, writeExit(bundle, exit)
+		// A power cut before the CLI, or a damaged disk: what is to be ended and read
+		// is found by the names of the folders.
+		spec, err = Spec{Execution: agented.ExecutionID(filepath.Base(filepath.Dir(bundle)))}, nil
+		_, _ = fmt.Sscanf(filepath.Base(bundle), "attempt-%d", &spec.Attempt)
 	}
 	if err != nil {
 		return agented.Exit{}, err
