@@ -115,7 +115,9 @@ func (p *Parent) Run() (Ended, error) {
 	if err != nil {
 		return Ended{}, err
 	}
+	// Last of all: whoever waits for the lock wants to listen on our address next.
 	defer lock.Close()
+	defer p.giveUp()
 	if err := p.listen(); err != nil {
 		return Ended{}, fmt.Errorf("open the socket on which the server speaks: %w", err)
 	}
@@ -223,6 +225,14 @@ func (p *Parent) deafen() {
 			return
 		}
 	}
+}
+
+// giveUp closes the kept sockets.
+func (p *Parent) giveUp() {
+	for _, k := range p.Kept {
+		_ = unix.Close(k.FD)
+	}
+	p.Kept = nil
 }
 
 // parseMessage reads a datagram of NAME=value lines and what came with it.

@@ -272,6 +272,26 @@ func TestAKeptSocketIsPassedToTheNextServer(t *testing.T) {
 	}
 }
 
+// Who ends a parent waits for its lock, and then listens where it did.
+func TestTheAddressIsFreeOnceTheLockOfAParentIs(t *testing.T) {
+	p := startParent(t, "keeps a socket", "", nil)
+	p.ready()
+	address := strings.TrimPrefix(p.notes()[1], "listens ")
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	state := StateFile{p.dir}
+	for end := time.Now().Add(20 * time.Second); !state.Gone(); { // without a pause, to be there at once
+		if time.Now().After(end) {
+			t.Fatal("the parent does not end")
+		}
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	p.exit()
+}
+
 func TestAServerThatGivesNoSignOfLifeIsEndedAndStartedAgain(t *testing.T) {
 	p := startParent(t, "hangs", "", nil, "TEST_WATCH=300ms")
 	first := p.ready()
