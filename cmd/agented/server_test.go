@@ -13,9 +13,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -127,10 +129,20 @@ func prepare(t *testing.T, env ...string) *server {
 	return s
 }
 
-// freeAddr is an address of this machine that nobody listens on.
+// addrs counts the addresses that freeAddr has given out.
+var addrs atomic.Int64
+
+// freeAddr is an address of this machine that nobody listens on. Where all of
+// 127.0.0.0/8 is the machine's own, each has an IP to itself: no other test takes
+// it while a server is started again.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ip := "127.0.0.1"
+	if runtime.GOOS == "linux" {
+		n := addrs.Add(1)
+		ip = fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()%250, 1+n/250%250, 1+n%250)
+	}
+	l, err := net.Listen("tcp", ip+":0")
 	if err != nil {
 		t.Fatal(err)
 	}
