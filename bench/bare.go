@@ -11,12 +11,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // bare is the physical limit of a fan-out: a server that does nothing but one
-// write(2) of what Agented would send for each line and reader, in a loop. It keeps
+// send(2) of what Agented would send for each line and reader, in a loop. It keeps
 // nothing, and a reader that is slow would hold all others up.
 const bare = "bare writes"
 
@@ -62,7 +63,7 @@ func serveBare(addr, path string) error {
 				n, n, time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"), strconv.Quote(lines.Text()))
 			mu.Lock()
 			for _, fd := range fds {
-				_, _ = syscall.Write(fd, frame)
+				_ = unix.Send(fd, frame, unix.MSG_NOSIGNAL)
 			}
 			mu.Unlock()
 		}

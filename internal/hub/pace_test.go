@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"testing"
 	"time"
 )
@@ -13,5 +14,48 @@ func TestACrowdGetsLinesByTheHandfulAndAFewReadersAtOnce(t *testing.T) {
 		if got := paceFor(readers); got != want {
 			t.Errorf("paceFor(%d) = %s, want %s", readers, got, want)
 		}
+	}
+}
+
+func TestALineThatComesAloneGoesOutAtOnceAndTheNextOneKeepsThePace(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, Options{})
+	w := s.writer()
+	topic := &topic{hub: s.hub, id: s.id, dir: s.layout.Execution(s.id)}
+	topic.ring.begin(0)
+	s.write(w, 1, 1, "")
+	log, err := topic.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	var next time.Time
+	pause := time.NewTimer(time.Hour)
+	drain := func(ctx context.Context, last int64) {
+		t.Helper()
+		if err := topic.drain(ctx, log, pause, &next); err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := topic.ring.end(); got != last {
+			t.Errorf("the readers have line %d, want %d", got, last)
+		}
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	began := time.Now()
+	drain(stopped, 1) // one that had to wait would not come
+	if next.Before(began.Add(pace)) || next.After(time.Now().Add(pace)) {
+		t.Errorf("the next may go %s after the first", next.Sub(began))
+	}
+	s.write(w, 1, 1, "")
+	next = time.Now().Add(time.Hour)
+	drain(stopped, 1) // this one has to
+	next = time.Now()
+	drain(stopped, 2)
+	// What was printed meanwhile goes out as one.
+	s.write(w, 3, 1, "")
+	drain(t.Context(), 5)
+	if frames, to, at, err := topic.ring.next(2); err != nil || at != here || to != 5 {
+		t.Errorf("%q up to %d, %v %v", frames, to, at, err)
 	}
 }

@@ -432,6 +432,7 @@ func (q *queue) serve(pull bool) {
 			c.turn(q, pull, o)
 		}
 		clear(batch[:n])
+		runtime.Gosched() // writing does not let others in
 		if n == 0 && closed {
 			return
 		}

@@ -111,6 +111,7 @@ func (t *topic) announce(e *agented.Execution) {
 
 func (t *topic) followLog(ctx context.Context) error {
 	var log *runlog.Reader
+	var next time.Time // of a batch
 	pause := time.NewTimer(pace)
 	defer pause.Stop()
 	watch := growth{dir: t.dir}
@@ -156,7 +157,7 @@ func (t *topic) followLog(ctx context.Context) error {
 				}
 			}
 			if log != nil {
-				if err := t.drain(ctx, log, pause); err != nil {
+				if err := t.drain(ctx, log, pause, &next); err != nil {
 					return err
 				}
 			}
@@ -258,11 +259,15 @@ func (t *topic) openAtEnd() (*runlog.Reader, int64, error) {
 	return r, int64(last), nil
 }
 
-// drain publishes what the log has now.
-func (t *topic) drain(ctx context.Context, log *runlog.Reader, pause *time.Timer) error {
+// drain publishes what the log has now. Small batches keep their pace: next is
+// when the one after the last may go.
+func (t *topic) drain(ctx context.Context, log *runlog.Reader, pause *time.Timer, next *time.Time) error {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	for {
+		if d := time.Until(*next); d > 0 && !rest(ctx, pause, d) {
+			return nil
+		}
 		var err error
 		if s.lines, err = log.Next(s.lines[:0], batchLines, batchContent); err != nil {
 			return err
@@ -274,8 +279,9 @@ func (t *topic) drain(ctx context.Context, log *runlog.Reader, pause *time.Timer
 		if len(s.frames) > batchContent/4 {
 			continue
 		}
-		if !rest(ctx, pause, paceFor(t.audience.size())) {
-			return nil
+		*next = time.Now().Add(paceFor(t.audience.size()))
+		if log.Rest() {
+			return nil // whatever comes wakes us
 		}
 	}
 }

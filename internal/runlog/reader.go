@@ -85,6 +85,15 @@ func (r *Reader) Next(dst []agented.LogLine, maxLines, maxBytes int) ([]agented.
 	}
 }
 
+// Rest gives the buffer back and reports whether the last call of Next returned
+// all that was there: only an append, or a seal, can bring more. False says
+// nothing. The lines that Next returned are not valid any more.
+func (r *Reader) Rest() bool {
+	done := r.src.short() && len(r.c.win) == 0
+	r.c.drop()
+	return done
+}
+
 // stuck ends a look that found no whole record: with no error if one may still
 // come.
 func (r *Reader) stuck() error {

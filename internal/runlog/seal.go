@@ -371,6 +371,9 @@ func (s *sealedLog) near(ok func(entry) bool) (tally, error) {
 func (s *sealedLog) end() (tally, error)   { return s.total, nil }
 func (s *sealedLog) beyond(off int64) bool { return off < s.size }
 
+// short is false: a sealed log does not grow, so nobody waits for more of it.
+func (s *sealedLog) short() bool { return false }
+
 func (s *sealedLog) window(off int64, _ int) ([]byte, error) {
 	if off >= s.size {
 		return nil, nil

@@ -24,6 +24,9 @@ type source interface {
 	near(ok func(entry) bool) (tally, error)
 	// end returns what lies before the end of what is there now.
 	end() (tally, error)
+	// short reports whether the last window reached the end of what was there, so
+	// that there is more only after an append.
+	short() bool
 	// beyond reports whether a good record is known to start behind off, so
 	// that a bad one at off cannot become good any more.
 	beyond(off int64) bool
@@ -80,6 +83,7 @@ type live struct {
 	checked bool // the header is there and is one of ours
 	damaged bool // but its checksum is not right; the records are read all the same
 	buf     buffer
+	ended   bool  // the last window reached the end
 	tail    tally // a place at or before the end, behind a good record
 }
 
@@ -123,11 +127,14 @@ func (l *live) window(off int64, least int) ([]byte, error) {
 	}
 	b := l.buf.need(max(least, recordHeader))
 	n, err := l.f.ReadAt(b, off)
+	l.ended = n < len(b)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read run log: %w", err)
 	}
 	return b[:n], nil
 }
+
+func (l *live) short() bool { return l.ended }
 
 // index opens the index for one look. It is not kept open: a process may hold
 // thousands of readers, and most of them look once.
