@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -322,6 +323,36 @@ func TestASecondServerOnTheSameFolderIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(string(out), "another server") {
 		t.Errorf("err %v, output %s", err, out)
 	}
+}
+
+// newsyslog and its like take the process from the lock, whatever it is at.
+func TestAHangupWhileTheServerStartsOrEndsDoesNotKillIt(t *testing.T) {
+	t.Parallel()
+	s := prepare(t)
+	lock := filepath.Join(s.data(), "server.lock")
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for tick := time.NewTicker(time.Millisecond); ctx.Err() == nil; <-tick.C {
+			b, _ := os.ReadFile(lock)
+			if pid, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && syscall.Kill(pid, syscall.SIGHUP) != nil {
+				return // it has ended
+			}
+		}
+	})
+	s.start()
+	s.mu.Lock()
+	cmd := s.cmd
+	s.cmd = nil
+	s.mu.Unlock()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error("the server ended with ", err)
+	}
+	stop()
+	wg.Wait()
 }
 
 func TestAServerStartsWhileTheOneBeforeItIsStillDying(t *testing.T) {

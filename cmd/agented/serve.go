@@ -59,6 +59,9 @@ func serve(cmd *cobra.Command, sample bool) error {
 	if err != nil {
 		return err
 	}
+	// Whoever rotates logs finds us by our lock, and does not ask whether we are up.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
 	file, _ := cmd.Flags().GetString("env-file")
 	c, err := config.Load(config.Options{EnvFile: file})
 	if err != nil {
@@ -93,7 +96,7 @@ func serve(cmd *cobra.Command, sample bool) error {
 		return err
 	}
 	defer a.Close()
-	stop := onHangup(ctx, a, func() {
+	stop := onHangup(ctx, hup, a, func() {
 		if err := logs.reopen(); err != nil {
 			log.Error("the log files could not be opened anew", "err", err)
 		}
@@ -112,10 +115,9 @@ func serve(cmd *cobra.Command, sample bool) error {
 }
 
 // onHangup opens the logs anew and reloads the settings at each SIGHUP until the
-// returned function is called.
-func onHangup(ctx context.Context, a *app.App, logs func()) (stop func()) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
+// returned function is called. From then on, which is the server's end, none
+// matters.
+func onHangup(ctx context.Context, hup chan os.Signal, a *app.App, logs func()) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -129,6 +131,7 @@ func onHangup(ctx context.Context, a *app.App, logs func()) (stop func()) {
 	}()
 	return func() {
 		signal.Stop(hup)
+		signal.Ignore(syscall.SIGHUP)
 		close(hup)
 		<-done
 	}

@@ -225,15 +225,19 @@ func restart(ctx context.Context, c *config.Config) error {
 	}
 	most := c.Shutdown + time.Minute
 	var s State
+	seen := time.Now()
 	err = poll(ctx, most, func() bool {
-		s, ok = state.Read()
-		return ok && s.Ready && s.Server != before.Server || ok && s.Failed >= 3 && s.Server != before.Server ||
-			ok && s.Refusals > before.Refusals
+		if s, ok = state.Read(); !ok {
+			// None holds the lock for a moment while the parent becomes another program.
+			return time.Since(seen) > 5*time.Second
+		}
+		seen = time.Now()
+		return s.Server != before.Server && (s.Ready || s.Failed >= 3) || s.Refusals > before.Refusals
 	})
 	switch {
-	case err == nil && s.PID == before.PID && s.Refusals > before.Refusals:
+	case err == nil && ok && s.PID == before.PID && s.Refusals > before.Refusals:
 		return agented.Errorf(agented.Invalid, "%s", s.Refused)
-	case errors.Is(err, errTooLong) && !ok:
+	case !ok && (err == nil || errors.Is(err, errTooLong)):
 		return agented.Errorf(agented.Unavailable, "the parent of the server has gone: start it anew with `agented serve --supervise`")
 	case errors.Is(err, errTooLong), err == nil && !s.Ready:
 		return agented.Errorf(agented.Unavailable, "the new server (%s) is not ready (%s); it is tried again and again: see its log", version, orElse(s.Last, "still starting"))

@@ -214,6 +214,64 @@ func TestARestartReplacesTheSupervisedServerAndLosesNoRequest(t *testing.T) {
 	}
 }
 
+func TestARestartSaysSoonThatTheParentHasGone(t *testing.T) {
+	t.Parallel()
+	s := supervised(t)
+	parent := s.parentState().PID
+	if err := syscall.Kill(parent, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	type result struct {
+		errs string
+		code int
+	}
+	done := make(chan result, 1)
+	go func() {
+		_, errs, code := s.cli("restart")
+		done <- result{errs, code}
+	}()
+	s.waitFor("the parent to be told", func() bool {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", parent))
+		_, pending, _ := strings.Cut(string(b), "\nShdPnd:")
+		mask, _, _ := strings.Cut(strings.TrimSpace(pending), "\n")
+		n, _ := strconv.ParseUint(mask, 16, 64)
+		return n&(1<<(syscall.SIGUSR2-1)) != 0
+	})
+	s.kill()
+	got := <-done
+	if got.code == 0 || !strings.Contains(got.errs, "the parent of the server has gone") || time.Since(began) > 30*time.Second {
+		t.Errorf("after %s: %d %s", time.Since(began), got.code, got.errs)
+	}
+}
+
+// A parent that becomes another program handles no signals for a moment.
+func TestAReloadAtAnyMomentOfARestartEndsNothing(t *testing.T) {
+	s := supervised(t)
+	first := s.parentState()
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for tick := time.NewTicker(time.Millisecond); ctx.Err() == nil; <-tick.C {
+			if err := syscall.Kill(first.PID, syscall.SIGHUP); err != nil {
+				t.Error("the parent is gone: ", err)
+				return
+			}
+		}
+	})
+	for range 4 {
+		if out, errs, code := s.cli("restart"); code != 0 {
+			t.Errorf("%d %s%s", code, out, errs)
+			break
+		}
+	}
+	stop()
+	wg.Wait()
+	if p := s.parentState(); p.PID != first.PID || !p.Ready || s.call("GET", "/api/v1/info", nil, nil) != http.StatusOK {
+		t.Errorf("%+v, was %+v", p, first)
+	}
+}
+
 func TestAProgramThatDoesNotStartReplacesNothing(t *testing.T) {
 	s := supervised(t)
 	before := s.parentState()

@@ -103,6 +103,9 @@ func pause(quick int) time.Duration {
 	return min(50*time.Millisecond<<min(quick-1, 10), slowest)
 }
 
+// told are the signals that a Parent acts on.
+var told = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2}
+
 // Run supervises until it is told to stop, and returns how the server ended.
 func (p *Parent) Run() (Ended, error) {
 	if p.Watch == 0 {
@@ -111,6 +114,10 @@ func (p *Parent) Run() (Ended, error) {
 	if p.Healthy == 0 {
 		p.Healthy = defaultHealthy
 	}
+	// Before the lock, by which others find us to signal us.
+	signals := make(chan os.Signal, 16)
+	signal.Notify(signals, told...)
+	defer signal.Stop(signals)
 	lock, err := p.State.take()
 	if err != nil {
 		return Ended{}, err
@@ -126,9 +133,6 @@ func (p *Parent) Run() (Ended, error) {
 		unix.CloseOnExec(k.FD)
 	}
 
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2)
-	defer signal.Stop(signals)
 	// A full channel of one holds all that has to be known: somebody has ended.
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, syscall.SIGCHLD)
@@ -166,12 +170,23 @@ func (p *Parent) Run() (Ended, error) {
 		if p.child != nil {
 			continue
 		}
+		if p.want == replacing {
+			// Until the new program listens to signals, one that asks for a reload or a
+			// replacement would end it, and both are under way. One that asks for the
+			// end may end it, as no server runs; what has come so far is still heard.
+			signal.Ignore(syscall.SIGHUP, syscall.SIGUSR2)
+			signal.Stop(signals)
+			for len(signals) > 0 {
+				p.signalled(<-signals)
+			}
+		}
 		switch p.want {
 		case ending:
 			p.endAll()
 			return Ended{}, nil
 		case replacing:
 			err := p.become() // returns only on failure
+			signal.Notify(signals, told...)
 			p.Log.Error("the new program could not take over; the old one goes on supervising", "err", err)
 			p.want, next = serving, time.Now()
 		}

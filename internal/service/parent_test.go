@@ -118,6 +118,11 @@ s.sendto(b"READY=1","\0"+os.environ["NOTIFY_SOCKET"][1:])'`).CombinedOutput()
 		case <-term:
 			tell("STOPPING=1\nEXTEND_TIMEOUT_USEC=5000000")
 			note("stop")
+			if program := os.Getenv("TEST_PROGRAM"); os.Getenv("TEST_SERVER") == "takes its program away" {
+				if err := os.Rename(program, program+".away"); err != nil {
+					panic(err)
+				}
+			}
 			os.Exit(7)
 		}
 	}
@@ -328,6 +333,32 @@ func TestSignalsArePassedOnAndAReloadWaitsUntilTheServerIsReady(t *testing.T) {
 	p.await("it was told again", func() bool { return count(p.notes(), "reload") == 2 })
 	if n := count(p.notes(), "started"); n != 1 {
 		t.Errorf("started %d times", n)
+	}
+}
+
+func TestAParentThatCannotBeReplacedGoesOnAndListensToSignals(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "agented")
+	script := "#!/bin/sh\ncase $1 in --version) echo agented 1 ;; config) ;; *) exec " + exe + " ;; esac\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := startParent(t, "takes its program away", program, nil)
+	first := p.ready()
+	_ = p.cmd.Process.Signal(syscall.SIGUSR2)
+	p.await("it finds no program", func() bool { s, _ := (StateFile{p.dir}).Read(); return s.Failed > 0 })
+	if err := os.Rename(program+".away", program); err != nil {
+		t.Fatal(err)
+	}
+	p.await("the next server is ready", func() bool { s, _ := (StateFile{p.dir}).Read(); return s.Ready && s.Server != first.Server })
+	_ = p.cmd.Process.Signal(syscall.SIGHUP)
+	p.await("it was told", func() bool { return count(p.notes(), "reload") == 1 })
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	if code := p.exit(); code != 7 {
+		t.Errorf("exit code %d", code)
 	}
 }
 
