@@ -78,10 +78,12 @@ func (s *Streams) ServeStream(w http.ResponseWriter, r *http.Request) {
 			sub.Close()
 		}
 	}()
-	e, err := s.Execution(r.Context(), id)
-	if err != nil {
-		s.fail(w, r, err)
-		return
+	e := sub.Latest()
+	if e == nil {
+		if e, err = s.Execution(r.Context(), id); err != nil {
+			s.fail(w, r, err)
+			return
+		}
 	}
 	if e.State.Final() && named && after == int64(e.LastSeq)+1 {
 		// It has seen complete. 204 is what ends an EventSource for good.

@@ -448,6 +448,48 @@ func TestWhereAStreamBegins(t *testing.T) {
 	})
 }
 
+// After a restart all readers come at once.
+func TestOnlyTheFirstReaderOfAnExecutionThatRunsAsksTheStore(t *testing.T) {
+	bothWays(t, func(t *testing.T, s *streamScene) {
+		var asked atomic.Int64
+		s.streams.Execution = func(ctx context.Context, id agented.ExecutionID) (*agented.Execution, error) {
+			asked.Add(1)
+			return s.execution(ctx, id)
+		}
+		open := func(store int64, status string) *bufio.Reader {
+			t.Helper()
+			resp, err := s.server.Client().Get(s.url("stream"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { resp.Body.Close() })
+			body := bufio.NewReader(resp.Body)
+			for {
+				line, err := body.ReadString('\n')
+				if err != nil {
+					t.Fatal(err)
+				}
+				if strings.HasPrefix(line, "data: ") {
+					if !strings.Contains(line, status) || asked.Load() != store {
+						t.Errorf("begins with %q, and the store was asked %d times, want %q and %d", line, asked.Load(), status, store)
+					}
+					return body
+				}
+			}
+		}
+		first := open(1, `"attempt":1`)
+		s.change(func(e *agented.Execution) { e.AttemptNo = 2 })
+		second := open(1, `"attempt":2`)
+		s.finish(0)
+		for _, body := range []*bufio.Reader{first, second} {
+			if b, err := io.ReadAll(body); err != nil || !strings.Contains(string(b), "event: complete") {
+				t.Errorf("%q, %v", b, err)
+			}
+		}
+		open(2, `"success"`)
+	})
+}
+
 func TestHeadersAndRefusalsOfAStream(t *testing.T) {
 	t.Parallel()
 	s := newStreamScene(t)

@@ -30,8 +30,9 @@ type Start struct {
 }
 
 // Subscribe takes a place at an execution. From here on no change that is
-// published is lost, so subscribe, then read the execution from the store and
-// hand it to [Subscription.Serve]. Close gives the place back.
+// published is lost, so subscribe, then take the execution from
+// [Subscription.Latest] or the store and hand it to [Subscription.Serve]. Close
+// gives the place back.
 func (h *Hub) Subscribe(id agented.ExecutionID) *Subscription {
 	h.mu.Lock()
 	t := h.topics[id]
@@ -43,6 +44,15 @@ func (h *Hub) Subscribe(id agented.ExecutionID) *Subscription {
 	t.refs++
 	h.mu.Unlock()
 	return &Subscription{topic: t, reader: newReader(h.o.Heartbeat)}
+}
+
+// Latest is the execution as it was published last, without prompt and result, if
+// somebody follows it already and it is not final; otherwise nil: ask the store.
+func (s *Subscription) Latest() *agented.Execution {
+	if e := s.topic.latest.Load(); e != nil && !e.State.Final() {
+		return e
+	}
+	return nil
 }
 
 // Close gives the place back. The last one to leave ends the following of the
@@ -66,7 +76,7 @@ func (s *Subscription) Close() {
 
 // Serve writes the stream of e to sink: the status with the position, every
 // line behind it, later changes, and, after the last line of a final execution,
-// complete. e is the execution as it was read after Subscribe.
+// complete. e is the execution as it was after Subscribe.
 //
 // It returns nil after complete, ErrDraining when the server stops, the cause
 // of ctx, or the error of the sink or of the log.
