@@ -146,21 +146,22 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 		}
 	}
 	request := func(i int) string { return stream(src.paths[i%len(src.paths)]) }
-	// What one reader needs of code and tables is not what a reader costs.
-	if err := crowd.connect(src.server.addr, 1, request); err != nil {
+	// What the first half needs of code, tables and room is not what a reader costs.
+	half := f.readers / 2
+	if err := crowd.connect(src.server.addr, half, request); err != nil {
 		return m, err
 	}
 	p := src.server.procs()
 	if who == us || who == gevent {
 		p = serverOnly(src.server)
 	}
-	time.Sleep(time.Second)
-	before := p.memory()
-	if err := crowd.connect(src.server.addr, f.readers-1, request); err != nil {
+	time.Sleep(b.settle)
+	before, others := p.memory(), float64(f.readers-half)
+	if err := crowd.connect(src.server.addr, f.readers-half, request); err != nil {
 		return m, err
 	}
 	time.Sleep(b.settle)
-	m.idle = (p.memory() - before) / float64(f.readers)
+	m.idle = (p.memory() - before) / others
 
 	crowd.latencies()
 	if err := src.begin(); err != nil {
@@ -180,7 +181,7 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 	took := time.Since(began)
 	used, got := p.cpu()-cpu, crowd.lines.Load()
 	lat := crowd.latencies()
-	m.busy = (p.memory() - before) / float64(f.readers)
+	m.busy = (p.memory() - before) / others
 	m.perCPU = float64(got) / used.Seconds()
 	m.rate = float64(got) / took.Seconds()
 	m.p50, m.p99 = quantile(lat, .5), quantile(lat, .99)
