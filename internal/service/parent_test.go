@@ -362,6 +362,28 @@ func TestAParentThatCannotBeReplacedGoesOnAndListensToSignals(t *testing.T) {
 	}
 }
 
+// Whoever finds a parent by its lock may signal it.
+func TestAParentListensToSignalsFromTheMomentItIsFound(t *testing.T) {
+	for range 5 {
+		p := startParent(t, "", "", nil)
+		state := StateFile{p.dir}
+		for end := time.Now().Add(20 * time.Second); ; { // without a pause, to be there at once
+			_ = state.Signal(syscall.SIGHUP) // NotFound until there is one
+			if s, _ := state.Read(); s.Ready {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("it was ended by the signal")
+			}
+		}
+		p.await("it was told", func() bool { return count(p.notes(), "reload") > 0 })
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		if code := p.exit(); code != 7 {
+			t.Errorf("exit code %d", code)
+		}
+	}
+}
+
 func TestAServerThatDoesNotStopIsKilledInTime(t *testing.T) {
 	p := startParent(t, "ignores the stop", "", nil)
 	p.ready()
