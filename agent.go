@@ -5,30 +5,30 @@ import (
 	"time"
 )
 
-// Agent is somebody to give work to: a role, goals, and the CLI that plays it.
+// Agent is a named recipient of work: a role, goals, and the CLI that runs it.
 type Agent struct {
 	ID        AgentID
-	Name      string // unique, ignoring case; letters, digits, - _ and . only, since addresses hold it
-	Role      string // one line: what it is
-	Goals     string // what it works towards, and how; the system prompt
+	Name      string // unique, ignoring case; only letters, digits, - _ and . since addresses contain it
+	Role      string // one line: what the agent is
+	Goals     string // what it works towards, and how; used as the system prompt
 	Enabled   bool
-	Spec      Spec // backend chain, model, tools, directory, environment; its prompt is not used
+	Spec      Spec // fallback chain, model, tools, directory, environment; its prompt is not used
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
 
-// Bounds of an Agent.
+// Limits of an Agent.
 const (
 	MaxAgentName = 64       // bytes
 	MaxRole      = 500      // bytes
-	MaxGoals     = 64 << 10 // bytes; one argument of a command line holds it
+	MaxGoals     = 64 << 10 // bytes; passed as one command-line argument
 )
 
-// Validate returns every field of the agent that cannot stand, each with the
-// mend. Names of fields are those of the API.
+// Validate returns every invalid field of the agent with its fix. Fields are
+// named as in the API.
 func (a *Agent) Validate() []Field {
 	var bad []Field
-	if f := checkHandle(a.Name); f != "" {
+	if f := handleError(a.Name); f != "" {
 		bad = append(bad, Field{"name", f})
 	}
 	switch {
@@ -46,19 +46,19 @@ func (a *Agent) Validate() []Field {
 	spec := a.Spec
 	switch {
 	case spec.Backend == BackendCommand:
-		bad = append(bad, Field{"backend", "must be one of an agent CLI: command has no conversation"})
+		bad = append(bad, Field{"backend", "must be an agent backend: command has no conversation"})
 	case spec.Agent != "":
 		bad = append(bad, Field{"agent", "does not apply to an agent: remove it"})
 	case spec.Prompt != "":
 		bad = append(bad, Field{"prompt", "does not apply to an agent: use role and goals"})
 	default:
-		spec.Prompt = "x" // comes with each message
+		spec.Prompt = "x" // each message brings its own prompt
 		bad = append(bad, spec.Validate()...)
 	}
 	return bad
 }
 
-// System is the system prompt that role and goals make.
+// System returns the system prompt made of role and goals.
 func (a *Agent) System() string {
 	var parts []string
 	if a.Role != "" {
@@ -72,8 +72,8 @@ func (a *Agent) System() string {
 	return strings.Join(parts, "\n\n")
 }
 
-// Fill makes the spec that a trigger which names the agent runs: the agent's,
-// with the trigger's prompt, limits and overlap.
+// Fill returns the spec of a trigger that names the agent: the agent's spec
+// with the trigger's prompt, limits and overlap, and the stronger sandbox.
 func (a *Agent) Fill(t Spec) Spec {
 	s := a.Spec
 	s.Agent = string(a.ID)
@@ -87,14 +87,17 @@ func (a *Agent) Fill(t Spec) Spec {
 	if t.CeilingUSD > 0 && (s.CeilingUSD == 0 || t.CeilingUSD < s.CeilingUSD) {
 		s.CeilingUSD = t.CeilingUSD
 	}
+	if t.Sandbox.Stronger(s.Sandbox) {
+		s.Sandbox = t.Sandbox
+	}
 	return s
 }
 
-// checkHandle says what is wrong with a name that addresses hold, "" if nothing.
-func checkHandle(name string) string {
+// handleError returns why a name cannot be part of an address, or "".
+func handleError(name string) string {
 	switch {
 	case name == "":
-		return "is required: give it a name"
+		return "is required: set a name"
 	case len(name) > MaxAgentName:
 		return "is too long: use at most 64 characters"
 	case strings.HasPrefix(name, "-") || strings.HasPrefix(name, "."):
@@ -103,62 +106,61 @@ func checkHandle(name string) string {
 	for _, c := range []byte(name) {
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 		if !letter && c != '-' && c != '_' && c != '.' {
-			return "has a character that addresses cannot hold: use letters, digits, -, _ and ."
+			return "has a character that is not allowed in addresses: use letters, digits, -, _ and ."
 		}
 	}
 	return ""
 }
 
-// Conversation is a person's talk with an agent: messages, and a turn for each,
-// in one session of the agent's CLI.
+// Conversation is a series of messages to an agent. Each message gets a turn,
+// and all turns run in one session of the agent's CLI.
 type Conversation struct {
 	ID        ConversationID
 	Agent     AgentID
-	AgentName string // as it was when it began
+	AgentName string // name of the agent when the conversation began
 	Title     string
 	State     ConversationState
-	Resume    *ResumePoint // where the next turn goes on; nil before the first has ended
-	Turn      ExecutionID  // the turn under way; empty: none
-	Queued    int          // messages that wait for their turn
-	LastSeq   int64        // number of its last event
-	Actor     string       // who began it
+	Resume    *ResumePoint // where the next turn resumes; nil until the first turn has ended
+	Turn      ExecutionID  // the current turn; empty: none
+	Queued    int          // messages waiting for their turn
+	LastSeq   int64        // number of its latest event
+	Actor     string       // who started it
 	CreatedAt time.Time
-	ActiveAt  time.Time // last activity: a message, an event of a turn
+	ActiveAt  time.Time // time of the latest message or turn event
 	ClosedAt  time.Time // zero while open
 }
 
-// ConversationState is how a conversation stands. The values are stored and
+// ConversationState is the state of a conversation. The values are stored and
 // part of the API.
 type ConversationState string
 
-// The states of a conversation. One that is closed opens again when somebody
-// writes.
+// The states of a conversation. A new message reopens a closed conversation.
 const (
 	ConversationOpen   ConversationState = "open"
 	ConversationClosed ConversationState = "closed"
 )
 
-// ConversationEvent is one thing that happened in a conversation. Seq grows by
-// one from 1; it is the id in the stream.
+// ConversationEvent is one event of a conversation. Seq counts from 1 without
+// gaps; it is the id in the event stream.
 type ConversationEvent struct {
 	Seq       int64
 	Kind      ConversationEventKind
 	Data      []byte      // JSON object
 	Execution ExecutionID // the turn it belongs to; empty: none
-	Source    Seq         // the line of the turn's log that it was read from; 0: none
+	Source    Seq         // the line of the turn's log that it was derived from; 0: none
 	At        time.Time
 }
 
-// ConversationEventKind names an event of a conversation's stream.
+// ConversationEventKind is the name of an event in a conversation's stream.
 type ConversationEventKind string
 
 // The events of a conversation.
 const (
-	EventMessage      ConversationEventKind = "message"       // somebody said something, whole
-	EventContentDelta ConversationEventKind = "content_delta" // a piece of an answer that is being written
-	EventToolCall     ConversationEventKind = "tool_call"     // the agent used a tool, or a tool answered
+	EventMessage      ConversationEventKind = "message"       // a complete message
+	EventContentDelta ConversationEventKind = "content_delta" // a piece of an answer that is still being written
+	EventToolCall     ConversationEventKind = "tool_call"     // the agent called a tool, or a tool returned
 	EventFinish       ConversationEventKind = "finish"        // a turn ended
-	EventStatus       ConversationEventKind = "status_change" // queued, running, waiting, interrupted, closed
+	EventStatus       ConversationEventKind = "status_change" // queued, running, waiting, interrupted or closed
 	EventError        ConversationEventKind = "error"         // a turn failed, or waits for a reason
-	EventFullSync     ConversationEventKind = "full_sync"     // deltas before it are gone: the whole state, to begin from
+	EventFullSync     ConversationEventKind = "full_sync"     // earlier deltas are gone: the whole state to start from
 )

@@ -13,7 +13,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestStatesMoveOnlyAlongTheTable(t *testing.T) {
+func TestStateCanBecome(t *testing.T) {
 	t.Parallel()
 	want := map[agented.State][]agented.State{
 		agented.StatePending: {agented.StateRunning, agented.StateFailed, agented.StateCancelled},
@@ -34,7 +34,7 @@ func TestStatesMoveOnlyAlongTheTable(t *testing.T) {
 	}
 }
 
-func TestIdsSortByTimeAndAreSafeAsNames(t *testing.T) {
+func TestNewID(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 23, 1, 2, 3, 0, time.UTC)
 	var ids []string
@@ -56,7 +56,7 @@ func TestIdsSortByTimeAndAreSafeAsNames(t *testing.T) {
 	}
 }
 
-func TestErrorsReachTheAskerAsKindsNotCauses(t *testing.T) {
+func TestError_hides_cause(t *testing.T) {
 	t.Parallel()
 	cause := errors.New("open /secret/place: denied")
 	err := error(agented.Errorf(agented.Unavailable, "draining; try again shortly").Because(cause))
@@ -74,7 +74,7 @@ func TestErrorsReachTheAskerAsKindsNotCauses(t *testing.T) {
 	}
 }
 
-func TestRolesIncludeTheOnesBelow(t *testing.T) {
+func TestRoleAllows(t *testing.T) {
 	t.Parallel()
 	order := []agented.Role{agented.RoleNone, agented.RoleViewer, agented.RoleOperator, agented.RoleAdmin}
 	for i, have := range order {
@@ -89,7 +89,7 @@ func TestRolesIncludeTheOnesBelow(t *testing.T) {
 	}
 }
 
-func TestRenderFillsPlaceholdersAndNothingElse(t *testing.T) {
+func TestRender(t *testing.T) {
 	t.Parallel()
 	values := map[string]string{"message": "see {trigger_id}", "trigger_id": "trg-1", "vars.who": "you"}
 	for _, c := range []struct{ name, in, want string }{
@@ -119,7 +119,7 @@ func TestRenderFillsPlaceholdersAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestUnknownPlaceholdersAreRefusedWithTheNearestName(t *testing.T) {
+func TestCheckTemplate_unknown_name(t *testing.T) {
 	t.Parallel()
 	got := agented.CheckTemplate("{mesage} {vars.x} {paths} {zzzzzzzzz} {{free}}")
 	if len(got) != 2 || !strings.Contains(got[0], `did you mean "message"?`) || strings.Contains(got[1], "did you mean") {
@@ -127,7 +127,7 @@ func TestUnknownPlaceholdersAreRefusedWithTheNearestName(t *testing.T) {
 	}
 }
 
-func TestATemplateOfEscapedNamesRendersToThem(t *testing.T) {
+func TestRender_escaped_names(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.StringMatching(`[a-z][a-z_]{0,10}`).Draw(t, "name")
@@ -142,7 +142,7 @@ func TestATemplateOfEscapedNamesRendersToThem(t *testing.T) {
 	})
 }
 
-func TestTheMinimalTriggerIsValidAndBadOnesNameTheField(t *testing.T) {
+func TestTriggerValidate(t *testing.T) {
 	t.Parallel()
 	text := "x"
 	good := func() agented.Trigger {
@@ -197,7 +197,7 @@ func TestTheMinimalTriggerIsValidAndBadOnesNameTheField(t *testing.T) {
 	}
 }
 
-func TestSecretNamesAreKnownByTheirWords(t *testing.T) {
+func TestSecretName(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{
 		"MY_TOKEN": true, "ANTHROPIC_API_KEY": true, "db_password": true, "GH_PAT": true, "PGPASSWORD": true,
@@ -209,7 +209,7 @@ func TestSecretNamesAreKnownByTheirWords(t *testing.T) {
 	}
 }
 
-func TestOutcomesEndInTheStateTheyMean(t *testing.T) {
+func TestOutcomeState(t *testing.T) {
 	t.Parallel()
 	for outcome, want := range map[agented.Outcome]agented.State{
 		agented.OutcomeSuccess: agented.StateSuccess, agented.OutcomeFailed: agented.StateFailed,
@@ -223,7 +223,7 @@ func TestOutcomesEndInTheStateTheyMean(t *testing.T) {
 	}
 }
 
-func TestEscapedTextRendersToItself(t *testing.T) {
+func TestEscapeTemplate(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringOfN(rapid.SampledFrom([]rune("{}ab_. \n")), 0, 30, -1).Draw(t, "text")

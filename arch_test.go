@@ -11,52 +11,108 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
-// mayImport is the floor plan: which of our packages each package may import.
-// Everyone may import the root; the root imports only the standard library.
+// mayImport lists the packages of the module that each package may import.
+// Every package may import the root; the root imports only the standard
+// library.
 var mayImport = map[string][]string{
-	"":                   {},
-	"bench":              {},
-	"cmd/agshim":         {"internal/shim"},
-	"cmd/agented":        {"internal/app", "internal/ask", "internal/backend", "internal/backup", "internal/client", "internal/config", "internal/cron", "internal/doctor", "internal/redact", "internal/report", "internal/runlog", "internal/secret", "internal/service", "internal/shim", "internal/store", "internal/trace", "internal/webhook"},
-	"deploy/test/check":  {},
-	"internal/api":       {"internal/backend", "internal/backup", "internal/config", "internal/cron", "internal/dispatch", "internal/hub", "internal/redact", "internal/runlog", "internal/secret", "internal/store", "internal/webhook", "web"},
-	"internal/app":       {"internal/api", "internal/backend", "internal/backup", "internal/client", "internal/config", "internal/dispatch", "internal/hub", "internal/redact", "internal/secret", "internal/shim", "internal/store", "internal/workspace", "internal/trace", "web"},
-	"internal/ask":       {},
-	"internal/backend":   {},
-	"internal/backup":    {"internal/cron", "internal/runlog", "internal/shim", "internal/store"},
-	"internal/client":    {},
-	"internal/clireal":   {"internal/backend"},
-	"internal/config":    {"internal/dotenv"},
-	"internal/cron":      {},
-	"internal/dispatch":  {"internal/backend", "internal/cron", "internal/runlog", "internal/shim", "internal/store", "internal/webhook", "internal/workspace"},
-	"internal/doctor":    {"internal/backend", "internal/backup", "internal/config", "internal/secret", "internal/service", "internal/shim", "internal/store"},
-	"internal/dotenv":    {},
-	"internal/hub":       {"internal/redact", "internal/runlog"},
-	"internal/redact":    {},
-	"internal/report":    {},
-	"internal/runlog":    {},
-	"internal/secret":    {},
-	"internal/service":   {},
-	"internal/shim":      {"internal/redact", "internal/runlog"},
-	"internal/store":     {},
-	"internal/trace":     {},
-	"internal/webhook":   {},
-	"internal/workspace": {},
-	"web":                {},
+	"":                            {},
+	"bench":                       {},
+	"cmd/agented":                 {"examples", "internal/agentcli", "internal/agentcli/registry", "internal/anthropicapi", "internal/app", "internal/backup", "internal/chaos", "internal/client", "internal/config", "internal/cron", "internal/discovery", "internal/doctor", "internal/format", "internal/logview", "internal/manifest", "internal/naming", "internal/redact", "internal/report", "internal/runlog", "internal/secret", "internal/serverlog", "internal/service", "internal/shim", "internal/store", "internal/term", "internal/trace", "internal/webhook"},
+	"cmd/agshim":                  {"internal/shim"},
+	"deploy/test/check":           {},
+	"examples":                    {},
+	"internal/agentcli":           {},
+	"internal/agentcli/anthropic": {"internal/agentcli", "internal/agentcli/claude"},
+	"internal/agentcli/claude":    {"internal/agentcli"},
+	"internal/agentcli/codex":     {"internal/agentcli"},
+	"internal/agentcli/command":   {"internal/agentcli"},
+	"internal/agentcli/gemini":    {"internal/agentcli"},
+	"internal/agentcli/opencode":  {"internal/agentcli"},
+	"internal/agentcli/registry":  {"internal/agentcli", "internal/agentcli/anthropic", "internal/agentcli/claude", "internal/agentcli/codex", "internal/agentcli/command", "internal/agentcli/gemini", "internal/agentcli/opencode"},
+	"internal/anthropicapi":       {},
+	"internal/api":                {"examples", "internal/agentcli", "internal/agentcli/registry", "internal/api/hooks", "internal/api/pages", "internal/api/rest", "internal/api/sse", "internal/auth", "internal/backup", "internal/config", "internal/cron", "internal/disk", "internal/dispatch", "internal/hub", "internal/intake", "internal/logsearch", "internal/metrics", "internal/naming", "internal/redact", "internal/remove", "internal/retention", "internal/runlog", "internal/searchpath", "internal/secret", "internal/store"},
+	"internal/api/hooks":          {"internal/api/rest", "internal/auth", "internal/intake", "internal/store", "internal/webhook"},
+	"internal/api/pages":          {"internal/api/rest", "internal/auth", "internal/secret", "internal/store", "web"},
+	"internal/api/rest":           {"internal/auth", "internal/config", "internal/metrics", "internal/ratelimit", "internal/store"},
+	"internal/api/sse":            {"internal/agentcli", "internal/agentcli/registry", "internal/api/rest", "internal/hub", "internal/redact", "internal/runlog"},
+	"internal/app":                {"internal/agentcli", "internal/agentcli/registry", "internal/api", "internal/auth", "internal/backup", "internal/client", "internal/config", "internal/disk", "internal/dispatch", "internal/hub", "internal/metrics", "internal/redact", "internal/retention", "internal/scheduler", "internal/searchpath", "internal/secret", "internal/shim", "internal/store", "internal/trace", "internal/workspace", "web"},
+	"internal/auth":               {"internal/config", "internal/disk", "internal/naming", "internal/ratelimit", "internal/secret", "internal/store"},
+	"internal/backoff":            {},
+	"internal/backup":             {"internal/cron", "internal/disk", "internal/format", "internal/remove", "internal/runlog", "internal/shim", "internal/store"},
+	"internal/chaos":              {"internal/client", "internal/config", "internal/runlog", "internal/shim"},
+	"internal/client":             {"internal/disk"},
+	"internal/clireal":            {"internal/agentcli", "internal/agentcli/registry"},
+	"internal/config":             {"internal/dotenv"},
+	"internal/cron":               {},
+	"internal/discovery":          {"internal/client", "internal/config"},
+	"internal/disk":               {},
+	"internal/dispatch":           {"internal/agentcli", "internal/agentcli/registry", "internal/backoff", "internal/cron", "internal/disk", "internal/format", "internal/redact", "internal/remove", "internal/retention", "internal/runlog", "internal/sandbox", "internal/searchpath", "internal/shim", "internal/store", "internal/webhook", "internal/workspace"},
+	"internal/doctor":             {"internal/agentcli", "internal/agentcli/registry", "internal/backup", "internal/config", "internal/disk", "internal/format", "internal/sandbox", "internal/searchpath", "internal/secret", "internal/service", "internal/shim", "internal/store"},
+	"internal/dotenv":             {},
+	"internal/format":             {},
+	"internal/hub":                {"internal/redact", "internal/runlog"},
+	"internal/intake":             {"internal/auth", "internal/config", "internal/dispatch", "internal/format", "internal/ratelimit", "internal/store", "internal/webhook"},
+	"internal/logsearch":          {"internal/redact", "internal/runlog"},
+	"internal/logview":            {"internal/agentcli", "internal/agentcli/registry", "internal/client", "internal/term"},
+	"internal/manifest":           {"internal/cron", "internal/naming", "internal/term", "internal/webhook"},
+	"internal/metrics":            {"internal/backup", "internal/dispatch", "internal/store"},
+	"internal/naming":             {},
+	"internal/policy":             {"internal/format"},
+	"internal/ratelimit":          {},
+	"internal/redact":             {},
+	"internal/remove":             {},
+	"internal/report":             {"internal/format"},
+	"internal/retention":          {"internal/remove", "internal/shim", "internal/store"},
+	"internal/runlog":             {"internal/disk"},
+	"internal/sandbox":            {},
+	"internal/scheduler":          {"internal/cron", "internal/dispatch", "internal/format", "internal/store"},
+	"internal/searchpath":         {},
+	"internal/secret":             {"internal/disk"},
+	"internal/serverlog":          {"internal/config", "internal/redact", "internal/report", "internal/term", "internal/trace"},
+	"internal/service":            {"internal/config", "internal/disk"},
+	"internal/shim":               {"internal/disk", "internal/format", "internal/redact", "internal/runlog", "internal/sandbox"},
+	"internal/sqlite":             {},
+	"internal/store":              {"internal/format", "internal/naming", "internal/policy", "internal/sqlite"},
+	"internal/term":               {"internal/config", "internal/format"},
+	"internal/testrun":            {},
+	"internal/trace":              {},
+	"internal/webhook":            {},
+	"internal/workspace":          {"internal/disk", "internal/format", "internal/remove"},
+	"scripts/contain":             {"internal/testrun"},
+	"scripts/notices":             {},
+	"scripts/testtable":           {},
+	"web":                         {},
 }
 
-// noInit lists packages of which nothing may happen before main: the shim is
-// the same program, and there is one for each running attempt.
-var noInit = []string{"", "internal/redact", "internal/runlog", "internal/shim"}
+// noInit lists packages that must have no init: the shim is the same program,
+// and one runs for each attempt.
+var noInit = []string{"", "internal/disk", "internal/format", "internal/redact", "internal/runlog", "internal/sandbox", "internal/shim"}
+
+// noDomain lists packages that must not import the root: they can be used
+// without the product.
+var noDomain = []string{"internal/sqlite"}
 
 const module = "github.com/agented/agented"
 
-// files parses every Go file of the module, by the folder it is in.
-func files(t *testing.T, mode parser.Mode) map[string]map[string]*ast.File {
+// files returns every Go file of the module by folder.
+func files(t *testing.T) map[string]map[string]*ast.File {
 	t.Helper()
+	all, err := parsed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// positions holds the positions of all files.
+var positions = token.NewFileSet()
+
+// parsed parses the files once for all tests.
+var parsed = sync.OnceValues(func() (map[string]map[string]*ast.File, error) {
 	out := map[string]map[string]*ast.File{}
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -71,7 +127,7 @@ func files(t *testing.T, mode parser.Mode) map[string]map[string]*ast.File {
 		if !strings.HasSuffix(path, ".go") {
 			return nil
 		}
-		f, err := parser.ParseFile(token.NewFileSet(), path, nil, mode)
+		f, err := parser.ParseFile(positions, path, nil, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			return err
 		}
@@ -85,15 +141,12 @@ func files(t *testing.T, mode parser.Mode) map[string]map[string]*ast.File {
 		out[dir][path] = f
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
+	return out, err
+})
 
-func TestImportsGoDownstairsOnly(t *testing.T) {
+func TestImports(t *testing.T) {
 	t.Parallel()
-	for dir, parsed := range files(t, parser.ImportsOnly) {
+	for dir, parsed := range files(t) {
 		allowed, known := mayImport[dir]
 		if !known {
 			t.Errorf("package %s is not on the floor plan: add it to mayImport with what it may import", dir)
@@ -105,6 +158,8 @@ func TestImportsGoDownstairsOnly(t *testing.T) {
 				name, _ := strconv.Unquote(spec.Path.Value)
 				ours, isOurs := strings.CutPrefix(name, module+"/")
 				switch {
+				case name == module && slices.Contains(noDomain, dir):
+					t.Errorf("%s: %s may not import the root", path, dir)
 				case isOurs && !test && !slices.Contains(allowed, ours):
 					t.Errorf("%s: %s may not import %s", path, dir, ours)
 				case dir == "" && !test && name != module && strings.Contains(strings.Split(name, "/")[0], "."):
@@ -115,9 +170,26 @@ func TestImportsGoDownstairsOnly(t *testing.T) {
 	}
 }
 
-func TestEveryPackageSaysWhatItIs(t *testing.T) {
+// TestStore_engine_seam holds the place of another database engine: only these
+// files of store name the one that there is.
+func TestStore_engine_seam(t *testing.T) {
 	t.Parallel()
-	for dir, parsed := range files(t, parser.ParseComments) {
+	seam := []string{"engine.go", "errors.go", "file.go", "store.go", "tx.go"}
+	for path, f := range files(t)["internal/store"] {
+		if strings.HasSuffix(path, "_test.go") || slices.Contains(seam, filepath.Base(path)) {
+			continue
+		}
+		for _, spec := range f.Imports {
+			if name, _ := strconv.Unquote(spec.Path.Value); name == module+"/internal/sqlite" || strings.Contains(name, "modernc.org/sqlite") {
+				t.Errorf("%s imports %s: statements use the declarations of engine.go", path, name)
+			}
+		}
+	}
+}
+
+func TestPackages_have_doc_comments(t *testing.T) {
+	t.Parallel()
+	for dir, parsed := range files(t) {
 		var docs []string
 		for path, f := range parsed {
 			if f.Doc != nil && !strings.HasSuffix(path, "_test.go") {
@@ -134,9 +206,9 @@ func TestEveryPackageSaysWhatItIs(t *testing.T) {
 	}
 }
 
-func TestNothingHappensBeforeMainInTheShim(t *testing.T) {
+func TestShim_packages_have_no_init(t *testing.T) {
 	t.Parallel()
-	all := files(t, 0)
+	all := files(t)
 	for _, dir := range noInit {
 		for path, f := range all[dir] {
 			if strings.HasSuffix(path, "_test.go") {
@@ -167,12 +239,11 @@ func TestNothingHappensBeforeMainInTheShim(t *testing.T) {
 	}
 }
 
-func TestOnlyConfigReadsTheEnvironment(t *testing.T) {
+func TestEnvironment_is_read_by_config_only(t *testing.T) {
 	t.Parallel()
-	// cmd/agented hands the environment to config as a function; bench starts
-	// servers with one of its own.
-	exempt := []string{"internal/config", "cmd/agented", "bench"}
-	for dir, parsed := range files(t, 0) {
+	// bench starts servers with their own environment; testrun is only in test binaries.
+	exempt := []string{"internal/config", "internal/testrun", "bench"}
+	for dir, parsed := range files(t) {
 		if slices.Contains(exempt, dir) {
 			continue
 		}
@@ -195,7 +266,7 @@ func TestOnlyConfigReadsTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestSecretsAndDataAreIgnoredByGit(t *testing.T) {
+func TestGitignore_secrets_and_data(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("git"); err != nil {
 		t.Skip("git is not installed, so what it ignores cannot be asked")
@@ -211,35 +282,6 @@ func TestSecretsAndDataAreIgnoredByGit(t *testing.T) {
 	for _, path := range []string{".env.example", "web/dist/index.html", "cmd/agented/main.go"} {
 		if err := exec.Command("git", "check-ignore", "-q", path).Run(); err == nil {
 			t.Errorf("git ignores %s, which belongs to the repository", path)
-		}
-	}
-}
-
-func TestEveryGuaranteeNamesTestsThatExist(t *testing.T) {
-	t.Parallel()
-	doc, err := os.ReadFile("docs/guarantees.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	there := map[string]bool{}
-	for _, parsed := range files(t, parser.SkipObjectResolution) {
-		for path, f := range parsed {
-			for _, decl := range f.Decls {
-				if fn, ok := decl.(*ast.FuncDecl); ok && strings.HasSuffix(path, "_test.go") {
-					there[fn.Name.Name] = true
-				}
-			}
-		}
-	}
-	promises := strings.Split(string(doc), "\n1. ")
-	if len(promises) < 2 {
-		t.Fatal("docs/guarantees.md lists nothing")
-	}
-	for item := range strings.SplitSeq(string(doc), "MUST") {
-		for word := range strings.SplitSeq(item, "`") {
-			if strings.HasPrefix(word, "Test") && !there[word] {
-				t.Errorf("docs/guarantees.md names %s, which is no test", word)
-			}
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Budget bounds what is spent in a period.
+// Budget limits spending in a period.
 type Budget struct {
 	ID      BudgetID
 	Name    string // unique, ignoring case
@@ -17,19 +17,19 @@ type Budget struct {
 	Target  string // id of the trigger or the account; empty for all
 	Period  Period
 	Limit   float64 // USD
-	Hard    bool    // new executions wait when it is used up
-	Pause   bool    // of a hard one: what runs is paused and asks
-	Warn    int     // percent of the limit at which it is told first; 0: only when it is reached
+	Hard    bool    // new executions wait once it is used up
+	Pause   bool    // hard budgets only: running executions are paused and ask a question
+	Warn    int     // percent of the limit at which the first notification is sent; 0: only at the limit
 
-	Spent     float64   // in the current period, as far as it is known
-	Unknown   int64     // attempts in it whose cost nobody knows
-	Since     time.Time // when the current period began
-	Until     time.Time // when it ends
+	Spent     float64   // known cost in the current period
+	Unknown   int64     // attempts in the period whose cost is unknown
+	Since     time.Time // start of the current period
+	Until     time.Time // end of the current period
 	CreatedAt time.Time
 	UpdatedAt time.Time
 }
 
-// BudgetID is the id of a budget, bud-….
+// BudgetID is the id of a budget: "bud-…".
 type BudgetID string
 
 // BudgetScope is what a budget counts. The values are stored and part of the
@@ -43,24 +43,25 @@ const (
 	BudgetAccount BudgetScope = "account"
 )
 
-// Period is a piece of the calendar. The values are stored and part of the API.
+// Period is a calendar period. The values are stored and part of the API.
 type Period string
 
 // The periods.
 const (
 	PeriodDay   Period = "day"
-	PeriodWeek  Period = "week" // from Monday on
+	PeriodWeek  Period = "week" // starts on Monday
 	PeriodMonth Period = "month"
 )
 
-// Bounds returns the period that now is in, on the clock of the zone.
+// Bounds returns the start and the end of the period that contains now in the
+// time zone.
 func (p Period) Bounds(now time.Time, zone *time.Location) (since, until time.Time) {
 	year, month, day := now.In(zone).Date()
 	at := func(month time.Month, day int) time.Time {
 		t := time.Date(year, month, day, 0, 0, 0, 0, zone)
 		y, m, d := t.Date()
 		if time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Before(time.Date(year, month, day, 0, 0, 0, 0, time.UTC)) {
-			// The clock skips midnight: the day begins where it goes on.
+			// The clock skips midnight: the day begins after the gap.
 			if _, next := t.ZoneBounds(); !next.IsZero() {
 				return next
 			}
@@ -79,18 +80,18 @@ func (p Period) Bounds(now time.Time, zone *time.Location) (since, until time.Ti
 	return since.UTC(), until.UTC()
 }
 
-// maxBudget bounds a budget in USD.
+// maxBudget is the largest budget in USD.
 const maxBudget = 1e9
 
-// Validate returns every field of the budget that cannot stand. Names of fields
-// are those of the API.
+// Validate returns every invalid field of the budget with its fix. Fields are
+// named as in the API.
 func (b *Budget) Validate() []Field {
 	var bad []Field
 	refuse := func(path, format string, args ...any) { bad = append(bad, Field{path, fmt.Sprintf(format, args...)}) }
 	name := strings.TrimSpace(b.Name)
 	switch {
 	case name == "":
-		refuse("name", "is required: give the budget a name")
+		refuse("name", "is required: set a name for the budget")
 	case name != b.Name || len(name) > MaxName || hasControl(name):
 		refuse("name", "must be at most %d bytes, without white space at its ends and without control characters", MaxName)
 	}
@@ -101,7 +102,7 @@ func (b *Budget) Validate() []Field {
 		}
 	case BudgetTrigger, BudgetAccount:
 		if b.Target == "" {
-			refuse("target", "is required for scope %s: give its id", b.Scope)
+			refuse("target", "is required for scope %s: set its id", b.Scope)
 		}
 	default:
 		refuse("scope", "must be all, trigger or account")
@@ -121,7 +122,7 @@ func (b *Budget) Validate() []Field {
 	return bad
 }
 
-// Counts reports whether what an attempt costs goes against the budget.
+// Counts reports whether the cost of an attempt counts toward the budget.
 func (b *Budget) Counts(trigger TriggerID, account AccountID) bool {
 	switch b.Scope {
 	case BudgetTrigger:
@@ -135,15 +136,15 @@ func (b *Budget) Counts(trigger TriggerID, account AccountID) bool {
 // Reached reports whether the limit is used up.
 func (b *Budget) Reached() bool { return b.Spent >= b.Limit }
 
-// Near reports whether as much is used as is to be told of.
-func (b *Budget) Near() bool { return b.Warn > 0 && b.Spent >= b.Limit*float64(b.Warn)/100 }
+// WarnReached reports whether spending has reached the warning threshold.
+func (b *Budget) WarnReached() bool { return b.Warn > 0 && b.Spent >= b.Limit*float64(b.Warn)/100 }
 
-// Sentence says how the budget stands.
+// Sentence describes how much of the budget is spent.
 func (b *Budget) Sentence() string {
 	return fmt.Sprintf("%s of the budget %q (%s a %s) are spent", Dollars(b.Spent), b.Name, Dollars(b.Limit), b.Period)
 }
 
-// Dollars writes a sum for people.
+// Dollars formats a sum in USD.
 func Dollars(v float64) string {
 	if v != 0 && math.Abs(v) < 0.01 {
 		return fmt.Sprintf("$%.4f", v)
@@ -151,9 +152,10 @@ func Dollars(v float64) string {
 	return fmt.Sprintf("$%.2f", v)
 }
 
-// Since returns what u counts beyond before, field by field, for sessions that
-// count themselves as a whole. Where a count is smaller than before it has begun
-// anew, and stands for itself. A field that before does not know counts whole.
+// Since returns the difference between u and before, field by field, for
+// sessions that report totals. Where a count is smaller than before, the CLI
+// has restarted its count, and the new count is used. A field that is unknown
+// in before counts in full.
 func (u Usage) Since(before Usage) Usage {
 	u.InputTokens = beyond(u.InputTokens, before.InputTokens)
 	u.OutputTokens = beyond(u.OutputTokens, before.OutputTokens)

@@ -7,7 +7,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestPeriodsFollowTheCalendarOfTheZone(t *testing.T) {
+func TestPeriodBounds_zones(t *testing.T) {
 	t.Parallel()
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -35,7 +35,7 @@ func TestPeriodsFollowTheCalendarOfTheZone(t *testing.T) {
 	}
 }
 
-func TestEveryMomentIsInItsPeriodAndPeriodsJoin(t *testing.T) {
+func TestPeriodBounds_adjacent(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"UTC", "Europe/Berlin", "America/Sao_Paulo", "Pacific/Apia", "Africa/Cairo", "America/Havana"} {
 		zone, err := time.LoadLocation(name)
@@ -58,7 +58,7 @@ func TestEveryMomentIsInItsPeriodAndPeriodsJoin(t *testing.T) {
 	}
 }
 
-func TestWhatASessionCountsAsAWholeCountsOnce(t *testing.T) {
+func TestUsageSince(t *testing.T) {
 	t.Parallel()
 	n := func(v int64) *int64 { return &v }
 	f := func(v float64) *float64 { return &v }

@@ -2,46 +2,46 @@ package agented
 
 import "time"
 
-// Endpoints of deliveries that are not a trigger's own.
+// Endpoints of deliveries that do not belong to one trigger.
 const (
-	EndpointGitHub = "github" // one secret, or several, for all triggers
-	EndpointAny    = "any"    // POST /: the triggers whose secret verifies
+	EndpointGitHub = "github" // one or more secrets for all triggers
+	EndpointAny    = "any"    // POST /: the triggers whose secret verifies the signature
 )
 
-// Delivery is one call from outside and what became of it. Its id sorts by the
-// time of receipt.
+// Delivery is one inbound webhook call and its result. Its id sorts by time of
+// receipt.
 type Delivery struct {
 	ID          DeliveryID
 	Endpoint    string // EndpointGitHub, EndpointAny, or a trigger's id
-	Key         string // the sender's id for it, with its kind; empty when it gave none
+	Key         string // the sender's id of the call, with its kind; empty if it sent none
 	ReceivedAt  time.Time
-	Address     string            // of the caller
-	Headers     map[string]string // those that hold no secret
+	Address     string            // address of the caller
+	Headers     map[string]string // headers that contain no secret
 	Event       string
 	Action      string
-	Size        int64 // bytes of the body as it came
-	Verdict     Verdict
+	Size        int64 // bytes of the body as received
+	Verdict     DeliveryVerdict
 	Reason      string     // one sentence; empty for accepted
-	ServerProof bool       // it was signed with the server's own secret, not with a trigger's
-	DuplicateOf DeliveryID // the first one, for a duplicate
-	ReplayOf    DeliveryID // the one that somebody asked to evaluate again
-	Actor       string     // who asked for that, or sent it as a test
-	BodyKept    bool       // the body can still be read
+	ServerProof bool       // verified with the server's own secret, not with a trigger's
+	DuplicateOf DeliveryID // for a duplicate: the first delivery
+	ReplayOf    DeliveryID // for a replay: the delivery that was evaluated again
+	Actor       string     // who replayed it, or sent it as a test
+	BodyKept    bool       // the body is still stored
 	Triggers    []DeliveryTrigger
 }
 
-// DeliveryTrigger is what a delivery meant for one trigger.
+// DeliveryTrigger is the result of a delivery for one trigger.
 type DeliveryTrigger struct {
 	Trigger     TriggerID
 	TriggerName string
 	Webhook     string // id of the rule that decided
 	Fired       bool
-	Rule        string // the condition or guard that said no; empty if it fired
-	Reason      string // the same in words
+	Rule        string // the condition or guard that did not match; empty if it fired
+	Reason      string // Rule as a sentence
 	Execution   ExecutionID
 }
 
-// Test reports whether somebody sent it from here to try a webhook.
+// Test reports whether a user sent the delivery to test a webhook.
 func (d *Delivery) Test() bool { return d.Actor != "" && d.ReplayOf == "" }
 
 // Executions lists the executions that the delivery fired.
@@ -54,3 +54,15 @@ func (d *Delivery) Executions() []ExecutionID {
 	}
 	return out
 }
+
+// DeliveryVerdict is the result of an inbound call. The values are stored and part of
+// the API.
+type DeliveryVerdict string
+
+// The verdicts.
+const (
+	VerdictAccepted  DeliveryVerdict = "accepted"  // it fired an execution
+	VerdictIgnored   DeliveryVerdict = "ignored"   // authentic, but no rule matched
+	VerdictDuplicate DeliveryVerdict = "duplicate" // a delivery with the same id was received earlier
+	VerdictRejected  DeliveryVerdict = "rejected"  // not authentic, or not readable
+)

@@ -2,38 +2,39 @@ package agented
 
 import "time"
 
-// State is where an execution stands. The strings are stored and are the
+// State is the state of an execution. The values are stored and are the
 // "status" of the API: they are never renamed.
 type State string
 
-// The states. A crash of the server changes none of them by itself.
+// The states. A crash of the server does not change them by itself.
 const (
 	// StatePending waits for ScheduledAt, for a free slot, or for a limit to
-	// reset. Nobody owns it; a claim makes it running.
+	// reset. It has no lease; a claim makes it running.
 	StatePending State = "pending"
-	// StateRunning has an open attempt and a lease. After a crash the attempt
-	// is adopted, finished or settled, never forgotten.
+	// StateRunning has an open attempt and a lease. After a crash the server
+	// adopts the attempt, or settles it with its outcome.
 	StateRunning State = "running"
-	// StateSuccess is final: the backend read a good result.
+	// StateSuccess is final: the backend classified the result as good.
 	StateSuccess State = "success"
-	// StateFailed is final: the CLI or its set-up failed.
+	// StateFailed is final: the CLI or its setup failed.
 	StateFailed State = "failed"
-	// StateTimeout is final: the wall clock or the silence limit ended it.
+	// StateTimeout is final: the wall-clock limit or the silence limit ended
+	// it.
 	StateTimeout State = "timeout"
-	// StateCancelled is final: someone asked, or an overlap rule did.
+	// StateCancelled is final: a user or an overlap rule cancelled it.
 	StateCancelled State = "cancelled"
 	// StateInterrupted is final: lost through no fault of the agent (its shim
-	// was killed, the machine went down).
+	// was killed, or the machine went down).
 	StateInterrupted State = "interrupted"
 )
 
-// States lists every state in the order of a life.
+// States lists every state in the order of a life cycle.
 var States = []State{
 	StatePending, StateRunning, StateSuccess, StateFailed,
 	StateTimeout, StateCancelled, StateInterrupted,
 }
 
-// Final reports whether an execution never leaves s.
+// Final reports whether s is a final state.
 func (s State) Final() bool {
 	switch s {
 	case StateSuccess, StateFailed, StateTimeout, StateCancelled, StateInterrupted:
@@ -45,7 +46,7 @@ func (s State) Final() bool {
 // Valid reports whether s is a state.
 func (s State) Valid() bool { return s == StatePending || s == StateRunning || s.Final() }
 
-// CanBecome reports whether an execution may go from s to next.
+// CanBecome reports whether the transition from s to next is allowed.
 func (s State) CanBecome(next State) bool {
 	switch s {
 	case StatePending:
@@ -65,65 +66,65 @@ const (
 	SourceSchedule Source = "schedule"
 	SourceWebhook  Source = "webhook"
 	SourceGitHub   Source = "github"
-	SourceRetry    Source = "retry" // asked for on a final execution
+	SourceRetry    Source = "retry" // a retry of a final execution
 	SourceMessage  Source = "message"
 	SourceTurn     Source = "conversation" // a turn of a conversation
 )
 
-// Lease is a node's right to work an execution until a time. The token grows
-// with every claim; a write with an old token is refused.
+// Lease is a node's exclusive right to run an execution until a time. The token
+// grows with every claim; a write with an older token is rejected.
 type Lease struct {
 	Owner     NodeID
 	Token     int64
 	ExpiresAt time.Time
 }
 
-// Held reports whether somebody holds the lease at now.
+// Held reports whether a node holds the lease at now.
 func (l Lease) Held(now time.Time) bool { return l.Owner != "" && now.Before(l.ExpiresAt) }
 
-// Execution is one firing of one trigger, carried to a final state.
+// Execution is one firing of one trigger, run until it reaches a final state.
 type Execution struct {
-	ID          ExecutionID
-	Trigger     TriggerID // empty for an ad-hoc execution
-	TriggerName string    // as it was when fired; stays when the trigger goes
-	Backend     string
-	State       State
-	Reason      string // one sentence: why it waits, or why it ended so
-	Source      Source
-	Actor       string  // who fired it, for people; may be empty
-	Cause       *Origin // what fired it; nil when somebody did by hand
-	Chain       Chain   // what it was caused by; zero when it began a chain
-	Prompt      string  // as rendered; empty for command
-	Snapshot    Spec    // the trigger's spec as it was when fired
-	RetryOf     ExecutionID
-	AttemptNo   int       // number of the latest attempt; 0 before the first
-	Attempts    []Attempt // in order; filled in where one execution or a page of them is shown
-	LastSeq     Seq       // last line of the log; exact once final
-	Lease       Lease
-	Probes      AccountID // account that it tries, whatever its state; empty: none
-	WaitingOn   string    // what a pending one is parked for; empty: it is not
-	ParkedUntil time.Time // until when; zero: not known
-	CancelAsked bool      // someone asked; the attempt may still be dying
-	ExitCode    *int      // of the last attempt; nil while none has ended or it was killed by a signal
-	Error       string
-	Result      string // final text of the agent, bounded by MaxResult
-	Usage       Usage
-	EventSeq    int64 // number of its latest change, see ExecutionEvent
-	CreatedAt   time.Time
-	ScheduledAt time.Time
-	StartedAt   time.Time // of the first attempt; zero before
-	FinishedAt  time.Time // zero until final
+	ID           ExecutionID
+	Trigger      TriggerID // empty for an ad-hoc execution
+	TriggerName  string    // name at the time of firing; remains when the trigger is deleted
+	Backend      string
+	State        State
+	Reason       string // one sentence: why it is waiting, or why it ended
+	Source       Source
+	Actor        string  // who fired it, for display; may be empty
+	Cause        *Origin // what fired it; nil for a manual run
+	Chain        Chain   // chain of causes; zero when it began a chain
+	Prompt       string  // as rendered; empty for command
+	Snapshot     Spec    // the trigger's spec at the time of firing
+	RetryOf      ExecutionID
+	AttemptNo    int       // number of the latest attempt; 0 before the first
+	Attempts     []Attempt // in order; set where one execution or a page of them is shown
+	LastSeq      Seq       // last line of the log; exact once final
+	Lease        Lease
+	ProbeAccount AccountID // account to try regardless of its state; empty: none
+	WaitingOn    string    // what a parked execution waits for; empty: not parked
+	ParkedUntil  time.Time // end of the wait; zero: unknown
+	CancelAsked  bool      // cancellation was requested; the attempt may still be ending
+	ExitCode     *int      // of the last attempt; nil until one has ended, or if a signal killed it
+	Error        string
+	Result       string // final text of the agent, bounded by MaxResult
+	Usage        Usage
+	EventSeq     int64 // number of its latest change, see ExecutionEvent
+	CreatedAt    time.Time
+	ScheduledAt  time.Time
+	StartedAt    time.Time // of the first attempt; zero before
+	FinishedAt   time.Time // zero until final
 
-	PinnedAt     time.Time // when somebody asked for it to be kept; zero: retention may take it
+	PinnedAt     time.Time // when a user pinned it; zero: retention may remove it
 	PinnedBy     string
-	LogRemovedAt time.Time // when retention took its log; zero: it is there
+	LogRemovedAt time.Time // when retention removed its log; zero: the log exists
 
 	Checkout *Checkout // what it works in; nil: no repository
-	Pause    *Pause    // while it stands still; nil: it does not
+	Pause    *Pause    // set while it is paused
 }
 
-// Origin names the row that says why an execution was fired. The JSON names are
-// stored and part of the API.
+// Origin identifies the row that caused an execution. The JSON names are stored
+// and part of the API.
 type Origin struct {
 	Kind     Source     `json:"kind"`                  // schedule, webhook or github
 	Schedule ScheduleID `json:"schedule_id,omitempty"` // with DueAt, the tick
@@ -134,8 +135,8 @@ type Origin struct {
 	Conversation ConversationID `json:"conversation_id,omitempty"`
 }
 
-// Duration is the time from the first attempt's start to the end; zero while
-// either is missing.
+// Duration returns the time from the start of the first attempt to the end;
+// zero while either is unknown.
 func (e *Execution) Duration() time.Duration {
 	if e.StartedAt.IsZero() || e.FinishedAt.IsZero() {
 		return 0
@@ -151,11 +152,12 @@ type Attempt struct {
 	Execution  ExecutionID
 	Number     int // from 1
 	Backend    string
-	Account    AccountID // empty: it needs none
-	Model      string    // as it was asked for; empty: the CLI's own choice
-	CLIVersion string    // what the CLI said of itself; empty for command
+	Account    AccountID // empty: it uses no account
+	Model      string    // as requested; empty: the CLI's default
+	CLIVersion string    // as reported by the CLI; empty for command
+	Sandbox    Sandbox   // level that it ran at; empty: it did not start, or an older version ran it
 	State      State     // running or final
-	ExitCode   *int      // nil when it did not exit by itself
+	ExitCode   *int      // nil unless it exited by itself
 	Signal     string    // "SIGKILL", when a signal ended it
 	Reason     string
 	Usage      Usage
@@ -163,34 +165,35 @@ type Attempt struct {
 	StartedAt  time.Time
 	FinishedAt time.Time
 
-	Class       Class     // whose doing its end was; empty: it went well, or somebody here ended it
-	Evidence    string    // what Class was read from
-	RetryAt     time.Time // when the next one was planned for; zero: not, or not known
-	ResumedFrom string    // session that it went on with; empty: it began afresh
-	SessionGone bool      // the CLI does not have that session any more
+	Class       Class     // who is responsible for its end; empty: it succeeded, or Agented or a user ended it
+	Evidence    string    // output from which Class was derived
+	RetryAt     time.Time // planned time of the next attempt; zero: none or unknown
+	ResumedFrom string    // session that it resumed; empty: it started a new one
+	SessionGone bool      // the CLI no longer has that session
 }
 
 // Usage is what an attempt or an execution consumed. A nil field is unknown,
-// which is not the same as zero.
+// which is different from zero.
 type Usage struct {
 	InputTokens       *int64   `json:"input_tokens"`
 	OutputTokens      *int64   `json:"output_tokens"`
 	CacheReadTokens   *int64   `json:"cache_read_tokens"`
 	CacheWriteTokens  *int64   `json:"cache_write_tokens"`
 	CostUSD           *float64 `json:"cost_usd"`
-	CumulativeSession bool     `json:"cumulative_session,omitempty"` // the numbers count the whole session so far
-	Estimated         bool     `json:"cost_estimated,omitempty"`     // the cost was worked out from a list of prices
+	CumulativeSession bool     `json:"cumulative_session,omitempty"` // the numbers are totals of the whole session so far
+	Estimated         bool     `json:"cost_estimated,omitempty"`     // the cost was estimated from a price list
 }
 
-// Known reports whether anything is known.
+// Known reports whether any field is known.
 func (u Usage) Known() bool {
 	return u.InputTokens != nil || u.OutputTokens != nil || u.CacheReadTokens != nil ||
 		u.CacheWriteTokens != nil || u.CostUSD != nil
 }
 
 // ExecutionEvent is one change of one execution. Seq grows over all executions
-// of a database, so that a follower can resume after the last one it saw.
+// of a database, so that a subscriber can resume after the last one it
+// received.
 type ExecutionEvent struct {
 	Seq       int64
-	Execution *Execution // as it was right after the change; must not be changed
+	Execution *Execution // state right after the change; read-only
 }

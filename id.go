@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Identifiers have types of their own so that one cannot be passed for
-// another. Each is a prefix, a hyphen and 26 characters that sort by time.
+// Each kind of id has its own type, so that one cannot be passed for another.
+// An id is a prefix, a hyphen and 26 characters that sort by time.
 type (
 	// TriggerID names a trigger: "trg-…".
 	TriggerID string
@@ -17,10 +17,10 @@ type (
 	NodeID string
 	// UserID names a person who can log in: "usr-…".
 	UserID string
-	// KeyID names an API key (never the key itself): "key-…".
+	// KeyID identifies an API key (it is not the key itself): "key-…".
 	KeyID string
-	// SessionID names a login for display; the cookie's value is another
-	// thing and is stored only as a hash: "ses-…".
+	// SessionID identifies a login for display: "ses-…". It is not the value of
+	// the cookie, which is stored only as a hash.
 	SessionID string
 	// DeliveryID names one inbound webhook call: "dlv-…".
 	DeliveryID string
@@ -37,12 +37,13 @@ type (
 	MessageID string
 )
 
-// idAlphabet is Crockford's base 32 in lower case: no i, l, o, u, and in the
-// order of ASCII, so that ids sort as their times do.
+// idAlphabet is Crockford's base 32 in lower case: no i, l, o or u, and in
+// ASCII order, so that ids sort by time.
 const idAlphabet = "0123456789abcdefghjkmnpqrstvwxyz"
 
-// NewID returns prefix, a hyphen, ten characters of now in milliseconds and
-// sixteen random ones. Ids made later sort later, to the millisecond.
+// NewID returns prefix, a hyphen, ten characters that encode now in
+// milliseconds and sixteen random ones. Ids sort by creation time, to the
+// millisecond.
 func NewID(prefix string, now time.Time) string {
 	var b strings.Builder
 	b.Grow(len(prefix) + 27)
@@ -61,8 +62,7 @@ func NewID(prefix string, now time.Time) string {
 }
 
 // ValidID reports whether id is prefix, a hyphen and 26 characters of the id
-// alphabet. Ids become path names, so whoever turns one into a path checks it
-// first.
+// alphabet. Check an id with it before using the id in a path.
 func ValidID(prefix, id string) bool {
 	rest, ok := strings.CutPrefix(id, prefix+"-")
 	if !ok || len(rest) != 26 {

@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// Layout names the places in a data folder. It touches nothing.
+// Layout gives the paths in a data folder. It does no I/O.
 type Layout struct {
 	Root string // absolute path of the data folder
 }
@@ -16,8 +16,8 @@ func (l Layout) Executions() string { return filepath.Join(l.Root, "executions")
 // Execution is the folder of one execution: its run log and its attempts.
 func (l Layout) Execution(id ExecutionID) string { return filepath.Join(l.Executions(), string(id)) }
 
-// Attempt is the bundle of one attempt, the folder through which server and
-// shim talk.
+// Attempt is the bundle of one attempt, the folder that server and shim
+// exchange files through.
 func (l Layout) Attempt(id ExecutionID, number int) string {
 	return filepath.Join(l.Execution(id), "attempt-"+strconv.Itoa(number))
 }
@@ -25,8 +25,8 @@ func (l Layout) Attempt(id ExecutionID, number int) string {
 // Work is the working directory of an execution whose trigger names none.
 func (l Layout) Work(id ExecutionID) string { return filepath.Join(l.Execution(id), "work") }
 
-// Temp is the folder for temporary files of an execution; it goes when the
-// execution has ended.
+// Temp is the folder for temporary files of an execution. It is removed when
+// the execution has ended.
 func (l Layout) Temp(id ExecutionID) string { return filepath.Join(l.Execution(id), "tmp") }
 
 // Conversation is the folder of one conversation.
@@ -34,20 +34,23 @@ func (l Layout) Conversation(id ConversationID) string {
 	return filepath.Join(l.Root, "conversations", string(id))
 }
 
-// Bin is the folder that is in front of the PATH of executions that play an
-// agent; it holds the command for messages.
+// Bin is the folder that comes first in the PATH of executions that run an
+// agent; it contains the command for messages.
 func (l Layout) Bin() string { return filepath.Join(l.Root, "bin") }
 
-// SetupLink is the file that holds the one-time link of the first start.
+// SetupLink is the file with the one-time setup link of the first start.
 func (l Layout) SetupLink() string { return filepath.Join(l.Root, "setup-link") }
 
-// CLIKey is the file with the admin key of the client on this machine.
+// CLIKey is the file with the admin key for the client on this machine.
 func (l Layout) CLIKey() string { return filepath.Join(l.Root, "cli.key") }
 
 // NodeID is the file with this node's id.
 func (l Layout) NodeID() string { return filepath.Join(l.Root, "node.id") }
 
-// ServerLock is the file that the running server holds locked.
+// Runtime is the file from which clients read the server's address.
+func (l Layout) Runtime() string { return filepath.Join(l.Root, "server.json") }
+
+// ServerLock is the file that the running server locks.
 func (l Layout) ServerLock() string { return filepath.Join(l.Root, "server.lock") }
 
 // SecretKey is the file with the generated SECRET_KEY.

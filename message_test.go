@@ -9,7 +9,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestAnAddressIsReadAsPeopleWriteIt(t *testing.T) {
+func TestParseAddress(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]agented.Address{
 		"reviewer":          {Kind: agented.ToAgent, Name: "reviewer"},
@@ -38,7 +38,7 @@ func TestAnAddressIsReadAsPeopleWriteIt(t *testing.T) {
 	}
 }
 
-func FuzzAnAddressIsTheSameWhenItIsReadAgain(f *testing.F) {
+func FuzzParseAddress(f *testing.F) {
 	for _, s := range []string{"reviewer", "user:Ann", "topic:a.b", "trigger:x", "agent:\x00", ":", "AGENT:x", "agent:agent:x", "user:\xff"} {
 		f.Add(s)
 	}
@@ -62,7 +62,7 @@ func FuzzAnAddressIsTheSameWhenItIsReadAgain(f *testing.F) {
 	})
 }
 
-func FuzzAMessageThatStandsCanBeShown(f *testing.F) {
+func FuzzBusMessageValidate(f *testing.F) {
 	f.Add("message", "normal", "subject", "body", "key", "agent:x")
 	f.Add("", "urgent", "a\nb", "\x00", strings.Repeat("k", 201), "trigger:x")
 	f.Add("alert", "high", "\u202e", "\xff\xfe", "\x1b[31m", "topic:t")

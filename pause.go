@@ -2,28 +2,28 @@ package agented
 
 import "time"
 
-// Pause is how a running execution stands still. Its state stays running; its
-// limits of time and silence do not count meanwhile.
+// Pause is the pause of a running execution. Its state stays running; paused
+// time does not count toward the limits of time and silence.
 type Pause struct {
 	At       time.Time
-	Until    time.Time // then it is ended
+	Until    time.Time // when the execution is ended
 	Reason   string    // one sentence
-	By       string    // who asked; empty: the server itself
-	Question Question  // what it asks a person; empty: nothing
-	SpentUSD float64   // of a question: what it had cost by then
-	LimitUSD float64   // of a question: the ceiling or the budget that was reached
+	By       string    // who paused it; empty: the server
+	Question Question  // the question for a person; empty: none
+	SpentUSD float64   // for a question: the cost so far
+	LimitUSD float64   // for a question: the ceiling or budget that was reached
 }
 
-// Question is what a paused execution asks. The values are stored and part of
-// the API.
+// Question is the question of a paused execution. The values are stored and
+// part of the API.
 type Question string
 
 // The questions.
 const (
 	QuestionNone    Question = ""
-	QuestionCeiling Question = "ceiling" // go on with a higher ceiling, or end?
-	QuestionBudget  Question = "budget"  // go on although the budget is used up, or end?
+	QuestionCeiling Question = "ceiling" // continue with a higher ceiling, or end?
+	QuestionBudget  Question = "budget"  // continue over the budget, or end?
 )
 
-// DefaultPause is how long a pause lasts at most before the execution is ended.
+// DefaultPause is the longest pause before an execution is ended.
 const DefaultPause = 24 * time.Hour

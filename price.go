@@ -8,46 +8,46 @@ import (
 	"strings"
 )
 
-// Price is what a model's tokens cost, in USD for a million of each kind.
+// Price is what a model's tokens cost, in USD per million tokens of each kind.
 type Price struct {
-	Model      string   `json:"model"` // name, or its beginning with * at the end
+	Model      string   `json:"model"` // name, or a prefix that ends with *
 	Input      float64  `json:"input"`
 	Output     float64  `json:"output"`
-	CacheRead  *float64 `json:"cache_read"`  // nil: as Input
-	CacheWrite *float64 `json:"cache_write"` // nil: as Input
+	CacheRead  *float64 `json:"cache_read"`  // nil: same as Input
+	CacheWrite *float64 `json:"cache_write"` // nil: same as Input
 	Source     string   `json:"source,omitempty"`
 }
 
-// Prices is a list of prices with the day on which it was true. It is used for
-// what CLIs count in tokens only.
+// Prices is a price list with its date. It is used for CLIs that report only
+// tokens.
 type Prices struct {
 	Date   string  `json:"date"` // 2006-01-02
 	Source string  `json:"source"`
 	Models []Price `json:"models"`
 }
 
-// ParsePrices reads a list of prices from JSON.
+// ParsePrices parses a price list from JSON.
 func ParsePrices(text []byte) (*Prices, error) {
 	var p Prices
 	if err := json.Unmarshal(text, &p); err != nil {
-		return nil, Errorf(Invalid, "the list of prices is not JSON of the form that is expected").Because(err)
+		return nil, Errorf(Invalid, "the price list is not JSON of the expected form").Because(err)
 	}
 	for _, m := range p.Models {
 		bad := func(v float64) bool { return math.IsNaN(v) || v < 0 || v > 1e6 }
 		name := strings.TrimSuffix(m.Model, "*")
 		if name == "" || strings.Contains(name, "*") || hasControl(name) {
-			return nil, Errorf(Invalid, "the list of prices has a model %q: use its name, or its beginning with a * at the end", clip(m.Model))
+			return nil, Errorf(Invalid, "the price list has an invalid model %q: use its name, or a prefix that ends with *", clip(m.Model))
 		}
 		if bad(m.Input) || bad(m.Output) || m.CacheRead != nil && bad(*m.CacheRead) || m.CacheWrite != nil && bad(*m.CacheWrite) {
-			return nil, Errorf(Invalid, "the list of prices has a price of %s that cannot be: give USD for a million tokens", clip(m.Model))
+			return nil, Errorf(Invalid, "the price list has an invalid price for %s: use USD per million tokens", clip(m.Model))
 		}
 	}
 	return &p, nil
 }
 
-// Of returns the price of a model: that of its name, else of the longest
-// beginning that the list has. A provider before a slash is left out when the
-// list does not know it.
+// Of returns the price of a model: the entry with its name, otherwise the
+// longest matching prefix. If the list has no match, a provider before a slash
+// in the name is ignored.
 func (p *Prices) Of(model string) (Price, bool) {
 	if p == nil {
 		return Price{}, false
@@ -72,9 +72,9 @@ func (p *Prices) Of(model string) (Price, bool) {
 	}
 }
 
-// Cost works out what the tokens cost. It is not known when the model has no
-// price, or when input or output are not known; what is not known of caches is
-// taken to be none.
+// Cost calculates the cost of the tokens. It is unknown if the model has no
+// price, or if the input or output count is unknown; unknown cache counts are
+// taken as zero.
 func (p *Prices) Cost(model string, u Usage) (usd float64, ok bool) {
 	price, ok := p.Of(model)
 	if !ok || u.InputTokens == nil || u.OutputTokens == nil {
@@ -96,9 +96,9 @@ func (p *Prices) Cost(model string, u Usage) (usd float64, ok bool) {
 	return usd / 1e6, true
 }
 
-// Over returns the list with the models of another one before its own, which
-// with that win.
-func (p *Prices) Over(base *Prices) *Prices {
+// Merge returns the list followed by the models of base. An entry of p takes
+// precedence over one of base.
+func (p *Prices) Merge(base *Prices) *Prices {
 	if base == nil {
 		return p
 	}

@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// Placeholder is a name that a prompt template may use as {name}.
+// Placeholder is a name that a prompt template can use as {name}.
 type Placeholder struct {
 	Name string
 	Help string
 }
 
-// Placeholders lists what a template may use. The names up to paths and those
-// of pull requests are the ones that the Python product had; those from event
-// on are filled by webhooks, and what comes from outside is fenced.
+// Placeholders lists the names that a template can use. Those up to paths and
+// those of pull requests are compatible with the Python product; those from
+// event onward are filled by webhooks, and text from outside is fenced.
 var Placeholders = []Placeholder{
-	{"message", "the text that came with the firing; empty if none did"},
+	{"message", "text passed with the firing; empty if there is none"},
 	{"trigger_id", "id of the trigger"},
-	{"bot_id", "the same as trigger_id; an old name"},
+	{"bot_id", "same as trigger_id (old name)"},
 	{"trigger_name", "name of the trigger"},
 	{"execution_id", "id of the execution"},
 	{"paths", `the trigger's paths, separated by ", "; "no paths configured" if it has none`},
@@ -29,49 +29,53 @@ var Placeholders = []Placeholder{
 	{"repo_url", "address of the repository"},
 	{"repo_full_name", "owner/name of the repository"},
 
-	{"event", "what happened, for example pull_request or push"},
-	{"action", "what was done to it, for example opened; of a push created, deleted, forced or pushed"},
+	{"event", "name of the event, for example pull_request or push"},
+	{"action", "action of the event, for example opened; for a push: created, deleted, forced or pushed"},
 	{"repository", "owner/name of the repository"},
 	{"number", "number of the pull request or issue"},
-	{"title", "its title; of a push the first line of the last commit's message"},
-	{"author", "login of its author, or of who pushed"},
+	{"title", "its title; for a push: first line of the last commit's message"},
+	{"author", "login of its author; for a push: login of the pusher"},
 	{"branch", "head branch"},
-	{"base", "branch that a pull request goes into"},
+	{"base", "base branch of a pull request"},
+	{"base_branch", "same as base; empty for a push"},
+	{"base_sha", "commit of the base branch in the event; for a push: the commit before it"},
 	{"sha", "head commit"},
 	{"tag", "the tag that was pushed or released"},
 	{"labels", `its labels, separated by ", "`},
-	{"url", "address of it in a browser"},
-	{"body", "its text; of a push the last commit's message"},
+	{"url", "its address in a browser"},
+	{"body", "its text; for a push: the last commit's message"},
 	{"comment", "text of the comment or review"},
-	{"comment_author", "login of who wrote it"},
+	{"comment_author", "login of its author"},
 	{"comment_url", "address of the comment or review"},
-	{"arguments", "what follows the command on its line of the comment"},
-	{"conclusion", "how a workflow, check or review ended, for example failure"},
-	{"changed_files", "files that a push changes, one on a line"},
-	{"sender", "login of who caused the event"},
+	{"arguments", "text after the command on the same line of the comment"},
+	{"conclusion", "conclusion of a workflow, check or review, for example failure"},
+	{"changed_files", "files changed by a push or, with a workspace, by a pull request, one per line"},
+	{"diff", "diff of the checkout's commit against its base, for triggers with a workspace; at most 128 KiB"},
+	{"sender", "login of the user who caused the event"},
 	{"payload", "the whole body of the call"},
 
-	{"inbox", "the messages that wait for the agent, taken when the execution starts; read when it succeeds"},
-	{"from", "address of who sent the message"},
+	{"inbox", "messages waiting for the agent, read from its inbox when the execution starts and marked read when it succeeds"},
+	{"from", "address of the sender of the message"},
 	{"subject", "subject of the message"},
 	{"message_id", "id of the message"},
 	{"message_type", "type of the message, for example request"},
 }
 
-// VarPrefix starts a placeholder that a caller fills: {vars.NAME} is the value
-// of NAME in the "vars" object of a run.
+// VarPrefix begins a placeholder that the caller fills: {vars.NAME} is the
+// value of NAME in the "vars" object of a run.
 const VarPrefix = "vars."
 
-// field is one {name} in a template, or one {{name}}, which is the text {name}.
+// field is one {name} in a template, or one {{name}}, which stands for the text
+// {name}.
 type field struct {
-	start, end int // of the whole
+	start, end int // including the braces
 	name       string
 	literal    bool
 }
 
-// fields finds the placeholders of a template, from left to right. A brace pair
-// is one only when it holds a name (letters, digits, _ and dots, starting with a
-// letter); anything else, such as JSON or code, is text.
+// fields finds the placeholders of a template, from left to right. A pair of
+// braces is a placeholder only if it contains a name (letters, digits, _ and
+// dots, starting with a letter); anything else, such as JSON or code, is text.
 func fields(template string) []field {
 	var out []field
 	for i := 0; i < len(template); i++ {
@@ -107,8 +111,8 @@ func nameLength(s string) int {
 	return n
 }
 
-// CheckTemplate returns a sentence for each placeholder of the template that
-// nothing would fill, with the nearest known name.
+// CheckTemplate returns a sentence for each unknown placeholder of the
+// template, with the nearest known name.
 func CheckTemplate(template string) []string {
 	known := make([]string, len(Placeholders))
 	for i, p := range Placeholders {
@@ -125,8 +129,8 @@ func CheckTemplate(template string) []string {
 }
 
 // Render fills a template. A known placeholder without a value becomes empty;
-// {{name}} becomes {name}. Values are inserted as they are and are not read as
-// templates again.
+// {{name}} becomes {name}. Values are inserted unchanged; placeholders in them
+// are not expanded.
 func Render(template string, values map[string]string) string {
 	var b strings.Builder
 	at := 0
@@ -143,12 +147,29 @@ func Render(template string, values map[string]string) string {
 	return b.String()
 }
 
-// RenderedSize is the length in bytes that Render's answer would have at most,
-// without building it.
+// templateSize returns the length of a template in bytes, counting {{name}} as
+// the text {name}.
+func templateSize(template string) int {
+	n := len(template)
+	if n <= MaxPrompt {
+		return n
+	}
+	for _, f := range fields(template) {
+		if f.literal {
+			n -= 2
+		}
+	}
+	return n
+}
+
+// RenderedSize returns the length in bytes of Render's result, without building
+// it.
 func RenderedSize(template string, values map[string]string) int {
 	n := len(template)
 	for _, f := range fields(template) {
-		if !f.literal {
+		if f.literal {
+			n -= 2 // the outer braces
+		} else {
 			n += len(values[f.name]) - (f.end - f.start)
 		}
 	}

@@ -8,12 +8,96 @@ import (
 	"unicode"
 )
 
-// hasControl reports whether s has a control character, which has no place in
-// a name, an argument that people read, or an environment variable's name.
+// Overlap is what a firing does while an earlier execution of the same trigger
+// has not ended.
+type Overlap string
+
+// The overlap rules.
+const (
+	OverlapQueue   Overlap = "queue"   // wait in the queue
+	OverlapSkip    Overlap = "skip"    // do not run
+	OverlapReplace Overlap = "replace" // cancel the earlier ones and run
+)
+
+// Permission is what an agent may do without asking. Each backend maps it to
+// its own modes; see docs/reference/agent-clis.md.
+type Permission string
+
+// The permissions.
+const (
+	PermissionRead Permission = "read" // read only
+	PermissionEdit Permission = "edit" // change files in the working directory
+	PermissionFull Permission = "full" // run anything
+)
+
+// Spec is what a trigger runs: the part of it that is copied to each execution.
+// The JSON names are those of the API.
+type Spec struct {
+	Backend        string             `json:"backend"`
+	Command        []string           `json:"command,omitempty"` // backend command: program and arguments
+	TTY            bool               `json:"tty,omitempty"`     // backend command: run on a pseudo-terminal
+	Prompt         string             `json:"prompt,omitempty"`  // template, see [Render]; backend command receives it on standard input
+	Model          string             `json:"model,omitempty"`
+	Permission     Permission         `json:"permission,omitempty"`
+	Args           []string           `json:"args,omitempty"`        // raw extra arguments; only an admin may set them
+	WorkingDir     string             `json:"working_dir,omitempty"` // absolute; empty: the execution's own directory
+	Paths          []string           `json:"paths,omitempty"`       // additional directories that the agent may use; {paths} in a prompt
+	TimeoutSeconds int                `json:"timeout_seconds"`
+	SilenceSeconds int                `json:"silence_timeout_seconds"`
+	Env            map[string]*string `json:"env,omitempty"`       // null passes the server's variable of that name
+	PlainEnv       []string           `json:"plain_env,omitempty"` // names in Env whose values are not secret, sorted
+	MaxConcurrent  int                `json:"max_concurrent"`
+	Overlap        Overlap            `json:"overlap"`
+	Account        AccountID          `json:"account,omitempty"`            // id or name; empty: any account of the backend
+	NeedsLogin     bool               `json:"fail_without_login,omitempty"` // ad hoc only: fail immediately if it would wait for a login
+	Fallback       []Choice           `json:"fallback,omitempty"`           // tried in order when no earlier choice is ready
+	Retry          RetryPolicy        `json:"retry,omitzero"`               // what happens after an attempt that did not succeed
+	Workspace      *Workspace         `json:"workspace,omitempty"`          // a git repository to work in
+	TrustRepo      bool               `json:"trust_repository,omitempty"`   // use agent files of the checkout as they are, instead of those of the default branch
+	Sandbox        Sandbox            `json:"sandbox,omitempty"`            // empty: the server's default
+	CeilingUSD     float64            `json:"ceiling_usd,omitempty"`        // cost at which a running execution is paused with a question; 0 means none
+	Agent          string             `json:"agent,omitempty"`              // id or name of an agent that provides prompt and backend settings
+	SystemPrompt   string             `json:"system_prompt,omitempty"`      // role and goals, for backends that take them separately from the prompt
+	Resume         *ResumePoint       `json:"resume,omitempty"`             // set by the server only
+}
+
+// Defaults and limits of a Spec.
+const (
+	DefaultTimeoutSeconds = 3600
+	MaxTimeoutSeconds     = 30 * 24 * 3600
+	DefaultMaxConcurrent  = 1
+	MaxPrompt             = 1 << 20 // bytes of a prompt template, and of a rendered prompt
+	MaxName               = 200     // bytes of a trigger's name
+)
+
+// Environment variables that identify the execution; set in every child
+// process.
+const (
+	EnvExecution = "AGENTED_EXECUTION_ID"
+	EnvTrigger   = "AGENTED_TRIGGER_ID"
+	EnvAttempt   = "AGENTED_ATTEMPT"
+)
+
+// hasControl reports whether s contains a control character. Names, readable
+// arguments and names of environment variables must not contain any.
 func hasControl(s string) bool { return strings.IndexFunc(s, unicode.IsControl) >= 0 }
 
-// Validate returns every field of the spec that cannot stand, each with the
-// mend.
+// folderError returns why path cannot be the path of a directory, or "".
+func folderError(path string) string {
+	switch {
+	case strings.ContainsAny(path, "\r\n"):
+		return "has a line break: write the path on one line"
+	case hasControl(path):
+		return "has a control character: remove it"
+	case strings.HasPrefix(path, "~"):
+		return "must be an absolute path, and ~ is not expanded: write the full path, for example /home/NAME/project"
+	case !filepath.IsAbs(path):
+		return "must be an absolute path: begin it with /"
+	}
+	return ""
+}
+
+// Validate returns every invalid field of the spec with its fix.
 func (s *Spec) Validate() []Field {
 	var bad []Field
 	refuse := func(path, format string, args ...any) {
@@ -26,7 +110,7 @@ func (s *Spec) Validate() []Field {
 	case s.Backend == "":
 		refuse("backend", "is required: use one of %s", strings.Join(Backends, ", "))
 	case !slices.Contains(Backends, s.Backend):
-		refuse("backend", "is not known: use one of %s%s", strings.Join(Backends, ", "), suggest(s.Backend, Backends))
+		refuse("backend", "is unknown: use one of %s%s", strings.Join(Backends, ", "), suggest(s.Backend, Backends))
 	default:
 		agent = s.Backend != BackendCommand
 	}
@@ -37,12 +121,12 @@ func (s *Spec) Validate() []Field {
 		s.validateAgent(refuse)
 	}
 	for i, p := range s.Paths {
-		if !filepath.IsAbs(p) || hasControl(p) {
-			refuse(fmt.Sprintf("paths.%d", i), "must be an absolute path")
+		if text := folderError(p); text != "" {
+			refuse(fmt.Sprintf("paths.%d", i), "%s", text)
 		}
 	}
-	if s.WorkingDir != "" && (!filepath.IsAbs(s.WorkingDir) || hasControl(s.WorkingDir)) {
-		refuse("working_dir", "must be an absolute path")
+	if text := folderError(s.WorkingDir); s.WorkingDir != "" && text != "" {
+		refuse("working_dir", "%s", text)
 	}
 	if s.TimeoutSeconds < 0 || s.TimeoutSeconds > MaxTimeoutSeconds {
 		refuse("timeout_seconds", "must be from 0 (no limit) to %d", MaxTimeoutSeconds)
@@ -56,6 +140,9 @@ func (s *Spec) Validate() []Field {
 	if !slices.Contains([]Overlap{OverlapQueue, OverlapSkip, OverlapReplace}, s.Overlap) {
 		refuse("overlap", "must be queue, skip or replace")
 	}
+	if text := s.Sandbox.Problem(); text != "" {
+		refuse("sandbox", "%s", text)
+	}
 	s.validateWorkspace(refuse)
 	s.validateAccounts(refuse)
 	bad = append(bad, s.Retry.Validate()...)
@@ -67,7 +154,9 @@ func (s *Spec) Validate() []Field {
 		case strings.HasPrefix(name, "AGENTED_"):
 			refuse(path, "is reserved: names that start with AGENTED_ are set by the server")
 		case value != nil && strings.ContainsRune(*value, 0):
-			refuse(path, "has a NUL byte, which no environment can hold")
+			refuse(path, "has a NUL byte: remove it")
+		case s.Workspace != nil && s.Workspace.Credential == name && slices.Contains(s.PlainEnv, name):
+			refuse(path, "is the workspace's credential, which is always a secret: remove secret: false")
 		}
 	}
 	slices.SortStableFunc(bad, func(a, b Field) int {
@@ -79,7 +168,7 @@ func (s *Spec) Validate() []Field {
 	return bad
 }
 
-// validateByAgent is for a spec that leaves its prompt and backend to an agent.
+// validateByAgent validates a spec whose prompt and backend come from an agent.
 func (s *Spec) validateByAgent(refuse func(path, format string, args ...any)) {
 	if len(s.Agent) > MaxAgentName || hasControl(s.Agent) {
 		refuse("agent", "is not the name of an agent")
@@ -98,6 +187,7 @@ func (s *Spec) validateByAgent(refuse func(path, format string, args ...any)) {
 		{"fallback", len(s.Fallback) > 0},
 		{"working_dir", s.WorkingDir != ""},
 		{"workspace", s.Workspace != nil},
+		{"trust_repository", s.TrustRepo},
 		{"paths", len(s.Paths) > 0},
 		{"env", len(s.Env) > 0},
 	} {
@@ -105,7 +195,7 @@ func (s *Spec) validateByAgent(refuse func(path, format string, args ...any)) {
 			refuse(f.path, "comes from the agent: remove it, or remove agent")
 		}
 	}
-	if len(s.Prompt) > MaxPrompt {
+	if templateSize(s.Prompt) > MaxPrompt {
 		refuse("prompt", "is too long: use at most %d bytes", MaxPrompt)
 	}
 	for _, f := range CheckTemplate(s.Prompt) {
@@ -113,18 +203,18 @@ func (s *Spec) validateByAgent(refuse func(path, format string, args ...any)) {
 	}
 }
 
-// maxFallback bounds a chain.
+// maxFallback is the most entries of a fallback chain.
 const maxFallback = 10
 
-// validateAccounts refuses an account or a fallback that cannot stand. Whether
-// an account is there is asked when an attempt needs it.
+// validateAccounts validates the account and the fallback chain. It does not
+// check whether an account exists; that is checked when an attempt needs it.
 func (s *Spec) validateAccounts(refuse func(path, format string, args ...any)) {
 	check := func(path string, c Choice) {
 		if c.Account != "" && !validAccountName(string(c.Account)) {
 			refuse(path+"account", "is not an account's id or name")
 		}
 		if hasControl(c.Model) || strings.HasPrefix(c.Model, "-") || len(c.Model) > 200 {
-			refuse(path+"model", "is not a model name: it may not start with - or hold control characters")
+			refuse(path+"model", "is not a model name: it must not start with - or contain control characters")
 		}
 	}
 	if s.Backend == BackendCommand {
@@ -152,11 +242,11 @@ func (s *Spec) validateAccounts(refuse func(path, format string, args ...any)) {
 
 func (s *Spec) validateCommand(refuse func(path, format string, args ...any)) {
 	if len(s.Command) == 0 || s.Command[0] == "" {
-		refuse("command", `is required: give the program and its arguments as a list, for example ["sh","-c","echo hi"]`)
+		refuse("command", `is required: set the program and its arguments as a list, for example ["sh","-c","echo hi"]`)
 	}
 	for i, a := range s.Command {
 		if strings.ContainsRune(a, 0) {
-			refuse(fmt.Sprintf("command.%d", i), "has a NUL byte, which no argument can hold")
+			refuse(fmt.Sprintf("command.%d", i), "has a NUL byte: remove it")
 		}
 	}
 	if s.Model != "" {
@@ -167,6 +257,12 @@ func (s *Spec) validateCommand(refuse func(path, format string, args ...any)) {
 	}
 	if len(s.Args) > 0 {
 		refuse("args", "does not apply to backend command: put the arguments in command")
+	}
+	switch {
+	case templateSize(s.Prompt) > MaxPrompt:
+		refuse("prompt", "is too long: use at most %d bytes", MaxPrompt)
+	case strings.ContainsRune(s.Prompt, 0):
+		refuse("prompt", "has a NUL byte: remove it")
 	}
 	for _, f := range CheckTemplate(s.Prompt) {
 		refuse("prompt", "%s", f)
@@ -182,8 +278,8 @@ func (s *Spec) validateAgent(refuse func(path, format string, args ...any)) {
 	}
 	switch {
 	case strings.TrimSpace(s.Prompt) == "":
-		refuse("prompt", "is required for backend %s: say what the agent shall do", s.Backend)
-	case len(s.Prompt) > MaxPrompt:
+		refuse("prompt", "is required for backend %s: describe the agent's task", s.Backend)
+	case templateSize(s.Prompt) > MaxPrompt:
 		refuse("prompt", "is too long: use at most %d bytes", MaxPrompt)
 	case strings.ContainsRune(s.Prompt, 0):
 		refuse("prompt", "has a NUL byte: remove it")
@@ -192,14 +288,14 @@ func (s *Spec) validateAgent(refuse func(path, format string, args ...any)) {
 		refuse("prompt", "%s", f)
 	}
 	if hasControl(s.Model) || strings.HasPrefix(s.Model, "-") || len(s.Model) > 200 {
-		refuse("model", "is not a model name: it may not start with - or hold control characters")
+		refuse("model", "is not a model name: it must not start with - or contain control characters")
 	}
 	if !slices.Contains([]Permission{PermissionRead, PermissionEdit, PermissionFull}, s.Permission) {
 		refuse("permission", "must be read, edit or full")
 	}
 	for i, a := range s.Args {
 		if strings.ContainsRune(a, 0) {
-			refuse(fmt.Sprintf("args.%d", i), "has a NUL byte, which no argument can hold")
+			refuse(fmt.Sprintf("args.%d", i), "has a NUL byte: remove it")
 		}
 	}
 	if s.Backend == BackendAnthropic {
@@ -212,8 +308,8 @@ func (s *Spec) validateAgent(refuse func(path, format string, args ...any)) {
 	}
 }
 
-// WithDefaults returns the spec with unset words filled in. Numbers are filled
-// in where the input is read, because there 0 has a meaning of its own.
+// WithDefaults returns the spec with its empty text fields filled in. Numbers
+// are filled in where the input is read, because 0 has a meaning of its own.
 func (s Spec) WithDefaults() Spec {
 	if s.Overlap == "" {
 		s.Overlap = OverlapQueue
@@ -236,68 +332,16 @@ func validEnvName(name string) bool {
 	return true
 }
 
-// clip bounds a piece of input that an error repeats.
-func clip(s string) string {
-	if len(s) > 60 {
-		return s[:60] + "…"
+// SecretEnv reports whether the value of a variable in the spec's env is a secret,
+// which is masked in everything that its executions print. A value is one unless
+// PlainEnv names the variable; for a variable of the server the name decides. The
+// credential of a workspace always is one.
+func (s *Spec) SecretEnv(name string) bool {
+	if s.Workspace != nil && s.Workspace.Credential == name {
+		return true
 	}
-	return s
-}
-
-// suggest returns `; did you mean "x"?` for the nearest known word, or "".
-func suggest(word string, known []string) string {
-	if best := Nearest(word, known); best != "" {
-		return fmt.Sprintf("; did you mean %q?", best)
+	if value, ok := s.Env[name]; ok && value != nil {
+		return !slices.Contains(s.PlainEnv, name)
 	}
-	return ""
-}
-
-// Nearest returns the known word that a typo most likely meant: the one within
-// two edits, or a third of the word's length if that is more. It returns ""
-// when none is near. Case is ignored.
-func Nearest(word string, known []string) string {
-	best, bestAt := "", max(2, len(word)/3)+1
-	for _, k := range known {
-		if d := editDistance(strings.ToLower(word), strings.ToLower(k)); d < bestAt {
-			best, bestAt = k, d
-		}
-	}
-	return best
-}
-
-// editDistance is Levenshtein's, over bytes, in one row.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
-}
-
-// SecretName reports whether an environment variable's name says that its
-// value is a secret.
-func SecretName(name string) bool {
-	upper := strings.ToUpper(name)
-	for _, word := range []string{"SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "PRIVATE", "AUTH", "COOKIE", "DSN"} {
-		if strings.Contains(upper, word) {
-			return true
-		}
-	}
-	for part := range strings.SplitSeq(upper, "_") {
-		if part == "KEY" || part == "APIKEY" || part == "PASS" || part == "PWD" || part == "PAT" {
-			return upper != "PWD" && upper != "OLDPWD"
-		}
-	}
-	return false
+	return SecretName(name)
 }

@@ -10,52 +10,52 @@ import (
 	"unicode/utf8"
 )
 
-// Workspace says where an agent of a trigger works: in a git repository, of
-// which each execution gets a worktree of its own. A trigger has it or a
-// working_dir, not both.
+// Workspace is a git repository for the executions of a trigger, each of which
+// gets its own worktree. A trigger has either a workspace or a working_dir.
 type Workspace struct {
-	Repository string   `json:"repository"`           // https, ssh or file address; {placeholders} of the prompt are filled in
-	Ref        string   `json:"ref,omitempty"`        // branch, tag or commit; empty: the event's commit, else the default branch
-	Depth      int      `json:"depth,omitempty"`      // of the history; 0 is all
-	Paths      []string `json:"paths,omitempty"`      // folders to check out; empty: all
-	Credential string   `json:"credential,omitempty"` // name of a variable in env whose value is the token for https; never in an address or a log
+	Repository string   `json:"repository"`           // https, ssh or file address; may contain {placeholders} of the prompt
+	Ref        string   `json:"ref,omitempty"`        // branch, tag or commit; empty: the event's commit, otherwise the default branch
+	Base       string   `json:"base,omitempty"`       // branch or commit fetched for comparison; empty: the base of the event
+	Depth      int      `json:"depth,omitempty"`      // commits of history; 0 means all
+	Paths      []string `json:"paths,omitempty"`      // directories to check out; empty: all
+	Credential string   `json:"credential,omitempty"` // name of the variable in env whose value is the token for https; the token never appears in an address or a log
 }
 
-// ResumePoint is where the first attempt of an execution goes on: in a session
-// that another execution began. It is set by the server only.
+// ResumePoint is where the first attempt of an execution resumes: in a session
+// of an earlier execution. It is set only by the server.
 type ResumePoint struct {
 	Session   string      `json:"session"`
 	Backend   string      `json:"backend"`
 	Account   AccountID   `json:"account,omitempty"`
-	Execution ExecutionID `json:"execution_id"` // in whose folder it worked
+	Execution ExecutionID `json:"execution_id"` // the execution in whose folder the session worked
 	Dir       string      `json:"dir"`          // working directory, absolute
 }
 
-// Protocols lists the ways in which a repository can be fetched. Which of them
-// a server allows is a setting.
+// Protocols lists the protocols for fetching a repository. A setting of the
+// server selects which of them are allowed.
 var Protocols = []string{"https", "http", "ssh", "file"}
 
-// Repository is the address of a git repository, taken apart. It holds no
-// secret: an address with a password is refused.
+// Repository is the parsed address of a git repository. It contains no secret:
+// an address with a password is rejected.
 type Repository struct {
-	Address  string // as git gets it
+	Address  string // as passed to git
 	Protocol string // one of Protocols
-	Host     string // with its port; empty for file
-	User     string // as the address names it; may be empty
+	Host     string // including the port; empty for file
+	User     string // user in the address; may be empty
 }
 
-// Bounds of a Workspace.
+// Limits of a Workspace.
 const (
 	maxAddress       = 2000
-	maxRef           = 250
+	maxRef           = 1024
 	maxSparse        = 100
 	maxDepth         = 1_000_000
 	maxWorkspacePath = 500
 )
 
-// ParseRepository reads the address of a repository and refuses whatever a
-// program on the way could take for something else: an option, a command, a
-// protocol of git's that runs one, a secret.
+// ParseRepository parses the address of a repository. It rejects addresses that
+// another program could interpret differently: as an option, a command, one of
+// git's protocols that run a command, or a secret.
 func ParseRepository(address string) (Repository, error) {
 	r := Repository{Address: address}
 	refuse := func(format string, args ...any) (Repository, error) {
@@ -63,12 +63,12 @@ func ParseRepository(address string) (Repository, error) {
 	}
 	switch {
 	case address == "":
-		return refuse("the address of the repository is empty: give one such as https://github.com/owner/name.git")
+		return refuse("the address of the repository is empty: use one such as https://github.com/owner/name.git")
 	case len(address) > maxAddress || !utf8.ValidString(address) || hasControl(address) || strings.ContainsAny(address, " \\") ||
 		strings.ContainsFunc(address, unicode.IsSpace):
-		return refuse("the address of the repository is too long or holds white space or control characters: write a space as %%20")
+		return refuse("the address of the repository is too long or contains white space or control characters: write a space as %%20")
 	case strings.HasPrefix(address, "-"):
-		return refuse("the address of the repository begins with -: give one such as https://github.com/owner/name.git")
+		return refuse("the address of the repository begins with -: use one such as https://github.com/owner/name.git")
 	}
 	protocol, rest, ok := strings.Cut(address, "://")
 	if !ok {
@@ -81,15 +81,15 @@ func ParseRepository(address string) (Repository, error) {
 	authority, path, _ := strings.Cut(rest, "/")
 	path = "/" + path
 	if strings.ContainsAny(rest, "?#") {
-		return refuse("the address of the repository has a ? or #: leave that part out")
+		return refuse("the address of the repository has a ? or #: remove that part")
 	}
 	plain, err := url.PathUnescape(path)
 	if err != nil || hasControl(plain) || slices.Contains(strings.Split(plain, "/"), "..") || path == "/" {
-		return refuse("the address of the repository has no path that can be used: end it with something like /owner/name.git")
+		return refuse("the address of the repository has no usable path: end it with a path such as /owner/name.git")
 	}
 	if protocol == "file" {
 		if authority != "" {
-			return refuse("a file address names a host: write it as file:///path/to/repository.git")
+			return refuse("a file address must not name a host: write it as file:///path/to/repository.git")
 		}
 		return r, nil
 	}
@@ -97,7 +97,7 @@ func ParseRepository(address string) (Repository, error) {
 		user := authority[:i]
 		authority = authority[i+1:]
 		if strings.Contains(user, ":") {
-			return refuse("the address of the repository holds a password: put it into a variable and name that as the workspace's credential")
+			return refuse("the address of the repository contains a password: put it into a variable of env and set the workspace's credential to the variable's name")
 		}
 		if !plainName(user) {
 			return refuse("the user in the address of the repository is not a plain name")
@@ -111,7 +111,7 @@ func ParseRepository(address string) (Repository, error) {
 	return r, nil
 }
 
-// parseSCP reads user@host:path, the short form of an ssh address.
+// parseSCP parses user@host:path, the short form of an ssh address.
 func parseSCP(r Repository) (Repository, error) {
 	before, path, ok := strings.Cut(r.Address, ":")
 	user, host, named := strings.Cut(before, "@")
@@ -123,7 +123,7 @@ func parseSCP(r Repository) (Repository, error) {
 	return r, nil
 }
 
-// plainName reports whether s is a user's name that nothing takes for more.
+// plainName reports whether s is a user name without special characters.
 func plainName(s string) bool {
 	for i, c := range []byte(s) {
 		if !letterOrDigit(c) && c != '_' && (i == 0 || c != '.' && c != '-' && c != '+') {
@@ -133,7 +133,7 @@ func plainName(s string) bool {
 	return s != "" && len(s) <= 100
 }
 
-// plainHost reports whether s is a host name or address, perhaps with a port.
+// plainHost reports whether s is a host name or address, with an optional port.
 func plainHost(s string) bool {
 	host, port, ported := s, "", false
 	if v6, after, ok := strings.Cut(strings.TrimPrefix(s, "["), "]"); ok && strings.HasPrefix(s, "[") {
@@ -159,23 +159,23 @@ func letterOrDigit(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// ValidRef reports whether s can be the name of a branch, a tag or a commit:
-// git's own rules, and nothing that begins with -.
+// ValidRef reports whether s can be the name of a branch, a tag or a commit: a
+// UTF-8 name that `git check-ref-format --branch` accepts, at most 1024 bytes.
 func ValidRef(s string) bool {
-	if s == "" || len(s) > maxRef || s == "@" || !utf8.ValidString(s) || hasControl(s) || strings.ContainsFunc(s, unicode.IsSpace) ||
-		strings.ContainsAny(s, "~^:?*[\\\"'$`;&|<>(){}!") || strings.Contains(s, "..") || strings.HasPrefix(s, "-") || strings.HasSuffix(s, ".") {
+	if s == "" || len(s) > maxRef || !utf8.ValidString(s) || strings.ContainsAny(s, " ~^:?*[\\\x7f") ||
+		strings.ContainsFunc(s, func(r rune) bool { return r < ' ' }) ||
+		strings.Contains(s, "..") || strings.Contains(s, "@{") || strings.HasPrefix(s, "-") || strings.HasSuffix(s, ".") {
 		return false
 	}
 	for part := range strings.SplitSeq(s, "/") {
-		if part == "" || part[0] == '.' || part[0] == '-' || strings.HasSuffix(part, ".lock") {
+		if part == "" || part[0] == '.' || strings.HasSuffix(part, ".lock") {
 			return false
 		}
 	}
 	return true
 }
 
-// validSparse reports whether s names a folder of a repository and nothing
-// outside it.
+// validSparse reports whether s is a path to a directory inside a repository.
 func validSparse(s string) bool {
 	if s == "" || len(s) > maxWorkspacePath || !utf8.ValidString(s) || hasControl(s) || strings.ContainsAny(s, "\\\"*?[]!#") || strings.TrimSpace(s) != s {
 		return false
@@ -188,18 +188,21 @@ func validSparse(s string) bool {
 	return true
 }
 
-// validateWorkspace refuses what cannot stand in a trigger. What placeholders
-// will hold is looked at when they are filled in.
+// validateWorkspace validates the workspace of a trigger. Values of
+// placeholders are checked when they are filled in.
 func (s *Spec) validateWorkspace(refuse func(path, format string, args ...any)) {
 	w := s.Workspace
 	if s.CeilingUSD < 0 || s.CeilingUSD > 1e6 || s.CeilingUSD != s.CeilingUSD {
 		refuse("ceiling_usd", "must be from 0 (none) to 1000000")
 	}
 	if w == nil {
+		if s.TrustRepo {
+			refuse("trust_repository", "applies only with a workspace: remove it, or add a workspace")
+		}
 		return
 	}
 	if s.WorkingDir != "" {
-		refuse("workspace", "cannot stand beside working_dir: remove one of them")
+		refuse("workspace", "cannot be combined with working_dir: remove one of them")
 	}
 	for _, text := range CheckTemplate(w.Repository) {
 		refuse("workspace.repository", "%s", text)
@@ -208,26 +211,33 @@ func (s *Spec) validateWorkspace(refuse func(path, format string, args ...any)) 
 		refuse("workspace.ref", "%s", text)
 	}
 	filled := len(fields(w.Repository)) > 0
-	// A name stands for what is to come, so that the rest can be looked at.
+	// A sample value for each placeholder lets the remaining address be
+	// checked.
 	if stand := fillAll(w.Repository, "x"); filled && fields(w.Repository)[0].start == 0 {
 		if w.Credential != "" {
-			refuse("workspace.credential", "would go to whatever host the event names: write the host out, as in https://github.com/{repo_full_name}")
+			refuse("workspace.credential", "would be sent to any host named in the event: write out the host, as in https://github.com/{repo_full_name}")
 		}
 	} else if r, err := ParseRepository(stand); err != nil {
 		refuse("workspace.repository", "%s", Message(err))
 	} else {
 		if filled && r.Protocol == "file" {
-			refuse("workspace.repository", "a file address cannot have placeholders: an event could name any folder of the server")
+			refuse("workspace.repository", "must not have placeholders in a file address: an event could name any folder of the server")
 		}
 		if filled && hostFilled(w.Repository) {
-			refuse("workspace.repository", "the host cannot be a part with placeholders: write it out, as in https://github.com/{repo_full_name}")
+			refuse("workspace.repository", "must not have placeholders in the host: write out the host, as in https://github.com/{repo_full_name}")
 		}
 		if w.Credential != "" && r.Protocol != "https" && r.Protocol != "http" {
-			refuse("workspace.credential", "is for https only: ssh uses the keys of the server's user")
+			refuse("workspace.credential", "applies to https only: ssh uses the keys of the server's user")
 		}
 	}
 	if w.Ref != "" && !ValidRef(fillAll(w.Ref, "x")) {
 		refuse("workspace.ref", "is not the name of a branch, a tag or a commit")
+	}
+	for _, text := range CheckTemplate(w.Base) {
+		refuse("workspace.base", "%s", text)
+	}
+	if w.Base != "" && !ValidRef(fillAll(w.Base, "x")) {
+		refuse("workspace.base", "is not the name of a branch or a commit")
 	}
 	if w.Depth < 0 || w.Depth > maxDepth {
 		refuse("workspace.depth", "must be from 0 (all) to %d", maxDepth)
@@ -237,17 +247,17 @@ func (s *Spec) validateWorkspace(refuse func(path, format string, args ...any)) 
 	}
 	for i, p := range w.Paths {
 		if !validSparse(p) {
-			refuse(fmt.Sprintf("workspace.paths.%d", i), "is not a folder of the repository: use a relative path such as web/src, without a slash at its ends")
+			refuse(fmt.Sprintf("workspace.paths.%d", i), "is not a folder of the repository: use a relative path such as web/src, without a slash at either end")
 		}
 	}
 	if w.Credential != "" {
 		if _, ok := s.Env[w.Credential]; !ok {
-			refuse("workspace.credential", "names no variable of env: put the token there under this name")
+			refuse("workspace.credential", "is not a variable in env: add the token to env under this name")
 		}
 	}
 }
 
-// fillAll puts one text in place of each placeholder.
+// fillAll replaces every placeholder with the same text.
 func fillAll(template, text string) string {
 	values := map[string]string{}
 	for _, f := range fields(template) {
@@ -256,7 +266,7 @@ func fillAll(template, text string) string {
 	return Render(template, values)
 }
 
-// hostFilled reports whether a placeholder stands before the path of an
+// hostFilled reports whether a placeholder occurs before the path of an
 // address.
 func hostFilled(template string) bool {
 	at := fields(template)[0].start
@@ -269,10 +279,10 @@ func hostFilled(template string) bool {
 	return path < 0 || at < begin+path
 }
 
-// Filled returns the workspace with its placeholders filled in. Without a ref
-// it is the event's commit, if it has one. What does not make a repository's
-// address or a ref then is refused.
-func (w Workspace) Filled(values map[string]string) (Workspace, error) {
+// Expand returns the workspace with its placeholders filled in. Without a ref,
+// it uses the event's commit, if there is one. It returns an error if the
+// result is not a valid address or ref.
+func (w Workspace) Expand(values map[string]string) (Workspace, error) {
 	named := len(fields(w.Repository)) > 0
 	w.Repository = Render(w.Repository, values)
 	r, err := ParseRepository(w.Repository)
@@ -280,28 +290,40 @@ func (w Workspace) Filled(values map[string]string) (Workspace, error) {
 		return w, err
 	}
 	if named && r.Protocol == "file" {
-		return w, Errorf(Invalid, "the event names a folder of the server as its repository, which only a trigger may")
+		return w, Errorf(Invalid, "the event names a folder of the server as its repository: only a trigger may use a file address")
 	}
 	asked := w.Ref != ""
 	w.Ref = Render(w.Ref, values)
-	for _, name := range []string{"sha", VarPrefix + "sha", VarPrefix + "head_sha", VarPrefix + "commit"} {
-		if w.Ref == "" && values[name] != "" {
-			w.Ref = values[name]
-		}
+	if w.Ref == "" {
+		// Only an event selects the commit implicitly. A variable of a manual
+		// run does not, unless the ref contains it: permission to run a trigger
+		// does not include the choice of its code.
+		w.Ref = values["sha"]
 	}
 	if w.Ref == "" && asked {
-		return w, Errorf(Invalid, "the workspace's ref is empty once its placeholders are filled: the event names none")
+		return w, Errorf(Invalid, "the workspace's ref is empty after its placeholders are filled in: the event has no value for it")
 	}
 	if w.Ref != "" && !ValidRef(w.Ref) {
 		return w, Errorf(Invalid, "%q cannot be the name of a branch, a tag or a commit", clip(w.Ref))
 	}
+	if w.Base = Render(w.Base, values); w.Base == "" {
+		if w.Base = values["base_branch"]; w.Base == "" {
+			w.Base = values["base_sha"]
+		}
+		if !ValidRef(w.Base) {
+			w.Base = "" // nothing to compare with
+		}
+	}
+	if w.Base != "" && !ValidRef(w.Base) {
+		return w, Errorf(Invalid, "%q cannot be the name of the workspace's base branch", clip(w.Base))
+	}
 	return w, nil
 }
 
-// Checkout is what an execution was given to work in.
+// Checkout is the working copy of an execution.
 type Checkout struct {
 	Repository string
-	Ref        string // as asked for; empty: the default branch
+	Ref        string // as requested; empty: the default branch
 	Commit     string
 	At         time.Time
 }

@@ -1,13 +1,14 @@
 package agented_test
 
 import (
+	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/agented/agented"
 )
 
-func TestAddressesOfRepositoriesAreReadOrRefused(t *testing.T) {
+func TestParseRepository(t *testing.T) {
 	t.Parallel()
 	good := map[string]string{ // address to protocol and host
 		"https://github.com/owner/name.git":    "https github.com",
@@ -43,24 +44,34 @@ func TestAddressesOfRepositoriesAreReadOrRefused(t *testing.T) {
 	}
 }
 
-func TestRefsAreNamesAndNothingElse(t *testing.T) {
+// TestValidRef compares ValidRef with git itself.
+func TestValidRef(t *testing.T) {
 	t.Parallel()
-	for _, ref := range []string{"main", "feature/x-1", "v1.2.3", "refs/heads/main", "0123456789abcdef0123456789abcdef01234567", "dependabot/npm_and_yarn/a-1.0", "größe", "a@b", "issue#7"} {
-		if !agented.ValidRef(ref) {
-			t.Errorf("%q is refused", ref)
+	refs := []string{
+		"main", "feature/x-1", "v1.2.3", "refs/heads/main", "dependabot/npm_and_yarn/@types/node-20.1.0", "größe", "feat/日本", "a@b", "issue#7", "c++/a+b", "pct%20",
+		"feat(api)-x", "fix/it's", "a!b", "a&b", "tab_|_margin", `q"q`, "dep$1", "a;b", "$(x)", "`x`", "<a>", "a,b", "a=b", "a}b", "a{b", "x/-y", "a\u2028b", "a\u00a0b", strings.Repeat("x", 250),
+		"-x", "--upload-pack=x", "a..b", "a b", "a\tb", "a\nb", "a~1", "a^", "a:b", "a?", "a*", "a[b", `a\b`, "a.lock", "a.lock/b", ".a", "a/.b",
+		"a/", "/a", "a//b", "a.", "a/b.", "@", "@/x", "a@{1}", "a\x7fb", "a\x01b", "a/@", "a.b/c", "a.locked", "]", "a]b",
+	}
+	git, err := exec.LookPath("git")
+	if err != nil {
+		t.Skip("git is not installed")
+	}
+	for _, ref := range refs {
+		cmd := exec.Command(git, "check-ref-format", "--branch", ref)
+		cmd.Dir = t.TempDir()
+		if want := cmd.Run() == nil; agented.ValidRef(ref) != want {
+			t.Errorf("ValidRef(%q) = %t, git says %t", ref, !want, want)
 		}
 	}
-	for _, ref := range []string{
-		"", "-x", "--upload-pack=x", "a..b", "a b", "a\tb", "a\nb", "a\x00b", "a~1", "a^", "a:b", "a?", "a*", "a[b", `a\b`, "a.lock", "a.lock/b", ".a", "a/.b",
-		"a/", "/a", "a//b", "a.", "@", "a@{1}", "$(x)", "`x`", "a;b", "a|b", "a/-x", "a\u2028b", "a\u00a0b", "\xff", strings.Repeat("a", 300),
-	} {
+	for _, ref := range []string{"", "a\x00b", "\xff", strings.Repeat("a", 1100)} {
 		if agented.ValidRef(ref) {
-			t.Errorf("%q is taken", ref)
+			t.Errorf("%q is accepted", ref)
 		}
 	}
 }
 
-func TestATriggersWorkspaceIsChecked(t *testing.T) {
+func TestTriggerValidate_workspace(t *testing.T) {
 	t.Parallel()
 	token := "secret"
 	with := func(change func(*agented.Spec)) []agented.Field {
@@ -100,16 +111,21 @@ func TestATriggersWorkspaceIsChecked(t *testing.T) {
 	}
 }
 
-func TestAWorkspaceIsFilledFromItsEvent(t *testing.T) {
+func TestWorkspaceFilled(t *testing.T) {
 	t.Parallel()
 	sha := strings.Repeat("a", 40)
 	w := agented.Workspace{Repository: "https://host/{repo_full_name}.git"}
-	got, err := w.Filled(map[string]string{"repo_full_name": "o/n", "sha": sha})
+	got, err := w.Expand(map[string]string{"repo_full_name": "o/n", "sha": sha})
 	if err != nil || got.Repository != "https://host/o/n.git" || got.Ref != sha {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := w.Filled(map[string]string{"repo_full_name": "o/n"}); err != nil || got.Ref != "" {
+	if got, err := w.Expand(map[string]string{"repo_full_name": "o/n"}); err != nil || got.Ref != "" {
 		t.Errorf("without a commit: %+v, %v", got, err)
+	}
+	for _, name := range []string{"vars.sha", "vars.head_sha", "vars.commit", "vars.ref", "message"} {
+		if got, err := w.Expand(map[string]string{"repo_full_name": "o/n", name: sha}); err != nil || got.Ref != "" {
+			t.Errorf("%s chose the ref: %+v, %v", name, got, err)
+		}
 	}
 	for name, values := range map[string]map[string]string{
 		"a way out":      {"repo_full_name": "../../x"},
@@ -117,14 +133,14 @@ func TestAWorkspaceIsFilledFromItsEvent(t *testing.T) {
 		"a new line":     {"repo_full_name": "o/n\nx"},
 		"a marked block": {"repo_full_name": "<<<untrusted\no/n\n>>>"},
 	} {
-		if got, err := w.Filled(values); err == nil {
+		if got, err := w.Expand(values); err == nil {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
-	if got, err := (agented.Workspace{Repository: "{repo_url}"}).Filled(map[string]string{"repo_url": "file:///etc"}); err == nil {
+	if got, err := (agented.Workspace{Repository: "{repo_url}"}).Expand(map[string]string{"repo_url": "file:///etc"}); err == nil {
 		t.Errorf("a folder of the server: %+v", got)
 	}
-	if got, err := (agented.Workspace{Repository: "https://host/x", Ref: "{branch}"}).Filled(nil); err == nil {
+	if got, err := (agented.Workspace{Repository: "https://host/x", Ref: "{branch}"}).Expand(nil); err == nil {
 		t.Errorf("a branch that is not there: %+v", got)
 	}
 }

@@ -16,12 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bare is the physical limit of a fan-out: a server that does nothing but one
-// send(2) of what Agented would send for each line and reader, in a loop. It keeps
-// nothing, and a reader that is slow would hold all others up.
+// bare is the physical limit of a fan-out: a server that only calls send(2) in a loop, once per
+// line and reader, with the bytes that Agented would send. It stores nothing, and a slow reader
+// would block all others.
 const bare = "bare writes"
 
-// bareServer starts it, with the pipe that lines come from.
+// bareServer starts the server with the pipe that lines come from.
 func (b *bench) bareServer(f fanout) (*source, error) {
 	s, err := b.newServer(bare)
 	if err != nil {
@@ -44,7 +44,7 @@ func (b *bench) bareServer(f fanout) (*source, error) {
 	return &source{server: s, paths: []string{"/stream"}, begin: func() error { p.begin(f.lines(), f.rate); return nil }, end: p.Close}, nil
 }
 
-// serveBare is the server.
+// serveBare runs the server.
 func serveBare(addr, path string) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -89,7 +89,7 @@ func serveBare(addr, path string) error {
 			return err
 		}
 		mu.Lock()
-		fds = append(fds, int(f.Fd())) // Fd keeps f, and so the descriptor
+		fds = append(fds, int(f.Fd())) // keeps f open, and with it the descriptor
 		keep = append(keep, f)
 		mu.Unlock()
 	}

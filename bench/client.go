@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// wire is a connection on which one request follows the other; what net/http's
-// client does beside that would be measured as well.
+// wire is a connection for consecutive requests. It avoids net/http's client, whose cost would be
+// measured too.
 type wire struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -28,7 +28,7 @@ func dial(addr string) (*wire, error) {
 	return &wire{conn: c, in: bufio.NewReader(c)}, nil
 }
 
-// ask sends a request and reads the answer.
+// ask sends a request and reads the response.
 func (w *wire) ask(request string) (status int, body []byte, err error) {
 	if _, err := io.WriteString(w.conn, request); err != nil {
 		return 0, nil, err
@@ -41,24 +41,24 @@ func (w *wire) ask(request string) (status int, body []byte, err error) {
 	return resp.StatusCode, body, err
 }
 
-// get makes a request without a body.
+// get formats a request without a body.
 func get(path string) string {
 	return "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nX-API-Key: " + apiKey + "\r\n\r\n"
 }
 
-// stream asks for server-sent events as an EventSource does.
+// stream formats a request for server-sent events, like an EventSource.
 func stream(path string) string {
 	return "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nX-API-Key: " + apiKey + "\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n\r\n"
 }
 
-// post makes a request with a body of JSON.
+// post formats a request with a JSON body.
 func post(path, body string, headers ...string) string {
 	return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: localhost\r\nX-API-Key: %s\r\nContent-Type: application/json\r\n%sContent-Length: %d\r\n\r\n%s",
 		path, apiKey, strings.Join(headers, ""), len(body), body)
 }
 
-// load has clients ask, each one request after the other, for a time. It returns
-// what each request took, in milliseconds.
+// load runs clients that each send consecutive requests for some time. It returns the duration of
+// each request in milliseconds.
 func load(addr string, clients int, span time.Duration, request func(client, i int) string) (took []float64, err error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup

@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// emit is what executions run that print as fast as they can: stamped lines. It
-// is this program again, so that every server runs the very same thing.
+// emit is the program of executions that print as fast as they can: stamped lines. It is this
+// program again, so that every server runs the same program.
 func emit(args []string) error {
 	f := flag.NewFlagSet("emit", flag.ExitOnError)
 	n := f.Int64("n", 1, "lines")
-	size := f.Int("size", 100, "bytes of a line")
-	gate := f.String("go", "", "begin when somebody writes to this named pipe")
-	hold := f.Duration("hold", 0, "stay this long after the last line")
+	size := f.Int("size", 100, "size of a line in bytes")
+	gate := f.String("go", "", "start when a process opens this named pipe for writing")
+	hold := f.Duration("hold", 0, "keep running for this time after the last line")
 	f.Parse(args)
 	if *gate != "" {
-		// A named pipe: hundreds wait here, and must cost nothing meanwhile.
+		// A named pipe: hundreds of processes wait here without any cost.
 		g, err := os.Open(*gate)
 		if err != nil {
 			return err

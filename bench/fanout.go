@@ -14,38 +14,38 @@ import (
 	"time"
 )
 
-// fanout says what is fanned out, and to how many.
+// fanout describes a fan-out: executions, readers and rates.
 type fanout struct {
 	readers    int
 	executions int
-	rate       float64 // lines a second of each execution
+	rate       float64 // lines per second of each execution
 	span       time.Duration
 }
 
-// lines is how many each execution prints.
+// lines returns the number of lines that each execution prints.
 func (f fanout) lines() int { return int(f.rate * f.span.Seconds()) }
 
-// measured is what came of it.
+// measured is the result of a fan-out.
 type measured struct {
 	perCPU float64 // deliveries per CPU-second of the server
-	idle   float64 // bytes of memory per reader while nothing is sent
-	busy   float64 // the same at the end
-	p50    float64 // printed to read, ms
+	idle   float64 // memory in bytes per reader while nothing is sent
+	busy   float64 // memory in bytes per reader at the end
+	p50    float64 // from print to read, in ms
 	p99    float64
-	rate   float64 // deliveries a second, to the last one
+	rate   float64 // deliveries per second, up to the last one
 	lost   int64
 }
 
-// source is where lines come from: executions of a server, or channels that this
-// program publishes to.
+// source is the origin of lines: executions of a server, or channels that this program publishes
+// to.
 type source struct {
 	server *server
-	paths  []string // of the streams
+	paths  []string // paths of the streams
 	begin  func() error
 	end    func()
 }
 
-// sources starts what a fan-out needs at one of the servers.
+// source starts what a fan-out needs at one of the servers.
 func (b *bench) source(who string, f fanout) (*source, error) {
 	switch who {
 	case nchan:
@@ -78,8 +78,7 @@ func (b *bench) executions(s *server, err error, path string, f fanout) (*source
 	return src, nil
 }
 
-// channels publishes to nchan as an application beside it would: over
-// connections that stay.
+// channels publishes to nchan like a separate application: over persistent connections.
 func (b *bench) channels(f fanout) (*source, error) {
 	s, err := b.nginx()
 	if err != nil {
@@ -137,16 +136,16 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 	}
 	defer crowd.Close()
 	if who == us {
-		// All are up before memory is looked at.
+		// All executions must run before memory is measured.
 		if err := until("the executions to start", func() bool {
-			time.Sleep(100 * time.Millisecond) // looking through all processes is work
+			time.Sleep(100 * time.Millisecond) // scanning all processes costs time
 			return len(shims(src.server.data())) >= f.executions
 		}); err != nil {
 			return m, err
 		}
 	}
 	request := func(i int) string { return stream(src.paths[i%len(src.paths)]) }
-	// What the first half needs of code, tables and room is not what a reader costs.
+	// Code, tables and buffers that the first half needs are not a cost per reader.
 	half := f.readers / 2
 	if err := crowd.connect(src.server.addr, half, request); err != nil {
 		return m, err
@@ -167,8 +166,8 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 	if err := src.begin(); err != nil {
 		return m, err
 	}
-	// Everything counts, from the first line to the last delivery: what a server
-	// or the crowd is behind with is neither a gain nor lost.
+	// Measure from the first line to the last delivery, so that any backlog of the server or the
+	// readers counts.
 	cpu, began, want := p.cpu(), time.Now(), int64(f.lines()*f.readers)
 	for seen, quiet := int64(0), time.Now(); crowd.lines.Load() < want; time.Sleep(5 * time.Millisecond) {
 		if n := crowd.lines.Load(); n != seen {
@@ -187,12 +186,12 @@ func (b *bench) fan(who string, f fanout) (m measured, err error) {
 	m.p50, m.p99 = quantile(lat, .5), quantile(lat, .99)
 	m.lost = want - got + crowd.lost.Load()
 	if gone := crowd.ended.Load(); gone > 0 {
-		return m, fmt.Errorf("%d readers were cut", gone)
+		return m, fmt.Errorf("%d readers were disconnected", gone)
 	}
 	return m, nil
 }
 
-// serverOnly is the server without what it runs for others.
+// serverOnly returns the processes of the server without its executions.
 func serverOnly(s *server) procs {
 	if s.name == us {
 		return s.self()
@@ -207,7 +206,7 @@ func serverOnly(s *server) procs {
 	return out
 }
 
-// fanouts measures all fan-outs, in turns.
+// fanouts measures all fan-outs; the servers take turns.
 func (b *bench) fanouts() error {
 	for _, n := range b.crowds {
 		for range b.rounds {
@@ -239,7 +238,7 @@ func (b *bench) fanouts() error {
 	return nil
 }
 
-// ladder measures how a fan-out grows, for the plots.
+// ladder measures how a fan-out scales, for the plots.
 func (b *bench) ladder() error {
 	for _, n := range b.steps {
 		for _, who := range b.who(nchan, gevent) {
@@ -255,15 +254,15 @@ func (b *bench) ladder() error {
 	return nil
 }
 
-// step is one of the plots of how a fan-out grows.
+// step adds one point to the plots of how a fan-out scales.
 func (b *bench) step(who string, readers int, m measured) {
 	b.point("readers.cpu", who, float64(readers), m.perCPU)
 	b.point("readers.idle", who, float64(readers), m.idle/1024)
 	b.point("readers.p99", who, float64(readers), m.p99)
 }
 
-// spread measures many executions with few readers each, and beside it one
-// execution with as many lines for all.
+// spread measures many executions with few readers each, and one execution with as many lines for
+// comparison.
 func (b *bench) spread() error {
 	f := fanout{readers: b.spreadReaders, executions: b.spreadReaders / 20, rate: spreadRate, span: b.span}
 	for range min(b.rounds, 2) {
@@ -288,11 +287,11 @@ func (b *bench) spread() error {
 	return nil
 }
 
-// spreadRate is what each of the many executions prints in a second: with more,
-// it would be the many shims on the machine that are measured.
+// spreadRate is the number of lines per second of each of the many executions: with a higher
+// rate, the many shims on the machine would be measured.
 const spreadRate = 1
 
-// burst has one execution print as fast as it can.
+// burst measures one execution that prints as fast as it can.
 func (b *bench) burst() error {
 	const lines, readers = 200_000, 100
 	for range b.rounds {
@@ -351,10 +350,10 @@ func (b *bench) burstOnce(lines, count int) error {
 		}
 	}
 	if len(first.Lines) == 0 || len(last.Lines) == 0 {
-		return fmt.Errorf("the log of %s has no ends", id)
+		return fmt.Errorf("the log of %s has no first or last line", id)
 	}
-	// A stamp is given as a line is taken, and the program that prints is held
-	// back by the disk, so the last one is when all were on their way there.
+	// A line is stamped when it is accepted, and the printing program is limited by the disk, so
+	// the last stamp is when all lines were on their way to disk.
 	span := last.Lines[0].At.Sub(first.Lines[0].At).Seconds()
 	b.add("burst.lost", us, float64(int64(lines*count)-crowd.lines.Load()+crowd.lost.Load()))
 	b.add("burst.rate", us, float64(lines)/span)
@@ -363,7 +362,7 @@ func (b *bench) burstOnce(lines, count int) error {
 	return nil
 }
 
-// catchUp has a crowd join at the first line of a long log.
+// catchUp measures readers that join at the first line of a long log.
 func (b *bench) catchUp() error {
 	s, err := b.agented()
 	if err != nil {
@@ -391,7 +390,7 @@ func (b *bench) catchUp() error {
 		}
 		p := s.self()
 		before := p.memory()
-		crowd.slow.Store(true) // all start together
+		crowd.slow.Store(true) // all start at the same time
 		go func() { time.Sleep(500 * time.Millisecond); crowd.slow.Store(false) }()
 		peak := p.peak(100 * time.Millisecond)
 		err = crowd.connect(s.addr, b.catchReaders, func(int) string { return stream("/api/v1/executions/" + id + "/stream?after=0") })

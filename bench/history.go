@@ -18,10 +18,10 @@ import (
 	"strings"
 	"time"
 
-	_ "modernc.org/sqlite" // fills in the history
+	_ "modernc.org/sqlite" // for writing the history
 )
 
-// atRest measures a server that has nothing to do.
+// atRest measures an idle server.
 func (b *bench) atRest() error {
 	s, err := b.agented()
 	if err != nil {
@@ -39,7 +39,7 @@ func (b *bench) atRest() error {
 	return nil
 }
 
-// sizes measures the program's file and what a browser loads first.
+// sizes measures the size of the program and of the first page in a browser.
 func (b *bench) sizes() error {
 	info, err := os.Stat(b.binary)
 	if err != nil {
@@ -70,13 +70,13 @@ func (b *bench) sizes() error {
 	return nil
 }
 
-// page loads something as a browser does; n is what came over the wire.
+// page loads a page as a browser does; n is the number of bytes transferred.
 func (s *server) page(path string) (text string, n int64, err error) {
 	req, err := http.NewRequest("GET", s.url(path), nil)
 	if err != nil {
 		return "", 0, err
 	}
-	req.Header.Set("X-API-Key", apiKey) // who is not logged in gets the login page
+	req.Header.Set("X-API-Key", apiKey) // without a login, the login page would be returned
 	req.Header.Set("Accept-Encoding", "gzip")
 	req.Header.Set("Accept", "text/html,*/*")
 	resp, err := http.DefaultTransport.RoundTrip(req)
@@ -109,8 +109,8 @@ func (c *counting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// history measures lists, single executions and the start with more and more
-// executions in the database.
+// history measures lists, single executions and the start with increasing numbers of executions
+// in the database.
 func (b *bench) history() error {
 	s, err := b.agented()
 	if err != nil {
@@ -137,7 +137,7 @@ func (b *bench) history() error {
 			return fmt.Errorf("fill in the history: %w", err)
 		}
 		have = n
-		if _, err := s.start("/health/readiness"); err != nil { // puts the pages into memory, as for a restart
+		if _, err := s.start("/health/readiness"); err != nil { // warms the page cache, as at a restart
 			return err
 		}
 		for range b.rounds {
@@ -166,7 +166,7 @@ func (b *bench) history() error {
 	return nil
 }
 
-// ask lists and shows executions in every way that the interface does.
+// ask lists and shows executions in every way that the web interface does.
 func (s *server) ask(trigger string, n int) (list, show []float64, err error) {
 	w, err := dial(s.addr)
 	if err != nil {
@@ -209,11 +209,11 @@ func (s *server) ask(trigger string, n int) (list, show []float64, err error) {
 	return list, show, nil
 }
 
-// historicID is the id of the nth execution of the history.
+// historicID returns the id of the nth execution of the history.
 func historicID(n int) string { return fmt.Sprintf("exec-01%024d", n) }
 
-// grow copies one finished execution until there are n, each a minute older than
-// the one behind it, one in twenty failed.
+// grow copies one finished execution until there are n, each a minute older than the next, one in
+// twenty failed.
 func grow(path, model string, have, n int) error {
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)&_pragma=synchronous(OFF)&_pragma=cache_size(-400000)&_pragma=busy_timeout(5000)")
 	if err != nil {
@@ -280,8 +280,8 @@ func grow(path, model string, have, n int) error {
 	return err
 }
 
-// logs measures a jump into a very long log and a search through it, while the
-// execution runs.
+// logs measures a jump into a very long log and a search through it, while the execution is
+// running.
 func (b *bench) logs() error {
 	s, err := b.agented()
 	if err != nil {
@@ -324,7 +324,7 @@ func (b *bench) logs() error {
 	}
 	b.add("log.jump", us, quantile(jump, .5))
 	b.add("log.jump99", us, quantile(jump, 1))
-	// An expression that is nowhere: all of the log has to be looked through.
+	// An expression without a match, so that the whole log is searched.
 	for _, q := range []struct{ key, query string }{
 		{"log.regex", url.QueryEscape(`error[0-9]+: .*failed`)}, {"log.regexhard", url.QueryEscape(`[0-9]+z[0-9]+y`)},
 	} {
@@ -344,7 +344,7 @@ func (b *bench) logs() error {
 					break
 				}
 			}
-			// Of what was printed; the log is larger by its records' heads.
+			// Relative to the printed bytes; the log is larger by its record headers.
 			rate := float64(after) * 60 / 1e6 / time.Since(began).Seconds()
 			b.add(q.key, us, rate)
 			b.note("%s: %.0f MB/s", q.key, rate)

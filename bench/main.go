@@ -28,7 +28,7 @@ type bench struct {
 	logLines                  int
 	missing                   map[string]string
 	troubles                  []string
-	machines                  []string // where it ran, of each run
+	machines                  []string // the machine of each run
 	results                   map[string]map[string][]float64
 	series                    map[string]map[string][][2]float64
 	began                     time.Time
@@ -36,7 +36,7 @@ type bench struct {
 	verbose                   bool
 }
 
-// thorough takes about a quarter of an hour.
+// thorough sets a run of about a quarter of an hour.
 func (b *bench) thorough() {
 	b.rounds, b.singles, b.span, b.settle, b.rest = 3, 60, 4*time.Second, 3*time.Second, 30*time.Second
 	b.crowds, b.steps = []int{1000, 10_000}, []int{100, 5000, 15_000}
@@ -44,7 +44,7 @@ func (b *bench) thorough() {
 	b.spreadReaders, b.catchReaders, b.catchLines, b.logLines = 10_000, 1000, 1_000_000, 10_000_000
 }
 
-// quick takes about one.
+// quick sets a run of about a minute.
 func (b *bench) quick() {
 	b.rounds, b.singles, b.span, b.settle, b.rest = 1, 20, 2*time.Second, 3*time.Second, 5*time.Second
 	b.crowds, b.steps = []int{1000}, nil
@@ -72,16 +72,16 @@ func run() (err error) {
 		results: map[string]map[string][]float64{}, series: map[string]map[string][][2]float64{},
 		began: time.Now(), loadBefore: loadAverage(),
 	}
-	quick := flag.Bool("quick", false, "a minute instead of fifteen, with fewer readers and one run each")
+	quick := flag.Bool("quick", false, "take a minute instead of fifteen, with fewer readers and one run each")
 	only := flag.String("only", "", "measure only these, separated by commas: "+strings.Join(names(b), " "))
-	flag.StringVar(&b.binary, "bin", "bin/agented", "the built program")
-	flag.StringVar(&b.resultsFile, "json", "bin/bench.json", "where all figures go")
+	flag.StringVar(&b.binary, "bin", "bin/agented", "path of the built program")
+	flag.StringVar(&b.resultsFile, "json", "bin/bench.json", "file for all figures")
 	flag.StringVar(&b.images, "images", "", "folder for the plots; empty draws none")
-	flag.BoolVar(&b.verbose, "v", false, "say on standard error what is measured")
-	rounds := flag.Int("rounds", 0, "runs of each measurement; 0 as the mode says")
-	readers := flag.Int("readers", 0, "measure this crowd only")
-	from := flag.String("from", "", "measure nothing: the table and plots of these earlier results, separated by commas")
-	noPeers := flag.Bool("alone", false, "leave the peers out")
+	flag.BoolVar(&b.verbose, "v", false, "report progress on standard error")
+	rounds := flag.Int("rounds", 0, "number of runs of each measurement; 0 uses the mode's default")
+	readers := flag.Int("readers", 0, "measure only this number of readers")
+	from := flag.String("from", "", "measure nothing: print the table and plots of these earlier results, separated by commas")
+	noPeers := flag.Bool("alone", false, "do not measure the peers")
 	flag.Parse()
 	if *only != "" {
 		for _, name := range strings.Split(*only, ",") {
@@ -128,7 +128,7 @@ func run() (err error) {
 	defer os.RemoveAll(b.tmp)
 	raiseDescriptors()
 	if *noPeers {
-		b.missing[nchan], b.missing[gevent] = "left out by -alone", "left out by -alone"
+		b.missing[nchan], b.missing[gevent] = "excluded by -alone", "excluded by -alone"
 	} else {
 		b.findPeers()
 	}
@@ -177,7 +177,7 @@ func names(b *bench) []string {
 	return out
 }
 
-// who lists Agented and those of the peers that are there; they take turns.
+// who lists Agented and the available peers; they take turns.
 func (b *bench) who(peers ...string) []string {
 	out := []string{us}
 	for _, p := range peers {
@@ -195,7 +195,7 @@ func (b *bench) add(key, who string, v float64) {
 	b.results[key][who] = append(b.results[key][who], v)
 }
 
-// point is one of a plot.
+// point adds a point to a plot.
 func (b *bench) point(key, who string, x, y float64) {
 	if b.series[key] == nil {
 		b.series[key] = map[string][][2]float64{}
@@ -203,7 +203,7 @@ func (b *bench) point(key, who string, x, y float64) {
 	b.series[key][who] = append(b.series[key][who], [2]float64{x, y})
 }
 
-// trouble is what went wrong; it stands below the table.
+// trouble records a problem, which is printed below the table.
 func (b *bench) trouble(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	b.troubles = append(b.troubles, text)
@@ -216,8 +216,8 @@ func (b *bench) note(format string, args ...any) {
 	}
 }
 
-// raiseDescriptors asks for as many open files as can be had: each reader is
-// one, here and in the servers, which inherit the limit.
+// raiseDescriptors raises the limit of open files: each reader needs one, here and in the
+// servers, which inherit the limit.
 func raiseDescriptors() {
 	l := syscall.Rlimit{Cur: 65536, Max: 65536}
 	if syscall.Setrlimit(syscall.RLIMIT_NOFILE, &l) == nil {

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// plot is a picture of how a figure grows; both axes are logarithmic.
+// plot is a chart of how a figure scales; both axes are logarithmic.
 type plot struct {
 	key, file, title, x, y string
-	linear                 bool // the y axis
+	linear                 bool // the y axis is linear
 }
 
 var plots = []plot{
@@ -32,7 +32,7 @@ const (
 	colorOurs, colorFirstPeer, colorOtherPeer = "#2563eb", "#d97706", "#6b7280"
 )
 
-// draw makes the picture; empty without points.
+// draw returns the chart as SVG, or "" without points.
 func (p plot) draw(series map[string][][2]float64) string {
 	var names []string
 	lowX, highX, highY, lowY := math.Inf(1), 0.0, 0.0, math.Inf(1)
@@ -99,7 +99,7 @@ func (p plot) draw(series map[string][][2]float64) string {
 	return s.String()
 }
 
-// merge makes one point, the median, of those with the same x.
+// merge replaces points with the same x by one point with their median.
 func merge(points [][2]float64) [][2]float64 {
 	var out [][2]float64
 	for i := 0; i < len(points); {
@@ -114,7 +114,7 @@ func merge(points [][2]float64) [][2]float64 {
 	return out
 }
 
-// marks are round numbers between two.
+// marks returns round numbers between low and high.
 func marks(low, high float64, linear bool) []float64 {
 	var out []float64
 	if linear {

@@ -13,35 +13,32 @@ import (
 	"time"
 )
 
-// A stamp stands in each line that a measurement follows: when the line was due
-// to be printed, and its number from 1. What a server or this program is behind
-// with counts as its delay, whoever is slow: a stamp of when a line could at last
-// be handed over would leave out just the waiting that is to be measured.
+// Each measured line contains a stamp: its scheduled send time, and its number from 1. Any
+// backlog of a server or of this program therefore counts as latency; the actual send time would
+// exclude exactly the delay to be measured.
 const stampFormat = "t=%019d.%09d"
 
 var stampPad = strings.Repeat("x", 100-33)
 
-// stampedLine is a line of 100 bytes, its end not counted.
+// stampedLine returns a line of 100 bytes, without its end.
 func stampedLine(due time.Time, n int) string {
 	return fmt.Sprintf(stampFormat+" %s", due.UnixNano(), n, stampPad)
 }
 
-// dueAt is when a source prints its nth line: sources take their turns within
-// the interval.
+// dueAt returns when a source prints its nth line: sources take turns within the interval.
 func dueAt(began time.Time, n, source, sources int, rate float64) time.Time {
 	return began.Add(time.Duration((float64(n) + float64(source)/float64(sources)) / rate * float64(time.Second)))
 }
 
-// printers are executions of cat, each at a named pipe that this program writes
-// lines to: hundreds of them cost next to nothing, so that it is the server that
-// is measured.
+// printers are executions of cat, each reading a named pipe to which this program writes lines:
+// hundreds of them cost almost nothing, so that the server is measured.
 type printers struct {
 	pipes []*os.File
 	stop  chan struct{}
 	done  sync.WaitGroup
 }
 
-// printers starts n executions that print what begin makes them.
+// printers starts n executions that print the lines of begin.
 func (s *server) printers(n int) (*printers, []string, error) {
 	p := &printers{stop: make(chan struct{})}
 	var ids []string
@@ -67,8 +64,7 @@ func (s *server) printers(n int) (*printers, []string, error) {
 	return p, ids, nil
 }
 
-// begin has each print lines at a rate, in lines a second; -1 lines is until the
-// end.
+// begin makes each print lines at a rate in lines per second; -1 lines means until the end.
 func (p *printers) begin(lines int, rate float64) {
 	began := time.Now()
 	p.done.Go(func() {
@@ -90,7 +86,7 @@ func (p *printers) begin(lines int, rate float64) {
 	})
 }
 
-// Close lets the executions come to their end.
+// Close ends the executions.
 func (p *printers) Close() {
 	close(p.stop)
 	p.done.Wait()
@@ -99,14 +95,14 @@ func (p *printers) Close() {
 	}
 }
 
-// newGate makes the named pipe at which emit waits.
+// newGate creates the named pipe at which emit waits.
 func newGate(path string) error { return syscall.Mkfifo(path, 0o600) }
 
-// openGate lets all go on that wait. Close what it returns when they have.
+// openGate releases all waiting programs. Close the result once they have started.
 func openGate(path string) (*os.File, error) { return os.OpenFile(path, os.O_WRONLY, 0) }
 
-// firstWords has an execution write to a named pipe, and returns how long after
-// began that came. The pipe must be open for reading and writing.
+// firstWords starts an execution that writes to a named pipe, and returns the time from began
+// until the data arrived. The pipe must be open for reading and writing.
 func (s *server) firstWords(began time.Time, path string, pipe *os.File) (time.Duration, string, error) {
 	id, err := s.run("sh", "-c", "echo here >"+path)
 	if err != nil {
@@ -117,7 +113,7 @@ func (s *server) firstWords(began time.Time, path string, pipe *os.File) (time.D
 	}
 	var b [16]byte
 	if _, err := pipe.Read(b[:]); err != nil {
-		return 0, "", errors.Join(errors.New("the execution said nothing"), err)
+		return 0, "", errors.Join(errors.New("the execution printed nothing"), err)
 	}
 	return time.Since(began), id, nil
 }

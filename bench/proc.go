@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procs is a server as the kernel sees it: its processes.
+// procs is the set of processes of a server.
 type procs []int
 
 // withChildren adds the processes that pid has started.
@@ -31,14 +31,13 @@ func withChildren(pid int) procs {
 	return out
 }
 
-// cpu is the processor time that the processes have had, to the nanosecond. What
-// /proc tells is counted in ticks, by looking who runs at each of them, and misses
-// most of what only ever runs for less.
+// cpu returns the CPU time of the processes, to the nanosecond. /proc counts in ticks by sampling
+// the running process, and misses most of the time of processes that run for less than a tick.
 func (p procs) cpu() time.Duration {
 	var sum time.Duration
 	for _, pid := range p {
 		var ts unix.Timespec
-		// The clock of another process, as clock_getcpuclockid(3) names it.
+		// The CPU clock of another process, as clock_getcpuclockid(3) names it.
 		if unix.ClockGettime(int32(^pid<<3|2), &ts) == nil {
 			sum += time.Duration(ts.Nano())
 		}
@@ -46,8 +45,8 @@ func (p procs) cpu() time.Duration {
 	return sum
 }
 
-// memory is what the processes keep from others, in bytes: the proportional set
-// size, or the resident size where the kernel does not tell.
+// memory returns the memory of the processes in bytes: the proportional set size, or the resident
+// size if the kernel does not report it.
 func (p procs) memory() float64 {
 	var sum float64
 	for _, pid := range p {
@@ -60,7 +59,7 @@ func (p procs) memory() float64 {
 	return sum
 }
 
-// rss is the resident size, in bytes.
+// rss returns the resident size in bytes.
 func (p procs) rss() float64 {
 	var sum float64
 	for _, pid := range p {
@@ -69,8 +68,8 @@ func (p procs) rss() float64 {
 	return sum
 }
 
-// wakeups counts how often threads of the processes went to sleep of their own
-// will: each time something woke them before.
+// wakeups returns how often threads of the processes blocked voluntarily, which is how often they
+// were woken.
 func (p procs) wakeups() float64 {
 	var sum float64
 	for _, pid := range p {
@@ -82,7 +81,7 @@ func (p procs) wakeups() float64 {
 	return sum
 }
 
-// field reads a number behind a name from a file of /proc; 0 if there is none.
+// field reads a number after a name from a file of /proc; it returns 0 if there is none.
 func field(path, name string) float64 {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -97,7 +96,7 @@ func field(path, name string) float64 {
 	return 0
 }
 
-// shims lists the supervisors of executions that work in a data folder.
+// shims lists the shims that work in a data folder.
 func shims(data string) procs {
 	var out procs
 	all, _ := filepath.Glob("/proc/[0-9]*/comm")
@@ -116,8 +115,7 @@ func shims(data string) procs {
 	return out
 }
 
-// peak samples the memory of the processes until stop is called, which returns
-// the most that was seen.
+// peak samples the memory of the processes until stop is called, which returns the maximum.
 func (p procs) peak(every time.Duration) (stop func() float64) {
 	end, result := make(chan struct{}), make(chan float64)
 	go func() {

@@ -15,36 +15,35 @@ import (
 	"time"
 )
 
-// readers is a crowd of connections that read event streams. One thread reads
-// them all, with epoll and a shared buffer, so that the crowd costs little
-// beside the server that it measures.
+// readers is a set of connections that read event streams. One thread reads all of them, with
+// epoll and a shared buffer, so that they cost little compared with the measured server.
 type readers struct {
 	ep    int
 	mu    sync.Mutex // guards conns
 	conns map[int32]*streamConn
 
-	ready   atomic.Int64           // got an answer
-	ended   atomic.Int64           // were ended by the server
-	refused atomic.Int64           // got another answer than 200
-	answer  atomic.Pointer[string] // one such
+	ready   atomic.Int64           // connections with a successful response
+	ended   atomic.Int64           // connections closed by the server
+	refused atomic.Int64           // responses other than 200
+	answer  atomic.Pointer[string] // one of those responses
 	bytes   atomic.Int64
-	lines   atomic.Int64 // stamped lines, of all
-	lost    atomic.Int64 // lines that were left out, twice or out of order
+	lines   atomic.Int64 // stamped lines of all connections
+	lost    atomic.Int64 // lines missing, duplicated or out of order
 	slow    atomic.Bool  // stop reading
 
 	latMu sync.Mutex // guards lat
-	lat   []uint32   // printed to read, in microseconds
+	lat   []uint32   // from print to read, in microseconds
 
 	stop chan struct{}
 	done chan struct{}
 }
 
-// streamConn is one of them.
+// streamConn is one connection.
 type streamConn struct {
 	fd       int
 	answered bool
 	seq      int64
-	tail     []byte // the beginning of a stamp that a read cut
+	tail     []byte // the beginning of a stamp at the end of a read
 }
 
 func newReaders() (*readers, error) {
@@ -57,8 +56,8 @@ func newReaders() (*readers, error) {
 	return r, nil
 }
 
-// connect opens n streams with the requests that request makes, and returns when
-// all have been answered.
+// connect opens n streams with the requests that request returns, and returns when all have been
+// answered.
 func (r *readers) connect(addr string, n int, request func(i int) string) error {
 	to, err := netip.ParseAddrPort(addr)
 	if err != nil {
@@ -68,8 +67,7 @@ func (r *readers) connect(addr string, n int, request func(i int) string) error 
 	base := r.ready.Load()
 	deadline := time.Now().Add(time.Minute)
 	for i := range n {
-		// Not more than this many that are still to be answered: it is the
-		// streams that are measured, not a storm.
+		// Limit the number of unanswered requests: streams are measured, not a connection storm.
 		for r.ready.Load()-base < int64(i)-200 {
 			if time.Now().After(deadline) {
 				return fmt.Errorf("only %d of %d readers were answered within a minute", r.ready.Load()-base, n)
@@ -87,7 +85,7 @@ func (r *readers) connect(addr string, n int, request func(i int) string) error 
 		time.Sleep(time.Millisecond)
 	}
 	if n := r.refused.Load(); n > 0 {
-		answer := "without an answer"
+		answer := "without a response"
 		if a := r.answer.Load(); a != nil {
 			answer = *a
 		}
@@ -101,7 +99,7 @@ func (r *readers) open(at *syscall.SockaddrInet4, i int, request string) error {
 	if err != nil {
 		return err
 	}
-	// A few source addresses: one has too few ports for a large crowd.
+	// Several source addresses, because one has too few ports for many readers.
 	from := syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, byte(2 + i%8)}}
 	const bindNoPort = 24 // IP_BIND_ADDRESS_NO_PORT
 	err = errors.Join(
@@ -193,7 +191,7 @@ func (r *readers) read(c *streamConn, buf []byte, lat []uint32) []uint32 {
 
 const stampSize = 2 + 19 + 1 + 9
 
-// scan finds the stamps in what was read.
+// scan finds the stamps in the data.
 func (r *readers) scan(c *streamConn, data []byte, now int64, lat []uint32) []uint32 {
 	lines := int64(0)
 	for {
@@ -222,8 +220,8 @@ func (r *readers) scan(c *streamConn, data []byte, now int64, lat []uint32) []ui
 	return lat
 }
 
-// keep remembers what may be the beginning of a stamp. Chunked answers put a
-// chunk's head at most between two frames, never into one.
+// keep stores what may be the beginning of a stamp. Chunk headers of a response occur between
+// frames only.
 func (c *streamConn) keep(b []byte) {
 	if len(b) > 0 && (b[len(b)-1] == 't' || bytes.HasSuffix(b, []byte("t=")) || bytes.HasPrefix(b, []byte("t=1"))) {
 		c.tail = append([]byte(nil), b...)
@@ -242,7 +240,7 @@ func (r *readers) drop(c *streamConn) {
 	}
 }
 
-// latencies returns what was measured since the last call, and forgets it.
+// latencies returns the values measured since the last call.
 func (r *readers) latencies() []float64 {
 	r.latMu.Lock()
 	defer r.latMu.Unlock()

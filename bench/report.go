@@ -16,17 +16,17 @@ import (
 	"time"
 )
 
-// row is a line of the table.
+// row is a row of the table.
 type row struct {
 	what   string
 	figure string
 	key    string
 	digits int
 	reach  string
-	ok     func(m map[string]float64) bool // nil: nothing to reach
+	ok     func(m map[string]float64) bool // nil if there is no target
 }
 
-// atLeast and friends say what is to be reached.
+// Targets of the table.
 func atLeast(n float64) func(map[string]float64) bool {
 	return func(m map[string]float64) bool { return m[us] >= n }
 }
@@ -35,7 +35,7 @@ func atMost(n float64) func(map[string]float64) bool {
 	return func(m map[string]float64) bool { return m[us] <= n }
 }
 
-// times asks for factor times a peer, if that was measured.
+// times requires factor times the figure of a peer, if it was measured.
 func times(factor float64, peer string) func(map[string]float64) bool {
 	return func(m map[string]float64) bool { v, ok := m[peer]; return !ok || m[us] >= factor*v }
 }
@@ -67,7 +67,7 @@ func (b *bench) rows() []row {
 			row{what, "printed to read, p99, ms", at + "p99", 1, "≤ nchan", below(nchan)},
 			row{what, "the same, p50, ms", at + "p50", 1, "", nil},
 			row{what, "deliveries/s", at + "rate", 0, "", nil},
-			row{what, "lines lost or twice", at + "lost", 0, "0", atMost(0)},
+			row{what, "lines missing or duplicated", at + "lost", 0, "0", atMost(0)},
 		)
 	}
 	n := thousands(float64(b.spreadReaders))
@@ -79,7 +79,7 @@ func (b *bench) rows() []row {
 			return m[us] >= 0.8*median(b.results["spread.one.cpu"][us])
 		}},
 		row{many, "printed to read, p99, ms", "spread.many.p99", 1, "", nil},
-		row{"200,000 lines at once, 100 readers", "lines lost or twice", "burst.lost", 0, "0", atMost(0)},
+		row{"200,000 lines at once, 100 readers", "lines missing or duplicated", "burst.lost", 0, "0", atMost(0)},
 		row{"200,000 lines at once, 100 readers", "lines/s to disk", "burst.rate", 0, "≥ 100,000", atLeast(100_000)},
 		row{"200,000 lines at once, 100 readers", "memory on top, MiB", "burst.memory", 1, "flat (≤ 32)", atMost(32)},
 		row{fmt.Sprintf("%d readers join at line 1 of %s lines", b.catchReaders, thousands(float64(b.catchLines))), "MB/s", "catchup.rate", 0, "", nil},
@@ -112,7 +112,7 @@ func (b *bench) rows() []row {
 	)
 }
 
-// table writes the results as Markdown.
+// table formats the results as Markdown.
 func (b *bench) table() string {
 	var t strings.Builder
 	peers := []string{nchan, gevent}
@@ -151,7 +151,7 @@ func (b *bench) table() string {
 		}
 		fmt.Fprintf(&t, "| %s | %s | %s | %s | %s | %s | %s |\n", r.what, r.figure, cell(us), cell(nchan), cell(gevent), r.reach, verdict)
 	}
-	t.WriteString("\n× is Agented's figure over the peer's. Figures are medians of " + fmt.Sprint(b.rounds) + " runs that took turns.\n")
+	t.WriteString("\n× is Agented's figure divided by the peer's. Figures are medians of " + fmt.Sprint(b.rounds) + " runs that took turns.\n")
 	for _, name := range sortedKeys(b.missing) {
 		fmt.Fprintf(&t, "\nMissing: %s: %s.\n", name, b.missing[name])
 	}
@@ -171,7 +171,7 @@ func short(peer string) string {
 	return "gevent"
 }
 
-// machine describes where this ran.
+// machine describes the machine.
 func (b *bench) machine() string {
 	cpu := "unknown CPU"
 	info, _ := os.ReadFile("/proc/cpuinfo")
@@ -196,7 +196,7 @@ func loadAverage() string {
 	return "unknown"
 }
 
-// read adds what an earlier run has written.
+// read adds the results of an earlier run.
 func (b *bench) read(path string) error {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -234,7 +234,7 @@ func (b *bench) read(path string) error {
 	return nil
 }
 
-// write leaves the results and the plots.
+// write writes the results and the plots.
 func (b *bench) write() error {
 	out, err := json.MarshalIndent(map[string]any{
 		"began": b.began, "took_seconds": math.Round(time.Since(b.began).Seconds()), "machine": b.machine(), "rounds": b.rounds,
@@ -249,7 +249,7 @@ func (b *bench) write() error {
 	return b.drawAll()
 }
 
-// drawAll leaves the plots.
+// drawAll writes the plots.
 func (b *bench) drawAll() error {
 	if b.images == "" {
 		return nil
@@ -269,8 +269,8 @@ func (b *bench) drawAll() error {
 	return nil
 }
 
-// median of an even number is half way between the two in the middle: with two
-// runs neither the better nor the worse one.
+// median returns the median; for an even number of values it is the mean of the two in the
+// middle.
 func median(v []float64) float64 {
 	if n := len(v); n > 0 && n%2 == 0 {
 		v = slices.Clone(v)
@@ -280,7 +280,7 @@ func median(v []float64) float64 {
 	return quantile(v, .5)
 }
 
-// quantile is the nearest one below; 0 of nothing.
+// quantile returns the nearest value below the quantile; it returns 0 without values.
 func quantile(v []float64, q float64) float64 {
 	if len(v) == 0 {
 		return 0
@@ -304,7 +304,7 @@ func ratio(v float64) string {
 	return fmt.Sprintf("%.2g", v)
 }
 
-// thousands writes a whole number with commas.
+// thousands formats a whole number with commas.
 func thousands(v float64) string {
 	s := fmt.Sprintf("%.0f", v)
 	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {

@@ -24,17 +24,17 @@ import (
 
 const apiKey = "bench-admin-key-0123456789"
 
-// Names of those that are measured, as they stand in the table.
+// Names of the measured programs in the table.
 const (
 	us     = "Agented"
 	nchan  = "nginx + nchan"
 	gevent = "Flask, Gunicorn + gevent"
 )
 
-// server is a process under measurement.
+// server is a measured process.
 type server struct {
 	name string
-	dir  string // its own
+	dir  string // its own folder
 	addr string
 	cmd  *exec.Cmd
 	log  string
@@ -46,11 +46,10 @@ func (s *server) url(path string) string { return "http://" + s.addr + path }
 func (s *server) data() string           { return filepath.Join(s.dir, "data") }
 func (s *server) procs() procs           { return withChildren(s.cmd.Process.Pid) }
 
-// self is the server process alone, without what it has started.
+// self returns the server process without its children.
 func (s *server) self() procs { return procs{s.cmd.Process.Pid} }
 
-// start runs the process and waits until it is healthy; it returns how long that
-// took.
+// start starts the process, waits until it is healthy, and returns how long that took.
 func (s *server) start(health string) (time.Duration, error) {
 	out, err := os.OpenFile(s.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -80,14 +79,14 @@ func (s *server) start(health string) (time.Duration, error) {
 	return 0, errors.Join(fmt.Errorf("%s did not start:\n%s", s.name, log[max(0, len(log)-2000):]), s.kill())
 }
 
-// kill ends the process as a crash would.
+// kill kills the process as a crash would.
 func (s *server) kill() error {
 	if s.cmd == nil || s.cmd.Process == nil {
 		return nil
 	}
 	doomed := s.procs()
 	if s.name == us {
-		doomed = s.self() // what it runs outlives it
+		doomed = s.self() // its executions survive
 	}
 	for _, pid := range doomed {
 		syscall.Kill(pid, syscall.SIGKILL)
@@ -97,13 +96,13 @@ func (s *server) kill() error {
 	return nil
 }
 
-// Close ends the process and what it had running. Its folder goes when all is
-// over, only what is large goes now: a file system such as ext4 steps over inodes
-// that were freed within some minutes, so files that are removed between two
-// measurements would slow every file down that the next one makes.
+// Close ends the process and its executions, and removes large files. The folder is removed at
+// the end of the run, because file systems such as ext4 skip inodes that were freed within the
+// last minutes: removing files between two measurements would slow down the creation of files in
+// the next one.
 func (s *server) Close() error {
 	s.kill()
-	for range 100 { // a shim ends what it owns
+	for range 100 { // a shim ends its processes
 		left := shims(s.data())
 		for _, pid := range left {
 			syscall.Kill(pid, syscall.SIGTERM)
@@ -125,13 +124,13 @@ func (s *server) Close() error {
 			err = os.Truncate(path, 0)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // it went by itself
+			return nil // it ended by itself
 		}
 		return err
 	})
 }
 
-// newServer makes the folder and picks the address.
+// newServer creates the folder and selects the address.
 func (b *bench) newServer(name string) (*server, error) {
 	dir, err := os.MkdirTemp(b.tmp, strings.ToLower(strings.Fields(name)[0])+"-")
 	if err != nil {
@@ -168,7 +167,7 @@ var nginxConf string
 
 const hookSecret = "a-secret-of-thirty-two-characters"
 
-// flask starts the stack that Agented replaces.
+// flask starts the Python stack that Agented replaces.
 func (b *bench) flask() (*server, error) {
 	s, err := b.newServer(gevent)
 	if err != nil {
@@ -186,7 +185,7 @@ func (b *bench) flask() (*server, error) {
 	return s, err
 }
 
-// nginx starts the fastest fan-out that can be installed.
+// nginx starts the fastest fan-out server that can be installed.
 func (b *bench) nginx() (*server, error) {
 	s, err := b.newServer(nchan)
 	if err != nil {
@@ -204,13 +203,13 @@ func (b *bench) nginx() (*server, error) {
 	if err := os.WriteFile(path, conf.Bytes(), 0o600); err != nil {
 		return nil, err
 	}
-	os.Chmod(s.dir, 0o755) // the worker is another user
+	os.Chmod(s.dir, 0o755) // the worker runs as another user
 	s.args = []string{b.nginxProgram, "-c", path, "-p", s.dir, "-e", filepath.Join(s.dir, "error.log")}
 	_, err = s.start("/health")
 	return s, err
 }
 
-// findPeers looks for what can be compared with; what is missing is named.
+// findPeers finds the programs to compare with, and names the missing ones.
 func (b *bench) findPeers() {
 	b.missing = map[string]string{}
 	if path, err := exec.LookPath("gunicorn"); err != nil {
@@ -250,8 +249,7 @@ func (b *bench) tryFlask(path string) (string, error) {
 	return "", s.Close()
 }
 
-// call sends a request to Agented or the Flask application and decodes the
-// answer.
+// call sends a request to Agented or the Flask application and decodes the response.
 func (s *server) call(method, path string, body, into any) error {
 	var r io.Reader
 	if body != nil {
@@ -306,8 +304,7 @@ func (s *server) metric(name string) (float64, error) {
 	return 0, fmt.Errorf("no metric %s", name)
 }
 
-// run starts a command as an execution of its own, at whichever server, and
-// returns its id.
+// run starts a command as an execution at any of the servers, and returns its id.
 func (s *server) run(command ...string) (string, error) {
 	var got struct {
 		ID string `json:"execution_id"`
@@ -322,12 +319,12 @@ func (s *server) run(command ...string) (string, error) {
 
 func orMissing(id *string) error {
 	if *id == "" {
-		return errors.New("the answer has no id of an execution")
+		return errors.New("the response contains no execution id")
 	}
 	return nil
 }
 
-// trigger creates one and returns its id.
+// trigger creates a trigger and returns its id.
 func (s *server) trigger(body map[string]any) (string, error) {
 	var got struct {
 		ID string `json:"id"`
@@ -336,7 +333,7 @@ func (s *server) trigger(body map[string]any) (string, error) {
 	return got.ID, err
 }
 
-// execution is what is read of one.
+// execution holds the fields that are read of an execution.
 type execution struct {
 	Status   string  `json:"status"`
 	LastSeq  int64   `json:"last_seq"`
@@ -357,12 +354,12 @@ func (s *server) await(id string, patience time.Duration) (execution, error) {
 	return e, fmt.Errorf("%s did not end within %v", id, patience)
 }
 
-// until polls until ok, for a minute at most.
+// until polls until ok returns true, for at most a minute.
 func until(what string, ok func() bool) error {
 	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(20 * time.Millisecond) {
 		if ok() {
 			return nil
 		}
 	}
-	return fmt.Errorf("gave up waiting for %s", what)
+	return fmt.Errorf("timed out waiting for %s", what)
 }

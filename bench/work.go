@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// intake measures signed calls from outside, a quarter of them repeated.
+// intake measures signed webhooks, a quarter of them repeated.
 func (b *bench) intake() error {
 	const clients = 32
 	for range b.rounds {
@@ -45,8 +45,7 @@ func (b *bench) intakeOf(who string, clients int) error {
 	}
 	defer s.Close()
 	if who == us {
-		// What is admitted waits behind the first one: taking calls in is what is
-		// measured.
+		// Admitted executions wait for the first one, because only the intake is measured.
 		id, err := s.trigger(map[string]any{
 			"name": "hooked", "backend": "command", "command": []string{"sleep", "600"},
 			"webhooks": []any{map[string]any{"source": "webhook", "auth": map[string]any{"kind": "hmac"}, "secret": hookSecret}},
@@ -57,7 +56,7 @@ func (b *bench) intakeOf(who string, clients int) error {
 		path = "/hooks/" + id
 	}
 	request := func(client, i int) string {
-		key := fmt.Sprintf("%d-%d", client, i-i%4/3) // every fourth is the third again
+		key := fmt.Sprintf("%d-%d", client, i-i%4/3) // every fourth repeats the third
 		body := fmt.Sprintf(`{"event":{"level":"error","key":%q,"text":%q}}`, key, strings.Repeat("payload ", 60))
 		mac := hmac.New(sha256.New, []byte(hookSecret))
 		mac.Write([]byte(body))
@@ -78,7 +77,7 @@ func (b *bench) intakeOf(who string, clients int) error {
 	return nil
 }
 
-// overhead measures what an execution costs beside its program.
+// overhead measures the cost of an execution without its program.
 func (b *bench) overhead() error {
 	const atOnce = 8
 	for range b.rounds {
@@ -104,7 +103,7 @@ func (b *bench) overheadOf(who string, atOnce int) error {
 		return err
 	}
 	defer s.Close()
-	// One at a time: from the request to the process's first words.
+	// One at a time: from the request to the first output of the process.
 	gate := filepath.Join(s.dir, "words")
 	if err := newGate(gate); err != nil {
 		return err
@@ -114,7 +113,7 @@ func (b *bench) overheadOf(who string, atOnce int) error {
 		return err
 	}
 	defer pipe.Close()
-	time.Sleep(b.settle) // what a server does once, after its start, is not what is asked
+	time.Sleep(b.settle) // one-time work of the server after its start is not measured
 	var first []float64
 	for range b.singles {
 		took, id, err := s.firstWords(time.Now(), gate, pipe)
@@ -184,7 +183,7 @@ func (s *server) follow(path string) (string, error) {
 	return all.String(), nil
 }
 
-// running measures executions that run at once, and how they are adopted.
+// running measures concurrent executions and their adoption.
 func (b *bench) running() error {
 	for _, n := range b.atOnce {
 		if err := b.runningOf(n, n == b.atOnce[len(b.atOnce)-1]); err != nil {

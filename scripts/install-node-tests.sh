@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the npm clients that the tests of the event streams drive, at the
-# versions of internal/api/testdata/sse/package.json, into a folder outside the
+# versions of internal/api/sse/testdata/package.json, into a folder outside the
 # repository. What is there already is kept.
 #
 #   install-node-tests.sh            install what is missing
@@ -15,7 +15,7 @@ if [ "${1-}" = --print ]; then
 	echo "$dir"
 	exit 0
 fi
-source=$(dirname "$0")/../internal/api/testdata/sse/package.json
+source=$(dirname "$0")/../internal/api/sse/testdata/package.json
 mkdir -p "$dir" || exit 1
 
 skip() {

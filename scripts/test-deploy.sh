@@ -27,7 +27,7 @@ port=$((20000 + $$ % 9000 + 1000))
 for try in 1 2 3 4 5 6 7 8 9; do
 	export AGENTED_BIND="127.0.0.1:$port"
 	if out=$(scripts/deploy.sh 2>&1); then break; fi
-	case "$out" in *"another program listens"*) port=$((port + 7)) ;; *) fail "first deploy: $out" ;; esac
+	case "$out" in *"another program already listens"*) port=$((port + 7)) ;; *) fail "first deploy: $out" ;; esac
 done
 echo "$out"
 [ -n "$(field server)" ] || fail "no server after the first deploy: $out"
@@ -58,7 +58,7 @@ while :; do
 	[ $other -lt 31000 ] || fail "no free port: $(cat "$dir/other.log")"
 done
 if out=$(AGENTED_BIND="127.0.0.1:$other" scripts/deploy.sh 2>&1); then fail "deployed over a stranger: $out"; fi
-case "$out" in *"another program listens on 127.0.0.1:$other"*) ;; *) fail "$out" ;; esac
+case "$out" in *"another program already listens on 127.0.0.1:$other"*) ;; *) fail "$out" ;; esac
 kill -0 $stranger || fail "the stranger was ended"
 [ "$(field server)" = "$two" ] && kill -0 "$two" || fail "the own server was ended"
 echo "ok   a stranger on the port: $out"

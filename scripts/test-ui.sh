@@ -2,11 +2,20 @@
 # The tests of the web interface: its types against the program, its parts, and
 # all of it in a real browser. The program is built, interface included. With
 # --if-possible a missing Node or Chromium leaves out what needs it, and says so.
+# With --smoke only a few cases run in the browser.
 set -eu
 cd "$(dirname "$0")/.."
+optional= smoke=
+for arg in "$@"; do
+	case $arg in
+	--if-possible) optional=1 ;;
+	--smoke) smoke=--smoke ;;
+	*) echo "unexpected argument $arg" >&2; exit 2 ;;
+	esac
+done
 
 if ! command -v npm >/dev/null; then
-	if [ "${1:-}" = "--if-possible" ]; then
+	if [ -n "$optional" ]; then
 		echo "There is no npm here: the tests of the web interface are left out."
 		exit 0
 	fi
@@ -15,13 +24,22 @@ if ! command -v npm >/dev/null; then
 fi
 bin=${AGENTED_BIN:-$PWD/bin/agented}
 [ -x "$bin" ] || { echo "build the program first: make ui build" >&2; exit 1; }
-AGENTED_BIN=$bin ./scripts/web-types.sh --check
+# Side by side; nothing is left running when one of them fails.
+trap wait EXIT
+AGENTED_BIN=$bin ./scripts/web-types.sh --check &
+types=$!
+(cd web && npm run --silent lint) &
+lint=$!
 (cd web && npm test --silent)
+wait "$types"
+wait "$lint"
 ./scripts/install-chromium.sh
 chromium=$(./scripts/install-chromium.sh --print)
 if [ -z "$chromium" ]; then
-	[ "${1:-}" = "--if-possible" ] && exit 0
+	[ -n "$optional" ] && exit 0
 	exit 1
 fi
+CGO_ENABLED=0 go build -o bin/contain ./scripts/contain
+contain=$PWD/bin/contain
 cd web
-AGENTED_BIN=$bin CHROMIUM=$chromium exec timeout 900 node e2e/run.mjs
+AGENTED_BIN=$bin CHROMIUM=$chromium exec "$contain" timeout 1800 node e2e/run.mjs $smoke

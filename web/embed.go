@@ -12,9 +12,9 @@ import (
 //go:embed all:dist
 var dist embed.FS
 
-// Dist is the root of the interface's files, and whether they are those of a
-// build of it. Without one there is only a page that says so. Beside a file may
-// lie the same one compressed, as NAME.gz and NAME.br.
+// Dist returns the root of the interface's files, and whether the interface was
+// built into the program. Without it, the only file is a page with the build
+// command. A file may have compressed versions, NAME.gz and NAME.br.
 func Dist() (files fs.FS, built bool) {
 	root := "dist"
 	if _, err := fs.Stat(dist, "dist/app/index.html"); err == nil {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { brotliCompressSync, constants, gzipSync } from 'node:zlib'
@@ -9,27 +9,52 @@ import { defineConfig, type Plugin } from 'vite'
 
 const out = fileURLToPath(new URL('dist/app', import.meta.url))
 
-// The choice of dark or light is applied before the first paint, by a script of
-// its own: the policy of the server allows none in the page.
+// A separate script applies the theme before the first paint. The content security
+// policy allows no inline script.
 function themeFirst(): Plugin {
   const source = readFileSync(new URL('src/theme-first.js', import.meta.url), 'utf8').replace(/^\/\/.*\n/gm, '')
   const name = `assets/theme-${createHash('sha256').update(source).digest('hex').slice(0, 8)}.js`
   return {
     name: 'agented-theme-first',
     apply: 'build',
-    transformIndexHtml: () => [{ tag: 'script', attrs: { src: `/${name}` }, injectTo: 'head-prepend' }],
+    transformIndexHtml: () => [{ tag: 'script', attrs: { src: `./${name}` }, injectTo: 'head-prepend' }],
     generateBundle() {
       this.emitFile({ type: 'asset', fileName: name, source })
     },
   }
 }
 
-// The server sends these in place of the files to whoever takes them.
+// The licence notices name every package inside the bundle. bundled.json is the list
+// that they are made from; a build that bundles other packages fails.
+function bundledPackages(): Plugin {
+  const path = fileURLToPath(new URL('bundled.json', import.meta.url))
+  return {
+    name: 'agented-bundled-packages',
+    apply: 'build',
+    generateBundle(_, bundle) {
+      const found = new Set(['tailwindcss']) // its styles are part of the stylesheet
+      for (const chunk of Object.values(bundle)) {
+        if (chunk.type !== 'chunk') continue
+        for (const id of chunk.moduleIds) {
+          const name = /.*node_modules\/((?:@[^/]+\/)?[^/?]+)/.exec(id)?.[1]
+          if (name) found.add(name)
+        }
+      }
+      const list = `${JSON.stringify([...found].sort(), null, 2)}\n`
+      if (process.env.UPDATE_BUNDLED) writeFileSync(path, list)
+      else if (readFileSync(path, 'utf8') !== list)
+        this.error(`web/bundled.json must be ${list}Run UPDATE_BUNDLED=1 npm run build in web/, then make generate.`)
+    },
+  }
+}
+
+// The server sends these to clients that accept the encoding.
 function compress(): Plugin {
   return {
     name: 'agented-compress',
     apply: 'build',
     closeBundle() {
+      if (!existsSync(out)) return // the build has failed
       for (const entry of readdirSync(out, { recursive: true, withFileTypes: true })) {
         if (!entry.isFile() || !/\.(js|css|html|svg)$/.test(entry.name)) continue
         const path = join(entry.parentPath, entry.name)
@@ -43,7 +68,8 @@ function compress(): Plugin {
 }
 
 export default defineConfig({
-  plugins: [vue(), tailwindcss(), themeFirst(), compress()],
+  base: './', // the server may be behind a proxy under a path
+  plugins: [vue(), tailwindcss(), themeFirst(), bundledPackages(), compress()],
   resolve: { alias: { '@': fileURLToPath(new URL('src', import.meta.url)) } },
   build: {
     outDir: 'dist/app',
@@ -58,6 +84,6 @@ export default defineConfig({
       '^/(api|login|logout|setup|static|docs|openapi)': process.env.AGENTED_URL ?? 'http://127.0.0.1:20000',
     },
   },
-  test: { include: ['test/**/*.test.ts'], environment: 'happy-dom' },
+  // The tests have no state in common, so a worker can run several files without loading all again.
+  test: { include: ['test/**/*.test.ts'], environment: 'happy-dom', pool: 'threads', isolate: false },
 } as Parameters<typeof defineConfig>[0])
-

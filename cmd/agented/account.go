@@ -1,14 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -17,66 +14,64 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/naming"
+	"github.com/agented/agented/internal/term"
 )
 
-const accountsPath = "/api/v1/accounts"
-
-// accountRow is what the commands show of an account.
-type accountRow struct {
-	ID            string     `json:"id"`
-	Backend       string     `json:"backend"`
-	Name          string     `json:"name"`
-	Label         string     `json:"label"`
-	Enabled       bool       `json:"enabled"`
-	MaxConcurrent int        `json:"max_concurrent"`
-	State         string     `json:"state"`
-	Until         *time.Time `json:"until"`
-	Evidence      string     `json:"evidence"`
-	Running       int        `json:"running"`
-	UsedAt        *time.Time `json:"used_at"`
-}
-
-// stands says how an account stands in a few words.
-func (a *accountRow) stands() string {
+// accountState describes the state of an account in a few words.
+func accountState(a *client.Account) string {
 	switch {
 	case !a.Enabled:
 		return "disabled"
-	case a.State == string(agented.AccountCooling) && a.Until != nil:
-		return "cooling until " + agented.Clock(*a.Until)
+	case a.State == agented.AccountCooling && a.Until != nil:
+		return "cooling down until " + agented.Clock(*a.Until)
+	case a.State == agented.AccountReady && a.Hint != "":
+		return "not usable yet"
 	}
-	return strings.ReplaceAll(a.State, "_", " ")
+	return strings.ReplaceAll(string(a.State), "_", " ")
 }
 
 func accountCommand() *cobra.Command {
-	return group("account", "List, change and try accounts of agent CLIs",
+	return group("account", "List, change and test accounts of agent CLIs",
 		accountList(), accountShow(), accountCreate(), accountUpdate(), accountProbe(),
-		accountSwitch("enable", "Let an account be used again", true), accountSwitch("disable", "Let an account not be used", false),
+		accountSwitch("enable", "Enable an account", true), accountSwitch("disable", "Disable an account", false),
 		accountReset(), accountDelete())
 }
 
 func accountList() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "list", Short: "List accounts and how they stand", Args: exactArgs(),
+		Use: "list", Short: "List accounts and their states", Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			return showList(cmd, c, listing{
-				path: accountsPath, header: "ID ACCOUNT STATE RUNNING USED EVIDENCE", empty: "There are no accounts.",
-			}, func(a *accountRow) []string {
+			var missing []string
+			err = showList(cmd, c.Accounts(cmd.Context(), 0), listing{
+				header: "ID ACCOUNT STATE RUNNING USED EVIDENCE", empty: "There are no accounts.",
+			}, func(a *client.Account) []string {
+				if a.Enabled && a.Hint != "" {
+					missing = append(missing, fmt.Sprintf("%s: %s: %s", a.Label, a.Hint, a.Fix))
+				}
 				most := fmt.Sprint(a.Running)
 				if a.MaxConcurrent > 0 {
 					most = fmt.Sprintf("%d of %d", a.Running, a.MaxConcurrent)
 				}
-				return []string{a.ID, a.Label, a.stands(), most, ago(a.UsedAt), a.Evidence}
+				return []string{a.ID, a.Label, accountState(a), most, term.Ago(a.UsedAt), a.Evidence}
 			})
+			if len(missing) > 0 {
+				fmt.Fprintln(os.Stdout)
+			}
+			for _, line := range missing {
+				fmt.Fprintln(os.Stdout, term.Printable(line))
+			}
+			return err
 		},
 	})
 }
 
-// oneAccount makes a command about one account, named by id, name or label.
-func oneAccount(cmd *cobra.Command, do func(cmd *cobra.Command, c *client.Client, a *accountRow) (json.RawMessage, error), say func(*accountRow)) *cobra.Command {
+// oneAccount completes a command for one account, given by id, name or backend/name.
+func oneAccount(cmd *cobra.Command, do func(cmd *cobra.Command, c *client.Client, a *client.Account) (client.Response[client.Account], error), say func(*client.Account)) *cobra.Command {
 	cmd.Args = exactArgs("the account's id, name or backend/name")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, err := connect(cmd)
@@ -87,17 +82,15 @@ func oneAccount(cmd *cobra.Command, do func(cmd *cobra.Command, c *client.Client
 		if err != nil {
 			return err
 		}
-		raw, err := do(cmd, c, a)
+		got, err := do(cmd, c, a)
 		if err != nil {
 			return err
 		}
-		if wantJSON(cmd) && raw != nil {
-			return printJSON(os.Stdout, raw)
+		if wantJSON(cmd) {
+			return term.PrintJSON(os.Stdout, got)
 		}
-		if raw != nil {
-			if err := json.Unmarshal(raw, a); err != nil {
-				return err
-			}
+		if got.Raw != nil {
+			*a = got.Value
 		}
 		say(a)
 		return nil
@@ -105,76 +98,84 @@ func oneAccount(cmd *cobra.Command, do func(cmd *cobra.Command, c *client.Client
 	return jsonFlag(cmd)
 }
 
-func sayAccount(a *accountRow) {
-	text := fmt.Sprintf("%s (%s): %s", printable(a.Label), a.ID, a.stands())
+func printAccount(a *client.Account) {
+	text := fmt.Sprintf("%s (%s): %s", term.Printable(a.Label), a.ID, accountState(a))
 	if a.Evidence != "" {
-		text += ": " + printable(a.Evidence)
+		text += ": " + term.Indented(a.Evidence, 0)
 	}
 	fmt.Fprintln(os.Stderr, text)
 }
 
 func accountShow() *cobra.Command {
-	return oneAccount(&cobra.Command{Use: "show ACCOUNT", Short: "Show an account, without its credentials"},
-		func(cmd *cobra.Command, c *client.Client, a *accountRow) (raw json.RawMessage, err error) {
-			err = c.Do(cmd.Context(), http.MethodGet, accountsPath+"/"+url.PathEscape(a.ID), nil, nil, &raw)
+	return oneAccount(&cobra.Command{Use: "show ACCOUNT", Short: "Show an account without its credentials"},
+		func(cmd *cobra.Command, c *client.Client, a *client.Account) (client.Response[client.Account], error) {
+			got, err := c.Account(cmd.Context(), a.ID)
 			if err == nil && !wantJSON(cmd) {
-				err = printJSON(os.Stdout, raw)
+				err = term.PrintJSON(os.Stdout, got)
 			}
-			return raw, err
-		}, func(*accountRow) {})
+			return got, err
+		}, func(*client.Account) {})
 }
 
-// accountFlags are what create and update take.
+// accountFlags adds the flags that create and update share.
 func accountFlags(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringArray("credential", nil, "a variable for the CLI: NAME reads its value from standard input, NAME=@FILE from a file")
-	cmd.Flags().String("config", "", "folder with the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME")
-	cmd.Flags().Int("order", 0, "lower is taken first")
-	cmd.Flags().Int("max-concurrent", 0, "attempts at once; 0 is no limit")
+	cmd.Flags().StringArray("credential", nil, "environment variable for the CLI: NAME reads the value from standard input, NAME=@FILE from a file")
+	cmd.Flags().String("config", "", "configuration folder of the CLI with its login, such as CLAUDE_CONFIG_DIR or CODEX_HOME")
+	cmd.Flags().Int("order", 0, "priority: the account with the lowest order is used first")
+	cmd.Flags().Int("max-concurrent", 0, "maximum number of concurrent attempts; 0 means no limit")
 	return cmd
 }
 
-// accountBody reads the flags into a request.
-func accountBody(cmd *cobra.Command) (map[string]any, error) {
-	body := map[string]any{}
-	flags := cmd.Flags()
-	if flags.Changed("config") {
-		body["config"], _ = flags.GetString("config")
-	}
-	if flags.Changed("order") {
-		body["order"], _ = flags.GetInt("order")
-	}
-	if flags.Changed("max-concurrent") {
-		body["max_concurrent"], _ = flags.GetInt("max-concurrent")
-	}
-	wanted, _ := flags.GetStringArray("credential")
+// accountChange builds the request from the flags.
+func accountChange(cmd *cobra.Command) (change client.AccountChange, err error) {
+	change = client.AccountChange{Config: flagText(cmd, "config"), Order: flagInt(cmd, "order"), MaxConcurrent: flagInt(cmd, "max-concurrent")}
+	wanted, _ := cmd.Flags().GetStringArray("credential")
 	credentials := map[string]string{}
-	in := bufio.NewReader(os.Stdin)
+	in := term.NewLineReader()
 	for _, w := range wanted {
 		name, file, fromFile := strings.Cut(w, "=@")
 		var value string
 		switch {
 		case fromFile && file != "-":
-			b, err := os.ReadFile(file)
+			b, err := term.ReadFile(cmd.Context(), file)
+			if cmd.Context().Err() != nil {
+				return change, cmd.Context().Err()
+			}
 			if err != nil {
-				return nil, agented.Errorf(agented.NotFound, "%s cannot be read: give the file that holds %s", file, name)
+				return change, agented.Errorf(agented.NotFound, "%s cannot be read: name a readable file that contains %s", file, name)
 			}
 			value = string(b)
 		case strings.Contains(name, "="):
-			return nil, usageError{errors.New("--credential NAME=VALUE would be seen by others: give NAME and the value on standard input, or NAME=@FILE")}
+			return change, usageError{errors.New("--credential NAME=VALUE would expose the value in the process list: use NAME and standard input, or NAME=@FILE")}
 		default:
-			line, err := in.ReadString('\n')
-			if err != nil && !errors.Is(err, io.EOF) {
-				return nil, fmt.Errorf("read standard input: %w", err)
+			if value, err = readCredential(cmd.Context(), in, name); err != nil {
+				return change, err
 			}
-			value = line
 		}
 		credentials[name] = strings.TrimRight(value, "\r\n")
 	}
 	if len(wanted) > 0 {
-		body["credentials"] = credentials
+		change.Credentials = credentials
 	}
-	return body, nil
+	return change, nil
 }
+
+// readCredential reads the value of a credential as one line of standard input. On a terminal it
+// prompts for the value and does not echo it.
+func readCredential(ctx context.Context, in *term.LineReader, name string) (string, error) {
+	if term.IsTerminal(os.Stdin) {
+		b, err := term.AskSecret(ctx, "Value of "+term.Printable(name)+": ")
+		return string(b), err
+	}
+	line, err := in.Next(ctx, maxCredential)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return line, err
+}
+
+// maxCredential is the maximum size of a credential on standard input, in bytes.
+const maxCredential = 64 << 10
 
 func accountCreate() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
@@ -183,155 +184,131 @@ func accountCreate() *cobra.Command {
   agented account create claude max --credential CLAUDE_CODE_OAUTH_TOKEN=@token.txt --max-concurrent 3
   agented account create codex team --config /srv/codex-team`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			body, err := accountBody(cmd)
+			change, err := accountChange(cmd)
 			if err != nil {
 				return err
 			}
-			body["backend"], body["name"] = args[0], args[1]
+			change.Name = &args[1]
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodPost, accountsPath, nil, body, &raw); err != nil {
+			got, err := c.CreateAccount(cmd.Context(), client.AccountCreate{Backend: args[0], AccountChange: change})
+			if err != nil {
 				return err
 			}
-			return showAccount(cmd, raw)
+			return showAccount(cmd, got)
 		},
 	})
 	return accountFlags(cmd)
 }
 
-func showAccount(cmd *cobra.Command, raw json.RawMessage) error {
+func showAccount(cmd *cobra.Command, a client.Response[client.Account]) error {
 	if wantJSON(cmd) {
-		return printJSON(os.Stdout, raw)
+		return term.PrintJSON(os.Stdout, a)
 	}
-	var a accountRow
-	if err := json.Unmarshal(raw, &a); err != nil {
-		return err
-	}
-	sayAccount(&a)
+	printAccount(&a.Value)
 	return nil
-}
-
-func patchAccount(cmd *cobra.Command, c *client.Client, a *accountRow, body map[string]any) (raw json.RawMessage, err error) {
-	err = c.Do(cmd.Context(), http.MethodPatch, accountsPath+"/"+url.PathEscape(a.ID), nil, body, &raw)
-	return raw, err
 }
 
 func accountUpdate() *cobra.Command {
 	cmd := oneAccount(&cobra.Command{
 		Use: "update ACCOUNT", Short: "Change an account",
-		Long: "Change an account. Credentials are replaced as a whole. New ones, or another folder, make the account ready, and what waits for it goes on.",
-	}, func(cmd *cobra.Command, c *client.Client, a *accountRow) (json.RawMessage, error) {
-		body, err := accountBody(cmd)
+		Long: "Change an account. --credential replaces all credentials. New credentials or another configuration folder mark the account as ready and resume the executions that wait for it.",
+	}, func(cmd *cobra.Command, c *client.Client, a *client.Account) (client.Response[client.Account], error) {
+		change, err := accountChange(cmd)
 		if err != nil {
-			return nil, err
+			return client.Response[client.Account]{}, err
 		}
-		if cmd.Flags().Changed("name") {
-			body["name"], _ = cmd.Flags().GetString("name")
-		}
-		return patchAccount(cmd, c, a, body)
-	}, sayAccount)
-	cmd.Flags().String("name", "", "a new name")
+		change.Name = flagText(cmd, "name")
+		return c.UpdateAccount(cmd.Context(), a.ID, change)
+	}, printAccount)
+	cmd.Flags().String("name", "", "new name")
 	return accountFlags(cmd)
 }
 
 func accountSwitch(verb, short string, on bool) *cobra.Command {
 	return oneAccount(&cobra.Command{Use: verb + " ACCOUNT", Short: short},
-		func(cmd *cobra.Command, c *client.Client, a *accountRow) (json.RawMessage, error) {
-			return patchAccount(cmd, c, a, map[string]any{"enabled": on})
-		}, sayAccount)
+		func(cmd *cobra.Command, c *client.Client, a *client.Account) (client.Response[client.Account], error) {
+			return c.UpdateAccount(cmd.Context(), a.ID, client.AccountChange{Enabled: &on})
+		}, printAccount)
 }
 
 func accountReset() *cobra.Command {
 	return oneAccount(&cobra.Command{
-		Use: "reset ACCOUNT", Short: "Say that an account is ready",
-		Long: "Say that an account is ready, whatever it was: what waits for it goes on, and a limit that still holds is met again.",
-	}, func(cmd *cobra.Command, c *client.Client, a *accountRow) (raw json.RawMessage, err error) {
-		err = c.Do(cmd.Context(), http.MethodPost, accountsPath+"/"+url.PathEscape(a.ID)+"/reset", nil, nil, &raw)
-		return raw, err
-	}, sayAccount)
+		Use: "reset ACCOUNT", Short: "Mark an account as ready",
+		Long: "Mark an account as ready, whatever its state, and resume the executions that wait for it. If the provider's limit still applies, the next attempt detects it again.",
+	}, func(cmd *cobra.Command, c *client.Client, a *client.Account) (client.Response[client.Account], error) {
+		return c.ResetAccount(cmd.Context(), a.ID)
+	}, printAccount)
 }
 
 func accountDelete() *cobra.Command {
 	return oneAccount(&cobra.Command{Use: "delete ACCOUNT", Short: "Delete an account"},
-		func(cmd *cobra.Command, c *client.Client, a *accountRow) (json.RawMessage, error) {
-			err := c.Do(cmd.Context(), http.MethodDelete, accountsPath+"/"+url.PathEscape(a.ID), nil, nil, nil)
-			if err != nil || !wantJSON(cmd) {
-				return nil, err
+		func(cmd *cobra.Command, c *client.Client, a *client.Account) (got client.Response[client.Account], err error) {
+			err = c.DeleteAccount(cmd.Context(), a.ID)
+			if err == nil && wantJSON(cmd) {
+				got.Raw, err = json.Marshal(map[string]string{"deleted": a.ID})
 			}
-			return json.Marshal(map[string]string{"deleted": a.ID})
-		}, func(a *accountRow) { fmt.Fprintf(os.Stderr, "deleted %s (%s)\n", printable(a.Label), a.ID) })
+			return got, err
+		}, func(a *client.Account) { fmt.Fprintf(os.Stderr, "deleted %s (%s)\n", term.Printable(a.Label), a.ID) })
 }
 
 func accountProbe() *cobra.Command {
 	return oneAccount(&cobra.Command{
-		Use: "probe ACCOUNT", Short: "Try an account with the cheapest call that there is",
-		Long: "Run the account's CLI with the cheapest call that there is, whatever the account's state, and say how it stands then. The exit code is 0 if it is ready.",
-	}, func(cmd *cobra.Command, c *client.Client, a *accountRow) (json.RawMessage, error) {
-		ctx := cmd.Context()
-		path := accountsPath + "/" + url.PathEscape(a.ID)
-		var accepted struct {
-			ID string `json:"execution_id"`
-		}
-		if err := c.Do(ctx, http.MethodPost, path+"/probe", nil, nil, &accepted); err != nil {
-			return nil, err
-		}
-		for {
-			var e struct {
-				Status agented.State `json:"status"`
-				Reason string        `json:"reason"`
-			}
-			if err := c.Do(ctx, http.MethodGet, "/api/v1/executions/"+accepted.ID, nil, nil, &e); err != nil {
-				return nil, err
-			}
-			if !e.Status.Final() {
-				select {
-				case <-ctx.Done():
-					return nil, ctx.Err()
-				case <-time.After(300 * time.Millisecond):
-				}
-				continue
-			}
-			var raw json.RawMessage
-			if err := c.Do(ctx, http.MethodGet, path, nil, nil, &raw); err != nil {
-				return nil, err
-			}
-			if e.Status != agented.StateSuccess {
-				return nil, agented.Errorf(agented.Unavailable, "%s: %s (%s)", a.Label, e.Reason, accepted.ID)
-			}
-			return raw, nil
-		}
-	}, sayAccount)
+		Use: "probe ACCOUNT", Short: "Test an account with one minimal call",
+		Long: "Run the account's CLI with one minimal call, whatever the account's state, and print the resulting state. The exit code is 0 if the account is ready.",
+	}, probeAccount, printAccount)
 }
 
-// findAccount looks an account up by id, label or, if only one has it, name.
-func findAccount(ctx context.Context, c *client.Client, ref string) (*accountRow, error) {
-	var found []accountRow
+// probeAccount tests an account, and returns its state after the test.
+func probeAccount(cmd *cobra.Command, c *client.Client, a *client.Account) (none client.Response[client.Account], err error) {
+	ctx := cmd.Context()
+	accepted, err := c.ProbeAccount(ctx, a.ID)
+	if err != nil {
+		return none, err
+	}
+	for {
+		e, err := c.Execution(ctx, accepted.Value.ExecutionID)
+		if err != nil {
+			return none, err
+		}
+		if status := agented.State(e.Value.Status); !status.Final() {
+			select {
+			case <-ctx.Done():
+				return none, ctx.Err()
+			case <-time.After(300 * time.Millisecond):
+			}
+			continue
+		} else if got, err := c.Account(ctx, a.ID); err != nil || status == agented.StateSuccess {
+			return got, err
+		}
+		return none, agented.Errorf(agented.Unavailable, "%s: %s (%s)", a.Label, e.Value.Reason, accepted.Value.ExecutionID)
+	}
+}
+
+// findAccount finds an account by id, by backend/name, or by a name that only one account has.
+func findAccount(ctx context.Context, c *client.Client, ref string) (*client.Account, error) {
+	var found []client.Account
 	var labels []string
-	err := pages(ctx, c, accountsPath, url.Values{}, 0, func(item json.RawMessage) error {
-		var row accountRow
-		if err := json.Unmarshal(item, &row); err != nil {
-			return err
+	for a, err := range c.Accounts(ctx, 0) {
+		if err != nil {
+			return nil, err
 		}
-		if row.ID == ref || strings.EqualFold(row.Label, ref) || strings.EqualFold(row.Name, ref) {
-			found = append(found, row)
+		if a.Value.ID == ref || naming.Same(a.Value.Label, ref) || naming.Same(a.Value.Name, ref) {
+			found = append(found, a.Value)
 		}
-		labels = append(labels, row.Label)
-		return nil
-	})
+		labels = append(labels, a.Value.Label)
+	}
 	switch {
-	case err != nil:
-		return nil, err
 	case len(found) == 1:
 		return &found[0], nil
 	case len(found) > 1:
-		return nil, agented.Errorf(agented.Conflict, "several backends have an account %q: say %s", ref, found[0].Label)
+		return nil, agented.Errorf(agented.Conflict, "several backends have an account named %q: use %s", ref, found[0].Label)
 	}
-	text := fmt.Sprintf("no account is called %q", ref)
+	text := fmt.Sprintf("there is no account %q", ref)
 	if near := agented.Nearest(ref, labels); near != "" {
 		text += fmt.Sprintf("; did you mean %q?", near)
 	}
-	return nil, agented.Errorf(agented.NotFound, "%s; `agented account list` shows them", text)
+	return nil, agented.Errorf(agented.NotFound, "%s; run `agented account list` to list accounts", text)
 }

@@ -7,10 +7,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
-// limitedClaude stands for Claude Code on an account whose limit lifts at the
-// second that the file limit holds. It takes a second for its work.
+// limitedClaude imitates Claude Code on an account whose limit resets at the second in the file
+// limit. Its work takes a second.
 const limitedClaude = `#!/bin/sh
 if [ "$1" = --version ]; then
 	echo "2.1.330 (Claude Code)"
@@ -41,7 +43,7 @@ echo '{"type":"assistant","message":{"id":"y","model":"m","role":"assistant","ty
 echo '{"type":"result","subtype":"success","is_error":false,"result":"done","session_id":"'$id'","num_turns":1,"total_cost_usd":0.01,"usage":{"input_tokens":1,"output_tokens":1},"terminal_reason":"completed"}'
 `
 
-// parkedExecution is what this test reads of an execution.
+// parkedExecution holds the fields that this test reads of an execution.
 type parkedExecution struct {
 	Status      string     `json:"status"`
 	Reason      string     `json:"reason"`
@@ -57,10 +59,10 @@ type parkedExecution struct {
 	} `json:"attempts"`
 }
 
-func TestWhatIsParkedGoesOnInItsSessionAlthoughTheServerIsKilledWhileItWaitsAndWakes(t *testing.T) {
+func TestPark_resumes_session_after_kill(t *testing.T) {
 	t.Parallel()
 	bin := t.TempDir()
-	if err := os.WriteFile(filepath.Join(bin, "claude"), []byte(limitedClaude), 0o700); err != nil {
+	if err := testrun.WriteProgram(filepath.Join(bin, "claude"), []byte(limitedClaude), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	s := newServer(t, "PATH="+bin+":"+os.Getenv("PATH"))
@@ -108,7 +110,7 @@ func TestWhatIsParkedGoesOnInItsSessionAlthoughTheServerIsKilledWhileItWaitsAndW
 			t.Errorf("after a kill while parked: %+v", e)
 		}
 	}
-	if out, _, _ := s.cli("account", "list"); !strings.Contains(out, "cooling until") || strings.Contains(out, secret) {
+	if out, _, _ := s.cli("account", "list"); !strings.Contains(out, "cooling down until") || strings.Contains(out, secret) {
 		t.Errorf("account list:\n%s", out)
 	}
 	s.waitFor("one to wake", func() bool {

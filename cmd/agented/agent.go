@@ -1,15 +1,15 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/manifest"
+	"github.com/agented/agented/internal/term"
 )
 
 func agentCommand() *cobra.Command {
@@ -17,13 +17,6 @@ func agentCommand() *cobra.Command {
 }
 
 func agentList() *cobra.Command {
-	type row struct {
-		Name      string     `json:"name"`
-		Role      string     `json:"role"`
-		Backend   string     `json:"backend"`
-		Enabled   bool       `json:"enabled"`
-		UpdatedAt *time.Time `json:"updated_at"`
-	}
 	return jsonFlag(&cobra.Command{
 		Use: "list", Short: "List agents", Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -31,15 +24,15 @@ func agentList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return showList(cmd, c, listing{
-				path: agents.path, header: "NAME BACKEND ENABLED CHANGED ROLE",
-				empty: "There are no agents yet. Make one with `agented agent apply -f FILE`.",
-			}, func(a *row) []string {
+			return showList(cmd, c.Agents(cmd.Context(), 0), listing{
+				header: "NAME BACKEND ENABLED CHANGED ROLE",
+				empty:  "There are no agents yet. Create one with `agented agent apply -f FILE`.",
+			}, func(a *client.Agent) []string {
 				on := "yes"
 				if !a.Enabled {
 					on = "no"
 				}
-				return []string{a.Name, a.Backend, on, ago(a.UpdatedAt), a.Role}
+				return []string{a.Name, a.Backend, on, term.Ago(a.UpdatedAt), a.Role}
 			})
 		},
 	})
@@ -47,20 +40,17 @@ func agentList() *cobra.Command {
 
 func agentShow() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "show AGENT", Short: "Show an agent by id or name, as YAML that apply takes", Args: exactArgs("the agent's id or name"),
+		Use: "show AGENT", Short: "Show an agent as YAML that apply accepts", Args: exactArgs("the agent's id or name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			var body map[string]any
-			if err := c.Do(cmd.Context(), http.MethodGet, agents.path+"/"+url.PathEscape(args[0]), nil, nil, &body); err != nil {
+			a, err := c.Agent(cmd.Context(), args[0])
+			if err != nil {
 				return err
 			}
-			if wantJSON(cmd) {
-				return printJSON(os.Stdout, body)
-			}
-			return printYAML(os.Stdout, body)
+			return showObject(cmd, a.Raw)
 		},
 	})
 }
@@ -68,9 +58,13 @@ func agentShow() *cobra.Command {
 func agentApply() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
 		Use: "apply -f FILE|DIR", Short: "Create or change agents from YAML or JSON",
-		Long: `Create or change agents from YAML or JSON files. An agent is found by its
-name; applying the same file twice changes nothing. Fields that a file does not
-name keep their value. Agents that no file names are left alone.`,
+		Long: `Create or change agents from YAML or JSON files. Agents are identified by name;
+applying the same file twice changes nothing. Fields that are missing from a file
+keep their values. All files are applied in one transaction: if one is invalid,
+nothing changes. --dry-run validates everything on the server and changes nothing.
+
+Agents that are in no file stay unchanged. With --prune, apply deletes agents that
+an earlier apply with the same --set created and that are in no file now.`,
 		Example: `  agented agent apply -f reviewer.yaml
   agented agent show reviewer > reviewer.yaml
   echo '{"name":"reviewer","backend":"claude","role":"reviews what others write"}' | agented agent apply -f -`,
@@ -78,9 +72,9 @@ name keep their value. Agents that no file names are left alone.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			path, _ := cmd.Flags().GetString("file")
 			if path == "" {
-				return usageError{errors.New("-f FILE is missing")}
+				return usageError{errors.New("-f is missing: give a file, a folder, or - for standard input")}
 			}
-			wanted, err := agents.read(path)
+			wanted, err := manifest.Agent.Read(cmd.Context(), path)
 			if err != nil {
 				return err
 			}
@@ -88,38 +82,31 @@ name keep their value. Agents that no file names are left alone.`,
 			if err != nil {
 				return err
 			}
-			dry, _ := cmd.Flags().GetBool("dry-run")
-			return agents.applyAll(cmd, c, wanted, dry)
+			return applyAll(cmd, manifest.Agent, c.ApplyAgents, wanted)
 		},
 	})
-	cmd.Flags().StringP("file", "f", "", "a YAML or JSON file, a folder of them, or - for standard input")
-	cmd.Flags().Bool("dry-run", false, "show what would change and change nothing")
-	return cmd
+	return applyFlags(cmd)
 }
 
 func agentDelete() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "delete AGENT", Short: "Delete an agent; its conversations and messages stay", Args: exactArgs("the agent's id or name"),
+		Use: "delete AGENT", Short: "Delete an agent; its conversations and messages are kept", Args: exactArgs("the agent's id or name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			var got struct{ ID, Name string }
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodGet, agents.path+"/"+url.PathEscape(args[0]), nil, nil, &raw); err != nil {
+			a, err := c.Agent(cmd.Context(), args[0])
+			if err != nil {
 				return err
 			}
-			if err := json.Unmarshal(raw, &got); err != nil {
-				return err
-			}
-			if err := c.Do(cmd.Context(), http.MethodDelete, agents.path+"/"+url.PathEscape(got.ID), nil, nil, nil); err != nil {
+			if err := c.DeleteAgent(cmd.Context(), a.Value.ID); err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]string{"deleted": got.ID})
+				return term.PrintJSON(os.Stdout, map[string]string{"deleted": a.Value.ID})
 			}
-			fmt.Fprintf(os.Stderr, "deleted %s (%s); its conversations and messages stay\n", got.Name, got.ID)
+			fmt.Fprintf(os.Stderr, "deleted %s (%s); its conversations and messages are kept\n", a.Value.Name, a.Value.ID)
 			return nil
 		},
 	})

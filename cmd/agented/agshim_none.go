@@ -1,7 +1,7 @@
-//go:build !agshim || !linux
+//go:build !agshim || !linux || (!amd64 && !arm64)
 
 package main
 
-// agshimProgram is empty in a program that was not built by make: then it is
-// its own shim.
+// agshimProgram is empty in a program that was built without the tag agshim or
+// for a platform without a separate shim: then the program is its own shim.
 const agshimProgram = ""

@@ -26,10 +26,10 @@ func standIn(t *testing.T) (*clireal.StandIn, string) {
 	return stand, api.URL
 }
 
-func TestTheAPIIsAskedWithoutACLIAndSurvivesAKill(t *testing.T) {
+func TestAnthropicBackend_survives_kill(t *testing.T) {
 	t.Parallel()
 	stand, api := standIn(t)
-	stand.Pause = 300 * time.Millisecond // the answer takes long enough for a kill
+	stand.Pause = 300 * time.Millisecond // make the answer slow enough for a kill
 	s := newServer(t, "ANTHROPIC_API_KEY="+anthropicKey, "ANTHROPIC_BASE_URL="+api+"/text")
 	s.call("POST", "/api/v1/agents", map[string]any{"name": "writer", "backend": "anthropic", "goals": "Write little."}, nil)
 	id := s.fire(s.trigger(map[string]any{"name": "ask", "agent": "writer", "prompt": "Say hello, {message}"}))
@@ -61,7 +61,7 @@ func TestTheAPIIsAskedWithoutACLIAndSurvivesAKill(t *testing.T) {
 	}
 }
 
-func TestWhatOnlyACLICouldUseIsRefusedForTheAPI(t *testing.T) {
+func TestAnthropicBackend_rejects_cli_fields(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	for _, field := range []string{"args", "paths"} {
@@ -72,9 +72,8 @@ func TestWhatOnlyACLICouldUseIsRefusedForTheAPI(t *testing.T) {
 	}
 }
 
-// The program as the server starts it: what goes in and comes out, and its exit
-// code.
-func TestTheProgramThatAsksTheAPI(t *testing.T) {
+// Runs the program as the server does, and checks input, output and exit code.
+func TestAnthropicBackend_program(t *testing.T) {
 	t.Parallel()
 	_, api := standIn(t)
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -89,11 +88,11 @@ func TestTheProgramThatAsksTheAPI(t *testing.T) {
 		cmd.Stdin = strings.NewReader("SYSTEMsay hello")
 		var out, stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = &out, &stderr
-		_ = cmd.Run() // its exit code tells
+		_ = cmd.Run() // the exit code is checked below
 		return out.String(), stderr.String(), cmd.ProcessState.ExitCode()
 	}
 	out, stderr, code := ask("http://"+closed.Addr().String(), "--session-id", "s1", "--system-bytes", "6", "--pieces")
-	if code != 0 || !strings.Contains(out, `"type":"stream_event"`) || !strings.Contains(stderr, "asking "+api+" directly") {
+	if code != 0 || !strings.Contains(out, `"type":"stream_event"`) || !strings.Contains(stderr, "using "+api+" directly") {
 		t.Errorf("exit %d\n%s\n%s", code, out, stderr)
 	}
 	if history, err := os.ReadFile(filepath.Join(dir, "s", "s1.jsonl")); err != nil || strings.Count(string(history), "\n") != 2 || strings.Contains(string(history), "SYSTEM") {

@@ -1,46 +1,30 @@
 package main
 
 import (
-	"encoding/json"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/naming"
+	"github.com/agented/agented/internal/term"
 )
 
 func budgetCommand() *cobra.Command {
-	return group("budget", "Bound what executions cost", budgetList(), budgetCreate(), budgetUpdate(), budgetDelete())
+	return group("budget", "Limit the cost of executions", budgetList(), budgetCreate(), budgetUpdate(), budgetDelete())
 }
 
-// budgetRow is what people see of a budget.
-type budgetRow struct {
-	ID      string     `json:"id"`
-	Name    string     `json:"name"`
-	Enabled bool       `json:"enabled"`
-	Scope   string     `json:"scope"`
-	Target  string     `json:"target"`
-	Period  string     `json:"period"`
-	Limit   float64    `json:"limit_usd"`
-	Hard    bool       `json:"hard"`
-	Pause   bool       `json:"pause"`
-	Spent   float64    `json:"spent_usd"`
-	Unknown int64      `json:"unknown_cost"`
-	State   string     `json:"state"`
-	Ends    *time.Time `json:"period_ends"`
-}
-
-func (b *budgetRow) what() string {
-	kind := "tells"
+// budgetEffect names what happens when the limit is reached.
+func budgetEffect(b *client.Budget) string {
+	kind := "notifies"
 	switch {
 	case !b.Enabled:
 		kind = "disabled"
@@ -52,7 +36,8 @@ func (b *budgetRow) what() string {
 	return kind
 }
 
-func (b *budgetRow) spent() string {
+// budgetSpent formats what a budget has counted.
+func budgetSpent(b *client.Budget) string {
 	text := agented.Dollars(b.Spent)
 	if b.Unknown > 0 {
 		text += fmt.Sprintf(" + %d unknown", b.Unknown)
@@ -62,119 +47,130 @@ func (b *budgetRow) spent() string {
 
 func budgetList() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "list", Short: "List budgets and what is spent of them", Args: exactArgs(),
+		Use: "list", Short: "List budgets and their usage", Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/budgets", nil, nil, &raw); err != nil {
+			got, err := c.Budgets(cmd.Context())
+			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
+				return term.PrintJSON(os.Stdout, got)
 			}
-			var list struct {
-				Items []budgetRow `json:"items"`
-			}
-			if err := json.Unmarshal(raw, &list); err != nil {
-				return err
-			}
+			list := got.Value
 			if len(list.Items) == 0 {
 				fmt.Fprintln(os.Stderr, "There are no budgets.")
 				return nil
 			}
-			w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
-			fmt.Fprintln(w, "ID\tNAME\tCOUNTS\tPERIOD\tSPENT\tLIMIT\tSTATE\tTHEN")
+			names := targetNames(cmd.Context(), c, list.Items)
+			var rows [][]string
 			for i := range list.Items {
 				b := &list.Items[i]
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", b.ID, printable(b.Name), strings.TrimSpace(b.Scope+" "+b.Target),
-					b.Period, b.spent(), agented.Dollars(b.Limit), b.State, b.what())
+				rows = append(rows, []string{
+					b.ID, b.Name, strings.TrimSpace(b.Scope + " " + names(b.Target)),
+					b.Period, budgetSpent(b), agented.Dollars(b.Limit), b.State, budgetEffect(b),
+				})
 			}
-			return w.Flush()
+			return term.Table(os.Stdout, "ID NAME SCOPE PERIOD SPENT LIMIT STATE AT-LIMIT", rows)
 		},
 	})
 }
 
-// findBudget finds a budget by its id or name.
-func findBudget(cmd *cobra.Command, c *client.Client, ref string) (*budgetRow, error) {
-	var list struct {
-		Items []budgetRow `json:"items"`
+// targetNames returns a function that maps the ids of triggers and accounts of budgets to names.
+// A target that cannot be found keeps its id.
+func targetNames(ctx context.Context, c *client.Client, list []client.Budget) func(id string) string {
+	names := map[string]string{}
+	counts := func(scope string) bool {
+		return slices.ContainsFunc(list, func(b client.Budget) bool { return b.Scope == scope })
 	}
-	if err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/budgets", nil, nil, &list); err != nil {
+	if counts("trigger") {
+		for t, err := range c.Triggers(ctx, false, 0) {
+			if err == nil {
+				names[t.Value.ID] = t.Value.Name
+			}
+		}
+	}
+	if counts("account") {
+		for a, err := range c.Accounts(ctx, 0) {
+			if err == nil {
+				names[a.Value.ID] = cmp.Or(a.Value.Label, a.Value.Name)
+			}
+		}
+	}
+	return func(id string) string { return cmp.Or(names[id], id) }
+}
+
+// findBudget finds a budget by its id or name.
+func findBudget(cmd *cobra.Command, c *client.Client, ref string) (*client.Budget, error) {
+	list, err := c.Budgets(cmd.Context())
+	if err != nil {
 		return nil, err
 	}
-	for i := range list.Items {
-		if b := &list.Items[i]; b.ID == ref || strings.EqualFold(b.Name, ref) {
+	for i := range list.Value.Items {
+		if b := &list.Value.Items[i]; b.ID == ref || naming.Same(b.Name, ref) {
 			return b, nil
 		}
 	}
-	return nil, agented.Errorf(agented.NotFound, "there is no budget %q: agented budget list shows them", ref)
+	return nil, agented.Errorf(agented.NotFound, "there is no budget %q: run `agented budget list` to list budgets", ref)
 }
 
 func budgetFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.String("limit", "", "US dollars in a period, for example 50")
+	f.String("limit", "", "limit in US dollars per period, for example 50")
 	f.String("period", "", "day, week or month (default month)")
-	f.String("trigger", "", "count only this trigger, by id or name")
-	f.String("account", "", "count only this account, by id")
-	f.Bool("hard", false, "new executions wait when it is used up")
-	f.Bool("pause", false, "of a hard one: what runs is paused and asks")
-	f.Int("warn", 80, "percent of the limit at which it is told first; 0: when it is reached")
-	f.Bool("enabled", true, "count and act")
+	f.String("trigger", "", "count only executions of this trigger (id or name)")
+	f.String("account", "", "count only executions on this account (id, name or backend/name)")
+	f.Bool("hard", false, "hold new executions when the limit is reached")
+	f.Bool("pause", false, "with --hard: also pause running executions, until a user answers their question")
+	f.Int("warn", 80, "send the first warning at this percentage of the limit; 0 warns when the limit is reached")
+	f.Bool("enabled", true, "enable the budget")
 }
 
-// budgetBody makes a request of the flags that were given.
-func budgetBody(cmd *cobra.Command, c *client.Client) (map[string]any, error) {
-	in := map[string]any{}
+// budgetChange builds the request from the flags.
+func budgetChange(cmd *cobra.Command, c *client.Client) (*client.BudgetChange, error) {
 	f := cmd.Flags()
-	if f.Changed("limit") {
-		text, _ := f.GetString("limit")
-		v, err := strconv.ParseFloat(strings.TrimPrefix(text, "$"), 64)
+	in := &client.BudgetChange{
+		Period: flagText(cmd, "period"), WarnPercent: flagInt(cmd, "warn"),
+		Hard: flagBool(cmd, "hard"), Pause: flagBool(cmd, "pause"), Enabled: flagBool(cmd, "enabled"),
+	}
+	if text := flagText(cmd, "limit"); text != nil {
+		v, err := strconv.ParseFloat(strings.TrimPrefix(*text, "$"), 64)
 		if err != nil {
-			return nil, usageError{fmt.Errorf("--limit %q is not a number of dollars", text)}
+			return nil, usageError{fmt.Errorf("--limit %q must be a number of US dollars, for example 50", *text)}
 		}
-		in["limit_usd"] = v
-	}
-	if f.Changed("period") {
-		in["period"], _ = f.GetString("period")
-	}
-	for name, key := range map[string]string{"hard": "hard", "pause": "pause", "enabled": "enabled"} {
-		if f.Changed(name) {
-			in[key], _ = f.GetBool(name)
-		}
-	}
-	if f.Changed("warn") {
-		in["warn_percent"], _ = f.GetInt("warn")
+		in.Limit = &v
 	}
 	if f.Changed("trigger") && f.Changed("account") {
-		return nil, usageError{errors.New("--trigger and --account do not go together: make two budgets")}
+		return nil, usageError{errors.New("--trigger and --account cannot be combined: create two budgets")}
 	}
 	if f.Changed("trigger") {
 		ref, _ := f.GetString("trigger")
-		_, t, err := findTrigger(cmd.Context(), c, ref)
+		t, err := findTrigger(cmd.Context(), c, ref)
 		if err != nil {
 			return nil, err
 		}
-		in["scope"], in["target"] = "trigger", t.ID
+		in.Scope, in.Target = "trigger", t.Value.ID
 	}
 	if f.Changed("account") {
-		id, _ := f.GetString("account")
-		in["scope"], in["target"] = "account", id
+		ref, _ := f.GetString("account")
+		a, err := findAccount(cmd.Context(), c, ref)
+		if err != nil {
+			return nil, err
+		}
+		in.Scope, in.Target = "account", a.ID
 	}
 	return in, nil
 }
 
-func printBudget(cmd *cobra.Command, raw json.RawMessage) error {
+func printBudget(cmd *cobra.Command, got client.Response[client.Budget]) error {
 	if wantJSON(cmd) {
-		return printJSON(os.Stdout, raw)
+		return term.PrintJSON(os.Stdout, got)
 	}
-	var b budgetRow
-	if err := json.Unmarshal(raw, &b); err != nil {
-		return err
-	}
-	fmt.Printf("%s %s: %s of %s a %s\n", b.ID, printable(b.Name), b.spent(), agented.Dollars(b.Limit), b.Period)
+	b := &got.Value
+	fmt.Printf("%s %s: %s of %s per %s\n", b.ID, term.Printable(b.Name), budgetSpent(b), agented.Dollars(b.Limit), b.Period)
 	return nil
 }
 
@@ -188,16 +184,16 @@ func budgetCreate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			in, err := budgetBody(cmd, c)
+			in, err := budgetChange(cmd, c)
 			if err != nil {
 				return err
 			}
-			in["name"] = args[0]
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/budgets", nil, in, &raw); err != nil {
+			in.Name = args[0]
+			b, err := c.CreateBudget(cmd.Context(), *in)
+			if err != nil {
 				return err
 			}
-			return printBudget(cmd, raw)
+			return printBudget(cmd, b)
 		},
 	})
 	budgetFlags(cmd)
@@ -206,7 +202,7 @@ func budgetCreate() *cobra.Command {
 
 func budgetUpdate() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "update BUDGET", Short: "Change a budget; what waits for it is looked at again", Args: exactArgs("the budget's id or name"),
+		Use: "update BUDGET", Short: "Change a budget, and check the executions that wait for it again", Args: exactArgs("the budget's id or name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
@@ -216,18 +212,18 @@ func budgetUpdate() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			in, err := budgetBody(cmd, c)
+			in, err := budgetChange(cmd, c)
 			if err != nil {
 				return err
 			}
-			if len(in) == 0 {
-				return usageError{errors.New("nothing to change: give a flag")}
+			if *in == (client.BudgetChange{}) {
+				return usageError{errors.New("nothing to change: use at least one flag")}
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodPatch, "/api/v1/budgets/"+url.PathEscape(b.ID), nil, in, &raw); err != nil {
+			changed, err := c.UpdateBudget(cmd.Context(), b.ID, *in)
+			if err != nil {
 				return err
 			}
-			return printBudget(cmd, raw)
+			return printBudget(cmd, changed)
 		},
 	})
 	budgetFlags(cmd)
@@ -235,8 +231,8 @@ func budgetUpdate() *cobra.Command {
 }
 
 func budgetDelete() *cobra.Command {
-	return &cobra.Command{
-		Use: "delete BUDGET", Short: "Delete a budget; what waits for it goes on", Args: exactArgs("the budget's id or name"),
+	return jsonFlag(&cobra.Command{
+		Use: "delete BUDGET", Short: "Delete a budget, and start the executions that wait for it", Args: exactArgs("the budget's id or name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
@@ -246,7 +242,14 @@ func budgetDelete() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.Do(cmd.Context(), http.MethodDelete, "/api/v1/budgets/"+url.PathEscape(b.ID), nil, nil, nil)
+			if err := c.DeleteBudget(cmd.Context(), b.ID); err != nil {
+				return err
+			}
+			if wantJSON(cmd) {
+				return term.PrintJSON(os.Stdout, map[string]string{"deleted": b.ID})
+			}
+			fmt.Fprintf(os.Stderr, "deleted %s (%s)\n", term.Printable(b.Name), b.ID)
+			return nil
 		},
-	}
+	})
 }

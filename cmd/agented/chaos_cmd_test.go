@@ -10,20 +10,22 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
-// chaosVerdict is what the tests read of `agented chaos --json`.
-type chaosVerdict struct {
-	Kept     bool     `json:"kept"`
-	Broken   []string `json:"broken"`
-	Torments struct {
+// chaosResult holds the fields of `agented chaos --json` that the tests read.
+type chaosResult struct {
+	Passed     bool     `json:"passed"`
+	Violations []string `json:"violations"`
+	Faults     struct {
 		Killed int `json:"killed"`
-	} `json:"torments"`
+	} `json:"faults"`
 	Logs, Readers struct {
-		Expected, Found, Lost, Doubled, Reordered int
+		Expected, Found, Lost, Duplicated, Reordered int
 	}
 	Firings struct {
-		Acknowledged, Ran, Lost, Doubled int
+		Acknowledged, Ran, Lost, Duplicated int
 	}
 	Executions struct {
 		Started, Succeeded int
@@ -33,7 +35,7 @@ type chaosVerdict struct {
 }
 
 // runChaos runs the command with a temporary folder and settings of its own.
-func runChaos(t *testing.T, args ...string) (v chaosVerdict, stdout, stderr string, code int, tmp string) {
+func runChaos(t *testing.T, args ...string) (v chaosResult, stdout, stderr string, code int, tmp string) {
 	t.Helper()
 	tmp = t.TempDir()
 	cmd := exec.Command(binary, append([]string{"chaos"}, args...)...)
@@ -51,15 +53,13 @@ func runChaos(t *testing.T, args ...string) (v chaosVerdict, stdout, stderr stri
 	return v, stdout, stderr, code, tmp
 }
 
-func TestChaosKeepsEveryPromiseAndCleansUp(t *testing.T) {
-	if testing.Short() {
-		t.Skip("kills a server for some seconds; left out with -short")
-	}
+func TestChaos_passes(t *testing.T) {
+	testrun.OnlyLong(t)
 	v, out, errs, code, tmp := runChaos(t, "--seconds", "5", "--executions", "3", "--json")
-	if code != 0 || !v.Kept {
+	if code != 0 || !v.Passed {
 		t.Fatalf("exit %d\n%s\n%s", code, out, errs)
 	}
-	if v.Torments.Killed == 0 || v.Logs.Expected < 500 || v.Logs.Found != v.Logs.Expected || v.Readers.Expected < 1000 || v.Readers.Found != v.Readers.Expected {
+	if v.Faults.Killed == 0 || v.Logs.Expected < 500 || v.Logs.Found != v.Logs.Expected || v.Readers.Expected < 1000 || v.Readers.Found != v.Readers.Expected {
 		t.Errorf("little was tried: %s", out)
 	}
 	if v.Firings.Acknowledged < 5 || v.Firings.Ran != v.Firings.Acknowledged || v.Executions.Started != v.Executions.Succeeded {
@@ -71,20 +71,21 @@ func TestChaosKeepsEveryPromiseAndCleansUp(t *testing.T) {
 	}
 }
 
-func TestChaosNoticesALineThatWasCutOutBehindItsBack(t *testing.T) {
+func TestChaos_sabotage(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("kills a server for some seconds; left out with -short")
 	}
 	v, out, errs, code, _ := runChaos(t, "--seconds", "2", "--executions", "1", "--sabotage", "--json")
-	if code != 1 || v.Kept || v.Logs.Lost != 1 || v.Logs.Expected != v.Logs.Found+1 {
+	if code != 1 || v.Passed || v.Logs.Lost != 1 || v.Logs.Expected != v.Logs.Found+1 {
 		t.Fatalf("exit %d\n%s\n%s", code, out, errs)
 	}
-	if len(v.Broken) != 1 || !strings.Contains(v.Broken[0], "lines lost in the logs: 1") {
-		t.Errorf("broken: %q", v.Broken)
+	if len(v.Violations) != 1 || !strings.Contains(v.Violations[0], "lines missing in the logs: 1") {
+		t.Errorf("violations: %q", v.Violations)
 	}
 }
 
-func TestChaosThatIsInterruptedLeavesNothingBehind(t *testing.T) {
+func TestChaos_interrupted(t *testing.T) {
 	t.Parallel()
 	tmp := t.TempDir()
 	cmd := exec.Command(binary, "chaos", "--executions", "2")
@@ -104,7 +105,7 @@ func TestChaosThatIsInterruptedLeavesNothingBehind(t *testing.T) {
 			cmd.Process.Kill()
 			t.Fatalf("no agent began\n%s", out.String())
 		}
-		time.Sleep(10 * time.Millisecond) // the poll's rhythm; nothing depends on it
+		time.Sleep(10 * time.Millisecond) // interval of the poll
 	}
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -124,7 +125,7 @@ func TestChaosThatIsInterruptedLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-func TestChaosRefusesWhatCannotBe(t *testing.T) {
+func TestChaos_invalid_flags(t *testing.T) {
 	t.Parallel()
 	for _, args := range [][]string{{"--seconds", "0"}, {"--executions", "0"}, {"--rate", "0"}, {"more"}} {
 		if _, _, errs, code, _ := runChaos(t, args...); code != 2 {

@@ -1,39 +1,40 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/term"
 )
 
 func chatCommand() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "chat AGENT [TEXT…]", Short: "Talk with an agent", GroupID: "client",
-		Long: `Talk with an agent. With a text (or -, for standard input) it says that, prints
-the answer as it comes, and ends with the turn: exit code 0 when it succeeded.
-Without one it reads lines: each is a message, an empty line is not sent, and
-Ctrl-D ends the talk. Ctrl-C interrupts the turn under way; the conversation
-stays, and goes on in the same session with --conversation.`,
+		Use: "chat AGENT [TEXT…]", Short: "Chat with an agent", GroupID: "client",
+		Long: `Send messages to an agent. With a text (or - for standard input) the command sends
+one message, prints the answer while it is written, and exits when the turn ends:
+with exit code 0 if it succeeded. Without a text it reads lines from standard input:
+each line is a message, empty lines are skipped, and Ctrl-D exits. Ctrl-C interrupts
+the current turn; if a text was given or no turn is running, it also exits with exit
+code 130. The conversation is kept; resume it in the same session with
+--conversation.`,
 		Example: `  agented chat reviewer "what did you find?"
   git diff | agented chat reviewer -
   agented chat reviewer
   agented chat reviewer --conversation conv-01jdc4q7zv8m3k2n5p6r7s8t9w`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError{errors.New("say with whom: agented chat AGENT [TEXT…]")}
+				return usageError{errors.New("the agent is missing: agented chat AGENT [TEXT…]")}
 			}
 			return nil
 		},
@@ -44,14 +45,20 @@ stays, and goes on in the same session with --conversation.`,
 			}
 			text := strings.Join(args[1:], " ")
 			if text == "-" {
-				b, err := io.ReadAll(io.LimitReader(os.Stdin, agented.MaxPrompt+1))
+				b, err := term.ReadStdin(cmd.Context(), "the text", agented.MaxPrompt)
 				if err != nil {
-					return fmt.Errorf("read standard input: %w", err)
+					return err
 				}
-				text = string(b)
+				text = term.ToUTF8("the text", b)
 			}
 			t := &chat{cmd: cmd, c: c, json: wantJSON(cmd)}
 			if err := t.open(args[0]); err != nil {
+				return err
+			}
+			t.signals = make(chan os.Signal, 4)
+			signal.Notify(t.signals, os.Interrupt, syscall.SIGTERM)
+			defer signal.Stop(t.signals)
+			if err := cmd.Context().Err(); err != nil {
 				return err
 			}
 			if text != "" {
@@ -60,44 +67,46 @@ stays, and goes on in the same session with --conversation.`,
 			return t.lines()
 		},
 	})
-	cmd.Flags().StringP("conversation", "c", "", "go on with this conversation")
-	cmd.Flags().Bool("tools", false, "also show what tools were used")
+	cmd.Flags().StringP("conversation", "c", "", "id of the conversation to resume")
+	cmd.Flags().Bool("tools", false, "also show which tools the agent used")
 	return cmd
 }
 
-// chat is a talk at a terminal.
+// chat is a conversation on a terminal.
 type chat struct {
 	cmd  *cobra.Command
 	c    *client.Client
 	json bool
 	id   string
-	last string // id of the last event that was shown
+	last string // id of the last event shown
 
-	pieces  bool // of an answer have been printed
-	endLine bool // the last thing printed ended a line
+	// signals receives the signals that interrupt a turn or end the command. It replaces the
+	// context of the command, which the first signal cancels.
+	signals chan os.Signal
+
+	pieces  bool // pieces of an answer have been printed
+	endLine bool // the last output ended with a newline
+	clean   term.Sanitiser
 }
 
-func (t *chat) path(more string) string {
-	return "/api/v1/conversations/" + url.PathEscape(t.id) + more
-}
-
-// open finds the conversation, or begins one.
+// open loads the conversation or creates one.
 func (t *chat) open(agent string) error {
-	var got struct {
-		ID        string `json:"id"`
-		AgentName string `json:"agent_name"`
-		LastEvent int64  `json:"last_event"`
-	}
 	ctx := t.cmd.Context()
+	var got client.Conversation
 	if t.id, _ = t.cmd.Flags().GetString("conversation"); t.id != "" {
-		if err := t.c.Do(ctx, http.MethodGet, t.path(""), nil, nil, &got); err != nil {
+		found, err := t.c.Conversation(ctx, t.id)
+		if err != nil {
 			return err
 		}
-		if !strings.EqualFold(got.AgentName, agent) {
+		if got = found.Value; !strings.EqualFold(got.AgentName, agent) {
 			return agented.Errorf(agented.Invalid, "%s is a conversation with %s, not with %s", t.id, got.AgentName, agent)
 		}
-	} else if err := t.c.Do(ctx, http.MethodPost, "/api/v1/conversations", nil, map[string]string{"agent": agent}, &got); err != nil {
-		return err
+	} else {
+		created, err := t.c.CreateConversation(ctx, agent)
+		if err != nil {
+			return err
+		}
+		got = created.Value
 	}
 	t.id, t.last = got.ID, fmt.Sprint(got.LastEvent)
 	if !t.json {
@@ -106,97 +115,19 @@ func (t *chat) open(agent string) error {
 	return nil
 }
 
-// once says one thing and shows its turn.
-func (t *chat) once(text string) error {
-	number, err := t.say(t.cmd.Context(), text)
-	if err != nil {
-		return err
-	}
-	status, err := t.follow(t.cmd.Context(), number)
-	if err != nil {
-		return err
-	}
-	if status != "success" {
-		return exitError(exitFailed)
-	}
-	return nil
-}
-
-func (t *chat) say(ctx context.Context, text string) (int64, error) {
-	var got struct {
-		Number int64 `json:"number"`
-	}
-	err := t.c.Do(ctx, http.MethodPost, t.path("/messages"), nil, map[string]string{"text": text}, &got)
-	return got.Number, err
-}
-
-// lines reads messages from standard input, one a line, each with its turn.
-func (t *chat) lines() error {
-	in := bufio.NewScanner(os.Stdin)
-	in.Buffer(make([]byte, 64<<10), agented.MaxPrompt)
-	for {
-		if !t.json && terminal(os.Stdin) {
-			fmt.Fprint(os.Stderr, "> ")
-		}
-		if !in.Scan() {
-			return in.Err()
-		}
-		text := strings.TrimSpace(in.Text())
-		if text == "" {
-			continue
-		}
-		number, err := t.say(t.cmd.Context(), text)
-		if err != nil {
-			return err
-		}
-		// Ctrl-C belongs to the turn while there is one.
-		turn, stop := signal.NotifyContext(context.WithoutCancel(t.cmd.Context()), os.Interrupt)
-		_, err = t.follow(turn, number)
-		interrupted := turn.Err() != nil
-		stop()
-		if interrupted {
-			var got struct{}
-			if err := t.c.Do(context.WithoutCancel(t.cmd.Context()), http.MethodPost, t.path("/interrupt"), nil, map[string]string{}, &got); err != nil {
-				return err
-			}
-			fmt.Fprintln(os.Stderr, "\ninterrupted")
-			continue
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// chatEvent is what is shown of an event.
-type chatEvent struct {
-	Role      string          `json:"role"`
-	Number    int64           `json:"number"`
-	Text      string          `json:"text"`
-	Thinking  bool            `json:"thinking"`
-	End       bool            `json:"end"`
-	Tool      string          `json:"tool"`
-	State     string          `json:"state"`
-	Status    string          `json:"status"`
-	Reason    string          `json:"reason"`
-	Message   string          `json:"message"`
-	Execution string          `json:"execution_id"`
-	Input     json.RawMessage `json:"input"`
-}
-
-// follow shows what happens until the turn of a message has ended, and returns
-// how.
+// follow shows events until the turn of message number has ended, and returns the status of the
+// turn.
 func (t *chat) follow(ctx context.Context, number int64) (status string, err error) {
 	turn, tools := "", false
 	if t.cmd.Flags().Lookup("tools") != nil {
 		tools, _ = t.cmd.Flags().GetBool("tools")
 	}
-	t.pieces, t.endLine = false, true
-	err = t.c.FollowFeed(ctx, t.path("/stream"), t.last, func(event, id string, data []byte) error {
+	t.pieces, t.endLine, t.clean = false, true, term.Sanitiser{}
+	err = t.c.FollowConversation(ctx, t.id, t.last, func(event, id string, data []byte) error {
 		if id != "" {
 			t.last = id
 		}
-		var e chatEvent
+		var e client.ConversationEvent
 		if err := json.Unmarshal(data, &e); err != nil {
 			return fmt.Errorf("%s event: %w", event, err)
 		}
@@ -216,7 +147,7 @@ func (t *chat) follow(ctx context.Context, number int64) (status string, err err
 		case event == "content_delta" && !e.Thinking:
 			t.print(e.Text, e.End)
 		case event == "tool_call" && tools && e.State == "called":
-			t.note("uses " + e.Tool + " " + brief(e.Input))
+			t.note("uses " + e.Tool + " " + term.Cell(term.Compact(e.Input)))
 		case event == "message" && e.Role == "agent" && !t.pieces:
 			t.print(e.Text, true)
 		case event == "error":
@@ -238,13 +169,10 @@ func (t *chat) follow(ctx context.Context, number int64) (status string, err err
 func (t *chat) print(text string, end bool) {
 	if text != "" {
 		t.pieces = true
-		for i, line := range strings.Split(text, "\n") {
-			if i > 0 {
-				fmt.Println()
-			}
-			fmt.Print(printable(line))
+		if text = t.clean.Clean(text); text != "" {
+			fmt.Print(text)
+			t.endLine = strings.HasSuffix(text, "\n")
 		}
-		t.endLine = strings.HasSuffix(text, "\n")
 	}
 	if end && !t.endLine {
 		fmt.Println()
@@ -252,13 +180,13 @@ func (t *chat) print(text string, end bool) {
 	}
 }
 
-// note writes something about the turn.
+// note prints a notice about the turn.
 func (t *chat) note(text string) {
 	if !t.endLine {
 		fmt.Println()
 		t.endLine = true
 	}
 	if text != "" {
-		fmt.Fprintln(os.Stderr, paint(os.Stderr, yellow, printable(text)))
+		fmt.Fprintln(os.Stderr, term.Paint(os.Stderr, term.Yellow, term.Indented(text, 0)))
 	}
 }

@@ -2,8 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"net/url"
+	"iter"
 	"strings"
 	"time"
 
@@ -11,80 +10,164 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/term"
 )
 
-// completionTime is how long a shell waits for names from the server.
+// completionTime bounds how long a shell waits for names from the server.
 const completionTime = time.Second
 
-// completionItems bounds how many names a shell is offered.
+// completionItems is the maximum number of names offered to a shell.
 const completionItems = 200
 
-// roles are the words that --role takes.
+// roles are the values of --role.
 var roles = []string{string(agented.RoleViewer), string(agented.RoleOperator), string(agented.RoleAdmin)}
 
-// addCompletions tells shells what arguments and flags of the commands below
-// root can be.
+// completions adds completions for arguments and flags to the commands below root.
+type completions struct{ root *cobra.Command }
+
+func (a completions) command(path ...string) *cobra.Command {
+	c, _, err := a.root.Find(path)
+	if err != nil || c.Name() != path[len(path)-1] {
+		panic("no command " + strings.Join(path, " ")) // the path in this file is misspelt
+	}
+	return c
+}
+
+func (a completions) flag(c *cobra.Command, name string, f cobra.CompletionFunc) {
+	if err := c.RegisterFlagCompletionFunc(name, f); err != nil {
+		panic(err) // the flag in this file is misspelt
+	}
+}
+
+// addCompletions registers completions for arguments and flags of the commands below root.
 func addCompletions(root *cobra.Command) {
-	command := func(path ...string) *cobra.Command {
-		c, _, err := root.Find(path)
-		if err != nil || c.Name() != path[len(path)-1] {
-			panic("no command " + strings.Join(path, " ")) // a typo above
-		}
-		return c
-	}
-	flag := func(c *cobra.Command, name string, f cobra.CompletionFunc) {
-		if err := c.RegisterFlagCompletionFunc(name, f); err != nil {
-			panic(err) // a typo above
-		}
-	}
+	a := completions{root}
+	a.forExecutions()
+	a.forFirings()
+	a.forAccounts()
+	a.forAgents()
+	a.forRun()
+}
+
+// forExecutions completes triggers and executions.
+func (a completions) forExecutions() {
 	for _, verb := range []string{"show", "run", "delete"} {
-		command("trigger", verb).ValidArgsFunction = firstOnly(completeTriggers)
+		a.command("trigger", verb).ValidArgsFunction = firstOnly(completeTriggers)
 	}
 	for _, verb := range []string{"show", "logs", "retry"} {
-		command("execution", verb).ValidArgsFunction = firstOnly(completeExecutions(""))
+		a.command("execution", verb).ValidArgsFunction = firstOnly(completeExecutions(""))
 	}
-	command("execution", "cancel").ValidArgsFunction = firstOnly(completeExecutions("pending,running"))
-	command("key", "revoke").ValidArgsFunction = firstOnly(completeKeys)
-	command("key", "create").ValidArgsFunction = cobra.NoFileCompletions
+	a.command("execution", "cancel").ValidArgsFunction = firstOnly(completeExecutions("pending,running"))
+	for _, verb := range []string{"pause"} {
+		a.command("execution", verb).ValidArgsFunction = firstOnly(completeExecutions("running"))
+	}
+	for _, verb := range []string{"continue", "pin", "unpin"} {
+		a.command("execution", verb).ValidArgsFunction = firstOnly(completeExecutions(""))
+	}
+}
 
-	list := command("execution", "list")
-	flag(list, "trigger", completeTriggers)
-	flag(list, "status", completeStatuses)
-	flag(list, "limit", cobra.NoFileCompletions)
-	ticks := command("tick", "list")
-	flag(ticks, "trigger", completeTriggers)
-	flag(command("schedule", "list"), "trigger", completeTriggers)
+// forFirings completes the lists of executions, ticks and deliveries.
+func (a completions) forFirings() {
+	list := a.command("execution", "list")
+	a.flag(list, "trigger", completeTriggers)
+	a.flag(list, "status", completeStatuses)
+	a.flag(list, "limit", cobra.NoFileCompletions)
+	ticks := a.command("tick", "list")
+	a.flag(ticks, "trigger", completeTriggers)
+	a.flag(a.command("schedule", "list"), "trigger", completeTriggers)
 	var outcomes []string
 	for _, o := range agented.TickOutcomes {
 		outcomes = append(outcomes, string(o))
 	}
-	flag(ticks, "outcome", words(outcomes...))
+	a.flag(ticks, "outcome", words(outcomes...))
 	for _, name := range []string{"schedule", "limit"} {
-		flag(ticks, name, cobra.NoFileCompletions)
+		a.flag(ticks, name, cobra.NoFileCompletions)
 	}
-	deliveries := command("delivery", "list")
-	flag(deliveries, "trigger", completeTriggers)
-	flag(deliveries, "verdict", words("accepted", "ignored", "duplicate", "rejected"))
+	deliveries := a.command("delivery", "list")
+	a.flag(deliveries, "trigger", completeTriggers)
+	a.flag(deliveries, "verdict", words("accepted", "ignored", "duplicate", "rejected"))
 	for _, name := range []string{"event", "endpoint", "limit"} {
-		flag(deliveries, name, cobra.NoFileCompletions)
+		a.flag(deliveries, name, cobra.NoFileCompletions)
 	}
-	flag(command("trigger", "match"), "trigger", completeTriggers)
-	flag(command("trigger", "match"), "event", words("pull_request", "push", "issues", "issue_comment", "pull_request_review", "workflow_run", "release"))
+	a.flag(a.command("trigger", "match"), "trigger", completeTriggers)
+	a.flag(a.command("trigger", "match"), "event", words("pull_request", "push", "issues", "issue_comment", "pull_request_review", "workflow_run", "release"))
 	for _, verb := range []string{"show", "replay"} {
-		command("delivery", verb).ValidArgsFunction = cobra.NoFileCompletions
+		a.command("delivery", verb).ValidArgsFunction = cobra.NoFileCompletions
 	}
-	command("schedule", "preview").ValidArgsFunction = cobra.NoFileCompletions
+	a.command("schedule", "preview").ValidArgsFunction = cobra.NoFileCompletions
 	for _, name := range []string{"zone", "count", "after"} {
-		flag(command("schedule", "preview"), name, cobra.NoFileCompletions)
+		a.flag(a.command("schedule", "preview"), name, cobra.NoFileCompletions)
 	}
-	flag(command("key", "create"), "role", words(roles...))
-	run := command("run")
-	flag(run, "backend", words(agented.Backends...))
-	flag(run, "permission", words(string(agented.PermissionRead), string(agented.PermissionEdit), string(agented.PermissionFull)))
-	for _, name := range []string{"model", "env", "timeout", "name"} {
-		flag(run, name, cobra.NoFileCompletions)
+}
+
+// forAccounts completes accounts, budgets, usage and keys.
+func (a completions) forAccounts() {
+	for _, c := range a.command("account").Commands() {
+		if c.Name() != "list" && c.Name() != "create" {
+			c.ValidArgsFunction = firstOnly(completeAccounts)
+		}
 	}
-	flag(command("trigger", "apply"), "file", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	a.command("account", "create").ValidArgsFunction = firstOnly(words(agented.Backends...))
+	a.command("account", "list").ValidArgsFunction = cobra.NoFileCompletions
+	for _, c := range a.command("budget").Commands() {
+		if c.Name() != "list" && c.Name() != "create" {
+			c.ValidArgsFunction = firstOnly(completeBudgets)
+		} else {
+			c.ValidArgsFunction = cobra.NoFileCompletions
+		}
+		for name, f := range map[string]cobra.CompletionFunc{
+			"period": words("day", "week", "month"), "trigger": completeTriggers, "account": completeAccounts,
+			"limit": cobra.NoFileCompletions, "warn": cobra.NoFileCompletions, "name": cobra.NoFileCompletions,
+		} {
+			if c.Flags().Lookup(name) != nil {
+				a.flag(c, name, f)
+			}
+		}
+	}
+	a.flag(a.command("usage"), "by", words("day", "trigger", "account", "model", "backend"))
+	a.flag(a.command("usage"), "days", cobra.NoFileCompletions)
+	a.command("usage").ValidArgsFunction = cobra.NoFileCompletions
+	a.command("key", "revoke").ValidArgsFunction = firstOnly(completeKeys)
+	a.command("key", "create").ValidArgsFunction = cobra.NoFileCompletions
+	a.flag(a.command("key", "create"), "role", words(roles...))
+}
+
+// forAgents completes agents, conversations and messages.
+func (a completions) forAgents() {
+	for _, verb := range []string{"show", "delete"} {
+		a.command("agent", verb).ValidArgsFunction = firstOnly(completeAgents)
+	}
+	a.command("chat").ValidArgsFunction = firstOnly(completeAgents)
+	a.flag(a.command("chat"), "conversation", completeConversations)
+	for _, verb := range []string{"close", "delete"} {
+		a.command("conversation", verb).ValidArgsFunction = firstOnly(completeConversations)
+	}
+	a.flag(a.command("conversation", "list"), "agent", completeAgents)
+	for _, c := range a.command("message").Commands() {
+		c.ValidArgsFunction = cobra.NoFileCompletions
+		if c.Flags().Lookup("agent") != nil {
+			a.flag(c, "agent", completeAgents)
+		}
+	}
+	send := a.command("message", "send")
+	send.ValidArgsFunction = firstOnly(completeAgents)
+	a.flag(send, "type", words("message", "request", "response", "status", "alert", "artifact"))
+	a.flag(send, "priority", words("low", "normal", "high"))
+	for _, name := range []string{"subject", "reply-to", "key", "wait", "ttl"} {
+		a.flag(send, name, cobra.NoFileCompletions)
+	}
+}
+
+// forRun completes the commands that define what runs.
+func (a completions) forRun() {
+	run := a.command("run")
+	a.flag(run, "backend", words(agented.Backends...))
+	a.flag(run, "permission", words(string(agented.PermissionRead), string(agented.PermissionEdit), string(agented.PermissionFull)))
+	a.flag(run, "sandbox", words(string(agented.SandboxOff), string(agented.SandboxGuard)))
+	for _, name := range []string{"model", "env", "plain-env", "timeout", "name"} {
+		a.flag(run, name, cobra.NoFileCompletions)
+	}
+	a.flag(a.command("trigger", "apply"), "file", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return []string{"yaml", "yml", "json"}, cobra.ShellCompDirectiveFilterFileExt
 	})
 }
@@ -93,7 +176,7 @@ func words(list ...string) cobra.CompletionFunc {
 	return cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp)
 }
 
-// firstOnly offers nothing behind the first argument.
+// firstOnly completes the first argument only.
 func firstOnly(f cobra.CompletionFunc) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
@@ -103,10 +186,9 @@ func firstOnly(f cobra.CompletionFunc) cobra.CompletionFunc {
 	}
 }
 
-// offered asks the server for a list and turns its items into words with a
-// description. Whatever goes wrong, there is nothing to offer: nobody reads
-// errors at that moment.
-func offered(cmd *cobra.Command, path string, query url.Values, word func(json.RawMessage) (word, about string)) ([]string, cobra.ShellCompDirective) {
+// offered fetches a list from the server and converts its items to words with descriptions. It
+// returns no words on any error, because a shell cannot show errors during completion.
+func offered[T any](cmd *cobra.Command, items func(context.Context, *client.Client) iter.Seq2[client.Response[T], error], word func(*T) (word, about string)) ([]string, cobra.ShellCompDirective) {
 	c, err := quietly(cmd)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
@@ -114,16 +196,18 @@ func offered(cmd *cobra.Command, path string, query url.Values, word func(json.R
 	ctx, cancel := context.WithTimeout(cmd.Context(), completionTime)
 	defer cancel()
 	var out []string
-	_ = pages(ctx, c, path, query, completionItems, func(item json.RawMessage) error {
-		if w, about := word(item); w != "" && w == oneLine(w) {
-			out = append(out, cobra.CompletionWithDesc(w, printable(about)))
+	for item, err := range items(ctx, c) {
+		if err != nil {
+			break
 		}
-		return nil
-	})
+		if w, about := word(&item.Value); w != "" && w == term.Printable(w) {
+			out = append(out, cobra.CompletionWithDesc(w, term.Cell(about)))
+		}
+	}
 	return out, cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveKeepOrder
 }
 
-// quietly is connect without warnings, which would end up in the command line.
+// quietly is connect without warnings, which would appear in the command line.
 func quietly(cmd *cobra.Command) (*client.Client, error) {
 	c, err := clientConfig(cmd)
 	if err != nil {
@@ -133,56 +217,99 @@ func quietly(cmd *cobra.Command) (*client.Client, error) {
 }
 
 func completeTriggers(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-	return offered(cmd, "/api/v1/triggers", url.Values{}, func(item json.RawMessage) (string, string) {
-		var t triggerRow
-		if json.Unmarshal(item, &t) != nil {
-			return "", ""
-		}
-		w, about := t.Name, t.Backend
+	list := func(ctx context.Context, c *client.Client) iter.Seq2[client.Response[client.Trigger], error] {
+		return c.Triggers(ctx, false, completionItems)
+	}
+	return offered(cmd, list, func(t *client.Trigger) (string, string) {
 		if strings.HasPrefix(begun, "trg-") {
-			w, about = t.ID, t.Name
+			return beginning(t.ID, begun), t.Name
 		}
-		if !hasPrefixFold(w, begun) {
+		return beginning(t.Name, begun), t.Backend
+	})
+}
+
+func completeAccounts(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	list := func(ctx context.Context, c *client.Client) iter.Seq2[client.Response[client.Account], error] {
+		return c.Accounts(ctx, completionItems)
+	}
+	return offered(cmd, list, func(a *client.Account) (string, string) { return beginning(a.Label, begun), a.Backend })
+}
+
+func completeAgents(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	list := func(ctx context.Context, c *client.Client) iter.Seq2[client.Response[client.Agent], error] {
+		return c.Agents(ctx, completionItems)
+	}
+	return offered(cmd, list, func(a *client.Agent) (string, string) { return beginning(a.Name, begun), a.Backend })
+}
+
+func completeBudgets(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	list := func(ctx context.Context, c *client.Client) iter.Seq2[client.Response[client.Budget], error] {
+		return func(yield func(client.Response[client.Budget], error) bool) {
+			got, err := c.Budgets(ctx)
+			if err != nil {
+				yield(client.Response[client.Budget]{}, err)
+				return
+			}
+			for _, b := range got.Value.Items {
+				if !yield(client.Response[client.Budget]{Value: b}, nil) {
+					return
+				}
+			}
+		}
+	}
+	return offered(cmd, list, func(b *client.Budget) (string, string) { return beginning(b.Name, begun), "" })
+}
+
+func completeConversations(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+	list := func(ctx context.Context, c *client.Client) iter.Seq2[client.Response[client.Conversation], error] {
+		return c.Conversations(ctx, "", completionItems)
+	}
+	return offered(cmd, list, func(r *client.Conversation) (string, string) {
+		if !strings.HasPrefix(r.ID, begun) {
 			return "", ""
 		}
-		return w, about
+		return r.ID, strings.TrimSpace(r.AgentName + " " + r.Title)
 	})
 }
 
 func completeExecutions(statuses string) cobra.CompletionFunc {
+	list := func(ctx context.Context, c *client.Client) iter.Seq2[client.Response[client.Execution], error] {
+		return c.Executions(ctx, client.ExecutionQuery{Status: statuses}, completionItems)
+	}
 	return func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-		query := url.Values{}
-		if statuses != "" {
-			query.Set("status", statuses)
-		}
-		return offered(cmd, "/api/v1/executions", query, func(item json.RawMessage) (string, string) {
-			var e executionRow
-			if json.Unmarshal(item, &e) != nil || !strings.HasPrefix(e.ID, begun) {
+		return offered(cmd, list, func(e *client.Execution) (string, string) {
+			if !strings.HasPrefix(e.ID, begun) {
 				return "", ""
 			}
-			return e.ID, strings.TrimSpace(e.Status + " " + e.TriggerName + ", " + ago(e.CreatedAt))
+			return e.ID, strings.TrimSpace(e.Status + " " + e.TriggerName + ", " + term.Ago(e.CreatedAt))
 		})
 	}
 }
 
 func completeKeys(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-	return offered(cmd, keysPath, url.Values{}, func(item json.RawMessage) (string, string) {
-		var k keyRow
-		if json.Unmarshal(item, &k) != nil || k.revoked() {
+	list := func(ctx context.Context, c *client.Client) iter.Seq2[client.Response[client.Key], error] {
+		return c.Keys(ctx, completionItems)
+	}
+	return offered(cmd, list, func(k *client.Key) (string, string) {
+		switch {
+		case k.Revoked():
 			return "", ""
+		case strings.HasPrefix(begun, "key-"):
+			return beginning(k.ID, begun), k.Name
 		}
-		w, about := k.Name, k.Role
-		if strings.HasPrefix(begun, "key-") {
-			w, about = k.ID, k.Name
-		}
-		if !hasPrefixFold(w, begun) {
-			return "", ""
-		}
-		return w, about
+		return beginning(k.Name, begun), k.Role
 	})
 }
 
-// completeStatuses completes the last word of a list with commas.
+// beginning returns a word if it begins with a prefix, ignoring case, and "" otherwise.
+func beginning(word, prefix string) string {
+	if !hasPrefixFold(word, prefix) {
+		return ""
+	}
+	return word
+}
+
+// completeStatuses completes the last word of a comma-separated list.
 func completeStatuses(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
 	before := ""
 	if i := strings.LastIndexByte(begun, ','); i >= 0 {

@@ -12,7 +12,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/secret"
-	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/term"
 )
 
 func configCommand() *cobra.Command {
@@ -23,9 +23,9 @@ func configCommand() *cobra.Command {
 
 func configShow() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "show", Short: "Show every setting, its value and where it came from", Args: exactArgs(),
-		Long: `Show every setting that a server started here would use, with where it came
-from: the environment, a line of .env, or the default. Secrets are masked.`,
+		Use: "show", Short: "Show every setting, its value and its source", Args: exactArgs(),
+		Long: `Show every setting that a server started here would use, with its source: the
+environment, a line of .env, or the default. Secrets are masked.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := serverConfig(cmd)
 			if err != nil {
@@ -39,7 +39,7 @@ from: the environment, a line of .env, or the default. Secrets are masked.`,
 				}
 			}
 			if wantJSON(cmd) {
-				err = printJSON(os.Stdout, map[string]any{"items": rows, "env_file": c.DotenvPath()})
+				err = term.PrintJSON(os.Stdout, map[string]any{"items": rows, "env_file": c.DotenvPath()})
 			} else {
 				err = showRows(os.Stdout, rows)
 			}
@@ -58,8 +58,8 @@ func serverConfig(cmd *cobra.Command) (*config.Config, error) {
 	return config.Load(config.Options{EnvFile: file})
 }
 
-// readKey loads the SECRET_KEY that a server would use. None is made: without
-// one the error is NotFound.
+// readKey loads the SECRET_KEY that a server would use. It does not create one: a missing key is
+// a NotFound error.
 func readKey(c *config.Config) (secret.Key, error) {
 	return secret.Load(secret.Options{
 		Value: c.SecretKey.Reveal(), ValueSource: c.Origin("SECRET_KEY").String(),
@@ -67,33 +67,32 @@ func readKey(c *config.Config) (secret.Key, error) {
 	})
 }
 
-// keyInUse says where the SECRET_KEY is and what its fingerprint is, which is
-// empty when there is no key that could be used. That none was made yet is no
-// error.
+// keyInUse returns the location and the fingerprint of SECRET_KEY. The fingerprint is empty if
+// there is no usable key. A key that does not exist yet is no error.
 func keyInUse(c *config.Config) (source, fingerprint string, err error) {
 	k, err := readKey(c)
 	switch {
 	case err == nil:
 		return k.Source(), k.Fingerprint(), nil
 	case errors.Is(err, agented.NotFound):
-		return "made at the first start in " + agented.Layout{Root: c.DataDir}.SecretKey(), "", nil
+		return "created at the first start in " + agented.Layout{Root: c.DataDir}.SecretKey(), "", nil
 	case c.SecretKeyFile != "":
 		return c.SecretKeyFile + ", cannot be used", "", err
 	}
 	return agented.Layout{Root: c.DataDir}.SecretKey() + ", cannot be used", "", err
 }
 
-// showRows writes the settings for people: under the headings of the reference
-// page, whole values, in columns.
+// showRows prints the settings in columns, under the headings of the reference page, with
+// complete values.
 func showRows(w io.Writer, rows []config.Row) error {
 	var name, value int
 	for i := range rows {
 		if rows[i].Value == "" {
 			rows[i].Value = "-"
 		}
-		rows[i].Value = oneLine(rows[i].Value)
+		rows[i].Value = term.Printable(rows[i].Value)
 		name = max(name, len(rows[i].Name))
-		// One long value must not push all sources out of sight.
+		// One long value must not push all sources off the screen.
 		if n := len(rows[i].Value); n <= 40 {
 			value = max(value, n)
 		}
@@ -106,33 +105,23 @@ func showRows(w io.Writer, rows []config.Row) error {
 				b.WriteByte('\n')
 			}
 			section = r.Section
-			b.WriteString(paint(os.Stdout, cyan, section) + "\n")
+			b.WriteString(term.Paint(os.Stdout, term.Cyan, section) + "\n")
 		}
 		source := r.Source
 		if source == "default" && r.Value == "-" && r.Default != "" {
-			source += ": " + oneLine(r.Default)
+			source += ": " + term.Printable(r.Default)
 		}
-		fmt.Fprintf(&b, "  %-*s  %-*s  %s\n", name, r.Name, value, r.Value, paint(os.Stdout, faint, source))
+		fmt.Fprintf(&b, "  %-*s  %-*s  %s\n", name, r.Name, value, r.Value, term.Paint(os.Stdout, term.Faint, source))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// oneLine makes a text safe for a terminal without shortening it.
-func oneLine(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return ' '
-		}
-		return r
-	}, s)
-}
-
-// configProblem is something to mend, as `config check` prints it.
+// configProblem is a problem of the settings, as `config check` prints it.
 type configProblem struct {
 	Name   string `json:"name"`             // the variable; empty for a line of .env
-	Text   string `json:"text"`             // what is wrong, and the mend
-	Source string `json:"source,omitempty"` // where it stands, unless the text says so
+	Text   string `json:"text"`             // the problem and its fix
+	Source string `json:"source,omitempty"` // the location, unless the text contains it
 }
 
 func (p configProblem) String() string {
@@ -143,9 +132,10 @@ func configCheck() *cobra.Command {
 	return jsonFlag(&cobra.Command{
 		Use: "check", Short: "Check the settings without starting a server", Args: exactArgs(),
 		Long: `Check the settings that a server started here would use. Every problem is
-listed with its variable and how to mend it, and the exit code is 2. So is a
-database that a newer version has written. Warnings do not change the exit code,
-which is 0 then.`,
+listed with its variable and the fix, and the exit code is 2. The command runs all
+checks that ` + "`agented serve`" + ` runs before it listens: values, key, prices, backup
+schedule, certificates, collector addresses, folders and the database. Warnings do
+not change the exit code.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			problems, warnings := []configProblem{}, []configProblem{}
 			c, err := serverConfig(cmd)
@@ -156,49 +146,46 @@ which is 0 then.`,
 				for _, w := range c.Warnings {
 					warnings = append(warnings, configProblem{Name: w.Name, Text: w.Text, Source: w.Source})
 				}
-				key, err := readKey(c)
-				if err != nil && !errors.Is(err, agented.NotFound) {
-					problems = append(problems, configProblem{Name: "SECRET_KEY", Text: agented.Message(err)})
+				for _, f := range checkStart(c) {
+					problems = append(problems, configProblem{Name: f.Path, Text: f.Text})
 				}
-				if err := store.Admits(c.DBPath); err != nil {
-					problems = append(problems, configProblem{Name: "AGENTED_DB_PATH", Text: agented.Message(err)})
-				}
+				key, _ := readKey(c)
 				for _, text := range key.Warnings() {
 					warnings = append(warnings, configProblem{Name: "SECRET_KEY", Text: text, Source: key.Source()})
 				}
 			}
 			if wantJSON(cmd) {
-				if err := printJSON(os.Stdout, map[string]any{"ok": len(problems) == 0, "problems": problems, "warnings": warnings}); err != nil {
+				if err := term.PrintJSON(os.Stdout, map[string]any{"ok": len(problems) == 0, "problems": problems, "warnings": warnings}); err != nil {
 					return err
 				}
 			} else {
 				for _, w := range warnings {
-					fmt.Fprintln(os.Stderr, paint(os.Stderr, yellow, "!")+" "+oneLine(w.String()))
+					fmt.Fprintln(os.Stderr, term.Paint(os.Stderr, term.Yellow, "!")+" "+term.Printable(w.String()))
 				}
 				for _, p := range problems {
-					fmt.Fprintln(os.Stderr, paint(os.Stderr, red, "✗")+" "+oneLine(p.String()))
+					fmt.Fprintln(os.Stderr, term.Paint(os.Stderr, term.Red, "✗")+" "+term.Printable(p.String()))
 				}
 			}
 			if len(problems) > 0 {
 				return exitError(exitUsage)
 			}
 			if !wantJSON(cmd) {
-				fmt.Println(paint(os.Stdout, green, "✓") + " ok: " + readFrom(c))
+				fmt.Println(term.Paint(os.Stdout, term.Green, "✓") + " ok: " + readFrom(c))
 			}
 			return nil
 		},
 	})
 }
 
-// readFrom says in a few words what the settings were read from.
+// readFrom names the sources that the settings were read from.
 func readFrom(c *config.Config) string {
 	if path := c.DotenvPath(); path != "" {
-		return "the settings can be used (environment and " + path + ")"
+		return "the settings are valid (environment and " + path + ")"
 	}
-	return "the settings can be used (environment; no .env found)"
+	return "the settings are valid (environment; no .env file found)"
 }
 
-// problemsOf lists what is wrong with settings that could not be loaded.
+// problemsOf lists the problems of settings that could not be loaded.
 func problemsOf(err error) []configProblem {
 	var e *agented.Error
 	if !errors.As(err, &e) {
@@ -214,9 +201,9 @@ func problemsOf(err error) []configProblem {
 	return list
 }
 
-// warn prints warnings of the settings for people.
+// warn prints warnings about the settings.
 func warn(list []config.Problem) {
 	for _, w := range list {
-		fmt.Fprintln(os.Stderr, paint(os.Stderr, yellow, "agented: "+oneLine(w.String())))
+		fmt.Fprintln(os.Stderr, term.Paint(os.Stderr, term.Yellow, "agented: "+term.Printable(w.String())))
 	}
 }

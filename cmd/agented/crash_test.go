@@ -3,24 +3,25 @@ package main_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
-// TestCrashLosesNothing kills the server at random while twenty executions
-// print and ten readers follow. AGENTED_CRASH_ROUNDS sets how often.
+// TestCrashLosesNothing kills the server at random while twenty executions print and ten clients
+// follow. AGENTED_CRASH_ROUNDS sets the number of kills.
 func TestCrashLosesNothing(t *testing.T) {
-	rounds, executions := 4, 8
+	t.Parallel()
+	rounds, executions := testrun.Size(1, 2, 10), testrun.Size(4, 4, 20)
 	if n, err := strconv.Atoi(os.Getenv("AGENTED_CRASH_ROUNDS")); err == nil {
 		rounds, executions = n, 20
-	} else if testing.Short() {
-		t.Skip("kills a server several times; left out with -short")
 	}
+	random := testrun.Rand(t)
 	const rate, readersEach = 200, 5
 	lines := max(600, rounds*rate*3/4)
 
@@ -34,8 +35,7 @@ func TestCrashLosesNothing(t *testing.T) {
 	if err := os.Mkdir(done, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	// Every slot is taken first, so that the readers can join executions that
-	// have not begun.
+	// All slots are occupied first, so that the clients can connect before the executions start.
 	blocker := s.trigger(map[string]any{
 		"name": "blocker", "backend": "command", "max_concurrent": 0,
 		"command": []string{"sh", "-c", `while [ ! -e "$GATE" ]; do sleep 0.05; done`},
@@ -70,7 +70,7 @@ func TestCrashLosesNothing(t *testing.T) {
 
 	began := time.Now()
 	for i := range rounds {
-		time.Sleep(time.Duration(100+rand.IntN(900)) * time.Millisecond) // the crash comes at any moment
+		time.Sleep(time.Duration(100+random.IntN(900)) * time.Millisecond) // a random time before the crash
 		s.kill()
 		down := time.Now()
 		s.start()

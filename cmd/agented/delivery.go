@@ -6,50 +6,26 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net/http"
-	"net/url"
 	"os"
-	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/term"
 	"github.com/agented/agented/internal/webhook"
 )
 
 func deliveryCommand() *cobra.Command {
-	return group("delivery", "List, show and replay calls from outside", deliveryList(), deliveryShow(), deliveryReplay())
+	return group("delivery", "List, show and replay webhook deliveries", deliveryList(), deliveryShow(), deliveryReplay())
 }
 
-// deliveryRow is what people see of a delivery.
-type deliveryRow struct {
-	ID         string     `json:"id"`
-	Endpoint   string     `json:"endpoint"`
-	ReceivedAt *time.Time `json:"received_at"`
-	Address    string     `json:"address"`
-	Event      string     `json:"event"`
-	Action     string     `json:"action"`
-	Verdict    string     `json:"verdict"`
-	Reason     string     `json:"reason"`
-	ReplayOf   string     `json:"replay_of"`
-	Executions []string   `json:"execution_ids"`
-	Triggers   []struct {
-		Name      string `json:"trigger_name"`
-		Fired     bool   `json:"fired"`
-		Reason    string `json:"reason"`
-		Execution string `json:"execution_id"`
-	} `json:"triggers"`
-	Headers  map[string]string `json:"headers"`
-	Body     *string           `json:"body"`
-	Encoding string            `json:"body_encoding"`
-	Cut      bool              `json:"body_cut"`
-}
-
-func (d *deliveryRow) what() string {
+// deliveryEvent returns the event of a delivery, with its action.
+func deliveryEvent(d *client.Delivery) string {
 	if d.Action == "" {
 		return d.Event
 	}
@@ -58,86 +34,80 @@ func (d *deliveryRow) what() string {
 
 func deliveryList() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "list", Short: "List calls from outside and what became of them", Args: exactArgs(),
+		Use: "list", Short: "List webhook deliveries and their results", Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			query := url.Values{}
-			if err := ofTrigger(cmd, c, query); err != nil {
+			var q client.DeliveryQuery
+			if q.TriggerID, err = triggerFlag(cmd, c); err != nil {
 				return err
 			}
-			for _, name := range []string{"verdict", "event", "endpoint"} {
-				if v, _ := cmd.Flags().GetString(name); v != "" {
-					query.Set(name, v)
-				}
-			}
+			q.Verdict, _ = cmd.Flags().GetString("verdict")
+			q.Event, _ = cmd.Flags().GetString("event")
+			q.Endpoint, _ = cmd.Flags().GetString("endpoint")
 			limit, _ := cmd.Flags().GetInt("limit")
 			if limit < 1 {
 				return usageError{errors.New("--limit must be at least 1")}
 			}
-			return showList(cmd, c, listing{
-				path: "/api/v1/deliveries", query: query, limit: limit,
+			return showList(cmd, c.Deliveries(cmd.Context(), q, limit), listing{
 				header: "ID RECEIVED EVENT VERDICT FIRED-OR-WHY-NOT", empty: "There are no deliveries.",
-			}, func(d *deliveryRow) []string {
+			}, func(d *client.Delivery) []string {
 				what := d.Reason
 				if len(d.Executions) > 0 {
 					what = strings.Join(d.Executions, " ")
 				}
-				return []string{d.ID, ago(d.ReceivedAt), d.what(), d.Verdict, what}
+				return []string{d.ID, term.Ago(d.ReceivedAt), deliveryEvent(d), d.Verdict, what}
 			})
 		},
 	})
-	cmd.Flags().String("trigger", "", "only those that could have fired this trigger (id or name)")
-	cmd.Flags().String("verdict", "", "only accepted, ignored, duplicate or rejected")
-	cmd.Flags().String("event", "", "only this event, for example push")
-	cmd.Flags().String("endpoint", "", "only those at github, any, or a trigger's id")
-	cmd.Flags().Int("limit", 50, "how many to show")
+	cmd.Flags().String("trigger", "", "only deliveries that this trigger's webhooks checked (id or name)")
+	cmd.Flags().String("verdict", "", "only accepted, ignored, duplicate or rejected deliveries")
+	cmd.Flags().String("event", "", "only deliveries of this event, for example push")
+	cmd.Flags().String("endpoint", "", "only deliveries to this endpoint: github, any, or a trigger's id")
+	cmd.Flags().Int("limit", 50, "maximum number of deliveries")
 	return cmd
 }
 
 func deliveryShow() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "show DELIVERY", Short: "Show a call from outside, and why it fired or not", Args: exactArgs("the delivery's id"),
+		Use: "show DELIVERY", Short: "Show a webhook delivery, and why it fired or did not fire", Args: exactArgs("the delivery's id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/deliveries/"+url.PathEscape(args[0]), nil, nil, &raw); err != nil {
+			got, err := c.Delivery(cmd.Context(), args[0])
+			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
+				return term.PrintJSON(os.Stdout, got)
 			}
-			var d deliveryRow
-			if err := json.Unmarshal(raw, &d); err != nil {
-				return err
-			}
+			d := &got.Value
 			if only, _ := cmd.Flags().GetBool("body"); only {
 				if d.Body == nil {
-					return agented.Errorf(agented.NotFound, "the body of %s is not kept", d.ID)
+					return agented.Errorf(agented.NotFound, "the body of %s was not stored", d.ID)
 				}
-				if d.Encoding != "text" || d.Cut {
-					return agented.Errorf(agented.Invalid, "the body is not text, or too long to be shown whole: use --json")
+				if d.Encoding != "text" || d.Truncated {
+					return agented.Errorf(agented.Invalid, "the body is not text or is too long to be printed: use --json")
 				}
 				_, err := io.WriteString(os.Stdout, *d.Body)
 				return err
 			}
-			printDelivery(os.Stdout, &d)
+			printDelivery(os.Stdout, d)
 			return nil
 		},
 	})
-	cmd.Flags().Bool("body", false, "print the body and nothing else")
+	cmd.Flags().Bool("body", false, "print only the body")
 	return cmd
 }
 
-func printDelivery(w io.Writer, d *deliveryRow) {
+func printDelivery(w io.Writer, d *client.Delivery) {
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(w, "%-10s %s\n", name, printable(value))
+			fmt.Fprintf(w, "%-10s %s\n", name, term.Indented(value, 11))
 		}
 	}
 	line("id", d.ID)
@@ -145,7 +115,7 @@ func printDelivery(w io.Writer, d *deliveryRow) {
 	if d.ReceivedAt != nil {
 		line("received", d.ReceivedAt.UTC().Format(time.RFC3339)+" from "+d.Address)
 	}
-	line("event", d.what())
+	line("event", deliveryEvent(d))
 	line("verdict", d.Verdict)
 	line("reason", d.Reason)
 	line("replay of", d.ReplayOf)
@@ -166,30 +136,22 @@ func printDelivery(w io.Writer, d *deliveryRow) {
 
 func deliveryReplay() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "replay DELIVERY", Short: "Ask today's rules about a delivery, and fire what they say", Args: exactArgs("the delivery's id"),
+		Use: "replay DELIVERY", Short: "Evaluate a stored delivery against the current webhooks, and fire the triggers that match", Args: exactArgs("the delivery's id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/deliveries/"+url.PathEscape(args[0])+"/replay", nil, nil, &raw); err != nil {
+			answer, err := c.ReplayDelivery(cmd.Context(), args[0])
+			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
+				return term.PrintJSON(os.Stdout, answer)
 			}
-			var got struct {
-				ID         string   `json:"delivery_id"`
-				Verdict    string   `json:"verdict"`
-				Reason     string   `json:"reason"`
-				Executions []string `json:"execution_ids"`
-			}
-			if err := json.Unmarshal(raw, &got); err != nil {
-				return err
-			}
+			got := answer.Value
 			if len(got.Executions) == 0 {
-				fmt.Fprintf(os.Stderr, "%s: %s (%s)\n", got.ID, got.Verdict, printable(got.Reason))
+				fmt.Fprintf(os.Stderr, "%s: %s (%s)\n", got.ID, got.Verdict, term.Indented(got.Reason, 0))
 				return nil
 			}
 			fmt.Println(strings.Join(got.Executions, "\n"))
@@ -200,62 +162,61 @@ func deliveryReplay() *cobra.Command {
 
 func triggerMatch() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "match", Short: "Show which triggers a webhook's body would fire, and why not; fires nothing", Args: exactArgs(),
-		Long: `Ask the webhooks of all triggers about an event whose body is on standard
-input. Nothing is verified, stored or fired. With --event the body is GitHub's;
-without, that of any other call. Exits 1 when no trigger would fire.`,
+		Use: "match", Short: "Show which triggers a webhook body would fire, and why; fires nothing", Args: exactArgs(),
+		Long: `Evaluate an event, whose body is read from standard input, against the webhooks of
+all triggers. Nothing is verified, stored or fired. With --event the body is one of
+GitHub or Bitbucket; without it, of any other sender. GitLab events are recognised
+by their body. The exit code is 1 if no trigger would fire.`,
 		Example: `  agented trigger match --event pull_request < body.json
+  agented trigger match --header 'X-Gitea-Event: pull_request' < body.json
   agented delivery show DELIVERY --body | agented trigger match --event push --trigger review`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			body, err := io.ReadAll(io.LimitReader(os.Stdin, webhook.MaxBody+1))
+			body, err := term.ReadStdin(cmd.Context(), "the body", webhook.MaxBody)
 			if err != nil {
-				return fmt.Errorf("read standard input: %w", err)
+				return err
 			}
 			if !json.Valid(body) {
-				return agented.Errorf(agented.Invalid, "standard input is not JSON: give the body of a call")
+				// A form or plain text: the server parses it according to its Content-Type.
+				if given, _ := cmd.Flags().GetStringArray("header"); !utf8.Valid(body) || !slices.ContainsFunc(given, isContentType) {
+					return agented.Errorf(agented.Invalid, "standard input is not JSON: give the JSON body of a delivery, or name the format with --header 'Content-Type: …'")
+				}
+				body, _ = json.Marshal(string(body))
 			}
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			in := map[string]any{"body": json.RawMessage(body)}
-			if event, _ := cmd.Flags().GetString("event"); event != "" {
-				in["event"] = event
-			}
-			if ref, _ := cmd.Flags().GetString("trigger"); ref != "" {
-				_, t, err := findTrigger(cmd.Context(), c, ref)
-				if err != nil {
-					return err
+			in := client.MatchRequest{Body: body}
+			in.Event, _ = cmd.Flags().GetString("event")
+			headers := map[string]string{}
+			given, _ := cmd.Flags().GetStringArray("header")
+			for _, line := range given {
+				name, value, ok := strings.Cut(line, ":")
+				if !ok {
+					return usageError{fmt.Errorf("--header %q must have the form NAME: VALUE", line)}
 				}
-				in["trigger_id"] = t.ID
+				headers[strings.TrimSpace(name)] = strings.TrimSpace(value)
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/webhooks/match", nil, in, &raw); err != nil {
+			in.Headers = headers
+			if in.TriggerID, err = triggerFlag(cmd, c); err != nil {
 				return err
 			}
-			var got struct {
-				Items []struct {
-					Name   string `json:"trigger_name"`
-					Fires  bool   `json:"fires"`
-					Rule   string `json:"rule"`
-					Reason string `json:"reason"`
-				} `json:"items"`
-			}
-			if err := json.Unmarshal(raw, &got); err != nil {
+			got, err := c.MatchWebhook(cmd.Context(), in)
+			if err != nil {
 				return err
 			}
 			fires, rows := false, [][]string{}
-			for _, m := range got.Items {
+			for _, m := range got.Value.Items {
 				fires = fires || m.Fires
 				rows = append(rows, []string{m.Name, map[bool]string{true: "yes", false: "no"}[m.Fires], m.Rule, m.Reason})
 			}
 			switch {
 			case wantJSON(cmd):
-				err = printJSON(os.Stdout, raw)
+				err = term.PrintJSON(os.Stdout, got)
 			case len(rows) == 0:
-				fmt.Fprintln(os.Stderr, "No trigger takes such calls.")
+				fmt.Fprintln(os.Stderr, "No trigger has a webhook for such deliveries.")
 			default:
-				err = table(os.Stdout, "TRIGGER FIRES RULE REASON", rows)
+				err = term.Table(os.Stdout, "TRIGGER FIRES RULE REASON", rows)
 			}
 			if err == nil && !fires {
 				err = exitError(exitFailed)
@@ -263,105 +224,13 @@ without, that of any other call. Exits 1 when no trigger would fire.`,
 			return err
 		},
 	})
-	cmd.Flags().String("event", "", "GitHub's name of the event, for example pull_request")
+	cmd.Flags().String("event", "", "event name of GitHub, for example pull_request, or of Bitbucket, for example repo:push")
+	cmd.Flags().StringArray("header", nil, "header of the delivery as NAME: VALUE; may be repeated")
 	cmd.Flags().String("trigger", "", "only this trigger (id or name)")
 	return cmd
 }
 
-// oldWebhookFields are those by which a trigger of the Python product said
-// which calls fire it.
-var oldWebhookFields = []string{"match_field_path", "match_field_value", "text_field_path", "detection_keyword", "webhook_secret"}
-
-// modernWebhooks rewrites what a trigger's file says in the old form about
-// webhooks, and returns a sentence for each thing that was rewritten.
-func modernWebhooks(body map[string]any) (notes []string, err error) {
-	source, _ := body["trigger_source"].(string)
-	old := source == "webhook" || source == "github"
-	text := map[string]string{}
-	for _, f := range oldWebhookFields {
-		v, is := body[f]
-		if !is {
-			continue
-		}
-		old = true
-		s, ok := v.(string)
-		if v != nil && !ok {
-			s = strings.TrimSuffix(fmt.Sprintf("%v", v), ".0")
-		}
-		text[f] = s
-		delete(body, f)
-	}
-	if !old {
-		if source == "manual" || source == "scheduled" {
-			delete(body, "trigger_source")
-		}
-		return nil, nil
-	}
-	delete(body, "trigger_source")
-	if body["webhooks"] != nil {
-		return nil, agented.Errorf(agented.Invalid, "webhooks and the old fields (trigger_source, %s) are both given: keep one of them", strings.Join(oldWebhookFields, ", "))
-	}
-	if source == "" {
-		source = "webhook"
-	}
-	match, notes, err := webhook.FromOldRules(webhook.OldRules{
-		Source: source, MatchFieldPath: text["match_field_path"], MatchFieldValue: text["match_field_value"],
-		TextFieldPath: text["text_field_path"], DetectionKeyword: text["detection_keyword"],
-	})
-	if err != nil {
-		return nil, err
-	}
-	item := map[string]any{"source": source, "match": match}
-	if source == "webhook" {
-		item["auth"] = map[string]any{"kind": "hmac"}
-		notes = append(notes, "calls need a signature in X-Webhook-Signature-256 now; they go to the trigger's own address, and to / as before")
-	}
-	if s := text["webhook_secret"]; s != "" {
-		item["secret"] = s
-	}
-	// Through JSON, so that it compares with the server's answer.
-	enc, err := json.Marshal([]any{item})
-	if err != nil {
-		return nil, err
-	}
-	var list any
-	if err := json.Unmarshal(enc, &list); err != nil {
-		return nil, err
-	}
-	body["webhooks"] = list
-	return notes, nil
-}
-
-// sameWebhooks reports whether a file asks for the webhooks that are there.
-// Secrets are hidden by the server: one that a file gives may be another.
-func sameWebhooks(have, wanted any) bool {
-	read := func(v any) (out []map[string]any, ok bool) {
-		items, ok := v.([]any)
-		if v != nil && !ok {
-			return nil, false
-		}
-		for _, item := range items {
-			m, ok := item.(map[string]any)
-			if !ok {
-				return nil, false
-			}
-			full := map[string]any{"enabled": true, "supersede": false, "match": map[string]any{}, "auth": map[string]any{"kind": "github"}}
-			maps.Copy(full, m)
-			if s, is := full["secret"]; !is || s == "" {
-				full["secret"] = "***"
-			}
-			delete(full, "id")
-			out = append(out, full)
-		}
-		return out, true
-	}
-	a, okA := read(have)
-	b, okB := read(wanted)
-	return okA && okB && reflect.DeepEqual(a, b)
-}
-
-// shownWebhooks is a list of webhooks as a diff may print it.
-func shownWebhooks(v any) string {
-	items, _ := v.([]any)
-	return strconv.Itoa(len(items)) + " (secrets are hidden)"
+func isContentType(line string) bool {
+	name, _, _ := strings.Cut(line, ":")
+	return strings.EqualFold(strings.TrimSpace(name), "Content-Type")
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// cliWith is cli with something on standard input.
+// cliWith is like cli, with standard input.
 func (s *server) cliWith(stdin string, args ...string) (stdout, stderr string, code int) {
 	s.t.Helper()
 	cmd := exec.Command(binary, args...)
@@ -24,7 +24,7 @@ func (s *server) cliWith(stdin string, args ...string) (stdout, stderr string, c
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-func TestWebhooksAreAppliedMatchedListedAndReplayedByTheCommands(t *testing.T) {
+func TestWebhooks_commands(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "GITHUB_WEBHOOK_SECRET="+stormSecret)
 	file := filepath.Join(s.dir, "cwd", "hook.yaml")
@@ -99,7 +99,7 @@ webhooks:
 	}
 	says(3, "", "no delivery", "delivery", "show", "dlv-x")
 
-	// A newer push to the branch stops what runs about it.
+	// A newer push to the branch cancels the running execution of the branch.
 	s.trigger(sh("long", "echo begun; while :; do sleep 1; done", map[string]any{
 		"webhooks": []any{map[string]any{"source": "github", "supersede": true, "match": map[string]any{"branches": []string{"long"}}}},
 	}))
@@ -117,7 +117,7 @@ webhooks:
 	s.call("POST", "/api/v1/executions/"+second.Executions[0]+"/cancel", nil, nil)
 	s.await(second.Executions[0])
 
-	// The form that the Python product had.
+	// The format of the Python version.
 	write(`
 name: old
 backend: command
@@ -135,7 +135,7 @@ webhook_secret: an-old-secret-of-a-webhook
 	if code != 0 || !strings.Contains(out, "yes") {
 		t.Errorf("exit %d\n%s", code, out)
 	}
-	// Nothing that was secret is in the server's log or in the database as it is.
+	// No secret is in the server's log or, unencrypted, in the database.
 	s.mu.Lock()
 	log := s.log.String()
 	s.mu.Unlock()

@@ -14,8 +14,8 @@ import (
 	"github.com/creack/pty"
 )
 
-// onTerminal runs a client command on a terminal and returns what appears
-// there, as it grows.
+// onTerminal runs a client command on a terminal and returns a function that returns the screen's
+// content so far.
 func onTerminal(t *testing.T, s *server, args ...string) (cmd *exec.Cmd, screen func() string) {
 	t.Helper()
 	cmd = exec.Command(binary, args...)
@@ -52,7 +52,7 @@ func onTerminal(t *testing.T, s *server, args ...string) (cmd *exec.Cmd, screen 
 	}
 }
 
-func TestCtrlCDetachesAndTwiceCancels(t *testing.T) {
+func TestRun_interrupt_detaches(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	for _, c := range []struct {
@@ -92,7 +92,7 @@ func TestCtrlCDetachesAndTwiceCancels(t *testing.T) {
 	}
 }
 
-func TestAFollowerThatIsInterruptedLeavesTheExecutionAlone(t *testing.T) {
+func TestFollow_interrupted(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	id := s.fire(s.trigger(sh("watched", `echo up; while [ ! -e go ]; do sleep 0.05; done`, map[string]any{"working_dir": filepath.Join(s.dir, "cwd")})))
@@ -107,7 +107,7 @@ func TestAFollowerThatIsInterruptedLeavesTheExecutionAlone(t *testing.T) {
 	s.waitFor("its first line", func() bool { return strings.Contains(out.String(), "up") })
 	cmd.Process.Signal(syscall.SIGINT)
 	cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(out.String(), "goes on") {
+	if code := cmd.ProcessState.ExitCode(); code != 130 || !strings.Contains(out.String(), "continues") {
 		t.Errorf("code %d, output %q", code, out.String())
 	}
 	if err := os.WriteFile(filepath.Join(s.dir, "cwd", "go"), nil, 0o600); err != nil {

@@ -12,8 +12,7 @@ import (
 	"time"
 )
 
-// onSmallDisk puts the server's data on a file system of its own that has that
-// many MiB.
+// onSmallDisk puts the server's data on a file system of the given size in MiB.
 func (s *server) onSmallDisk(mib int) {
 	s.t.Helper()
 	if os.Geteuid() != 0 {
@@ -39,7 +38,7 @@ func (s *server) onSmallDisk(mib int) {
 
 func (s *server) ballast() string { return filepath.Join(s.data(), "ballast") }
 
-// fill takes every byte of the disk that is left.
+// fill fills the disk completely.
 func (s *server) fill() {
 	s.t.Helper()
 	f, err := os.OpenFile(s.ballast(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -67,14 +66,14 @@ func (s *server) makeRoom() {
 	}
 }
 
-func TestADiskThatFillsUpAtAnyStageLosesNothingThatWasAcknowledged(t *testing.T) {
+func TestDisk_full_at_any_stage(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		stage string
-		// act fills the disk somewhere in the life of an execution, and returns the
-		// executions that were acknowledged.
+		// act fills the disk at some point in the life of an execution, and returns the
+		// acknowledged executions.
 		act  func(t *testing.T, s *server, trigger, gate string) []string
-		want []string // how they may end once there is room
+		want []string // allowed final statuses once there is space again
 	}{
 		{"admission", func(t *testing.T, s *server, trigger, gate string) (ids []string) {
 			open(t, gate)
@@ -105,22 +104,22 @@ func TestADiskThatFillsUpAtAnyStageLosesNothingThatWasAcknowledged(t *testing.T)
 			return append(ids, got.Executions...)
 		}, []string{"success"}},
 		{"claim", func(t *testing.T, s *server, trigger, gate string) (ids []string) {
-			ids = []string{s.fire(trigger), s.fire(trigger)} // the second waits for the first
+			ids = []string{s.fire(trigger), s.fire(trigger)} // the second one waits for the first
 			s.waitFor("lines", func() bool { return len(s.lines(ids[0])) > 5 })
 			s.fill()
 			open(t, gate)
-			time.Sleep(300 * time.Millisecond) // whatever goes wrong has time to
+			time.Sleep(300 * time.Millisecond) // time for possible errors
 			s.makeRoom()
 			return ids
 		}, []string{"success"}},
 		{"start", func(t *testing.T, s *server, trigger, gate string) (ids []string) {
 			open(t, gate)
 			ids = []string{s.fire(trigger)}
-			s.fill() // while it is being started
+			s.fill() // during the start
 			time.Sleep(300 * time.Millisecond)
 			s.makeRoom()
 			return ids
-		}, []string{"success", "failed"}}, // failed: it says that the disk was full
+		}, []string{"success", "failed"}}, // failed, because the disk was full
 		{"middle of the log", func(t *testing.T, s *server, trigger, gate string) (ids []string) {
 			ids = []string{s.fire(trigger)}
 			s.waitFor("lines", func() bool { return len(s.lines(ids[0])) > 5 })
@@ -146,7 +145,7 @@ func TestADiskThatFillsUpAtAnyStageLosesNothingThatWasAcknowledged(t *testing.T)
 				_, err := os.Stat(filepath.Join(s.data(), "executions", ids[0], "attempt-1", "exit.json"))
 				return err == nil
 			})
-			s.kill() // and the server does not live to see it
+			s.kill() // and the server is killed before it notices
 			s.makeRoom()
 			s.start()
 			return ids
@@ -169,7 +168,7 @@ func TestADiskThatFillsUpAtAnyStageLosesNothingThatWasAcknowledged(t *testing.T)
 			open(t, gate)
 			s.await(ids[0])
 			s.fill()
-			file := filepath.Join(s.data(), "a.backup") // where there is no room
+			file := filepath.Join(s.data(), "a.backup") // on the full disk
 			if _, errs, code := s.cli("backup", "--without-key", file); code == 0 || !strings.Contains(errs, "free") && !strings.Contains(errs, "full") {
 				t.Errorf("exit %d: %s", code, errs)
 			}
@@ -221,7 +220,7 @@ func TestADiskThatFillsUpAtAnyStageLosesNothingThatWasAcknowledged(t *testing.T)
 				t.Error("with room again the server is not ready")
 			}
 			s.kill()
-			s.start() // what is on the disk is enough to go on
+			s.start() // the records on disk suffice to resume
 			for _, id := range ids {
 				if e := s.await(id); e.ID != id {
 					t.Errorf("%s: %+v", id, e)

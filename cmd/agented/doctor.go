@@ -5,30 +5,30 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/discovery"
 	"github.com/agented/agented/internal/doctor"
+	"github.com/agented/agented/internal/format"
+	"github.com/agented/agented/internal/term"
 )
 
 func doctorCommand() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "doctor", Short: "Look for what is wrong here, and say how to mend it", Args: exactArgs(),
+		Use: "doctor", Short: "Diagnose problems of the installation and print how to fix them", Args: exactArgs(),
 		GroupID: "server",
-		Long: `Look at the agent CLIs, the settings, the data folder, the database, the server
-and the machine, and say what is wrong and how to mend it. Nothing is changed,
-and a running server is not disturbed: its database is left alone.
+		Long: `Check the agent CLIs, the settings, the data folder, the database, the server and
+the machine, and print every problem with its fix. Nothing is changed, and a running
+server is not affected: its database is not opened.
 
-Each finding says what it means and what mends it. With --json each has an id that
-stays the same over versions. The exit code is 1 when something fails, else 0. An
-agent CLI that is not installed is only a warning: the backend command works
-without.`,
+Each finding has an explanation and a fix. With --json it also has an id that stays
+the same across versions. The exit code is 1 if a check failed, otherwise 0. A
+missing agent CLI is only a warning, because the backend "command" works without one.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			findings := doctor.Check(cmd.Context(), examined(cmd))
 			if err := cmd.Context().Err(); err != nil {
@@ -36,7 +36,7 @@ without.`,
 			}
 			var err error
 			if wantJSON(cmd) {
-				err = printJSON(os.Stdout, map[string]any{"ok": !doctor.Failed(findings), "findings": findings})
+				err = term.PrintJSON(os.Stdout, map[string]any{"ok": !doctor.Failed(findings), "findings": findings})
 			} else {
 				err = showFindings(os.Stdout, findings)
 			}
@@ -52,28 +52,31 @@ without.`,
 	return cmd
 }
 
-// examined is what the doctor looks at. Settings that a server would refuse
-// are a finding too, and then those of client commands say where to look.
+// examined collects the inputs of the doctor. Settings that a server would reject are a finding;
+// the settings of client commands then locate the data folder.
 func examined(cmd *cobra.Command) doctor.Options {
 	var o doctor.Options
 	o.Config, o.ConfigErr = serverConfig(cmd)
 	if o.ConfigErr != nil {
-		o.Config, _ = clientConfig(cmd) // nil: the doctor looks at the machine only
+		o.Config, _ = clientConfig(cmd) // if nil, the doctor checks the machine only
 		return o
 	}
 	c := o.Config
-	o.Server = func(ctx context.Context) (string, error) { return askServer(ctx, c) }
+	o.Server = func(ctx context.Context) (string, error) { return queryServer(ctx, c) }
+	o.Listens = func() string { return listensAt(c) }
 	o.States = func(ctx context.Context, ids []agented.ExecutionID) (map[agented.ExecutionID]agented.State, error) {
-		return askStates(ctx, c, ids)
+		return queryStates(ctx, c, ids)
 	}
-	o.Accounts = func(ctx context.Context) ([]agented.Account, error) { return askAccounts(ctx, c) }
+	o.FailedRemovals = func(ctx context.Context) (map[string]string, error) { return queryFailedRemovals(ctx, c) }
+	o.Accounts = func(ctx context.Context) ([]agented.Account, error) { return queryAccounts(ctx, c) }
+	o.Hints = func(ctx context.Context) ([]doctor.TriggerHint, error) { return queryHints(ctx, c) }
 	return o
 }
 
-// askServer asks the server whether it is ready and takes our key.
-func askServer(ctx context.Context, c *config.Config) (address string, err error) {
-	f, err := findServer(c)
-	address = shown(f.address)
+// queryServer checks that the server is ready and accepts the API key of this machine.
+func queryServer(ctx context.Context, c *config.Config) (address string, err error) {
+	f, err := discovery.Find(c)
+	address = discovery.Redacted(f.Address)
 	if err != nil {
 		return address, err
 	}
@@ -81,57 +84,72 @@ func askServer(ctx context.Context, c *config.Config) (address string, err error
 	if err != nil {
 		return address, err
 	}
-	if err := client.Do(ctx, http.MethodGet, "/health/readiness", nil, nil, nil); err != nil {
+	if err := client.Ready(ctx); err != nil {
 		return address, err
 	}
-	return address, client.Do(ctx, http.MethodGet, "/api/v1/auth/me", nil, nil, nil)
+	return address, client.Me(ctx)
 }
 
-// askStates asks the server where executions stand.
-func askStates(ctx context.Context, c *config.Config, ids []agented.ExecutionID) (map[agented.ExecutionID]agented.State, error) {
+// listensAt returns the listen address that the server recorded for its clients; it is empty if
+// commands use another server.
+func listensAt(c *config.Config) string {
+	f, err := discovery.Find(c)
+	rt, rtErr := discovery.FindRuntime(c)
+	if err != nil || rtErr != nil || f.Address != rt.Address && !discovery.SameServer(f.Address, rt.Address) {
+		return ""
+	}
+	return rt.Listens
+}
+
+// queryStates fetches the statuses of executions from the server.
+func queryStates(ctx context.Context, c *config.Config, ids []agented.ExecutionID) (map[agented.ExecutionID]agented.State, error) {
 	client, err := dial(c)
 	if err != nil {
 		return nil, err
 	}
 	out := map[agented.ExecutionID]agented.State{}
 	for _, id := range ids {
-		var e struct {
-			Status agented.State `json:"status"`
-		}
-		switch err := client.Do(ctx, http.MethodGet, "/api/v1/executions/"+string(id), nil, nil, &e); {
+		switch e, err := client.Execution(ctx, string(id)); {
 		case errors.Is(err, agented.NotFound):
 		case err != nil:
 			return nil, err
 		default:
-			out[id] = e.Status
+			out[id] = agented.State(e.Value.Status)
 		}
 	}
 	return out, nil
 }
 
-// askAccounts asks the server how its accounts stand.
-func askAccounts(ctx context.Context, c *config.Config) ([]agented.Account, error) {
+// queryFailedRemovals fetches the folders that retention could not remove.
+func queryFailedRemovals(ctx context.Context, c *config.Config) (map[string]string, error) {
 	client, err := dial(c)
 	if err != nil {
 		return nil, err
 	}
-	var got struct {
-		Items []struct {
-			ID       agented.AccountID    `json:"id"`
-			Backend  string               `json:"backend"`
-			Name     string               `json:"name"`
-			Enabled  bool                 `json:"enabled"`
-			State    agented.AccountState `json:"state"`
-			Until    *time.Time           `json:"until"`
-			Evidence string               `json:"evidence"`
-		} `json:"items"`
+	got, err := client.Retention(ctx)
+	if err != nil {
+		return nil, err
 	}
-	if err := client.Do(ctx, http.MethodGet, "/api/v1/accounts", nil, nil, &got); err != nil {
+	out := map[string]string{}
+	for _, i := range got.Value.FailedRemovals.Items {
+		out[i.ID] = i.Error
+	}
+	return out, nil
+}
+
+// queryAccounts fetches the accounts from the server.
+func queryAccounts(ctx context.Context, c *config.Config) ([]agented.Account, error) {
+	client, err := dial(c)
+	if err != nil {
 		return nil, err
 	}
 	var out []agented.Account
-	for _, i := range got.Items {
-		a := agented.Account{ID: i.ID, Backend: i.Backend, Name: i.Name, Enabled: i.Enabled, State: i.State, Evidence: i.Evidence}
+	for row, err := range client.Accounts(ctx, 0) {
+		if err != nil {
+			return nil, err
+		}
+		i := row.Value
+		a := agented.Account{ID: agented.AccountID(i.ID), Backend: i.Backend, Name: i.Name, Enabled: i.Enabled, State: i.State, Evidence: i.Evidence, Hint: i.Hint, Fix: i.Fix, Default: i.Default}
 		if i.Until != nil {
 			a.Until = *i.Until
 		}
@@ -140,14 +158,32 @@ func askAccounts(ctx context.Context, c *config.Config) ([]agented.Account, erro
 	return out, nil
 }
 
-// showFindings writes findings for people, with their mends.
+// queryHints asks the server for problems that keep its enabled triggers from firing.
+func queryHints(ctx context.Context, c *config.Config) ([]doctor.TriggerHint, error) {
+	client, err := dial(c)
+	if err != nil {
+		return nil, err
+	}
+	var out []doctor.TriggerHint
+	for t, err := range client.Triggers(ctx, true, 1000) {
+		if err != nil {
+			return nil, err
+		}
+		for _, h := range t.Value.Hints {
+			out = append(out, doctor.TriggerHint{Trigger: t.Value.Name, Text: h.Text, Fix: h.Fix})
+		}
+	}
+	return out, nil
+}
+
+// showFindings prints findings with their fixes.
 func showFindings(w io.Writer, list []doctor.Finding) error {
 	width := 0
 	for _, f := range list {
 		width = max(width, len(f.Name))
 	}
 	marks := map[doctor.Status]string{
-		doctor.OK: paint(os.Stdout, green, "✓"), doctor.Warn: paint(os.Stdout, yellow, "!"), doctor.Fail: paint(os.Stdout, red, "✗"),
+		doctor.OK: term.Paint(os.Stdout, term.Green, "✓"), doctor.Warn: term.Paint(os.Stdout, term.Yellow, "!"), doctor.Fail: term.Paint(os.Stdout, term.Red, "✗"),
 	}
 	counts := map[doctor.Status]int{}
 	var b strings.Builder
@@ -161,27 +197,20 @@ func showFindings(w io.Writer, list []doctor.Finding) error {
 			area = f.Area
 			b.WriteString(area + "\n")
 		}
-		fmt.Fprintf(&b, "  %s %-*s  %s\n", marks[f.Status], width, f.Name, oneLine(f.Text))
-		if f.Mend != "" && f.Status != doctor.OK {
-			fmt.Fprintf(&b, "    %*s  %s\n", width, "", paint(os.Stdout, faint, "→ "+oneLine(f.Mend)))
+		fmt.Fprintf(&b, "  %s %-*s  %s\n", marks[f.Status], width, f.Name, term.Printable(f.Text))
+		if f.Fix != "" && f.Status != doctor.OK {
+			fmt.Fprintf(&b, "    %*s  %s\n", width, "", term.Paint(os.Stdout, term.Faint, "→ "+term.Printable(f.Fix)))
 		}
 	}
 	b.WriteByte('\n')
 	switch warnings, failures := counts[doctor.Warn], counts[doctor.Fail]; {
 	case failures > 0:
-		fmt.Fprintf(&b, "%s, %s.\n", plural(failures, "thing fails", "things fail"), plural(warnings, "warning", "warnings"))
+		fmt.Fprintf(&b, "%s, %s.\n", format.Plural(failures, "check failed", "checks failed"), format.Plural(warnings, "warning", "warnings"))
 	case warnings > 0:
-		fmt.Fprintf(&b, "Nothing fails; %s.\n", plural(warnings, "warning", "warnings"))
+		fmt.Fprintf(&b, "No check failed; %s.\n", format.Plural(warnings, "warning", "warnings"))
 	default:
-		b.WriteString("All is well.\n")
+		b.WriteString("All checks passed.\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"time"
 
@@ -14,35 +11,28 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/format"
+	"github.com/agented/agented/internal/term"
 )
 
-// drainView is how far a drain has come.
-type drainView struct {
-	Drained bool       `json:"drained"`
-	Since   *time.Time `json:"since"`
-	By      string     `json:"by"`
-	Running int64      `json:"running"`
-	Pending int64      `json:"pending"`
-}
-
-// drainCommand has the server start no more executions.
+// drainCommand switches drain mode on and off.
 func drainCommand() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "drain", Short: "Start no more executions, and wait for those that run or end them", Args: exactArgs(), GroupID: "server",
-		Long: `Have the server start no more executions. What is fired from now on is stored and
-waits, and says why; what runs goes on. The server stays so, also over a restart,
-until "agented drain --off".
+		Use: "drain", Short: "Stop starting executions (drain mode), and optionally wait for running ones or cancel them", Args: exactArgs(), GroupID: "server",
+		Long: `Switch drain mode on: the server starts no more executions. Triggers still fire;
+their executions are stored and wait. Running executions continue. Drain mode stays
+on, also over a restart, until "agented drain --off".
 
---wait returns when nothing runs any more; --cancel ends what runs first. With
---timeout the exit code is 1 if something still runs by then.`,
+--wait returns when no execution is running; --cancel cancels running executions
+first. With --timeout the exit code is 1 if an execution is still running then.`,
 		RunE: drain,
 	})
 	f := cmd.Flags()
-	f.Bool("wait", false, "wait until nothing runs")
-	f.Bool("cancel", false, "cancel what runs, and wait until it has ended")
-	f.Bool("off", false, "start executions again")
-	f.Bool("status", false, "only say how it stands")
-	f.Duration("timeout", 0, "how long to wait at most, as in 10m (default: until it is over)")
+	f.Bool("wait", false, "wait until no execution is running")
+	f.Bool("cancel", false, "cancel running executions, and wait until they have ended")
+	f.Bool("off", false, "switch drain mode off and start executions again")
+	f.Bool("status", false, "only show the state")
+	addDuration(f, "timeout", 0, "maximum time to wait, for example 10m (default: no limit)")
 	cmd.MarkFlagsMutuallyExclusive("wait", "cancel", "off", "status")
 	return cmd
 }
@@ -58,11 +48,11 @@ func drain(cmd *cobra.Command, _ []string) error {
 	off, _ := cmd.Flags().GetBool("off")
 	ask, _ := cmd.Flags().GetBool("status")
 	most, _ := cmd.Flags().GetDuration("timeout")
-	var v drainView
+	var v client.Response[client.Drain]
 	if ask {
-		err = c.Do(ctx, http.MethodGet, "/api/v1/drain", nil, nil, &v)
+		v, err = c.Drain(ctx)
 	} else {
-		err = c.Do(ctx, http.MethodPut, "/api/v1/drain", nil, map[string]bool{"drained": !off}, &v)
+		v, err = c.SetDrain(ctx, !off)
 	}
 	if err != nil {
 		return err
@@ -74,7 +64,7 @@ func drain(cmd *cobra.Command, _ []string) error {
 			bounded, cancel = context.WithTimeoutCause(ctx, most, over)
 		}
 		defer cancel()
-		err = awaitDrained(bounded, c, end, &v)
+		err = awaitDrained(bounded, c, end, &v.Value)
 		if err != nil && (ctx.Err() != nil || !errors.Is(context.Cause(bounded), over)) {
 			return err
 		}
@@ -82,12 +72,12 @@ func drain(cmd *cobra.Command, _ []string) error {
 	late := err != nil
 	switch {
 	case wantJSON(cmd):
-		err = printJSON(os.Stdout, v)
+		err = term.PrintJSON(os.Stdout, v.Value)
 	case late:
-		return agented.Errorf(agented.Unavailable, "after %s there is still %s running; the server stays drained: `agented drain --cancel` ends them, `agented drain --off` takes it back",
-			most, plural(int(v.Running), "execution", "executions"))
+		return agented.Errorf(agented.Unavailable, "after %s there is still %s running, and drain mode stays on: run `agented drain --cancel` to cancel it, or `agented drain --off` to start executions again",
+			most, format.Plural(int(v.Value.Running), "execution", "executions"))
 	default:
-		fmt.Println(sayDrained(v))
+		fmt.Println(drainText(&v.Value))
 		err = nil
 	}
 	if err == nil && late {
@@ -96,18 +86,18 @@ func drain(cmd *cobra.Command, _ []string) error {
 	return err
 }
 
-func sayDrained(v drainView) string {
-	runs := plural(int(v.Running), "execution runs", "executions run")
-	waits := plural(int(v.Pending), "waits", "wait")
+func drainText(v *client.Drain) string {
+	runs := format.Plural(int(v.Running), "execution is running", "executions are running")
+	waits := format.Plural(int(v.Pending), "waits", "wait")
 	if !v.Drained {
-		return "Executions are started. " + runs + ", " + waits + "."
+		return "Drain mode is off. " + runs + ", " + waits + "."
 	}
-	return "No more executions are started. " + runs + ", " + waits + ". `agented drain --off` takes it back."
+	return "Drain mode is on. " + runs + ", " + waits + ". Run `agented drain --off` to start executions again."
 }
 
-// awaitDrained returns when nothing runs; it says how far it is when somebody
-// looks on. A server that is away for a moment is asked again.
-func awaitDrained(ctx context.Context, c *client.Client, end bool, v *drainView) error {
+// awaitDrained returns when no execution is running. It prints progress on a terminal, and
+// repeats requests while the server is unreachable.
+func awaitDrained(ctx context.Context, c *client.Client, end bool, v *client.Drain) error {
 	asked := map[string]bool{}
 	said := int64(-1)
 	for {
@@ -116,17 +106,20 @@ func awaitDrained(ctx context.Context, c *client.Client, end bool, v *drainView)
 				return err
 			}
 		}
-		err := c.Do(ctx, http.MethodGet, "/api/v1/drain", nil, nil, v)
+		got, err := c.Drain(ctx)
+		if err == nil {
+			*v = got.Value
+		}
 		switch {
 		case err != nil && agented.KindOf(err) != agented.Unavailable:
 			return err
 		case err == nil && !v.Drained:
-			return agented.Errorf(agented.Conflict, "somebody has taken the drain back: executions are started again")
+			return agented.Errorf(agented.Conflict, "drain mode was switched off by another command: executions are started again")
 		case err == nil && v.Running == 0:
 			return nil
 		case err == nil && v.Running != said:
 			said = v.Running
-			fmt.Fprintf(os.Stderr, "%s still running\n", plural(int(said), "execution", "executions"))
+			fmt.Fprintf(os.Stderr, "%s still running\n", format.Plural(int(said), "execution", "executions"))
 		}
 		select {
 		case <-ctx.Done():
@@ -136,32 +129,21 @@ func awaitDrained(ctx context.Context, c *client.Client, end bool, v *drainView)
 	}
 }
 
-// cancelRunning asks each execution that runs to end, once.
+// cancelRunning cancels each running execution once; asked holds those that were cancelled.
 func cancelRunning(ctx context.Context, c *client.Client, asked map[string]bool) error {
-	query := url.Values{"status": {"running"}, "limit": {"100"}}
-	for {
-		var page struct {
-			Items []struct {
-				ID string `json:"id"`
-			} `json:"items"`
-			Next *string `json:"next_cursor"`
-		}
-		if err := c.Do(ctx, http.MethodGet, "/api/v1/executions?"+query.Encode(), nil, nil, &page); err != nil {
+	for e, err := range c.Executions(ctx, client.ExecutionQuery{Status: "running"}, 0) {
+		if err != nil {
 			return err
 		}
-		for _, e := range page.Items {
-			if asked[e.ID] {
-				continue
-			}
-			err := c.Do(ctx, http.MethodPost, "/api/v1/executions/"+url.PathEscape(e.ID)+"/cancel", nil, nil, new(json.RawMessage))
-			if kind := agented.KindOf(err); err != nil && kind != agented.Conflict && kind != agented.NotFound { // it has ended by itself
-				return err
-			}
-			asked[e.ID] = true
+		id := e.Value.ID
+		if asked[id] {
+			continue
 		}
-		if page.Next == nil {
-			return nil
+		_, err := c.CancelExecution(ctx, id)
+		if kind := agented.KindOf(err); err != nil && kind != agented.Conflict && kind != agented.NotFound { // it has ended meanwhile
+			return err
 		}
-		query.Set("cursor", *page.Next)
+		asked[id] = true
 	}
+	return nil
 }

@@ -17,9 +17,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
-// sh makes the body of a trigger that runs a shell script.
+// sh returns the body of a trigger that runs a shell script.
 func sh(name, script string, more map[string]any) map[string]any {
 	body := map[string]any{"name": name, "backend": "command", "command": []string{"sh", "-c", script}}
 	for k, v := range more {
@@ -42,7 +44,7 @@ func text(lines []logLine, stream string) string {
 	return b.String()
 }
 
-func TestTheMinimalTriggerRunsAndItsLogIsKept(t *testing.T) {
+func TestTrigger_minimal(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	id := s.trigger(map[string]any{"name": "hello", "backend": "command", "command": []string{"sh", "-c", "echo hi; echo oops >&2"}})
@@ -60,7 +62,7 @@ func TestTheMinimalTriggerRunsAndItsLogIsKept(t *testing.T) {
 	if n := int64(len(lines)); e.LastSeq != n {
 		t.Errorf("last_seq = %d, the log has %d lines", e.LastSeq, n)
 	}
-	// The same when it is read from the compressed log of a later server.
+	// The same lines are read from the compressed log of a later server.
 	s.end(syscall.SIGTERM)
 	s.start()
 	if again := s.lines(e.ID); !slices.Equal(again, lines) {
@@ -68,7 +70,7 @@ func TestTheMinimalTriggerRunsAndItsLogIsKept(t *testing.T) {
 	}
 }
 
-func TestRunFollowsTheLogAndExitsWithTheOutcome(t *testing.T) {
+func TestRun_follows_log(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	out, errs, code := s.cli("run", "--", "sh", "-c", "echo hi; pwd; echo bye >&2")
@@ -96,7 +98,7 @@ func TestRunFollowsTheLogAndExitsWithTheOutcome(t *testing.T) {
 	}
 }
 
-func TestAnExecutionKeepsItsProcessOverKillAndRestart(t *testing.T) {
+func TestExecution_survives_kill(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	id := s.fire(s.trigger(sh("long", `echo "pid $$"; while [ ! -e go ]; do sleep 0.05; done; echo end; exit 3`,
@@ -129,7 +131,7 @@ func TestAnExecutionKeepsItsProcessOverKillAndRestart(t *testing.T) {
 	}
 }
 
-func TestWhatEndedWhileTheServerWasAwayHasItsOwnOutcome(t *testing.T) {
+func TestRecover_ended_meanwhile(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	id := s.fire(s.trigger(sh("away", `echo up; while [ ! -e go ]; do sleep 0.05; done; echo end; exit 4`,
@@ -147,7 +149,7 @@ func TestWhatEndedWhileTheServerWasAwayHasItsOwnOutcome(t *testing.T) {
 	}
 }
 
-func TestAShimThatIsKilledEndsTheExecutionInterrupted(t *testing.T) {
+func TestShim_killed(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	id := s.fire(s.trigger(sh("orphan", `echo up; exec sleep 1000`, nil)))
@@ -162,7 +164,7 @@ func TestAShimThatIsKilledEndsTheExecutionInterrupted(t *testing.T) {
 	if left := marked([]string{id}); len(left) > 0 {
 		t.Errorf("processes left: %v", left)
 	}
-	// One click runs it again.
+	// Retry runs it again.
 	var again struct {
 		ID string `json:"execution_id"`
 	}
@@ -182,14 +184,14 @@ func TestAShimThatIsKilledEndsTheExecutionInterrupted(t *testing.T) {
 	}
 }
 
-func TestEveryWayToEndHasItsStatusAndASentence(t *testing.T) {
+func TestExecution_statuses(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "AGENTED_MAX_CONCURRENT=20")
 	for _, c := range []struct {
 		name, script string
 		more         map[string]any
 		status, says string
-		system       string // in a line of ours
+		system       string // in a system line
 	}{
 		{"killed", `kill -9 $$`, nil, "failed", "SIGKILL", ""},
 		{"wrapper", `sh -c 'kill -9 $$'; exit 9`, nil, "failed", "9", ""},
@@ -216,7 +218,7 @@ func TestEveryWayToEndHasItsStatusAndASentence(t *testing.T) {
 	}
 }
 
-func TestOutputOfEveryKindIsKept(t *testing.T) {
+func TestOutput_of_every_kind(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	dir := filepath.Join(s.dir, "cwd")
@@ -249,32 +251,32 @@ func TestOutputOfEveryKindIsKept(t *testing.T) {
 	}
 }
 
-func TestNothingOfTheServersEnvironmentReachesAChildAndSecretsAreMasked(t *testing.T) {
+func TestEnvironment_hidden_from_child(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "ANTHROPIC_API_KEY=sk-ant-api03-the-servers-own-key-0001", "SOME_SERVER_VARIABLE=visible", "GITHUB_WEBHOOK_SECRET=hook-secret-of-the-server")
 	secret := "s3cr3t-Value/of the trigger"
 	id := s.trigger(sh("env", `env; echo "$MY_TOKEN"; printf %s "$MY_TOKEN" | base64; cat /proc/$PPID/environ /proc/$PPID/mem 2>&1 | tr '\0' '\n' | head -5`,
-		map[string]any{"env": map[string]any{"MY_TOKEN": secret, "PLAIN": "plain text"}}))
+		map[string]any{"env": map[string]any{"MY_TOKEN": secret, "SLACK_URL": "https://example.org/hook", "PLAIN": map[string]any{"value": "plain text", "secret": false}}}))
 	e := s.await(s.fire(id))
 	if e.Status != "success" {
 		t.Fatalf("execution = %+v", e)
 	}
 	out := text(s.lines(e.ID), "stdout")
-	for _, never := range []string{"sk-ant-", "ANTHROPIC", "SOME_SERVER_VARIABLE", testKey, "hook-secret", secret, "AGENTED_API_KEY", "czNjcjN0"} {
+	for _, never := range []string{"sk-ant-", "ANTHROPIC", "SOME_SERVER_VARIABLE", testKey, "hook-secret", secret, "AGENTED_API_KEY", "czNjcjN0", "example.org"} {
 		if strings.Contains(out, never) {
 			t.Errorf("%q is in the output:\n%s", never, out)
 		}
 	}
-	for _, wanted := range []string{"PLAIN=plain text", "AGENTED_EXECUTION_ID=" + e.ID, "PATH="} {
+	for _, wanted := range []string{"PLAIN=plain text", "SLACK_URL=***", "AGENTED_EXECUTION_ID=" + e.ID, "PATH="} {
 		if !strings.Contains(out, wanted) {
 			t.Errorf("%q is not in the output:\n%s", wanted, out)
 		}
 	}
-	// Nor is it in any file that the execution left, nor in an answer.
+	// The value is in no file of the execution and in no answer.
 	for _, path := range []string{"/api/v1/triggers/" + id, "/api/v1/executions/" + e.ID, "/api/v1/triggers"} {
 		var raw json.RawMessage
 		s.call("GET", path, nil, &raw)
-		if strings.Contains(string(raw), "s3cr3t") {
+		if strings.Contains(string(raw), "s3cr3t") || strings.Contains(string(raw), "example.org") {
 			t.Errorf("GET %s shows the secret: %s", path, raw)
 		}
 	}
@@ -286,7 +288,7 @@ func TestNothingOfTheServersEnvironmentReachesAChildAndSecretsAreMasked(t *testi
 	}
 }
 
-func TestAShimIsNotFoundByTheServersName(t *testing.T) {
+func TestShim_process_name(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("pgrep"); err != nil {
 		t.Skip("pgrep is not installed")
@@ -314,7 +316,7 @@ func TestAShimIsNotFoundByTheServersName(t *testing.T) {
 	}
 }
 
-func TestASecondServerOnTheSameFolderIsRefused(t *testing.T) {
+func TestServe_second_server(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	cmd := exec.Command(binary, "serve")
@@ -325,8 +327,8 @@ func TestASecondServerOnTheSameFolderIsRefused(t *testing.T) {
 	}
 }
 
-// newsyslog and its like take the process from the lock, whatever it is at.
-func TestAHangupWhileTheServerStartsOrEndsDoesNotKillIt(t *testing.T) {
+// Programs such as newsyslog find the process by its lock file, whatever its state.
+func TestReload_during_start_and_stop(t *testing.T) {
 	t.Parallel()
 	s := prepare(t)
 	lock := filepath.Join(s.data(), "server.lock")
@@ -355,20 +357,20 @@ func TestAHangupWhileTheServerStartsOrEndsDoesNotKillIt(t *testing.T) {
 	wg.Wait()
 }
 
-func TestAServerStartsWhileTheOneBeforeItIsStillDying(t *testing.T) {
+func TestServe_during_earlier_exit(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	for range 5 {
 		s.mu.Lock()
 		old := s.cmd
 		s.mu.Unlock()
-		old.Process.Kill() // and no wait: the next one is started at once
+		old.Process.Kill() // without a wait: the next one starts at once
 		s.start()
 		old.Wait()
 	}
 }
 
-func TestConcurrencyAndOverlapAreKept(t *testing.T) {
+func TestOverlap_and_concurrency(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "AGENTED_MAX_CONCURRENT=3")
 	dir := filepath.Join(s.dir, "cwd")
@@ -416,19 +418,19 @@ func TestConcurrencyAndOverlapAreKept(t *testing.T) {
 	}
 }
 
-func TestAFullDiskEndsAnExecutionWithItsReason(t *testing.T) {
+func TestDisk_full_reason(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=400m"); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64m"); err != nil {
 		t.Skipf("a small file system cannot be mounted here: %v", err)
 	}
 	t.Cleanup(func() {
-		// Lazily: the server's own clean-up comes later.
+		// Lazy unmount: the server's own clean-up comes later.
 		if err := syscall.Unmount(dir, 2); err != nil {
 			t.Log(err)
 		}
 	})
-	s := newServer(t, "AGENTED_DATA_DIR="+filepath.Join(dir, "data"))
+	s := newServer(t, "AGENTED_MIN_FREE=16", "AGENTED_DATA_DIR="+filepath.Join(dir, "data"))
 	ready := filepath.Join(s.dir, "ready")
 	id := s.fire(s.trigger(sh("full", `while [ ! -f "`+ready+`" ]; do sleep 0.05; done; i=0; while :; do i=$((i+1)); echo "$i this line fills the disk, little by little, until there is no room left"; done`, nil)))
 	var st syscall.Statfs_t
@@ -437,7 +439,7 @@ func TestAFullDiskEndsAnExecutionWithItsReason(t *testing.T) {
 		s.call("GET", "/api/v1/executions/"+id, nil, &e)
 		return e.Status == "running"
 	})
-	// Somebody else takes most of what is left; the rest is the log's.
+	// Another process uses most of the remaining space; the rest is left for the log.
 	if err := syscall.Statfs(dir, &st); err != nil {
 		t.Fatal(err)
 	}
@@ -446,7 +448,7 @@ func TestAFullDiskEndsAnExecutionWithItsReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	if err := syscall.Fallocate(int(other.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-100<<20); err != nil {
+	if err := syscall.Fallocate(int(other.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-12<<20); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(ready, nil, 0o600); err != nil {
@@ -459,7 +461,7 @@ func TestAFullDiskEndsAnExecutionWithItsReason(t *testing.T) {
 	if left := marked([]string{id}); len(left) > 0 {
 		t.Errorf("processes left: %v", left)
 	}
-	// What was logged is whole.
+	// The log is complete up to the end.
 	n := 0
 	for line := range strings.Lines(string(s.logText(id))) {
 		n++
@@ -470,7 +472,7 @@ func TestAFullDiskEndsAnExecutionWithItsReason(t *testing.T) {
 	t.Logf("%d lines before the disk was full: %s", n, e.ErrorMessage)
 }
 
-func TestTheSampleRunsAtTheVeryFirstStartOnly(t *testing.T) {
+func TestSample_first_start_only(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.end(syscall.SIGTERM)
@@ -507,10 +509,10 @@ func TestTheSampleRunsAtTheVeryFirstStartOnly(t *testing.T) {
 	}
 }
 
-func TestWhoeverFindsTheServerReadyFindsItsFiles(t *testing.T) {
+func TestServe_files_when_ready(t *testing.T) {
 	t.Parallel()
 	for range 5 {
-		s := newServer(t) // returns at the first good answer of readiness
+		s := newServer(t) // returns at the first successful readiness probe
 		for _, file := range []string{filepath.Join(s.data(), "setup-link"), filepath.Join(s.data(), "cli.key"), filepath.Join(s.dir, "run", "agented.json")} {
 			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("%s: %v %v", file, info, err)
@@ -520,7 +522,7 @@ func TestWhoeverFindsTheServerReadyFindsItsFiles(t *testing.T) {
 	}
 }
 
-func TestADrainDoesNotWaitForStreamsAndReadersComeBack(t *testing.T) {
+func TestShutdown_streams_reconnect(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, "AGENTED_SHUTDOWN_TIMEOUT=10m")
 	id := s.fire(s.trigger(sh("watched", `echo up; while [ ! -e go ]; do sleep 0.05; done; echo down`,
@@ -548,7 +550,7 @@ func TestADrainDoesNotWaitForStreamsAndReadersComeBack(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.dir, "cwd", "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if r := <-done; r.complete != "success" || !slices.Equal(r.contents, []string{"up", "down"}) || len(r.problems) > 0 {
+	if r := testrun.Receive(t, done, "the reader to end"); r.complete != "success" || !slices.Equal(r.contents, []string{"up", "down"}) || len(r.problems) > 0 {
 		t.Errorf("the reader saw %q, complete %q, problems %q", r.contents, r.complete, r.problems)
 	}
 }

@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -16,56 +13,17 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/logview"
+	"github.com/agented/agented/internal/term"
 )
 
-// executionRow is what the commands show of an execution.
-type executionRow struct {
-	ID          string     `json:"id"`
-	TriggerName string     `json:"trigger_name"`
-	Backend     string     `json:"backend"`
-	Status      string     `json:"status"`
-	Reason      string     `json:"reason"`
-	Source      string     `json:"source"`
-	CreatedAt   *time.Time `json:"created_at"`
-	StartedAt   *time.Time `json:"started_at"`
-	FinishedAt  *time.Time `json:"finished_at"`
-	DurationMS  *int64     `json:"duration_ms"`
-	ExitCode    *int       `json:"exit_code"`
-	Error       string     `json:"error_message"`
-	Result      string     `json:"result"`
-	Prompt      string     `json:"prompt"`
-	RetryOf     string     `json:"retry_of"`
-	LastSeq     int64      `json:"last_seq"`
-	Attempts    []struct {
-		Number     int    `json:"number"`
-		Status     string `json:"status"`
-		CLIVersion string `json:"cli_version"`
-		ExitCode   *int   `json:"exit_code"`
-		Signal     string `json:"signal"`
-		SessionID  string `json:"session_id"`
-	} `json:"attempts"`
-	Usage *struct {
-		InputTokens  *int64   `json:"input_tokens"`
-		OutputTokens *int64   `json:"output_tokens"`
-		CostUSD      *float64 `json:"cost_usd"`
-		Estimated    bool     `json:"cost_estimated"`
-	} `json:"usage"`
-	Pause *struct {
-		Reason string    `json:"paused_reason"`
-		Until  time.Time `json:"paused_until"`
-	} `json:"pause"`
-	Checkout *struct {
-		Repository string `json:"repository"`
-		Commit     string `json:"commit"`
-	} `json:"checkout"`
-}
-
-func (e *executionRow) took() string {
+// executionTook formats the duration of an execution.
+func executionTook(e *client.Execution) string {
 	if e.DurationMS != nil {
-		return short(time.Duration(*e.DurationMS) * time.Millisecond)
+		return term.Duration(time.Duration(*e.DurationMS) * time.Millisecond)
 	}
 	if e.StartedAt != nil && e.FinishedAt == nil {
-		return short(time.Since(*e.StartedAt)) + " so far"
+		return term.Duration(time.Since(*e.StartedAt)) + " so far"
 	}
 	return "-"
 }
@@ -87,29 +45,30 @@ func executionList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			query := url.Values{}
-			if status, _ := cmd.Flags().GetStringSlice("status"); len(status) > 0 {
-				query.Set("status", strings.Join(status, ","))
-			}
-			if err := ofTrigger(cmd, c, query); err != nil {
+			statuses, _ := cmd.Flags().GetStringSlice("status")
+			q := client.ExecutionQuery{Status: strings.Join(statuses, ",")}
+			if q.TriggerID, err = triggerFlag(cmd, c); err != nil {
 				return err
 			}
 			limit, _ := cmd.Flags().GetInt("limit")
-			return showList(cmd, c, listing{
-				path: "/api/v1/executions", query: query, limit: limit,
-				header: "ID TRIGGER BACKEND STATUS CREATED TOOK NOTE", empty: "No executions match.",
-			}, func(e *executionRow) []string {
-				note := e.Error
+			return showList(cmd, c.Executions(cmd.Context(), q, limit), listing{
+				header: "ID TRIGGER BACKEND STATUS CREATED DURATION NOTE", empty: "No executions match.",
+			}, func(e *client.Execution) []string {
+				note, status := e.Error, e.Status
 				if note == "" {
 					note = e.Reason
 				}
-				return []string{e.ID, e.TriggerName, e.Backend, e.Status, ago(e.CreatedAt), e.took(), note}
+				if p := e.Pause; p != nil && status == "running" {
+					status = "paused"
+					note = strings.TrimPrefix(fmt.Sprintf("%s; cancelled at %s unless it is continued", p.Reason, p.Until.Local().Format("2006-01-02 15:04 MST")), "; ")
+				}
+				return []string{e.ID, e.TriggerName, e.Backend, status, term.Ago(e.CreatedAt), executionTook(e), note}
 			})
 		},
 	})
-	cmd.Flags().StringSlice("status", nil, "only these: pending running success failed timeout cancelled interrupted")
-	cmd.Flags().String("trigger", "", "only of this trigger, by id or name")
-	cmd.Flags().Int("limit", 20, "at most so many; 0 for all")
+	cmd.Flags().StringSlice("status", nil, "only executions with these statuses: pending running success failed timeout cancelled interrupted")
+	cmd.Flags().String("trigger", "", "only executions of this trigger (id or name)")
+	cmd.Flags().Int("limit", 20, "maximum number of executions; 0 shows all")
 	return cmd
 }
 
@@ -121,46 +80,51 @@ func executionShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/executions/"+url.PathEscape(args[0]), nil, nil, &raw); err != nil {
+			id, err := executionID(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
+			}
+			e, err := c.Execution(cmd.Context(), id)
+			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
+				return term.PrintJSON(os.Stdout, e)
 			}
-			var e executionRow
-			if err := json.Unmarshal(raw, &e); err != nil {
-				return err
-			}
-			return showExecution(os.Stdout, &e)
+			return showExecution(os.Stdout, &e.Value, accountNames(cmd.Context(), c, &e.Value))
 		},
 	})
 }
 
-func showExecution(w io.Writer, e *executionRow) error {
+// showExecution prints an execution. accountName maps the id of an account to its label.
+func showExecution(w io.Writer, e *client.Execution, accountName func(id string) string) error {
 	line := func(name, value string) {
 		if value != "" {
 			fmt.Fprintf(w, "%-10s %s\n", name, value)
 		}
 	}
 	line("id", e.ID)
-	line("trigger", printable(e.TriggerName))
+	line("trigger", term.Indented(e.TriggerName, 11))
 	line("backend", e.Backend)
-	line("status", paint(os.Stdout, statusColour(e.Status), e.Status))
-	line("reason", printable(e.Reason))
+	status := e.Status
+	if e.Pause != nil && status == "running" {
+		status = "paused"
+	}
+	line("status", term.Paint(os.Stdout, term.StatusColour(status), status))
+	line("reason", term.Indented(e.Reason, 11))
 	if e.Error != e.Reason {
-		line("error", printable(e.Error))
+		line("error", term.Indented(e.Error, 11))
 	}
 	if p := e.Pause; p != nil {
-		line("paused", fmt.Sprintf("%s; ended at %s unless it is continued", printable(p.Reason), p.Until.Local().Format("2006-01-02 15:04")))
+		line("paused", fmt.Sprintf("%s; cancelled at %s unless it is continued", term.Indented(p.Reason, 11), p.Until.Local().Format("2006-01-02 15:04 MST")))
 	}
 	if c := e.Checkout; c != nil {
-		line("commit", c.Commit+" of "+printable(c.Repository))
+		line("commit", c.Commit+" of "+term.Indented(c.Repository, 11))
 	}
 	line("source", e.Source)
 	line("retry of", e.RetryOf)
-	line("created", ago(e.CreatedAt))
-	line("took", e.took())
+	line("created", term.Ago(e.CreatedAt))
+	line("took", executionTook(e))
 	if e.ExitCode != nil {
 		line("exit code", strconv.Itoa(*e.ExitCode))
 	}
@@ -177,201 +141,181 @@ func showExecution(w io.Writer, e *executionRow) error {
 	line("log", fmt.Sprintf("%d lines: agented execution logs %s", e.LastSeq, e.ID))
 	for _, a := range e.Attempts {
 		text := a.Status
+		if a.Class != "" {
+			text += " (" + strings.ReplaceAll(a.Class, "_", " ") + ")"
+		}
+		if a.Account != "" {
+			text += ", account " + term.Printable(accountName(a.Account))
+		}
 		if a.CLIVersion != "" {
-			text += ", CLI " + printable(a.CLIVersion)
+			text += ", CLI " + term.Printable(a.CLIVersion)
+		}
+		if a.Sandbox != "" && a.Sandbox != "off" {
+			text += ", sandbox " + term.Printable(a.Sandbox)
 		}
 		if a.Signal != "" {
 			text += ", ended by " + a.Signal
 		}
 		if a.SessionID != "" {
-			text += ", session " + printable(a.SessionID)
+			text += ", session " + term.Printable(a.SessionID)
 		}
 		line(fmt.Sprintf("attempt %d", a.Number), text)
+		if a.Reason != "" && a.Reason != e.Reason {
+			line("", term.Indented(a.Reason, 11))
+		}
 	}
 	for _, block := range []struct{ name, text string }{{"prompt", e.Prompt}, {"result", e.Result}} {
 		if block.text != "" {
-			fmt.Fprintf(w, "\n%s:\n%s\n", block.name, strings.TrimRight(safe(block.text), "\n"))
+			fmt.Fprintf(w, "\n%s:\n%s\n", block.name, strings.TrimRight(term.Safe(block.text), "\n"))
 		}
 	}
 	return nil
 }
 
-// safe removes from a text what could steer a terminal, but keeps its lines.
-func safe(s string) string {
-	if !terminal(os.Stdout) {
-		return s
-	}
-	return strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			return -1
-		}
-		return r
-	}, s)
-}
-
 func executionLogs() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "logs EXECUTION", Short: "Print the log of an execution, or follow it", Args: exactArgs("the execution's id"),
-		Long: `Print the log of an execution. Lines of standard output go to standard output,
-lines of standard error and of Agented itself to standard error. With -f it goes
-on until the execution ends, over restarts of the server, and exits with the
-outcome.`,
+		Use: "logs EXECUTION", Short: "Print or follow the log of an execution", Args: exactArgs("the execution's id"),
+		Long: `Print the log of an execution. The execution's standard output is printed to standard
+output; its standard error and the notices of Agented are printed to standard error.
+With -f the command follows the log until the execution ends, reconnects when the
+server restarts, and exits with 0 if the execution succeeded, otherwise with 1.
+
+The output of an agent is formatted for people: its messages, one line per tool call,
+failures, and the final result. --raw prints the CLI's lines unchanged. On a
+terminal, colours are kept and all other escape sequences are removed, unless --raw
+is given.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
+			if args[0], err = executionID(cmd.Context(), c, args[0]); err != nil {
+				return err
+			}
 			after, _ := cmd.Flags().GetInt64("after")
 			asJSON := wantJSON(cmd)
+			raw, _ := cmd.Flags().GetBool("raw")
 			if follow, _ := cmd.Flags().GetBool("follow"); follow {
-				return followToEnd(cmd, c, args[0], followOptions{after: after, json: asJSON, watchOnly: true})
+				return followToEnd(cmd, c, args[0], followOptions{after: after, json: asJSON, raw: raw, watchOnly: true})
 			}
-			p := newPrinter(asJSON)
+			p := logview.New(logview.Options{JSON: asJSON, Raw: raw, Backends: backendsOf(cmd.Context(), c, args[0])})
 			for {
-				var page struct {
-					Lines []client.Line `json:"lines"`
-					Next  int64         `json:"next_after"`
-				}
-				path := fmt.Sprintf("/api/v1/executions/%s/log?limit=1000&after=%d", url.PathEscape(args[0]), after)
-				if err := c.Do(cmd.Context(), http.MethodGet, path, nil, nil, &page); err != nil {
+				got, err := c.Log(cmd.Context(), args[0], after)
+				if err != nil {
 					return err
 				}
+				page := got.Value
 				for _, l := range page.Lines {
-					p.line(l)
+					p.Line(l)
 				}
-				if len(page.Lines) == 0 || page.Next == after {
-					return p.err
+				if len(page.Lines) == 0 || page.Next == after || p.Err() != nil {
+					p.End()
+					return p.Err()
 				}
 				after = page.Next
 			}
 		},
 	}
-	cmd.Flags().BoolP("follow", "f", false, "go on until the execution ends, and exit with its outcome")
-	cmd.Flags().Int64("after", 0, "start behind this line")
-	cmd.Flags().Bool("json", false, "print one JSON object for each line")
+	cmd.Flags().BoolP("follow", "f", false, "follow until the execution ends, and exit with its result")
+	cmd.Flags().Int64("after", 0, "start after this line number")
+	cmd.Flags().Bool("json", false, "print one JSON object per line")
+	rawFlag(cmd)
 	return cmd
 }
 
 func executionCancel() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "cancel EXECUTION", Short: "End an execution", Args: exactArgs("the execution's id"),
+		Use: "cancel EXECUTION", Short: "Cancel an execution", Args: exactArgs("the execution's id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return act(cmd, args[0], "cancel", "asked to end "+args[0])
+			c, id, err := connectTo(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			e, err := c.CancelExecution(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			if wantJSON(cmd) {
+				return term.PrintJSON(os.Stdout, e)
+			}
+			fmt.Fprintln(os.Stderr, "cancelling "+id)
+			return nil
 		},
 	})
 }
 
 func executionRetry() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "retry EXECUTION", Short: "Run an execution that has ended once more, as a new one", Args: exactArgs("the execution's id"),
+		Use: "retry EXECUTION", Short: "Run an ended execution again, as a new execution", Args: exactArgs("the execution's id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return act(cmd, args[0], "retry", "")
+			c, id, err := connectTo(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			retried, err := c.RetryExecution(cmd.Context(), id)
+			if err != nil {
+				return err
+			}
+			if wantJSON(cmd) {
+				return term.PrintJSON(os.Stdout, retried)
+			}
+			fmt.Println(retried.Value.ExecutionID)
+			return nil
 		},
 	})
 }
 
-// act posts a verb to an execution.
-func act(cmd *cobra.Command, id, verb, said string) error {
+// connectTo returns a client, and the id of the execution that an argument refers to.
+func connectTo(cmd *cobra.Command, ref string) (*client.Client, string, error) {
 	c, err := connect(cmd)
 	if err != nil {
-		return err
+		return nil, "", err
 	}
-	var raw json.RawMessage
-	if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/executions/"+url.PathEscape(id)+"/"+verb, nil, nil, &raw); err != nil {
-		return err
-	}
-	if wantJSON(cmd) {
-		return printJSON(os.Stdout, raw)
-	}
-	if said != "" {
-		fmt.Fprintln(os.Stderr, said)
-		return nil
-	}
-	var got struct {
-		ID string `json:"execution_id"`
-	}
-	if err := json.Unmarshal(raw, &got); err != nil {
-		return err
-	}
-	fmt.Println(got.ID)
-	return nil
+	id, err := executionID(cmd.Context(), c, ref)
+	return c, id, err
 }
 
-// printer writes log lines: an agent's output where it would have gone, so
-// that a followed command can be piped like the command itself.
-type printer struct {
-	json bool
-	err  error
-}
-
-func newPrinter(asJSON bool) *printer { return &printer{json: asJSON} }
-
-func (p *printer) line(l client.Line) {
-	if p.json {
-		b, err := json.Marshal(l)
-		if err == nil {
-			_, err = fmt.Printf("%s\n", b)
-		}
-		p.err = errors.Join(p.err, err)
-		return
-	}
-	end := "\n"
-	if l.NoEOL || l.Part == "first" || l.Part == "middle" {
-		end = ""
-	}
-	var err error
-	switch l.Stream {
-	case "stdout":
-		_, err = fmt.Fprint(os.Stdout, l.Content, end)
-	case "stderr":
-		_, err = fmt.Fprint(os.Stderr, l.Content, end)
-	default:
-		_, err = fmt.Fprintln(os.Stderr, paint(os.Stderr, faint, "agented: "+l.Content))
-	}
-	if p.err == nil {
-		p.err = err
-	}
-}
-
-// followOptions says how a followed execution is shown.
+// followOptions configures how a followed execution is shown.
 type followOptions struct {
 	after     int64
 	json      bool
-	exitCode  bool // exit with the process's own code
-	watchOnly bool // an interrupt ends the watching only, and nothing is cancelled
+	raw       bool // print the CLI's output unchanged
+	exitCode  bool // exit with the exit code of the process
+	watchOnly bool // an interrupt stops following and cancels nothing
 }
 
-// followToEnd prints a log until the execution ends, and returns an error that
-// exits with its outcome.
+// followToEnd prints a log until the execution ends, and returns an error that carries the exit
+// code for its result.
 func followToEnd(cmd *cobra.Command, c *client.Client, id string, o followOptions) error {
-	p := newPrinter(o.json)
 	ctx := cmd.Context()
+	p := logview.New(logview.Options{JSON: o.json, Raw: o.raw, Backends: backendsOf(ctx, c, id)})
 	done, err := c.Follow(ctx, id, o.after, client.Follower{
-		Line: p.line,
+		Line: p.Line,
 		Status: func(s client.Status) {
 			if s.Status == "pending" && s.Reason != "" {
-				fmt.Fprintln(os.Stderr, paint(os.Stderr, faint, "agented: pending: "+printable(s.Reason)))
+				p.Notice("agented: pending: " + term.Indented(s.Reason, 9))
 			}
 		},
 		Reconnecting: func(error) {
-			fmt.Fprintln(os.Stderr, paint(os.Stderr, faint, "agented: the connection was lost; reconnecting"))
+			p.Notice("agented: the connection was lost; reconnecting")
 		},
 	})
+	p.End()
 	if errors.Is(err, context.Canceled) {
 		return detached(c, id, o)
 	}
 	if err != nil {
 		return err
 	}
-	if p.err != nil {
-		return p.err
+	if p.Err() != nil {
+		return p.Err()
 	}
 	if done.Status != "success" {
 		text := done.Status
 		if done.Error != "" {
-			text += ": " + printable(done.Error)
+			text += ": " + term.Indented(done.Error, 9)
 		}
-		fmt.Fprintln(os.Stderr, paint(os.Stderr, statusColour(done.Status), "agented: "+text))
+		fmt.Fprintln(os.Stderr, term.Paint(os.Stderr, term.StatusColour(done.Status), "agented: "+text))
 	}
 	switch {
 	case o.exitCode && done.ExitCode != nil:
@@ -386,4 +330,21 @@ func followToEnd(cmd *cobra.Command, c *client.Client, id string, o followOption
 		return exitError(exitFailed)
 	}
 	return nil
+}
+
+// backendsOf returns a function that fetches the backend of each attempt of an execution.
+func backendsOf(ctx context.Context, c *client.Client, id string) func() (map[int]string, error) {
+	return func() (map[int]string, error) {
+		e, err := c.Execution(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		backends := map[int]string{0: e.Value.Backend}
+		for _, a := range e.Value.Attempts {
+			if a.Backend != "" {
+				backends[a.Number] = a.Backend
+			}
+		}
+		return backends, nil
+	}
 }

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestFigures measures the program from outside and prints what it finds; it
-// judges nothing. It runs with AGENTED_FIGURES=1: make figures.
+// TestFigures measures the program from outside and prints the figures; it cannot fail because of
+// them. It runs with AGENTED_FIGURES=1: make figures.
 func TestFigures(t *testing.T) {
 	if os.Getenv("AGENTED_FIGURES") == "" {
 		t.Skip("measures, and is for an idle machine: set AGENTED_FIGURES=1, or make figures")
@@ -22,7 +22,7 @@ func TestFigures(t *testing.T) {
 	dir := filepath.Join(s.dir, "cwd")
 
 	t.Run("memory at rest", func(t *testing.T) {
-		time.Sleep(3 * time.Second) // let the start-up settle; this is a measurement
+		time.Sleep(3 * time.Second) // wait until the start-up has settled
 		cpu := s.cpu()
 		time.Sleep(10 * time.Second)
 		t.Logf("server at rest: RSS %s; %.1f ms of CPU in 10 s", s.status("VmRSS"), (s.cpu()-cpu)*1000)
@@ -118,7 +118,7 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// each follows an execution and calls handle for each line as it comes.
+// each follows an execution and calls handle for each line.
 func (s *server) each(ctx context.Context, id string, handle func(logLine)) {
 	r := &reader{onLine: handle}
 	s.followWith(ctx, id, func() {}, r)
@@ -138,7 +138,7 @@ func (s *server) status(field string) string {
 	return "?"
 }
 
-// cpu is the server's processor time in seconds.
+// cpu returns the server's CPU time in seconds.
 func (s *server) cpu() float64 {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.pid()))
 	if err != nil {

@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,23 +14,28 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/naming"
+	"github.com/agented/agented/internal/term"
 )
 
-const keysPath = "/api/v1/auth/keys"
-
-// keyRow is what the commands show of an API key.
-type keyRow struct {
-	ID        string     `json:"id"`
-	Name      string     `json:"name"`
-	Prefix    string     `json:"prefix"`
-	Role      string     `json:"role"`
-	CreatedBy string     `json:"created_by"`
-	CreatedAt *time.Time `json:"created_at"`
-	UsedAt    *time.Time `json:"used_at"`
-	RevokedAt *time.Time `json:"revoked_at"`
+// keyLife parses the lifetime of a key: 30d, 12w, or a duration such as 36h.
+func keyLife(text string) (time.Duration, error) {
+	bad := usageError{fmt.Errorf("--expires %s is not a duration: use days, weeks or hours, such as 30d, 12w or 36h", text)}
+	for unit, hours := range map[string]time.Duration{"d": 24, "w": 7 * 24} {
+		if number, ok := strings.CutSuffix(text, unit); ok {
+			n, err := strconv.Atoi(number)
+			if err != nil || n < 1 || n > 36500 {
+				return 0, bad
+			}
+			return time.Duration(n) * hours * time.Hour, nil
+		}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, bad
+	}
+	return d, nil
 }
-
-func (k *keyRow) revoked() bool { return k.RevokedAt != nil && !k.RevokedAt.IsZero() }
 
 func keyCommand() *cobra.Command {
 	return group("key", "Create and revoke API keys", keyCreate(), keyList(), keyRevoke(), keySecret())
@@ -42,43 +44,47 @@ func keyCommand() *cobra.Command {
 func keyCreate() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
 		Use: "create NAME", Short: "Create an API key and print it", Args: exactArgs("the key's name"),
-		Long: `Create an API key. The key alone goes to standard output, so that it can be
-caught by a script; it is shown this once and kept nowhere.
+		Long: `Create an API key. Only the key is printed to standard output, so that a script can
+capture it. It is shown once and is not stored in readable form.
 
-viewer reads everything but secrets, operator also fires, cancels and retries,
-admin also changes triggers, users, keys and settings.`,
+Roles: a viewer reads everything except secrets; an operator also fires, cancels and
+retries; an admin also changes triggers, users, keys and settings.`,
 		Example: `  agented key create ci --role operator
+  agented key create deploy --expires 30d
   KEY=$(agented key create backup --role viewer)`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			role, _ := cmd.Flags().GetString("role")
 			if !agented.Role(role).Valid() {
-				return usageError{fmt.Errorf("--role %s is not one of %s", role, strings.Join(roles, ", "))}
+				return usageError{fmt.Errorf("--role %s is unknown: use one of %s", role, strings.Join(roles, ", "))}
 			}
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			body := map[string]string{"name": args[0], "role": role}
-			if err := c.Do(cmd.Context(), http.MethodPost, keysPath, nil, body, &raw); err != nil {
+			in := client.KeyCreate{Name: args[0], Role: role}
+			if text, _ := cmd.Flags().GetString("expires"); text != "" {
+				life, err := keyLife(text)
+				if err != nil {
+					return err
+				}
+				expires := time.Now().Add(life).UTC().Truncate(time.Second)
+				in.ExpiresAt = &expires
+			}
+			got, err := c.CreateKey(cmd.Context(), in)
+			if err != nil {
 				return err
 			}
-			var made struct {
-				keyRow
-				Key string `json:"key"`
-			}
-			if err := json.Unmarshal(raw, &made); err != nil {
-				return err
-			}
+			made := got.Value
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
+				return term.PrintJSON(os.Stdout, got)
 			}
-			fmt.Fprintf(os.Stderr, "The key %s (%s, role %s); keep it, it is shown this once:\n", printable(made.Name), made.ID, made.Role)
-			fmt.Println(made.Key)
+			fmt.Fprintf(os.Stderr, "The key %s (%s, role %s); save it now, it is shown only once:\n", term.Printable(made.Name), made.ID, made.Role)
+			fmt.Println(made.Secret)
 			return nil
 		},
 	})
-	cmd.Flags().String("role", string(agented.RoleOperator), "what it may do: viewer, operator or admin")
+	cmd.Flags().String("role", string(agented.RoleOperator), "role of the key: viewer, operator or admin")
+	cmd.Flags().String("expires", "", "lifetime, for example 30d, 12w or 36h (default: no expiry)")
 	return cmd
 }
 
@@ -91,27 +97,33 @@ func keyList() *cobra.Command {
 				return err
 			}
 			revoked, _ := cmd.Flags().GetBool("revoked")
-			return showList(cmd, c, listing{
-				path: keysPath, header: "ID NAME KEY ROLE CREATED BY USED STATE",
-				empty: "There are no API keys. Make one with `agented key create NAME`.",
-			}, func(k *keyRow) []string {
+			return showList(cmd, c.Keys(cmd.Context(), 0), listing{
+				header: "ID NAME KEY ROLE CREATED BY USED EXPIRES STATE",
+				empty:  "There are no API keys. Create one with `agented key create NAME`.",
+			}, func(k *client.Key) []string {
 				state := "good"
-				if k.revoked() {
+				if k.Revoked() {
 					if state = "revoked"; !revoked {
 						return nil
 					}
+				} else if k.Expired(time.Now()) {
+					state = "expired"
 				}
-				return []string{k.ID, k.Name, k.Prefix + "…", k.Role, ago(k.CreatedAt), k.CreatedBy, ago(k.UsedAt), state}
+				expires := "never"
+				if k.ExpiresAt != nil {
+					expires = k.ExpiresAt.Local().Format("2006-01-02 15:04")
+				}
+				return []string{k.ID, k.Name, k.Prefix + "…", k.Role, term.Ago(k.CreatedAt), k.CreatedBy, term.Ago(k.UsedAt), expires, state}
 			})
 		},
 	})
-	cmd.Flags().Bool("revoked", false, "show revoked keys too")
+	cmd.Flags().Bool("revoked", false, "also list revoked keys")
 	return cmd
 }
 
 func keyRevoke() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "revoke KEY", Short: "Make an API key useless, by its id or name", Args: exactArgs("the key's id or name"),
+		Use: "revoke KEY", Short: "Revoke an API key", Args: exactArgs("the key's id or name"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
@@ -121,65 +133,55 @@ func keyRevoke() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := c.Do(cmd.Context(), http.MethodDelete, keysPath+"/"+url.PathEscape(k.ID), nil, nil, nil); err != nil {
+			if err := c.RevokeKey(cmd.Context(), k.ID); err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]string{"revoked": k.ID})
+				return term.PrintJSON(os.Stdout, map[string]string{"revoked": k.ID})
 			}
-			fmt.Fprintf(os.Stderr, "revoked %s (%s)\n", printable(k.Name), k.ID)
+			fmt.Fprintf(os.Stderr, "revoked %s (%s)\n", term.Printable(k.Name), k.ID)
 			return nil
 		},
 	})
 }
 
-// findKey looks a key that is good up by id or, ignoring case, by name. A name
-// may belong to any number of revoked keys.
-func findKey(ctx context.Context, c *client.Client, ref string) (*keyRow, error) {
-	k := new(keyRow)
+// findKey finds a valid key by id or, ignoring case, by name. Revoked keys may have the same
+// name.
+func findKey(ctx context.Context, c *client.Client, ref string) (*client.Key, error) {
 	var names []string
-	err := pages(ctx, c, keysPath, url.Values{}, 0, func(item json.RawMessage) error {
-		var row keyRow
-		if err := json.Unmarshal(item, &row); err != nil {
-			return err
+	for k, err := range c.Keys(ctx, 0) {
+		if err != nil {
+			return nil, err
 		}
-		if row.ID == ref || !row.revoked() && strings.EqualFold(row.Name, ref) {
-			*k = row
-			return errFound
+		if k.Value.ID == ref || !k.Value.Revoked() && naming.Same(k.Value.Name, ref) {
+			return &k.Value, nil
 		}
-		if !row.revoked() {
-			names = append(names, row.Name)
+		if !k.Value.Revoked() {
+			names = append(names, k.Value.Name)
 		}
-		return nil
-	})
-	switch {
-	case errors.Is(err, errFound):
-		return k, nil
-	case err != nil:
-		return nil, err
 	}
 	if agented.ValidID("key", ref) {
 		return nil, agented.Errorf(agented.NotFound, "no API key has the id %s", ref)
 	}
-	// What was typed may be the key itself: it is not repeated.
+	// The argument may be the key itself, so the error does not repeat it.
 	text := "no API key has this name"
 	if near := agented.Nearest(ref, names); near != "" {
 		text += fmt.Sprintf("; did you mean %q?", near)
 	}
-	return nil, agented.Errorf(agented.NotFound, "%s; `agented key list` shows them", text)
+	return nil, agented.Errorf(agented.NotFound, "%s; run `agented key list` to list keys", text)
 }
 
 func keySecret() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "secret", Short: "Print a fresh value for SECRET_KEY; no server is asked", Args: exactArgs(),
-		Long: `Print 32 random bytes in hexadecimal, a fresh value for SECRET_KEY. Nothing is
-changed: put it into the environment or .env of a new server. A server that has
-a key already keeps what it sealed only as long as it keeps that key.`,
+		Use: "secret", Short: "Print a new random SECRET_KEY, without a server", Args: exactArgs(),
+		Long: `Print 32 random bytes in hexadecimal, for use as SECRET_KEY. Nothing is changed: put
+the value into the environment or the .env file of a new server. An existing server
+must keep its key, because it cannot read its sealed secrets with another one.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := make([]byte, 32)
-			rand.Read(b) // never fails: crypto/rand ends the process instead
+			rand.Read(b) // never fails: crypto/rand aborts the process instead
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]string{"secret_key": hex.EncodeToString(b)})
+				return term.PrintJSON(os.Stdout, map[string]string{"secret_key": hex.EncodeToString(b)})
 			}
 			fmt.Println(hex.EncodeToString(b))
 			return nil

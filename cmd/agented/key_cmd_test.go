@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestKeysAreMadeListedUsedAndRevoked(t *testing.T) {
+func TestKeys_lifecycle(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	out, errs, code := s.cli("key", "create", "ci", "--role", "viewer")
@@ -57,7 +57,7 @@ func TestKeysAreMadeListedUsedAndRevoked(t *testing.T) {
 	}
 }
 
-func TestShellsCompleteNamesFromTheServer(t *testing.T) {
+func TestCompletion_names(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	id := s.trigger(sh("Nightly review", "true", nil))
@@ -83,7 +83,7 @@ func TestShellsCompleteNamesFromTheServer(t *testing.T) {
 	}
 }
 
-func TestTheDoctorLeavesARunningServerAlone(t *testing.T) {
+func TestDoctor_with_running_server(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.waitFor("the last file of the start", func() bool {
@@ -103,7 +103,7 @@ func TestTheDoctorLeavesARunningServerAlone(t *testing.T) {
 	for _, f := range got.Findings {
 		text[f.Name] = f.Status + ": " + f.Text
 	}
-	if !strings.HasPrefix(text["database"], "ok: in use by the running server (process ") {
+	if !strings.HasPrefix(text["database"], "ok: not checked, because the running server uses it (process ") {
 		t.Errorf("database: %s", text["database"])
 	}
 	if want := "ok: ready at http://" + s.addr; text["server"] != want {
@@ -114,7 +114,7 @@ func TestTheDoctorLeavesARunningServerAlone(t *testing.T) {
 	}
 	s.kill()
 	out, _, code = s.cli("doctor")
-	if code != 0 || !strings.Contains(out, "is sound") || !strings.Contains(out, "none runs") {
+	if code != 0 || !strings.Contains(out, "is intact") || !strings.Contains(out, "not running") {
 		t.Errorf("after the server was killed: code %d, %s", code, out)
 	}
 	if err := os.WriteFile(filepath.Join(s.data(), ".secret_key"), nil, 0o600); err != nil {

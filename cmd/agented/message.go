@@ -1,12 +1,11 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -16,6 +15,9 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/format"
+	"github.com/agented/agented/internal/term"
 )
 
 func messageCommand() *cobra.Command {
@@ -23,23 +25,8 @@ func messageCommand() *cobra.Command {
 		messageSend(), messageInbox(), messageFollow(), messageAck(), messageSubscribe(), messageUnsubscribe())
 }
 
-// inboxRow is what people see of a message in an inbox.
-type inboxRow struct {
-	Seq     int64  `json:"seq"`
-	State   string `json:"state"`
-	Message struct {
-		ID        string     `json:"id"`
-		Type      string     `json:"type"`
-		Priority  string     `json:"priority"`
-		From      string     `json:"from"`
-		To        string     `json:"to"`
-		Subject   string     `json:"subject"`
-		Body      string     `json:"body"`
-		CreatedAt *time.Time `json:"created_at"`
-	} `json:"message"`
-}
-
-func (r *inboxRow) summary() string {
+// messageSummary returns the subject, or the first line of the body.
+func messageSummary(r *client.InboxItem) string {
 	text := r.Message.Subject
 	if text == "" {
 		text, _, _ = strings.Cut(r.Message.Body, "\n")
@@ -53,16 +40,16 @@ func (r *inboxRow) summary() string {
 func messageSend() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
 		Use: "send TO [TEXT…]", Short: "Send a message",
-		Long: `Send a message to an agent, a user, a group or a topic: NAME or agent:NAME,
-user:NAME, group:NAME, topic:NAME. The text is what follows, or standard input
-when that is "-" or left out. In an execution that plays an agent, the agent is
+		Long: `Send a message to an agent, a user, a group or a topic. TO is NAME or agent:NAME,
+user:NAME, group:NAME or topic:NAME. The text is the remaining arguments, or standard
+input if the text is "-" or missing. Inside an execution of an agent, the agent is
 the sender.`,
 		Example: `  agented message send reviewer "please look at the branch fix-login"
   git diff | agented message send reviewer --type request --subject "a diff" -
   agented message send topic:builds --type status "green again"`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError{errors.New("say to whom: agented message send TO [TEXT…]")}
+				return usageError{errors.New("the recipient is missing: agented message send TO [TEXT…]")}
 			}
 			return nil
 		},
@@ -73,54 +60,45 @@ the sender.`,
 			}
 			text := strings.Join(args[1:], " ")
 			if text == "" || text == "-" {
-				b, err := io.ReadAll(io.LimitReader(os.Stdin, agented.MaxBody+1))
+				b, err := term.ReadStdin(cmd.Context(), "the text", agented.MaxBody)
 				if err != nil {
-					return fmt.Errorf("read standard input: %w", err)
+					return err
 				}
-				text = strings.TrimRight(string(b), "\r\n")
+				text = strings.TrimRight(term.ToUTF8("the text", b), "\r\n")
 			}
-			body := map[string]any{"to": args[0], "body": text}
-			for flag, field := range map[string]string{"type": "type", "priority": "priority", "subject": "subject", "reply-to": "reply_to", "key": "key"} {
-				if v, _ := cmd.Flags().GetString(flag); v != "" {
-					body[field] = v
-				}
+			f := cmd.Flags()
+			in := client.MessageCreate{To: args[0], Body: text}
+			in.Type, _ = f.GetString("type")
+			in.Priority, _ = f.GetString("priority")
+			in.Subject, _ = f.GetString("subject")
+			in.ReplyTo, _ = f.GetString("reply-to")
+			in.Key, _ = f.GetString("key")
+			if ttl, _ := f.GetDuration("ttl"); ttl > 0 {
+				in.TTLSeconds = max(1, int64(ttl/time.Second))
 			}
-			if ttl, _ := cmd.Flags().GetDuration("ttl"); ttl > 0 {
-				body["ttl_seconds"] = max(1, int64(ttl/time.Second))
-			}
-			if body["key"] == nil {
-				body["key"] = agented.NewID("cli", time.Now()) // so that it may be sent again
+			if in.Key == "" {
+				in.Key = agented.NewID("cli", time.Now()) // makes it safe to repeat the request
 			}
 			patience, _ := cmd.Flags().GetDuration("wait")
-			if !cmd.Flags().Changed("wait") && os.Getenv(agented.EnvExecution) != "" {
-				patience = time.Minute // the server may be restarting under the execution
+			if !cmd.Flags().Changed("wait") && config.ExecutionID() != "" {
+				patience = time.Minute // the server may restart while the execution runs
 			}
-			raw, err := sendPatiently(cmd, c, body, patience)
+			sent, err := sendPatiently(cmd, c, in, patience)
 			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
+				return term.PrintJSON(os.Stdout, sent)
 			}
-			var got struct {
-				Message struct {
-					ID string `json:"id"`
-				} `json:"message"`
-				Recipients []string `json:"recipients"`
-				Executions []string `json:"execution_ids"`
-				Repeated   bool     `json:"repeated"`
-			}
-			if err := json.Unmarshal(raw, &got); err != nil {
-				return err
-			}
+			got := sent.Value
 			fmt.Println(got.Message.ID)
 			switch {
 			case got.Repeated:
-				fmt.Fprintln(os.Stderr, "sent before; nothing was done again")
+				fmt.Fprintln(os.Stderr, "already sent; nothing was changed")
 			case len(got.Recipients) == 0:
-				fmt.Fprintln(os.Stderr, "stored, but nobody is on that list")
+				fmt.Fprintln(os.Stderr, "stored, but the recipient list is empty")
 			default:
-				note := "in " + count(len(got.Recipients), "inbox", "inboxes")
+				note := "in " + format.Plural(len(got.Recipients), "inbox", "inboxes")
 				if len(got.Executions) > 0 {
 					note += "; fired " + strings.Join(got.Executions, " ")
 				}
@@ -132,93 +110,67 @@ the sender.`,
 	f := cmd.Flags()
 	f.String("type", "", "message (default), request, response, status, alert or artifact")
 	f.String("priority", "", "low, normal (default) or high")
-	f.String("subject", "", "one line")
-	f.String("reply-to", "", "id of the message that this answers")
-	f.String("key", "", "your own id of it: sent again, it is the same message")
-	f.Duration("wait", 0, "how long to try again while the server cannot be reached (default 1m in an execution, else 0s)")
-	f.Duration("ttl", 0, "time to live, for example 2h (default: for ever)")
+	f.String("subject", "", "subject, one line")
+	f.String("reply-to", "", "id of the message that this message answers")
+	f.String("key", "", "idempotency key: the server stores a message with the same key only once")
+	addDuration(f, "wait", 0, "how long to retry while the server is unreachable (default 1m inside an execution, otherwise 0s)")
+	addDuration(f, "ttl", 0, "time to live, for example 2h (default: no limit)")
 	return cmd
 }
 
-// sendPatiently sends a message, again and again while the server is away.
-func sendPatiently(cmd *cobra.Command, c *client.Client, body any, patience time.Duration) (raw json.RawMessage, err error) {
+// sendPatiently sends a message and retries while the server is unreachable, for the duration
+// patience.
+func sendPatiently(cmd *cobra.Command, c *client.Client, m client.MessageCreate, patience time.Duration) (sent client.Response[client.SentMessage], err error) {
 	end := time.Now().Add(patience)
 	for {
-		err = c.Do(cmd.Context(), http.MethodPost, "/api/v1/messages", nil, body, &raw)
+		sent, err = c.SendMessage(cmd.Context(), m)
 		if agented.KindOf(err) != agented.Unavailable || err == nil || time.Now().After(end) {
-			return raw, err
+			return sent, err
 		}
 		select {
 		case <-cmd.Context().Done():
-			return nil, cmd.Context().Err()
+			return sent, cmd.Context().Err()
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
 
-func count(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return strconv.Itoa(n) + " " + many
-}
-
-// inboxPath is the path of the inbox that --agent names: an agent's, or the
-// asker's own.
-func inboxPath(cmd *cobra.Command) string {
+// inboxOf returns the inbox that --agent names, or the caller's own inbox.
+func inboxOf(cmd *cobra.Command) client.Inbox {
 	if agent, _ := cmd.Flags().GetString("agent"); agent != "" {
-		return "/api/v1/agents/" + url.PathEscape(agent) + "/inbox"
+		return client.Inbox(agent)
 	}
-	if os.Getenv(agented.EnvExecution) != "" && os.Getenv("AGENTED_API_KEY") != "" {
-		return "/api/v1/agents/me/inbox" // the token of an execution
+	if config.HasExecutionToken() {
+		return client.OwnInbox
 	}
-	return "/api/v1/inbox"
+	return ""
 }
 
 func messageInbox() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
 		Use: "inbox", Short: "List the messages of an inbox", Args: exactArgs(),
 		Example: `  agented message inbox --agent reviewer --unread
-  agented message inbox          # in an execution: the agent's own`,
+  agented message inbox          # inside an execution: the agent's own inbox`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			query := url.Values{}
+			states := ""
 			if unread, _ := cmd.Flags().GetBool("unread"); unread {
-				query.Set("state", "pending,delivered")
+				states = "pending,delivered"
 			}
 			limit, _ := cmd.Flags().GetInt("limit")
 			after, _ := cmd.Flags().GetInt64("after")
-			all, rows := []json.RawMessage{}, []inboxRow{}
-			for limit <= 0 || len(all) < limit {
-				query.Set("after", strconv.FormatInt(after, 10))
-				query.Set("limit", "200")
-				if limit > 0 {
-					query.Set("limit", strconv.Itoa(min(200, limit-len(all))))
-				}
-				var got struct {
-					Items []json.RawMessage `json:"items"`
-					Next  int64             `json:"next_after"`
-				}
-				if err := c.Do(cmd.Context(), http.MethodGet, inboxPath(cmd)+"?"+query.Encode(), nil, nil, &got); err != nil {
+			all, rows := []json.RawMessage{}, []client.InboxItem{}
+			for item, err := range c.InboxItems(cmd.Context(), inboxOf(cmd), states, after, limit) {
+				if err != nil {
 					return err
 				}
-				if len(got.Items) == 0 {
-					break
-				}
-				for _, item := range got.Items {
-					var row inboxRow
-					if err := json.Unmarshal(item, &row); err != nil {
-						return err
-					}
-					all, rows = append(all, item), append(rows, row)
-				}
-				after = got.Next
+				all, rows = append(all, item.Raw), append(rows, item.Value)
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]any{"items": all})
+				return term.PrintJSON(os.Stdout, map[string]any{"items": all})
 			}
 			if whole, _ := cmd.Flags().GetBool("bodies"); whole {
 				for i := range rows {
@@ -233,38 +185,35 @@ func messageInbox() *cobra.Command {
 			cells := make([][]string, len(rows))
 			for i := range rows {
 				r := &rows[i]
-				cells[i] = []string{strconv.FormatInt(r.Seq, 10), ago(r.Message.CreatedAt), r.State, r.Message.Type, r.Message.From, r.summary()}
+				cells[i] = []string{strconv.FormatInt(r.Seq, 10), term.Ago(r.Message.CreatedAt), r.State, r.Message.Type, r.Message.From, messageSummary(r)}
 			}
-			return table(os.Stdout, "NO SENT STATE TYPE FROM TEXT", cells)
+			return term.Table(os.Stdout, "NO SENT STATE TYPE FROM TEXT", cells)
 		},
 	})
-	cmd.Flags().String("agent", "", "whose inbox (id or name); default: your own")
-	cmd.Flags().Bool("unread", false, "only what nobody has acknowledged")
-	cmd.Flags().Bool("bodies", false, "print the messages whole")
-	cmd.Flags().Int64("after", 0, "only those behind this number")
-	cmd.Flags().Int("limit", 0, "how many to show (0: all)")
+	cmd.Flags().String("agent", "", "inbox of this agent (id or name; default: your own inbox)")
+	cmd.Flags().Bool("unread", false, "only messages that are not acknowledged")
+	cmd.Flags().Bool("bodies", false, "print complete messages")
+	cmd.Flags().Int64("after", 0, "only messages after this number")
+	cmd.Flags().Int("limit", 0, "maximum number of messages; 0 shows all")
 	return cmd
 }
 
-func printMessage(w io.Writer, r *inboxRow) {
+func printMessage(w io.Writer, r *client.InboxItem) {
 	m := &r.Message
 	head := fmt.Sprintf("[%d] %s from %s", r.Seq, m.Type, m.From)
 	if m.Priority != "" && m.Priority != "normal" {
 		head += ", priority " + m.Priority
 	}
-	fmt.Fprintln(w, printable(head+", id "+m.ID))
+	fmt.Fprintln(w, term.Indented(head+", id "+m.ID, 0))
 	if m.Subject != "" {
-		fmt.Fprintln(w, "Subject: "+printable(m.Subject))
+		fmt.Fprintln(w, "Subject: "+term.Indented(m.Subject, 9))
 	}
-	for line := range strings.SplitSeq(m.Body, "\n") {
-		fmt.Fprintln(w, printable(strings.TrimSuffix(line, "\r")))
-	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "%s\n\n", term.Safe(m.Body))
 }
 
 func messageFollow() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "follow", Short: "Print the messages of an inbox as they come", Args: exactArgs(),
+		Use: "follow", Short: "Print the messages of an inbox as they arrive", Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := connect(cmd)
 			if err != nil {
@@ -274,50 +223,39 @@ func messageFollow() *cobra.Command {
 			if n, _ := cmd.Flags().GetInt64("after"); n >= 0 {
 				after = strconv.FormatInt(n, 10)
 			}
-			path := inboxPath(cmd)
+			inbox := inboxOf(cmd)
 			acknowledge, _ := cmd.Flags().GetBool("ack")
-			return c.FollowFeed(cmd.Context(), path+"/stream", after, func(event, _ string, data []byte) error {
-				if event != "message" {
-					return nil
-				}
-				var row inboxRow
-				if err := json.Unmarshal(data, &row); err != nil {
-					return err
-				}
+			return c.FollowInbox(cmd.Context(), inbox, after, func(item client.Response[client.InboxItem]) error {
 				if wantJSON(cmd) {
-					if _, err := fmt.Fprintf(os.Stdout, "%s\n", data); err != nil {
+					if _, err := fmt.Fprintf(os.Stdout, "%s\n", item.Raw); err != nil {
 						return err
 					}
 				} else {
-					printMessage(os.Stdout, &row)
+					printMessage(os.Stdout, &item.Value)
 				}
 				if !acknowledge {
 					return nil
 				}
-				return ackOne(cmd, c, path, row.Seq)
+				err := c.Acknowledge(cmd.Context(), inbox, item.Value.Seq)
+				if agented.KindOf(err) == agented.Conflict {
+					return nil // it has expired meanwhile
+				}
+				return err
 			}, func(err error) { fmt.Fprintf(os.Stderr, "reconnecting (%v)\n", err) })
 		},
 	})
-	cmd.Flags().String("agent", "", "whose inbox (id or name); default: your own")
-	cmd.Flags().Int64("after", -1, "begin behind this number (-1: with the first that is not read)")
-	cmd.Flags().Bool("ack", false, "acknowledge each message once it is printed")
+	cmd.Flags().String("agent", "", "inbox of this agent (id or name; default: your own inbox)")
+	cmd.Flags().Int64("after", -1, "start after this number; -1 starts with the first unread message")
+	cmd.Flags().Bool("ack", false, "acknowledge each message after it is printed")
 	return cmd
-}
-
-func ackOne(cmd *cobra.Command, c *client.Client, path string, seq int64) error {
-	err := c.Do(cmd.Context(), http.MethodPost, path+"/"+strconv.FormatInt(seq, 10)+"/ack", nil, nil, nil)
-	if agented.KindOf(err) == agented.Conflict {
-		return nil // it expired meanwhile
-	}
-	return err
 }
 
 func messageAck() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "ack NO…", Short: "Acknowledge messages: they have been read",
+		Use: "ack NO…", Short: "Acknowledge messages as read",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usageError{errors.New("say which: the numbers that `agented message inbox` shows")}
+				return usageError{errors.New("the message number is missing: `agented message inbox` shows the numbers")}
 			}
 			return nil
 		},
@@ -329,56 +267,54 @@ func messageAck() *cobra.Command {
 			for _, a := range args {
 				n, err := strconv.ParseInt(a, 10, 64)
 				if err != nil || n < 1 {
-					return usageError{fmt.Errorf("%q is not the number of a message", a)}
+					return usageError{fmt.Errorf("%q is not a message number: `agented message inbox` shows the numbers", a)}
 				}
-				path := inboxPath(cmd) + "/" + strconv.FormatInt(n, 10) + "/ack"
-				if err := c.Do(cmd.Context(), http.MethodPost, path, nil, nil, nil); err != nil {
+				if err := c.Acknowledge(cmd.Context(), inboxOf(cmd), n); err != nil {
 					return err
 				}
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]any{"acknowledged": args})
+				return term.PrintJSON(os.Stdout, map[string]any{"acknowledged": args})
 			}
 			return nil
 		},
 	})
-	cmd.Flags().String("agent", "", "whose inbox (id or name); default: your own")
+	cmd.Flags().String("agent", "", "inbox of this agent (id or name; default: your own inbox)")
 	return cmd
 }
 
 func messageSubscribe() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "subscribe LIST MEMBER", Short: "Put an inbox on a topic or into a group",
+		Use: "subscribe LIST MEMBER", Short: "Subscribe an inbox to a topic, or add it to a group",
 		Example: `  agented message subscribe topic:builds reviewer
   agented message subscribe group:team user:ann`,
 		Args: exactArgs("topic:NAME or group:NAME", "the agent or user"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return changeMember(cmd, http.MethodPost, "/api/v1/members", map[string]string{"list": args[0], "member": args[1]}, "subscribed")
+			return changeMember(cmd, (*client.Client).AddMember, args, "subscribed")
 		},
 	})
 }
 
 func messageUnsubscribe() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "unsubscribe LIST MEMBER", Short: "Take an inbox off a topic or out of a group",
+		Use: "unsubscribe LIST MEMBER", Short: "Unsubscribe an inbox from a topic, or remove it from a group",
 		Args: exactArgs("topic:NAME or group:NAME", "the agent or user"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path := "/api/v1/members?" + url.Values{"list": {args[0]}, "member": {args[1]}}.Encode()
-			return changeMember(cmd, http.MethodDelete, path, nil, "unsubscribed")
+			return changeMember(cmd, (*client.Client).RemoveMember, args, "unsubscribed")
 		},
 	})
 }
 
-func changeMember(cmd *cobra.Command, method, path string, body any, done string) error {
+func changeMember(cmd *cobra.Command, change func(*client.Client, context.Context, client.Member) error, args []string, done string) error {
 	c, err := connect(cmd)
 	if err != nil {
 		return err
 	}
-	if err := c.Do(cmd.Context(), method, path, nil, body, nil); err != nil {
+	if err := change(c, cmd.Context(), client.Member{List: args[0], Member: args[1]}); err != nil {
 		return err
 	}
 	if wantJSON(cmd) {
-		return printJSON(os.Stdout, map[string]bool{done: true})
+		return term.PrintJSON(os.Stdout, map[string]bool{done: true})
 	}
 	fmt.Fprintln(os.Stderr, done)
 	return nil

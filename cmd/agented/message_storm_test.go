@@ -16,9 +16,10 @@ import (
 	"time"
 
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// follower reads an inbox as it fills, over any number of lost connections.
+// follower reads an inbox continuously and reconnects after lost connections.
 type follower struct {
 	mu   sync.Mutex // guards seqs and bodies
 	seqs []int64
@@ -58,7 +59,7 @@ type inboxItem struct {
 	Message struct{ ID, Body string }
 }
 
-// send posts one message with a key; status 0 is no answer.
+// send posts one message with a key; status 0 means no answer.
 func (s *server) send(c *http.Client, to, key, body string) (id string, status int) {
 	text, err := json.Marshal(map[string]string{"to": to, "key": key, "body": body})
 	if err != nil {
@@ -78,27 +79,25 @@ func (s *server) send(c *http.Client, to, key, body string) (id string, status i
 	answer, err := io.ReadAll(resp.Body)
 	var got struct{ Message struct{ ID string } }
 	if err != nil || resp.StatusCode == http.StatusCreated && json.Unmarshal(answer, &got) != nil {
-		return "", 0 // cut in the middle of the answer
+		return "", 0 // the answer was incomplete
 	}
 	return got.Message.ID, resp.StatusCode
 }
 
-// kilobytes is the number of a line of /proc/PID/status.
+// kilobytes returns the number in a line of /proc/PID/status.
 func kilobytes(line string) int {
 	n, _ := strconv.Atoi(strings.TrimSuffix(line, " kB"))
 	return n
 }
 
-// TestAStormOfMessagesThroughAKillReachesEachInboxOnceAndInOrder sends messages
-// from 32 clients to many inboxes, each of which is followed, and kills the
-// server in the middle. AGENTED_STORM_MESSAGES sets how many; a hundred of them
-// go to each inbox.
-func TestAStormOfMessagesThroughAKillReachesEachInboxOnceAndInOrder(t *testing.T) {
-	count := 1000
+// TestMessages_storm_with_kill sends messages from 32 clients to many inboxes, each of which is
+// followed, and kills the server meanwhile. AGENTED_STORM_MESSAGES sets the number of messages;
+// each inbox receives a hundred.
+func TestMessages_storm_with_kill(t *testing.T) {
+	t.Parallel()
+	count := testrun.Size(100, 300, 3000)
 	if n, err := strconv.Atoi(os.Getenv("AGENTED_STORM_MESSAGES")); err == nil {
 		count = n
-	} else if testing.Short() {
-		t.Skip("kills a server under a thousand messages; left out with -short")
 	}
 	const clients = 32
 	inboxes := max(count/100, 1)
@@ -139,7 +138,7 @@ func TestAStormOfMessagesThroughAKillReachesEachInboxOnceAndInOrder(t *testing.T
 					unanswered.Add(1) // not acknowledged: sent again
 					select {
 					case <-up:
-						time.Sleep(20 * time.Millisecond) // the rhythm of a sender that tries again
+						time.Sleep(20 * time.Millisecond) // interval of retries
 					case <-time.After(20 * time.Millisecond):
 					}
 				}
@@ -173,7 +172,7 @@ func TestAStormOfMessagesThroughAKillReachesEachInboxOnceAndInOrder(t *testing.T
 	total := 0
 	for i := range followers {
 		f := &followers[i]
-		last := map[string]int{} // of each sender
+		last := map[string]int{} // by sender
 		for j, seq := range f.seqs {
 			if seq != int64(j+1) {
 				t.Fatalf("box%d: message %d came as number %d: it was lost or came twice", i, seq, j+1)
@@ -199,7 +198,7 @@ func TestAStormOfMessagesThroughAKillReachesEachInboxOnceAndInOrder(t *testing.T
 	}
 }
 
-func TestAFollowerIsToldOfAMessageThatExpires(t *testing.T) {
+func TestWatch_expired_message(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.call("POST", "/api/v1/agents", map[string]any{"name": "ann", "backend": "anthropic"}, nil)

@@ -11,9 +11,8 @@ import (
 	"testing"
 )
 
-// TestTracesAndErrorsOfAServerArriveMasked runs a server against a collector and
-// an error service of our own.
-func TestTracesAndErrorsOfAServerArriveMasked(t *testing.T) {
+// TestObservability_masked runs a server with a test collector and a test error service.
+func TestObservability_masked(t *testing.T) {
 	t.Parallel()
 	const secret = "hush-hush-0123456789"
 	var mu sync.Mutex
@@ -71,7 +70,7 @@ func TestTracesAndErrorsOfAServerArriveMasked(t *testing.T) {
 	if e := s.await(got.ID); e.Status != "failed" {
 		t.Errorf("ended %s", e.Status)
 	}
-	s.end(syscall.SIGTERM) // sends what is left
+	s.end(syscall.SIGTERM) // flushes the remaining reports
 	mu.Lock()
 	defer mu.Unlock()
 	for _, name := range []string{"POST /api/v1/triggers/{id}/run", "execution", "attempt"} {

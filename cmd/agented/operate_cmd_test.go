@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// readiness is what the server says of itself to anyone.
+// readiness returns the answer of the readiness probe.
 func (s *server) readiness() (int, string) {
 	s.t.Helper()
 	resp, err := http.Get("http://" + s.addr + "/health/readiness")
@@ -24,7 +24,8 @@ func (s *server) readiness() (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-func TestReloadSaysWhatHasChangedAndABadFileChangesNothing(t *testing.T) {
+func TestReload_reports_changes(t *testing.T) {
+	t.Parallel()
 	s := prepare(t)
 	file := filepath.Join(s.dir, "settings.env")
 	write := func(text string) {
@@ -36,7 +37,7 @@ func TestReloadSaysWhatHasChangedAndABadFileChangesNothing(t *testing.T) {
 	s.args = []string{"--env-file", file}
 	s.start()
 
-	if out, errs, code := s.cli("reload"); code != 0 || !strings.Contains(out, "nothing has changed") || !strings.Contains(out, file) {
+	if out, errs, code := s.cli("reload"); code != 0 || !strings.Contains(out, "no setting has changed") || !strings.Contains(out, file) {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 	write("LOG_LEVEL=debug\nGITHUB_WEBHOOK_SECRET=it-is-a-secret-of-mine\nAGENTED_MAX_CONCURRENT=3\nSSE_REPLAY_LIMIT=7\n")
@@ -51,8 +52,8 @@ func TestReloadSaysWhatHasChangedAndABadFileChangesNothing(t *testing.T) {
 	if strings.Contains(out+errs, "it-is-a-secret") {
 		t.Error("the secret is shown")
 	}
-	// What waits for a restart is said again, what is in use is not.
-	if out, _, _ := s.cli("reload"); !strings.Contains(out, "only after a restart: SSE_REPLAY_LIMIT") || strings.Contains(out, "LOG_LEVEL") {
+	// Changes that wait for a restart are reported again, applied ones are not.
+	if out, _, _ := s.cli("reload"); !strings.Contains(out, "in effect after a restart: SSE_REPLAY_LIMIT") || strings.Contains(out, "LOG_LEVEL") {
 		t.Errorf("%s", out)
 	}
 	write("LOG_LEVEL=info\nAGENTED_MAX_CONCURRENT=lots\n")
@@ -69,7 +70,7 @@ func TestReloadSaysWhatHasChangedAndABadFileChangesNothing(t *testing.T) {
 			t.Errorf("a bad file has changed %s to %s", row.Name, row.Value)
 		}
 	}
-	// SIGHUP does the same, and says so in the log.
+	// SIGHUP does the same and logs the result.
 	s.mu.Lock()
 	s.log.Reset()
 	cmd := s.cmd
@@ -85,7 +86,8 @@ func TestReloadSaysWhatHasChangedAndABadFileChangesNothing(t *testing.T) {
 	})
 }
 
-func TestALogThatWasRenamedIsWrittenAnewAfterSIGHUP(t *testing.T) {
+func TestLogFile_reopen(t *testing.T) {
+	t.Parallel()
 	s := prepare(t, "AGENTED_ACCESS_LOG=stdout")
 	access, log := filepath.Join(s.dir, "backend.log"), filepath.Join(s.dir, "backend-error.log")
 	s.args = []string{"--log-file", access, "--log-file", log}
@@ -118,17 +120,18 @@ func TestALogThatWasRenamedIsWrittenAnewAfterSIGHUP(t *testing.T) {
 	}
 	s.kill()
 	s.args = s.args[:2]
-	if _, errs, code := s.cli("serve", "--log-file", access); code == 0 || !strings.Contains(errs, "belongs there twice") {
+	if _, errs, code := s.cli("serve", "--log-file", access); code == 0 || !strings.Contains(errs, "must be given twice") {
 		t.Errorf("%d %s", code, errs)
 	}
 }
 
-func TestADrainedServerStartsNothingAdmitsEverythingAndSaysSo(t *testing.T) {
+func TestDrain_mode(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	until := filepath.Join(s.dir, "enough")
 	running, _ := s.agent(until)
 	out, errs, code := s.cli("drain")
-	if code != 0 || !strings.Contains(out, "No more executions are started. 1 execution runs") {
+	if code != 0 || !strings.Contains(out, "Drain mode is on. 1 execution is running") {
 		t.Fatalf("%d %s%s", code, out, errs)
 	}
 	hello := s.trigger(map[string]any{"name": "hello", "backend": "command", "command": []string{"echo", "hi"}})
@@ -138,7 +141,7 @@ func TestADrainedServerStartsNothingAdmitsEverythingAndSaysSo(t *testing.T) {
 		s.call("GET", "/api/v1/executions/"+waiting, nil, &e)
 		return e.Status + " " + e.Reason
 	}
-	s.waitFor("the reason", func() bool { return strings.Contains(reason(), "pending the server is drained since") })
+	s.waitFor("the reason", func() bool { return strings.Contains(reason(), "pending drain mode was switched on at") })
 	if !strings.Contains(reason(), "agented drain --off") {
 		t.Errorf("%s", reason())
 	}
@@ -154,11 +157,11 @@ func TestADrainedServerStartsNothingAdmitsEverythingAndSaysSo(t *testing.T) {
 	if overview.Health.Drained == nil || overview.Health.Drained.By == "" {
 		t.Errorf("the overview does not say so: %+v", overview)
 	}
-	// It does not wait for ever, if asked so.
+	// The wait has a timeout.
 	if _, errs, code := s.cli("drain", "--wait", "--timeout", "300ms"); code != 1 || !strings.Contains(errs, "still 1 execution running") {
 		t.Errorf("%d %s", code, errs)
 	}
-	// A crash does not take it back.
+	// A crash does not switch drain mode off.
 	s.kill()
 	s.start()
 	if got := reason(); !strings.HasPrefix(got, "pending") {
@@ -181,7 +184,7 @@ func TestADrainedServerStartsNothingAdmitsEverythingAndSaysSo(t *testing.T) {
 	if got := reason(); !strings.HasPrefix(got, "pending") {
 		t.Errorf("started while drained: %s", got)
 	}
-	if out, errs, code = s.cli("drain", "--off"); code != 0 || !strings.Contains(out, "Executions are started") {
+	if out, errs, code = s.cli("drain", "--off"); code != 0 || !strings.Contains(out, "Drain mode is off") {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 	if e := s.await(waiting); e.Status != "success" {
@@ -192,12 +195,13 @@ func TestADrainedServerStartsNothingAdmitsEverythingAndSaysSo(t *testing.T) {
 	}
 }
 
-func TestADrainEndsWhatRunsIfAsked(t *testing.T) {
+func TestDrain_cancel(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	one, _ := s.agent(filepath.Join(s.dir, "never"))
 	two, _ := s.agent(filepath.Join(s.dir, "never either"))
 	out, errs, code := s.cli("drain", "--cancel")
-	if code != 0 || !strings.Contains(out, "0 executions run") {
+	if code != 0 || !strings.Contains(out, "0 executions are running") {
 		t.Errorf("%d %s%s", code, out, errs)
 	}
 	for _, id := range []string{one, two} {

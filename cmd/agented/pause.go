@@ -2,67 +2,80 @@ package main
 
 import (
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/term"
 )
 
 func executionPause() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "pause EXECUTION", Short: "Let a running execution stand still", Args: exactArgs("the execution's id"),
-		Long: `Stop all processes of a running execution, and its limits of time and silence,
-until it is continued. After a day, or what --for says, it is ended.`,
+	cmd := jsonFlag(&cobra.Command{
+		Use: "pause EXECUTION", Short: "Pause a running execution", Args: exactArgs("the execution's id"),
+		Long: `Stop all processes of a running execution, and the clocks of its timeouts, until it is
+continued. An execution that is not continued within a day, or within the time of
+--for, is cancelled.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			in := map[string]any{}
-			if reason, _ := cmd.Flags().GetString("reason"); reason != "" {
-				in["reason"] = reason
-			}
-			if d, _ := cmd.Flags().GetDuration("for"); d > 0 {
-				in["seconds"] = int(d.Seconds())
-			}
-			var got struct {
-				Pause struct {
-					Until time.Time `json:"paused_until"`
-				} `json:"pause"`
-			}
-			if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/executions/"+url.PathEscape(args[0])+"/pause", nil, in, &got); err != nil {
+			if args[0], err = executionID(cmd.Context(), c, args[0]); err != nil {
 				return err
 			}
-			fmt.Fprintf(os.Stderr, "%s stands still; it is ended at %s unless it is continued before\n", args[0], got.Pause.Until.Local().Format("2006-01-02 15:04"))
+			var in client.PauseRequest
+			in.Reason, _ = cmd.Flags().GetString("reason")
+			if d, _ := cmd.Flags().GetDuration("for"); d > 0 {
+				in.Seconds = int(d.Seconds())
+			}
+			got, err := c.PauseExecution(cmd.Context(), args[0], in)
+			if err != nil {
+				return err
+			}
+			var until time.Time
+			if p := got.Value.Pause; p != nil {
+				until = p.Until
+			}
+			if wantJSON(cmd) {
+				return term.PrintJSON(os.Stdout, map[string]any{"execution_id": args[0], "paused_until": until})
+			}
+			fmt.Fprintf(os.Stderr, "%s is paused; it is cancelled at %s unless it is continued before\n", args[0], until.Local().Format("2006-01-02 15:04 MST"))
 			return nil
 		},
-	}
-	cmd.Flags().String("reason", "", "why, for people")
-	cmd.Flags().Duration("for", 0, "how long it may stand still, for example 2h")
+	})
+	cmd.Flags().String("reason", "", "reason, shown in the execution")
+	addDuration(cmd.Flags(), "for", 0, "maximum time of the pause, for example 2h")
 	return cmd
 }
 
 func executionContinue() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "continue EXECUTION", Short: "Let a paused execution go on", Args: exactArgs("the execution's id"),
+	cmd := jsonFlag(&cobra.Command{
+		Use: "continue EXECUTION", Short: "Continue a paused execution", Args: exactArgs("the execution's id"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			in := map[string]any{}
-			if cmd.Flags().Changed("ceiling") {
-				in["ceiling_usd"], _ = cmd.Flags().GetFloat64("ceiling")
-			}
-			if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/executions/"+url.PathEscape(args[0])+"/continue", nil, in, nil); err != nil {
+			if args[0], err = executionID(cmd.Context(), c, args[0]); err != nil {
 				return err
 			}
-			fmt.Fprintf(os.Stderr, "%s goes on\n", args[0])
+			var in client.ContinueRequest
+			if cmd.Flags().Changed("ceiling") {
+				ceiling, _ := cmd.Flags().GetFloat64("ceiling")
+				in.CeilingUSD = &ceiling
+			}
+			if _, err := c.ContinueExecution(cmd.Context(), args[0], in); err != nil {
+				return err
+			}
+			if wantJSON(cmd) {
+				return term.PrintJSON(os.Stdout, map[string]string{"execution_id": args[0]})
+			}
+			fmt.Fprintf(os.Stderr, "%s continues\n", args[0])
 			return nil
 		},
-	}
-	cmd.Flags().Float64("ceiling", 0, "new ceiling of its cost in US dollars; 0 is none")
+	})
+	cmd.Flags().Float64("ceiling", 0, "new cost ceiling in US dollars; 0 removes the ceiling")
 	return cmd
 }

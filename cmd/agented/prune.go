@@ -1,20 +1,21 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/format"
+	"github.com/agented/agented/internal/term"
 )
 
 func executionPin(on bool) *cobra.Command {
-	verb, short, done := "pin", "Keep an execution and its log, whatever the limits of retention say", "is kept"
+	do, verb, short, done := (*client.Client).PinExecution, "pin", "Pin an execution: exclude it and its log from retention", "is pinned: retention does not remove it"
 	if !on {
-		verb, short, done = "unpin", "Let retention have an execution again", "is kept as long as the limits say"
+		do, verb, short, done = (*client.Client).UnpinExecution, "unpin", "Unpin an execution: apply the retention limits to it again", "is no longer pinned: the retention limits apply to it"
 	}
 	return jsonFlag(&cobra.Command{
 		Use: verb + " EXECUTION", Short: short, Args: exactArgs("the execution's id"),
@@ -23,12 +24,15 @@ func executionPin(on bool) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/executions/"+url.PathEscape(args[0])+"/"+verb, nil, nil, &raw); err != nil {
+			if args[0], err = executionID(cmd.Context(), c, args[0]); err != nil {
+				return err
+			}
+			got, err := do(c, cmd.Context(), args[0])
+			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
+				return term.PrintJSON(os.Stdout, got)
 			}
 			fmt.Fprintf(os.Stderr, "%s %s.\n", args[0], done)
 			return nil
@@ -38,63 +42,55 @@ func executionPin(on bool) *cobra.Command {
 
 func pruneCommand() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "prune", Short: "Remove what the settings no longer keep, or say what that is", GroupID: "client", Args: exactArgs(),
-		Long: `Remove what lies beyond the limits of retention (AGENTED_KEEP_… in the settings).
-The server does so every hour by itself. What runs, waits or is pinned stays.
-With --dry-run nothing is removed.`,
+		Use: "prune", Short: "Remove data beyond the retention limits, or preview the removal", GroupID: "client", Args: exactArgs(),
+		Long: `Remove data beyond the retention limits (the AGENTED_KEEP_… settings). The server also
+does this every hour. Running, pending and pinned executions are kept. With
+--dry-run nothing is removed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
 			dry, _ := cmd.Flags().GetBool("dry-run")
-			method, path := http.MethodPost, "/api/v1/retention/prune"
+			do := c.Prune
 			if dry {
-				method, path = http.MethodGet, "/api/v1/retention"
+				do = c.Retention
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), method, path, nil, nil, &raw); err != nil {
+			got, err := do(cmd.Context())
+			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
+				return term.PrintJSON(os.Stdout, got)
 			}
-			var v retentionRow
-			if err := json.Unmarshal(raw, &v); err != nil {
-				return err
-			}
-			_, err = os.Stdout.WriteString(v.text(dry))
+			_, err = os.Stdout.WriteString(retentionText(&got.Value, dry))
 			return err
 		},
 	})
-	cmd.Flags().Bool("dry-run", false, "only say what would go")
+	cmd.Flags().Bool("dry-run", false, "only show what would be removed")
 	return cmd
 }
 
-// retentionRow is what the command shows of retention.
-type retentionRow struct {
-	ExecutionsDays  int64 `json:"executions_days"`
-	ExecutionsMax   int64 `json:"executions_max"`
-	LogsDays        int64 `json:"logs_days"`
-	LogsMaxBytes    int64 `json:"logs_max_bytes"`
-	DeliveriesDays  int64 `json:"deliveries_days"`
-	TicksDays       int64 `json:"ticks_days"`
-	AuditDays       int64 `json:"audit_days"`
-	IdempotencyDays int64 `json:"idempotency_days"`
-	ExecutionBytes  int64 `json:"execution_bytes"`
-	DatabaseBytes   int64 `json:"database_bytes"`
-	Expired         struct {
-		Executions, Logs, Bytes, Deliveries, Ticks, Audit int64
-		Keys                                              int64 `json:"idempotency_keys"`
-	} `json:"expired"`
+// failedRemovalsText lists the folders that could not be removed.
+func failedRemovalsText(u *client.FailedRemovals) string {
+	if u.Folders == 0 {
+		return ""
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n%s could not be removed (%s); the server retries every hour:\n", format.Plural(int(u.Folders), "folder", "folders"), format.Bytes(u.Bytes))
+	for _, i := range u.Items {
+		fmt.Fprintf(&b, "  %s: %s\n", i.ID, i.Error)
+	}
+	return b.String()
 }
 
-func (v *retentionRow) text(dry bool) string {
+// retentionText describes what a prune removed or, with dry, would remove.
+func retentionText(v *client.Retention, dry bool) string {
 	days := func(n int64) string {
 		if n == 0 {
-			return "for ever"
+			return "no limit"
 		}
-		return plural(int(n), "day", "days")
+		return format.Plural(int(n), "day", "days")
 	}
 	limit := func(n int64, text string) string {
 		if n == 0 {
@@ -104,18 +100,18 @@ func (v *retentionRow) text(dry bool) string {
 	}
 	what := "REMOVED"
 	if dry {
-		what = "WOULD-GO"
+		what = "REMOVABLE"
 	}
 	var b strings.Builder
 	e := v.Expired
-	_ = table(&b, "WHAT KEPT "+what, [][]string{
+	_ = term.Table(&b, "DATA LIMIT "+what, [][]string{
 		{"executions", days(v.ExecutionsDays) + limit(v.ExecutionsMax, fmt.Sprint(v.ExecutionsMax)), fmt.Sprint(e.Executions)},
-		{"their folders with logs", days(v.LogsDays) + limit(v.LogsMaxBytes, bytesOf(v.LogsMaxBytes)), fmt.Sprintf("%d (with those of the executions %s)", e.Logs, bytesOf(e.Bytes))},
+		{"log folders", days(v.LogsDays) + limit(v.LogsMaxBytes, format.Bytes(v.LogsMaxBytes)), fmt.Sprintf("%d (%s, including those of removed executions)", e.Logs, format.Bytes(e.Bytes))},
 		{"deliveries", days(v.DeliveriesDays), fmt.Sprint(e.Deliveries)},
 		{"ticks", days(v.TicksDays), fmt.Sprint(e.Ticks)},
 		{"audit", days(v.AuditDays), fmt.Sprint(e.Audit)},
 		{"idempotency keys", days(v.IdempotencyDays), fmt.Sprint(e.Keys)},
 	})
-	fmt.Fprintf(&b, "\nFolders of ended executions take %s, the database %s.\n", bytesOf(v.ExecutionBytes), bytesOf(v.DatabaseBytes))
-	return b.String()
+	fmt.Fprintf(&b, "\nFolders of ended executions use %s, the database uses %s.\n", format.Bytes(v.ExecutionBytes), format.Bytes(v.DatabaseBytes))
+	return b.String() + failedRemovalsText(&v.FailedRemovals)
 }

@@ -16,10 +16,10 @@ import (
 	"github.com/agented/agented/internal/clireal"
 )
 
-// TestTwoRealClaudesTalkOverTheBusThroughFiveKills lets two agents on the Claude
-// Code CLI from npm hold a conversation of ten messages: the model, a stand-in,
-// has each send the next one with the command for messages.
-func TestTwoRealClaudesTalkOverTheBusThroughFiveKills(t *testing.T) {
+// TestRealClaude_messages_with_kills lets two agents on the Claude Code CLI from npm exchange ten
+// messages: the stand-in model makes each agent send the next message with `agented message
+// send`.
+func TestRealClaude_messages_with_kills(t *testing.T) {
 	clis := os.Getenv("AGENTED_TEST_CLIS")
 	if clis == "" {
 		t.Skip("claude is not driven: AGENTED_TEST_CLIS names no folder of CLIs; make test-cli installs them and sets it")
@@ -31,7 +31,7 @@ func TestTwoRealClaudesTalkOverTheBusThroughFiveKills(t *testing.T) {
 	}
 	const messages = 10
 	var mu sync.Mutex // guards asked
-	var asked []int   // the balls that the model was given, in order
+	var asked []int   // numbers that the model received, in order
 	ball := regexp.MustCompile(`ball (\d+)`)
 	stand := &clireal.StandIn{Ask: func(text string) string {
 		found := ball.FindAllStringSubmatch(text, -1)
@@ -66,7 +66,7 @@ func TestTwoRealClaudesTalkOverTheBusThroughFiveKills(t *testing.T) {
 	}
 	patiently := func(what string, ok func() bool) {
 		t.Helper()
-		for end := time.Now().Add(4 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) { // the poll's rhythm
+		for end := time.Now().Add(4 * time.Minute); !ok(); time.Sleep(20 * time.Millisecond) { // interval of the poll
 			if time.Now().After(end) {
 				t.Fatalf("gave up waiting for %s; the model was asked %v", what, asked)
 			}

@@ -11,10 +11,9 @@ import (
 	"github.com/agented/agented/internal/clireal"
 )
 
-// TestTheRealClaudeRunsThroughTheServer drives the Claude Code CLI from npm, as
-// a trigger, against a stand-in for its API: the server is killed while the CLI
-// works, and a reader sees the whole log.
-func TestTheRealClaudeRunsThroughTheServer(t *testing.T) {
+// TestRealClaude_runs runs the Claude Code CLI from npm as a trigger, with a stand-in for its
+// API: the server is killed while the CLI works, and a client receives the whole log.
+func TestRealClaude_runs(t *testing.T) {
 	clis := os.Getenv("AGENTED_TEST_CLIS")
 	if clis == "" {
 		t.Skip("claude is not driven: AGENTED_TEST_CLIS names no folder of CLIs; make test-cli installs them and sets it")

@@ -15,7 +15,7 @@ import (
 	"github.com/agented/agented/internal/clireal"
 )
 
-// limited is an execution as far as the tests of limits look at it.
+// limited holds the fields of an execution that the tests of limits read.
 type limited struct {
 	ID          string     `json:"id"`
 	Status      string     `json:"status"`
@@ -43,12 +43,12 @@ type limited struct {
 type realBench struct {
 	*server
 	standIn *clireal.StandIn
-	url     string // of the stand-in, with the scenario
+	url     string // address of the stand-in with the scenario
 	work    string
 }
 
-// newRealBench skips the test when the CLI is not there. The stand-in listens at
-// addr; empty is any.
+// newRealBench skips the test if the CLI is not installed. The stand-in listens at addr, or at
+// any address if it is empty.
 func newRealBench(t *testing.T, cli string, scenario clireal.Scenario, addr string, env ...string) *realBench {
 	t.Helper()
 	clis := os.Getenv("AGENTED_TEST_CLIS")
@@ -88,7 +88,7 @@ func (b *realBench) listen(t *testing.T, addr string) {
 	})
 }
 
-// account makes an account of the backend and returns its id.
+// account creates an account of the backend and returns its id.
 func (b *realBench) account(backend, name, variable, key string) string {
 	b.t.Helper()
 	var got struct {
@@ -98,7 +98,7 @@ func (b *realBench) account(backend, name, variable, key string) string {
 	return got.ID
 }
 
-// accountState is the state of an account and until when it lasts.
+// accountState returns the state of an account and its end.
 func (b *realBench) accountState(id string) (state string, until *time.Time) {
 	b.t.Helper()
 	var got struct {
@@ -125,7 +125,7 @@ func (b *realBench) run(backend string, more map[string]any) string {
 	return b.fire(b.trigger(body))
 }
 
-// until polls the execution until ok.
+// until polls the execution until ok returns true.
 func (b *realBench) until(id, what string, ok func(limited) bool) limited {
 	b.t.Helper()
 	return b.untilWithin(3*time.Minute, id, what, ok)
@@ -142,7 +142,7 @@ func (b *realBench) untilWithin(patience time.Duration, id, what string, ok func
 		if time.Now().After(deadline) {
 			b.t.Fatalf("gave up waiting for %s: %+v\n%s", what, e, b.logText(id))
 		}
-		time.Sleep(20 * time.Millisecond) // the poll's rhythm; nothing depends on it
+		time.Sleep(20 * time.Millisecond) // interval of the poll
 	}
 }
 
@@ -152,13 +152,13 @@ func parked(e limited) bool {
 	return e.Status == "pending" && len(e.Attempts) > 0
 }
 
-// onceDone checks that the work was done once and that the model saw that.
+// onceDone checks that the work was done once and that the model received its result.
 func (b *realBench) onceDone(text string) {
 	b.t.Helper()
 	b.onceDoneIn(b.work, text)
 }
 
-// onceDoneIn does so for what worked in a folder of its own.
+// onceDoneIn is like onceDone for work in another folder.
 func (b *realBench) onceDoneIn(work, text string) {
 	b.t.Helper()
 	wrote, err := os.ReadFile(filepath.Join(work, clireal.ToolFile))
@@ -176,7 +176,7 @@ func (b *realBench) onceDoneIn(work, text string) {
 	}
 }
 
-func TestTheRealCLIGoesOnInItsSessionWhenALimitLifts(t *testing.T) {
+func TestRealCLI_resumes_after_limit(t *testing.T) {
 	for cli, c := range map[string]struct{ variable, key string }{
 		"claude": {"CLAUDE_CODE_OAUTH_TOKEN", "sk-ant-oat01-stand-in-a-0123456789"},
 		"codex":  {"OPENAI_API_KEY", "sk-stand-in-a-0123456789"},
@@ -199,7 +199,7 @@ func TestTheRealCLIGoesOnInItsSessionWhenALimitLifts(t *testing.T) {
 			b.kill() // while it is parked
 			b.start()
 			e = b.until(id, "the next attempt", func(e limited) bool { return len(e.Attempts) > 1 })
-			b.kill() // while it wakes
+			b.kill() // while it resumes
 			b.start()
 			e = b.until(id, "the end", done)
 			last := e.Attempts[len(e.Attempts)-1]
@@ -220,7 +220,7 @@ func TestTheRealCLIGoesOnInItsSessionWhenALimitLifts(t *testing.T) {
 	}
 }
 
-func TestTheRealCLIGoesOnWithAnotherAccount(t *testing.T) {
+func TestRealCLI_next_account(t *testing.T) {
 	for _, c := range []struct {
 		name, cli, variable, a, b string
 		scenario                  clireal.Scenario
@@ -252,7 +252,7 @@ func TestTheRealCLIGoesOnWithAnotherAccount(t *testing.T) {
 			if state, _ := b.accountState(two); state != "ready" {
 				t.Errorf("account b is %s", state)
 			}
-			// Who comes next does not try the first one.
+			// A later execution does not try the first account.
 			if e = b.until(b.run(c.cli, chain), "another's end", done); e.Status != "success" || len(e.Attempts) != 1 || e.Attempts[0].Account != two {
 				t.Errorf("the next: %+v", e)
 			}
@@ -260,7 +260,7 @@ func TestTheRealCLIGoesOnWithAnotherAccount(t *testing.T) {
 	}
 }
 
-func TestTheRealCLIWaitsForAnOverloadAndForTheNetwork(t *testing.T) {
+func TestRealCLI_waits_for_overload_and_network(t *testing.T) {
 	for cli, key := range map[string]string{"claude": "sk-ant-stand-in-a-0123456789", "codex": "sk-stand-in-a-0123456789"} {
 		variable := map[string]string{"claude": "ANTHROPIC_API_KEY", "codex": "OPENAI_API_KEY"}[cli]
 		t.Run(cli+" overload", func(t *testing.T) {
@@ -277,7 +277,7 @@ func TestTheRealCLIWaitsForAnOverloadAndForTheNetwork(t *testing.T) {
 			}
 		})
 	}
-	// The network goes while the CLI works, for longer than it has patience.
+	// The network is unavailable while the CLI works, for longer than the CLI retries.
 	for cli, key := range map[string]string{"claude": "sk-ant-stand-in-a-0123456789", "codex": "sk-stand-in-a-0123456789"} {
 		variable := map[string]string{"claude": "ANTHROPIC_API_KEY", "codex": "OPENAI_API_KEY"}[cli]
 		t.Run(cli+" cut off", func(t *testing.T) {
@@ -289,7 +289,7 @@ func TestTheRealCLIWaitsForAnOverloadAndForTheNetwork(t *testing.T) {
 			if e.Attempts[0].Class != "network" || e.Attempts[0].SessionID == "" {
 				t.Errorf("%+v", e)
 			}
-			b.standIn.Set(key, clireal.Rule{Scenario: clireal.Once, Until: time.Now()}) // it is back
+			b.standIn.Set(key, clireal.Rule{Scenario: clireal.Once, Until: time.Now()}) // the network is back
 			e = b.until(id, "the end", done)
 			if last := e.Attempts[len(e.Attempts)-1]; e.Status != "success" || last.SessionID != e.Attempts[0].SessionID || last.ResumedFrom != last.SessionID {
 				t.Errorf("%+v", e)
@@ -314,10 +314,10 @@ func TestTheRealCLIWaitsForAnOverloadAndForTheNetwork(t *testing.T) {
 	})
 }
 
-// TestTenRealClaudeRunsSurviveTheNight is the case that limits are handled for:
-// ten runs on one subscription meet its five-hour limit, the server is killed
-// while they are parked and while they wake, and in the morning all are done.
-func TestTenRealClaudeRunsSurviveTheNight(t *testing.T) {
+// TestRealClaude_ten_runs covers the main case: ten runs on one subscription reach its five-hour
+// limit, the server is killed while they are parked and while they resume, and all of them
+// succeed.
+func TestRealClaude_ten_runs(t *testing.T) {
 	const runs, token = 10, "sk-ant-oat01-stand-in-a-0123456789"
 	b := newRealBench(t, "claude", clireal.Once, "", "AGENTED_MAX_CONCURRENT="+fmt.Sprint(runs))
 	account := b.account("claude", "a", "CLAUDE_CODE_OAUTH_TOKEN", token)
@@ -332,7 +332,7 @@ func TestTenRealClaudeRunsSurviveTheNight(t *testing.T) {
 		}
 		ids[i] = b.run("claude", map[string]any{"account": account, "working_dir": works[i], "prompt": "Do " + words[i] + "."})
 	}
-	met := func(e limited) bool { return parked(e) || len(e.Attempts) > 1 } // or awake again, on a slow machine
+	met := func(e limited) bool { return parked(e) || len(e.Attempts) > 1 } // or resumed already, on a slow machine
 	b.untilWithin(5*time.Minute, ids[0], "the limit", met)
 	lifts := b.standIn.Until(token)
 	t.Logf("%d runs met the limit after %v", runs, lifts.Add(-20*time.Second).Sub(began).Round(time.Second))
@@ -369,7 +369,7 @@ func TestTenRealClaudeRunsSurviveTheNight(t *testing.T) {
 		return false
 	}
 	b.waitFor("the first to wake", woken)
-	b.kill() // while it wakes
+	b.kill() // while it resumes
 	b.start()
 	for i, id := range ids {
 		e := b.untilWithin(5*time.Minute, id, "the end", done)
@@ -385,7 +385,7 @@ func TestTenRealClaudeRunsSurviveTheNight(t *testing.T) {
 		}
 		says := false
 		for _, l := range b.lines(id) {
-			says = says || l.Stream == "system" && strings.Contains(l.Content, "goes on in the same session ("+first.SessionID+")")
+			says = says || l.Stream == "system" && strings.Contains(l.Content, "resumes the same session ("+first.SessionID+")")
 		}
 		if !says {
 			t.Errorf("the log of %d does not say how it went on", i)
@@ -413,7 +413,7 @@ func TestTenRealClaudeRunsSurviveTheNight(t *testing.T) {
 	}
 }
 
-func TestTheRealCLIWaitsForALoginAndThenGoesOn(t *testing.T) {
+func TestRealCLI_waits_for_login(t *testing.T) {
 	for cli, c := range map[string]struct{ variable, old, fresh string }{
 		"claude": {"ANTHROPIC_API_KEY", "sk-ant-stand-in-a-0123456789", "sk-ant-stand-in-b-0123456789"},
 		"codex":  {"OPENAI_API_KEY", "sk-stand-in-a-0123456789", "sk-stand-in-b-0123456789"},
@@ -427,7 +427,7 @@ func TestTheRealCLIWaitsForALoginAndThenGoesOn(t *testing.T) {
 			if e.Attempts[0].Class != "auth" || e.ParkedUntil != nil || !strings.Contains(e.WaitingOn, "needs a login") {
 				t.Errorf("parked: %+v", e)
 			}
-			b.kill() // while it waits for a person
+			b.kill() // while it waits for an answer
 			b.start()
 			b.call("PATCH", "/api/v1/accounts/"+account, map[string]any{"credentials": map[string]string{c.variable: c.fresh}}, &struct{}{})
 			e = b.until(id, "the end", done)

@@ -1,58 +1,52 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/agented/agented/internal/term"
 )
 
-// reloadCommand has the server read its settings again.
+// reloadCommand makes the server reload its settings.
 func reloadCommand() *cobra.Command {
 	return jsonFlag(&cobra.Command{
-		Use: "reload", Short: "Have the server read its settings again, and say what came of it", Args: exactArgs(), GroupID: "server",
-		Long: `Have the server read its settings file again, as SIGHUP does, and say which settings
-have changed and for which it has to be restarted. Settings that are wrong change
-nothing: the answer names them with file and line, and the exit code is 2. Needs an
-admin's key, as the one that the server leaves for the commands of its user.`,
+		Use: "reload", Short: "Reload the server's settings, and show what changed", Args: exactArgs(), GroupID: "server",
+		Long: `Make the server reload its settings file, as SIGHUP does, and show which settings have
+changed and which of them need a restart. Invalid settings change nothing: the error
+names them with file and line, and the exit code is 2. The command needs an admin key,
+such as the one that the server creates for its user's client commands.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := connect(cmd)
 			if err != nil {
 				return err
 			}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/reload", nil, nil, &raw); err != nil {
+			answer, err := c.Reload(cmd.Context())
+			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
+				return term.PrintJSON(os.Stdout, answer)
 			}
-			var got struct {
-				Changed, Restart, Warnings []string
-				File                       string
-			}
-			if err := json.Unmarshal(raw, &got); err != nil {
-				return err
-			}
+			got := answer.Value
 			for _, w := range got.Warnings {
-				fmt.Fprintln(os.Stderr, "agented: "+printable(w))
+				fmt.Fprintln(os.Stderr, "agented: "+term.Indented(w, 0))
 			}
 			from := "the environment; there is no settings file"
 			if got.File != "" {
 				from = got.File
 			}
-			fmt.Println("settings read again from " + from)
+			fmt.Println("settings reloaded from " + from)
 			if len(got.Changed) > 0 {
-				fmt.Println("in use from now on: " + strings.Join(got.Changed, ", "))
+				fmt.Println("in effect now: " + strings.Join(got.Changed, ", "))
 			}
 			if len(got.Restart) > 0 {
-				fmt.Println("only after a restart: " + strings.Join(got.Restart, ", "))
+				fmt.Println("in effect after a restart: " + strings.Join(got.Restart, ", "))
 			}
 			if len(got.Changed)+len(got.Restart) == 0 {
-				fmt.Println("nothing has changed")
+				fmt.Println("no setting has changed")
 			}
 			return nil
 		},

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -13,9 +11,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/term"
 )
 
 func runCommand() *cobra.Command {
@@ -23,36 +23,40 @@ func runCommand() *cobra.Command {
 		Use:     "run [flags] -- COMMAND [ARG…]  |  run --backend BACKEND [flags] PROMPT",
 		Short:   "Start a command or an agent in this directory and follow its log",
 		GroupID: "client",
-		Long: `Start a command or an agent on the server, in the current directory, and follow
-its log. The exit code is 0 when it succeeded, else 1; with --exit-code it is
-the process's own.
+		Long: `Start a command or an agent on the server, in the current directory, and follow its
+log. The exit code is 0 if the execution succeeded, otherwise 1; with --exit-code it
+is the exit code of the process. The output of an agent is formatted for people; --raw
+prints the CLI's lines unchanged.
 
-Ctrl-C stops following and says how to follow again: the execution goes on.
-A second Ctrl-C within five seconds cancels it.`,
+Ctrl-C stops following and prints the command to follow again; the execution continues.
+A second Ctrl-C within five seconds cancels the execution.`,
 		Example: `  agented run -- sh -c 'echo hi; sleep 1; echo bye'
   agented run --backend claude "Say hello"
-  git diff | agented run --backend codex -       # the prompt from standard input`,
+  git diff | agented run --backend codex -       # read the prompt from standard input`,
 		Args: cobra.ArbitraryArgs,
 		RunE: runAdHoc,
 	}
 	f := cmd.Flags()
 	f.SetInterspersed(false)
-	f.String("backend", "", "claude, codex, gemini, opencode or anthropic; without it the arguments are a command")
-	f.String("model", "", "the agent's model")
-	f.String("permission", "", "what the agent may do: read, edit (default) or full")
-	f.StringArrayP("env", "e", nil, "NAME=VALUE for the process; may be repeated")
-	f.Duration("timeout", 0, "end it after this time (default 1h; 0s with --no-timeout)")
-	f.Bool("no-timeout", false, "let it run for ever")
+	f.String("backend", "", agentNames()+" (default: run the arguments as a command)")
+	f.String("model", "", "model of the agent")
+	f.String("permission", "", "permission of the agent: read, edit (default) or full")
+	f.String("sandbox", "", "isolation of the processes from the server: off or guard (default: the server's setting)")
+	f.StringArrayP("env", "e", nil, "environment variable of the process as NAME=VALUE, masked in its output; may be repeated")
+	f.StringArray("plain-env", nil, "like --env, for a value that is not secret and not masked")
+	addDuration(f, "timeout", 0, "timeout, for example 90s, 5m or 2h (default 1h)")
+	f.Bool("no-timeout", false, "run without a timeout")
 	f.Bool("tty", false, "run the command on a pseudo-terminal")
-	f.String("name", "", "name of the execution, for people")
-	f.BoolP("detach", "d", false, "do not follow; print the execution's id")
-	f.Bool("exit-code", false, "exit with the process's own code")
-	f.Bool("json", false, "print one JSON object for each line, or with --detach one for the execution")
+	f.String("name", "", "name of the execution")
+	f.BoolP("detach", "d", false, "do not follow the log; print the execution's id")
+	f.Bool("exit-code", false, "exit with the exit code of the process")
+	f.Bool("json", false, "print one JSON object per line, or with --detach one for the execution")
+	rawFlag(cmd)
 	return cmd
 }
 
 func runAdHoc(cmd *cobra.Command, args []string) error {
-	body, err := adHocBody(cmd, args)
+	in, err := adHoc(cmd, args)
 	if err != nil {
 		return err
 	}
@@ -60,93 +64,96 @@ func runAdHoc(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	var got struct {
-		ID string `json:"execution_id"`
-	}
-	if err := c.Do(cmd.Context(), http.MethodPost, "/api/v1/executions", nil, body, &got); err != nil {
+	accepted, err := c.CreateExecution(cmd.Context(), *in)
+	if err != nil {
 		return err
 	}
+	id := accepted.Value.ExecutionID
 	asJSON := wantJSON(cmd)
 	if detach, _ := cmd.Flags().GetBool("detach"); detach {
 		if asJSON {
-			return printJSON(os.Stdout, map[string]string{"execution_id": got.ID})
+			return term.PrintJSON(os.Stdout, map[string]string{"execution_id": id})
 		}
-		fmt.Println(got.ID)
+		fmt.Println(id)
 		return nil
 	}
 	exitCode, _ := cmd.Flags().GetBool("exit-code")
-	return followToEnd(cmd, c, got.ID, followOptions{json: asJSON, exitCode: exitCode})
+	raw, _ := cmd.Flags().GetBool("raw")
+	return followToEnd(cmd, c, id, followOptions{json: asJSON, raw: raw, exitCode: exitCode})
 }
 
-// adHocBody is the bare trigger that the command line describes.
-func adHocBody(cmd *cobra.Command, args []string) (map[string]any, error) {
+// adHoc builds the request for the command line.
+func adHoc(cmd *cobra.Command, args []string) (*client.ExecutionCreate, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return nil, fmt.Errorf("find the current directory: %w", err)
 	}
 	f := cmd.Flags()
-	body := map[string]any{"working_dir": dir}
+	in := &client.ExecutionCreate{WorkingDir: dir}
 	backend, _ := f.GetString("backend")
 	if len(args) == 0 {
 		if backend == "" {
 			return nil, usageError{errors.New("the command is missing: agented run -- COMMAND [ARG…]")}
 		}
-		return nil, usageError{errors.New("the prompt is missing; use - to read it from standard input")}
+		return nil, usageError{errors.New("the prompt is missing: give it as an argument, or use - to read it from standard input")}
 	}
 	if backend == "" || backend == agented.BackendCommand {
-		body["backend"], body["command"] = agented.BackendCommand, args
-		body["name"] = strings.Join(args, " ")
-		if tty, _ := f.GetBool("tty"); tty {
-			body["tty"] = true
-		}
+		in.Backend, in.Command, in.Name = agented.BackendCommand, args, strings.Join(args, " ")
+		in.TTY, _ = f.GetBool("tty")
 	} else {
 		prompt := strings.Join(args, " ")
 		if prompt == "-" {
-			b, err := io.ReadAll(io.LimitReader(os.Stdin, agented.MaxPrompt+1))
+			b, err := term.ReadStdin(cmd.Context(), "the prompt", agented.MaxPrompt)
 			if err != nil {
-				return nil, fmt.Errorf("read standard input: %w", err)
+				return nil, err
 			}
-			prompt = string(b)
+			prompt = term.ToUTF8("the prompt", b)
+		} else {
+			prompt = term.ToUTF8("the prompt", []byte(prompt))
 		}
-		// A prompt typed here is text, whatever braces it has.
-		body["backend"], body["prompt"], body["name"] = backend, agented.EscapeTemplate(prompt), backend+": "+prompt
-		for _, name := range []string{"model", "permission"} {
-			if v, _ := f.GetString(name); v != "" {
-				body[name] = v
-			}
-		}
+		// A prompt from the command line is literal text, also if it contains braces.
+		in.Backend, in.Prompt, in.Name = backend, new(agented.EscapeTemplate(prompt)), backend+": "+prompt
+		in.FailWithoutLogin = true // a person waits for the result
+		in.Model, _ = f.GetString("model")
+		in.Permission, _ = f.GetString("permission")
 	}
+	in.Sandbox, _ = f.GetString("sandbox")
 	if name, _ := f.GetString("name"); name != "" {
-		body["name"] = name
+		in.Name = name
 	}
-	body["name"] = adHocName(body["name"].(string))
+	in.Name = adHocName(in.Name)
 	if d, _ := f.GetDuration("timeout"); f.Changed("timeout") {
 		if d < time.Second {
-			return nil, usageError{errors.New("--timeout must be at least 1s; use --no-timeout for none")}
+			return nil, usageError{errors.New("--timeout must be at least 1s: use --no-timeout for no timeout")}
 		}
-		body["timeout_seconds"] = int(d.Seconds())
+		in.TimeoutSeconds = new(int(d.Seconds()))
 	}
 	if none, _ := f.GetBool("no-timeout"); none {
-		body["timeout_seconds"] = 0
+		in.TimeoutSeconds = new(0)
 	}
-	vars, _ := f.GetStringArray("env")
-	env := map[string]any{}
-	for _, kv := range vars {
-		name, value, ok := strings.Cut(kv, "=")
-		if !ok {
-			return nil, usageError{fmt.Errorf("--env %s has no value: use NAME=VALUE", name)}
-		}
-		env[name] = value
-	}
-	if len(env) > 0 {
-		body["env"] = env
-	}
-	return body, nil
+	in.Env, err = flagEnv(f)
+	return in, err
 }
 
-// adHocName makes a command line short and plain enough for a name.
+// flagEnv returns the environment variables of --env and --plain-env.
+func flagEnv(f *pflag.FlagSet) (map[string]client.EnvValue, error) {
+	env := map[string]client.EnvValue{}
+	for _, flag := range []string{"env", "plain-env"} {
+		vars, _ := f.GetStringArray(flag)
+		for _, kv := range vars {
+			name, value, ok := strings.Cut(kv, "=")
+			if !ok {
+				return nil, usageError{fmt.Errorf("--%s %s has no value: use NAME=VALUE", flag, name)}
+			}
+			env[name] = client.EnvValue{Value: value, Plain: flag == "plain-env"}
+		}
+	}
+	return env, nil
+}
+
+// adHocName derives a short, plain name from a command line.
 func adHocName(s string) string {
-	s = strings.Join(strings.Fields(printable(s)), " ")
+	s = strings.Join(strings.Fields(term.Printable(s)), " ")
 	if len(s) > 80 {
 		s = strings.ToValidUTF8(s[:80], "") + "…"
 	}
@@ -156,11 +163,11 @@ func adHocName(s string) string {
 	return s
 }
 
-// detached says how to come back to an execution that goes on, and cancels it
-// if it is interrupted once more at once.
+// detached prints how to follow a running execution again, and cancels the execution if a second
+// interrupt arrives within five seconds.
 func detached(c *client.Client, id string, o followOptions) error {
-	fmt.Fprintf(os.Stderr, "\nagented: %s goes on. Follow it again with:\n  agented execution logs -f %s\n", id, id)
-	if o.watchOnly || !terminal(os.Stderr) && !terminal(os.Stdin) {
+	fmt.Fprintf(os.Stderr, "\nagented: %s continues. Follow it again with:\n  agented execution logs -f %s\n", id, id)
+	if o.watchOnly || !term.IsTerminal(os.Stderr) && !term.IsTerminal(os.Stdin) {
 		return exitError(130)
 	}
 	fmt.Fprintln(os.Stderr, "Press Ctrl-C again within five seconds to cancel it.")
@@ -173,9 +180,15 @@ func detached(c *client.Client, id string, o followOptions) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	if err := c.Do(ctx, http.MethodPost, "/api/v1/executions/"+id+"/cancel", nil, nil, nil); err != nil {
+	if _, err := c.CancelExecution(ctx, id); err != nil {
 		return err
 	}
 	fmt.Fprintln(os.Stderr, "agented: cancelled "+id)
 	return exitError(130)
+}
+
+// agentNames lists the backends that are agents, as a sentence does.
+func agentNames() string {
+	names := agented.Backends[1:]
+	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
 }

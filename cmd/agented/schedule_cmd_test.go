@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func TestSchedulesAreAppliedFromAFileAndFire(t *testing.T) {
+func TestSchedules_applied_from_file(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.waitFor("the schedules", func() bool {
@@ -51,11 +51,11 @@ cron_expression: "0 2 * * 0"
 		!strings.Contains(out, "counted from 0 = Monday and is now MON") {
 		t.Fatalf("apply: code %d\n%s%s", code, out, errs)
 	}
-	// Again: nothing changes, also with the anchor that the server filled in.
+	// Applying it again changes nothing, also with the anchor that the server has set.
 	if out, errs, code = s.cli("trigger", "apply", "-f", file, "--json"); code != 0 || strings.Count(out, `"unchanged"`) != 3 || !strings.Contains(out, `"notes"`) {
 		t.Errorf("apply again: code %d\n%s%s", code, out, errs)
 	}
-	// What show prints can be applied.
+	// The output of show can be applied.
 	out, _, _ = s.cli("trigger", "show", "weekly report")
 	if !strings.Contains(out, "30 8 * * MON") || !strings.Contains(out, "Asia/Seoul") {
 		t.Errorf("show: %s", out)
@@ -102,7 +102,7 @@ cron_expression: "0 2 * * 0"
 		t.Errorf("cause %+v of the tick %+v", cause, first)
 	}
 
-	// Killed and started again: the ledger has no gap and names nothing twice.
+	// After a kill and a restart the list has no gap and no duplicate.
 	before := len(ticks.Items)
 	s.kill()
 	time.Sleep(2500 * time.Millisecond) // due times pass meanwhile

@@ -8,14 +8,14 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs the program as people do: testdata/script/*.txtar.
+// TestScripts runs the program with the scripts in testdata/script/*.txtar.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                filepath.Join("testdata", "script"),
 		RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
-			// Nothing of the environment of the tests, which may be an agent's.
+			// The environment of the tests, which may be that of an agent, is not passed on.
 			e.Vars = []string{
 				"WORK=" + e.WorkDir, "HOME=" + filepath.Join(e.WorkDir, "home"), "TMPDIR=" + os.TempDir(),
 				"PATH=" + filepath.Dir(binary) + string(filepath.ListSeparator) + os.Getenv("PATH"),
@@ -28,14 +28,13 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exits CODE COMMAND…: the command ends with exactly that exit code. What it
-// printed is there for stdout and stderr as after exec.
+// exits CODE COMMAND…: the command ends with exactly that exit code. Its output is available to
+// stdout and stderr, as after exec.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND [ARG…]")
 	}
-	// The shell turns the code into the text that says it; exec alone tells
-	// good from bad only.
+	// exec distinguishes success and failure only, so a shell compares the code.
 	script := `"$@"; code=$?; if [ "$code" != "$want" ]; then echo "exit code $code, want $want" >&2; exit 1; fi`
 	ts.Setenv("want", args[0])
 	ts.Check(ts.Exec("sh", append([]string{"-c", script, "sh"}, args[1:]...)...))

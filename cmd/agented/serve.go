@@ -12,10 +12,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/agented/agented"
 	"github.com/agented/agented/internal/app"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/redact"
+	"github.com/agented/agented/internal/serverlog"
 	"github.com/agented/agented/internal/shim"
+	"github.com/agented/agented/internal/term"
 )
 
 func serveCommand() *cobra.Command {
@@ -26,46 +29,51 @@ func serveCommand() *cobra.Command {
 		Long: `Run the server. Settings come from the environment and a .env file; see
 ` + "`agented config show`" + ` and docs/reference/configuration.md.
 
-SIGTERM or SIGINT drains: open requests end, running agents go on under their
-supervisors, and the next server adopts them. SIGHUP reads the settings again.
+SIGTERM or SIGINT starts a graceful shutdown: open requests are completed, running
+agents continue under their shims, and the next server adopts them. SIGHUP reloads the
+settings.
 
-With --supervise a small parent keeps the listening socket and starts the server
-again when it dies, for where there is no systemd; see docs/operate/supervise.md.`,
+With --supervise a small parent process holds the listening socket and restarts the
+server when it crashes. Use it where there is no systemd; see
+docs/operations/without-systemd.md.`,
 		Args: exactArgs(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if on, _ := cmd.Flags().GetBool("supervise"); on {
 				return supervise(cmd)
 			}
-			sample, _ := cmd.Flags().GetBool("sample")
-			// At a terminal somebody looks on; under systemd, which sets
-			// INVOCATION_ID, nobody does.
-			_, service := os.LookupEnv("INVOCATION_ID")
-			if terminal(os.Stderr) && !service {
-				sample = true
+			for _, name := range []string{"detach", "replace"} {
+				if on, _ := cmd.Flags().GetBool(name); on {
+					return usageError{fmt.Errorf("--%s needs --supervise: add --supervise, or remove --%s", name, name)}
+				}
 			}
+			sample, _ := cmd.Flags().GetBool("sample")
 			return serve(cmd, sample)
 		},
 	}
 	cmd.Flags().Bool("sample", false, "at the very first start, create and fire a sample trigger")
-	cmd.Flags().StringArray("log-file", nil, "open this anew at SIGHUP; twice: where standard output and standard error go, when something rotates them")
+	cmd.Flags().StringArray("log-file", nil, "log file to reopen at SIGHUP; give it twice, for standard output and standard error, if another program rotates the files")
 	superviseFlags(cmd)
 	return cmd
 }
 
-// serve runs a server until it is told to stop.
+// serve runs a server until it receives a signal to stop.
 func serve(cmd *cobra.Command, sample bool) error {
 	named, _ := cmd.Flags().GetStringArray("log-file")
-	logs, err := parseLogFiles(named)
+	logs, err := serverlog.ParseFiles(named)
 	if err != nil {
 		return err
 	}
-	// Whoever rotates logs finds us by our lock, and does not ask whether we are up.
+	// A log rotation may find this process by its lock and send SIGHUP before the server is
+	// ready.
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	file, _ := cmd.Flags().GetString("env-file")
 	c, err := config.Load(config.Options{EnvFile: file})
 	if err != nil {
 		return err
+	}
+	if bad := checkStart(c); len(bad) > 0 {
+		return agented.InvalidFields(bad)
 	}
 	config.ClearEnvironment()
 	raiseDescriptorLimit()
@@ -74,7 +82,7 @@ func serve(cmd *cobra.Command, sample bool) error {
 	masker.Store(redact.New(c.Secrets()))
 	level := new(slog.LevelVar)
 	level.Set(c.LogLevel)
-	log, tracer, sendLast, err := observed(c, logHandler(c.LogFormat, level), masker)
+	log, tracer, sendLast, err := serverlog.New(c, version, serverlog.NewHandler(c.LogFormat, level), masker)
 	if err != nil {
 		return err
 	}
@@ -87,8 +95,8 @@ func serve(cmd *cobra.Command, sample bool) error {
 	if fd, _ := cmd.Flags().GetInt("parent-fd"); fd > 0 {
 		ctx, addressee = childOf(cmd, fd)
 	}
-	o.Supervisor = app.SupervisorFrom(os.Getenv, addressee)
-	if terminal(os.Stderr) {
+	o.Supervisor = app.SupervisorFrom(config.ServiceManager, addressee)
+	if term.IsTerminal(os.Stderr) {
 		o.Announce = announce
 	}
 	a, err := app.New(ctx, o)
@@ -97,16 +105,16 @@ func serve(cmd *cobra.Command, sample bool) error {
 	}
 	defer a.Close()
 	stop := onHangup(ctx, hup, a, func() {
-		if err := logs.reopen(); err != nil {
-			log.Error("the log files could not be opened anew", "err", err)
+		if err := logs.Reopen(); err != nil {
+			log.Error("the log files could not be reopened", "err", err)
 		}
 	})
 	defer stop()
-	// A shim waits for the next attempt, once the server's own start is over.
-	spare := time.AfterFunc(time.Second, func() { shim.KeepSpare(1) })
+	// Prepare a warm shim for the next attempt after the start of the server.
+	warm := time.AfterFunc(time.Second, func() { shim.KeepWarm(1) })
 	defer func() {
-		spare.Stop()
-		shim.KeepSpare(0)
+		warm.Stop()
+		shim.KeepWarm(0)
 	}()
 	if err := a.Run(ctx); err != nil {
 		return err
@@ -114,9 +122,8 @@ func serve(cmd *cobra.Command, sample bool) error {
 	return nil
 }
 
-// onHangup opens the logs anew and reloads the settings at each SIGHUP until the
-// returned function is called. From then on, which is the server's end, none
-// matters.
+// onHangup reopens the logs and reloads the settings at each SIGHUP, until the returned function
+// is called at the end of the server. SIGHUP is ignored from then on.
 func onHangup(ctx context.Context, hup chan os.Signal, a *app.App, logs func()) (stop func()) {
 	done := make(chan struct{})
 	go func() {
@@ -124,44 +131,31 @@ func onHangup(ctx context.Context, hup chan os.Signal, a *app.App, logs func()) 
 		for range hup {
 			logs()
 			if ctx.Err() != nil {
-				continue // draining
+				continue // the server is shutting down
 			}
-			_, _ = a.Reload() // says in the log what came of it
+			_, _ = a.Reload() // logs the result
 		}
 	}()
 	return func() {
-		signal.Stop(hup)
+		// signal.Stop would first restore the default action, so that a SIGHUP in between would
+		// end the process. After Ignore nothing is sent to the channel.
 		signal.Ignore(syscall.SIGHUP)
 		close(hup)
 		<-done
 	}
 }
 
-// logHandler writes the server's log to standard error.
-func logHandler(format string, level *slog.LevelVar) slog.Handler {
-	o := &slog.HandlerOptions{Level: level, ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if l, ok := a.Value.Any().(slog.Level); ok && a.Key == slog.LevelKey && l >= config.LevelCritical {
-			a.Value = slog.StringValue("CRITICAL")
-		}
-		return a
-	}}
-	if format == "text" || format == "auto" && terminal(os.Stderr) {
-		return slog.NewTextHandler(os.Stderr, o)
-	}
-	return slog.NewJSONHandler(os.Stderr, o)
-}
-
-// announce tells the person at the terminal where to go.
+// announce prints the address of the server on a terminal.
 func announce(url, setupLink string) {
-	fmt.Fprintf(os.Stderr, "\n  Agented serves at %s\n", paint(os.Stderr, cyan, url))
+	fmt.Fprintf(os.Stderr, "\n  Agented is listening at %s\n", term.Paint(os.Stderr, term.Cyan, url))
 	if setupLink != "" {
-		fmt.Fprintf(os.Stderr, "  Create your login with this link, which works once:\n  %s\n", paint(os.Stderr, green, setupLink))
+		fmt.Fprintf(os.Stderr, "  Create your login with this one-time link:\n  %s\n", term.Paint(os.Stderr, term.Green, setupLink))
 	}
 	fmt.Fprintf(os.Stderr, "  In another terminal: agented run -- sh -c 'echo hi; sleep 1; echo bye'\n\n")
 }
 
-// raiseDescriptorLimit asks for as many open files as the system lets us have:
-// each reader of a stream is one.
+// raiseDescriptorLimit raises the limit of open files to the hard limit, because each client of a
+// stream needs a descriptor.
 func raiseDescriptorLimit() {
 	var l syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l) == nil && l.Cur < l.Max {

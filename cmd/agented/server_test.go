@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
 // binary is the program under test, built once for all tests of the package.
@@ -32,6 +35,8 @@ func TestMain(m *testing.M) {
 	if n := os.Getenv("COUNTER_LINES"); n != "" {
 		counter(n)
 	}
+	testrun.Contain()
+	testrun.RunMoreInParallel()
 	os.Exit(runTests(m))
 }
 
@@ -42,7 +47,7 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "agented")
-	build := exec.Command("go", "build", "-o", binary, ".")
+	build := exec.Command("go", "build", "-ldflags", "-s -w", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
@@ -51,9 +56,8 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// counter is the program that the crash tests run as an agent: it prints
-// numbered lines at a steady rate, then leaves a file that says it came to its
-// end.
+// counter is the agent of the crash tests: it prints numbered lines at a steady rate, then writes
+// a file to show that it ran to its end.
 func counter(lines string) {
 	n, _ := strconv.Atoi(lines)
 	rate, _ := strconv.Atoi(os.Getenv("COUNTER_RATE"))
@@ -73,7 +77,7 @@ func counter(lines string) {
 	os.Exit(0)
 }
 
-// server is a running agented and all that a test needs to talk to it.
+// server is a running agented with everything a test needs to use it.
 type server struct {
 	t    *testing.T
 	dir  string // holds the data folder, HOME and the runtime file
@@ -81,14 +85,17 @@ type server struct {
 	env  []string
 
 	program string
-	args    []string // of serve
+	args    []string // arguments of serve
 
 	mu  sync.Mutex // guards cmd and log
 	cmd *exec.Cmd
 	log bytes.Buffer
 }
 
-// newServer starts a server on a port of its own. It is ended with the test.
+// shortServers are the tests that also start a server with -short.
+var shortServers = []string{"TestTrigger_minimal", "TestExecution_survives_kill"}
+
+// newServer starts a server on a port of its own. It is stopped at the end of the test.
 func newServer(t *testing.T, env ...string) *server {
 	t.Helper()
 	s := prepare(t, env...)
@@ -96,11 +103,14 @@ func newServer(t *testing.T, env ...string) *server {
 	return s
 }
 
-// prepare is newServer without the start.
+// prepare is like newServer without the start.
 func prepare(t *testing.T, env ...string) *server {
 	t.Helper()
+	if testing.Short() && !slices.Contains(shortServers, t.Name()) {
+		t.Skip("starts a server; left out with -short")
+	}
 	addr := freeAddr(t)
-	s := &server{t: t, dir: t.TempDir(), addr: addr, program: binary}
+	s := &server{t: t, dir: testrun.DataFolder(t), addr: addr, program: binary}
 	s.env = append([]string{
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + filepath.Join(s.dir, "home"),
@@ -129,12 +139,11 @@ func prepare(t *testing.T, env ...string) *server {
 	return s
 }
 
-// addrs counts the addresses that freeAddr has given out.
+// addrs counts the addresses that freeAddr has returned.
 var addrs atomic.Int64
 
-// freeAddr is an address of this machine that nobody listens on. Where all of
-// 127.0.0.0/8 is the machine's own, each has an IP to itself: no other test takes
-// it while a server is started again.
+// freeAddr returns an unused address of this machine. Where the whole of 127.0.0.0/8 is local,
+// each has an IP of its own, so that no other test takes it while a server restarts.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	ip := "127.0.0.1"
@@ -152,7 +161,7 @@ func freeAddr(t *testing.T) string {
 
 func (s *server) data() string { return filepath.Join(s.dir, "data") }
 
-// executions lists the ids of the executions that the data folder knows.
+// executions lists the ids of the execution folders.
 func (s *server) executions() []string {
 	entries, _ := os.ReadDir(filepath.Join(s.data(), "executions"))
 	var out []string
@@ -179,8 +188,7 @@ func (s *server) start() {
 	cmd := exec.Command(s.program, append([]string{"serve"}, s.args...)...)
 	cmd.Env, cmd.Dir = s.env, filepath.Join(s.dir, "cwd")
 	cmd.Stdout, cmd.Stderr = lockedWriter{&s.mu, &s.log}, lockedWriter{&s.mu, &s.log}
-	// The pipes of a server that was killed may be held by nobody else, but a
-	// bug there must not hang the test.
+	// Only this process should hold the pipes of a killed server; a bug must not hang the test.
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -188,6 +196,12 @@ func (s *server) start() {
 	s.mu.Lock()
 	s.cmd = cmd
 	s.mu.Unlock()
+	s.ready()
+}
+
+// ready waits until the server is ready.
+func (s *server) ready() {
+	s.t.Helper()
 	s.waitFor("the server to be ready", func() bool {
 		resp, err := http.Get("http://" + s.addr + "/health/readiness")
 		if err != nil {
@@ -198,7 +212,7 @@ func (s *server) start() {
 	})
 }
 
-// kill ends the server as a crash would.
+// kill kills the server as a crash would.
 func (s *server) kill() { s.end(syscall.SIGKILL) }
 
 func (s *server) end(sig syscall.Signal) {
@@ -213,15 +227,15 @@ func (s *server) end(sig syscall.Signal) {
 	cmd.Wait()
 }
 
-// waitFor polls until ok or a minute has passed.
+// waitFor polls until ok returns true, for at most a minute.
 func (s *server) waitFor(what string, ok func() bool) {
 	s.t.Helper()
 	deadline := time.Now().Add(time.Minute)
-	for !ok() {
+	for interval := 10 * time.Millisecond; !ok(); interval = min(interval*21/20, 50*time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("gave up waiting for %s", what)
 		}
-		time.Sleep(10 * time.Millisecond) // the poll's rhythm; nothing depends on it
+		time.Sleep(interval) // longer intervals in a long wait, as many tests wait side by side
 	}
 }
 
@@ -272,7 +286,7 @@ func (s *server) try(method, path string, body, into any) (int, error) {
 	return resp.StatusCode, nil
 }
 
-// execution is what the tests read of an execution.
+// execution holds the fields that the tests read of an execution.
 type execution struct {
 	ID           string `json:"id"`
 	Status       string `json:"status"`
@@ -285,6 +299,7 @@ type execution struct {
 		Number     int    `json:"number"`
 		Status     string `json:"status"`
 		CLIVersion string `json:"cli_version"`
+		Sandbox    string `json:"sandbox"`
 		SessionID  string `json:"session_id"`
 	} `json:"attempts"`
 }
@@ -322,7 +337,7 @@ func (s *server) await(id string) execution {
 	return e
 }
 
-// logLine is one line as the log endpoint and the stream give it.
+// logLine is a line of the log endpoint or the stream.
 type logLine struct {
 	Seq     int64  `json:"seq"`
 	Stream  string `json:"stream"`
@@ -369,8 +384,8 @@ func (s *server) logText(id string) []byte {
 	return b
 }
 
-// reader follows an execution's stream as EventSource does: it reconnects with
-// the last id it saw until it has been told that the execution is complete.
+// reader follows an execution's stream like an EventSource: it reconnects with the last id until
+// the execution is complete.
 type reader struct {
 	seqs     []int64
 	contents []string
@@ -396,7 +411,7 @@ func (s *server) followWith(ctx context.Context, id string, joined func(), r *re
 		}
 		resp, err := http.DefaultClient.Do(req)
 		if err != nil {
-			select { // the server is down: try again soon, as EventSource does
+			select { // the server is down: retry soon, as EventSource does
 			case <-ctx.Done():
 			case <-time.After(20 * time.Millisecond):
 			}
@@ -422,14 +437,14 @@ func (s *server) followWith(ctx context.Context, id string, joined func(), r *re
 	return r
 }
 
-// read takes events until the connection ends.
+// read processes events until the connection ends.
 func (r *reader) read(body io.Reader, last *string) {
 	in := bufio.NewReaderSize(body, 64<<10)
 	var event, id, data string
 	for {
 		line, err := in.ReadString('\n')
 		if err != nil {
-			return // an event without its blank line is not an event
+			return // an incomplete event is ignored
 		}
 		line = strings.TrimSuffix(line, "\n")
 		switch {
@@ -469,7 +484,7 @@ func (r *reader) read(body io.Reader, last *string) {
 	}
 }
 
-// marked lists the processes that carry the marker of one of the executions.
+// marked lists the processes with the marker of one of the executions.
 func marked(ids []string) map[int]string {
 	out := map[int]string{}
 	procs, _ := filepath.Glob("/proc/[0-9]*/environ")
@@ -507,7 +522,7 @@ func shims(data string) []int {
 	return out
 }
 
-// endMarked ends what a test left running.
+// endMarked kills the processes that a test left running.
 func endMarked(t *testing.T, ids []string) {
 	for pid, cmdline := range marked(ids) {
 		if t.Failed() {

@@ -16,9 +16,9 @@ import (
 	"time"
 )
 
-// TestSoakHoldsStreams holds an idle and a busy stream for longer than five
-// minutes, directly and through nginx with its defaults, and looks for a cut
-// or a gap. It runs with AGENTED_SOAK=1.
+// TestSoakHoldsStreams holds an idle and a busy stream for more than five minutes, directly and
+// through nginx with its defaults, and checks that there is no disconnect and no gap. It runs
+// with AGENTED_SOAK=1.
 func TestSoakHoldsStreams(t *testing.T) {
 	if os.Getenv("AGENTED_SOAK") == "" {
 		t.Skip("takes more than five minutes: set AGENTED_SOAK=1, or make soak")
@@ -56,8 +56,8 @@ func TestSoakHoldsStreams(t *testing.T) {
 	wg.Wait()
 }
 
-// hold reads one stream over one connection, which must not be cut before the
-// execution is complete, and in which nothing may stay silent for 20 seconds.
+// hold reads one stream over one connection, which must not end before the execution is complete,
+// and on which no more than 20 seconds may pass without data.
 func hold(ctx context.Context, t *testing.T, name, base, id string, lines int) {
 	began := time.Now()
 	req, err := http.NewRequestWithContext(ctx, "GET", base+"/api/v1/executions/"+id+"/stream?after=0", nil)
@@ -96,7 +96,7 @@ func hold(ctx context.Context, t *testing.T, name, base, id string, lines int) {
 		time.Since(began).Round(time.Second), gaps.longest.Round(time.Millisecond))
 }
 
-// gapReader notes the longest time in which nothing came.
+// gapReader records the longest time without data.
 type gapReader struct {
 	in      io.Reader
 	last    time.Time

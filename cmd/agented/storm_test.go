@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
 const stormSecret = "the-secret-of-a-storm-of-deliveries"
@@ -30,24 +31,34 @@ type received struct {
 	Executions []string `json:"execution_ids"`
 }
 
-// pushBody is an event of the size that GitHub's pushes have.
+// pushBody is an event as large as GitHub's pushes.
 func pushBody(n int) []byte {
 	return fmt.Appendf(nil, `{"ref":"refs/heads/b%d","after":"%040x","created":false,"deleted":false,"forced":false,"commits":[{"id":"%040x","added":["a.go"],"modified":["b.go"],"removed":[],"message":%q}],"head_commit":{"id":"%040x","message":"storm"},"repository":{"full_name":"o/r","html_url":"https://github.com/o/r"},"pusher":{"name":"mona"},"sender":{"login":"mona","type":"User"}}`,
 		n, n, n, strings.Repeat("what was done and why it was needed, ", 150), n)
 }
 
-// deliver sends a signed push; status 0 is no answer.
+// deliver sends a signed push; status 0 means no answer.
 func deliver(client *http.Client, addr, id string, body []byte) (received, int) {
+	return deliverEvent(client, addr, "push", id, body)
+}
+
+// githubSignature signs a body with stormSecret as GitHub does.
+func githubSignature(body []byte) string {
 	mac := hmac.New(sha256.New, []byte(stormSecret))
 	mac.Write(body)
+	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
+}
+
+// deliverEvent sends a signed event of GitHub's; status 0 is no answer.
+func deliverEvent(client *http.Client, addr, event, id string, body []byte) (received, int) {
 	req, err := http.NewRequest("POST", "http://"+addr+"/hooks/github", bytes.NewReader(body))
 	if err != nil {
 		panic(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-GitHub-Event", "push")
+	req.Header.Set("X-GitHub-Event", event)
 	req.Header.Set("X-GitHub-Delivery", id)
-	req.Header.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(mac.Sum(nil)))
+	req.Header.Set("X-Hub-Signature-256", githubSignature(body))
 	resp, err := client.Do(req)
 	if err != nil {
 		return received{}, 0
@@ -56,7 +67,7 @@ func deliver(client *http.Client, addr, id string, body []byte) (received, int) 
 	text, err := io.ReadAll(resp.Body)
 	var got received
 	if err != nil || resp.StatusCode == http.StatusAccepted && json.Unmarshal(text, &got) != nil {
-		return received{}, 0 // cut in the middle of the answer
+		return received{}, 0 // the answer was incomplete
 	}
 	return got, resp.StatusCode
 }
@@ -65,13 +76,13 @@ func stormClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: time.Minute}
 }
 
-// stormServer has one slot, which is taken: what a delivery fires stays pending.
+// stormServer has one slot, which is occupied: executions that a delivery fires stay pending.
 func stormServer(t *testing.T, triggers int) (*server, map[string]bool) {
 	t.Helper()
 	s := newServer(t, "GITHUB_WEBHOOK_SECRET="+stormSecret, "AGENTED_MAX_CONCURRENT=1", "LOG_LEVEL=warning")
 	blocker := s.fire(s.trigger(sh("blocker", "while :; do sleep 1; done", map[string]any{"max_concurrent": 0})))
 	t.Cleanup(func() {
-		s.kill() // before the blocker ends: nothing of the storm shall begin
+		s.kill() // before the blocker ends: no other execution may start
 		endMarked(t, []string{blocker})
 		s.waitFor("the shim to end", func() bool { return len(shims(s.data())) == 0 })
 	})
@@ -90,29 +101,28 @@ func stormServer(t *testing.T, triggers int) (*server, map[string]bool) {
 	return s, ids
 }
 
-// TestAStormOfDeliveriesThroughAKillFiresEachOnce sends deliveries from 32
-// clients, of which 30 % come twice, and kills the server in the middle.
-// AGENTED_STORM sets how many.
-func TestAStormOfDeliveriesThroughAKillFiresEachOnce(t *testing.T) {
-	calls := 1000
+// TestWebhooks_storm_with_kill sends deliveries from 32 clients, 30 % of them twice, and kills
+// the server meanwhile. AGENTED_STORM sets the number of deliveries.
+func TestWebhooks_storm_with_kill(t *testing.T) {
+	t.Parallel()
+	calls := testrun.Size(100, 300, 3000)
 	if n, err := strconv.Atoi(os.Getenv("AGENTED_STORM")); err == nil {
 		calls = n
-	} else if testing.Short() {
-		t.Skip("kills a server under a thousand deliveries; left out with -short")
 	}
+	random := testrun.Rand(t)
 	const clients = 32
 	unique := calls * 7 / 10
 	s, triggers := stormServer(t, 2)
 	client := stormClient()
 
-	// Each delivery once, and repetitions of random ones, in any order.
+	// Each delivery once, and repetitions of random ones, in random order.
 	order := make([]int, calls)
 	for i := range order {
 		if order[i] = i; i >= unique {
-			order[i] = rand.IntN(unique)
+			order[i] = random.IntN(unique)
 		}
 	}
-	rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+	random.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 
 	var mu sync.Mutex // guards answers and problems
 	answers := map[int][]received{}
@@ -133,9 +143,9 @@ func TestAStormOfDeliveriesThroughAKillFiresEachOnce(t *testing.T) {
 					got, status := deliver(client, s.addr, fmt.Sprintf("guid-%d", n), pushBody(n))
 					if status == 0 || status == http.StatusServiceUnavailable {
 						unanswered.Add(1)
-						select { // not answered: the sender sends it again
+						select { // not answered: the sender retries
 						case <-killed:
-							time.Sleep(20 * time.Millisecond) // the rhythm of a sender that tries again
+							time.Sleep(20 * time.Millisecond) // interval of retries
 						case <-time.After(20 * time.Millisecond):
 						}
 						continue
@@ -165,7 +175,7 @@ func TestAStormOfDeliveriesThroughAKillFiresEachOnce(t *testing.T) {
 		t.Error(p)
 	}
 
-	fired := map[string]map[string]string{} // delivery, trigger: execution
+	fired := map[string]map[string]string{} // execution by delivery and trigger
 	for trigger := range triggers {
 		query := url.Values{"trigger_id": {trigger}, "limit": {"200"}}
 		for {
@@ -219,8 +229,8 @@ func TestAStormOfDeliveriesThroughAKillFiresEachOnce(t *testing.T) {
 	}
 }
 
-// TestFiguresOfDeliveries measures how fast signed deliveries are accepted; it
-// judges nothing. It runs with AGENTED_FIGURES=1: make figures.
+// TestFiguresOfDeliveries measures how fast signed deliveries are accepted; it cannot fail
+// because of the figures. It runs with AGENTED_FIGURES=1: make figures.
 func TestFiguresOfDeliveries(t *testing.T) {
 	if os.Getenv("AGENTED_FIGURES") == "" {
 		t.Skip("measures, and is for an idle machine: set AGENTED_FIGURES=1, or make figures")

@@ -11,10 +11,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
-// nextVersion builds what a later release may be: another version, a migration
-// more, and shims that speak of a newer protocol.
+// nextVersion builds a simulated later release: another version, an additional migration, and
+// shims with a newer protocol.
 func nextVersion(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -54,10 +56,8 @@ func nextVersion(t *testing.T) string {
 	return out
 }
 
-func TestAnUpgradeAdoptsTheAgentsOfTheOldVersionAndADowngradeIsRefused(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it builds the program a second time")
-	}
+func TestUpgrade_adopts_agents(t *testing.T) {
+	testrun.OnlyLong(t) // it builds the program a second time
 	next := nextVersion(t)
 	s := supervised(t)
 	until := filepath.Join(s.dir, "enough")
@@ -82,7 +82,7 @@ func TestAnUpgradeAdoptsTheAgentsOfTheOldVersionAndADowngradeIsRefused(t *testin
 	if syscall.Kill(pid, 0) != nil {
 		t.Error("the agent is gone")
 	}
-	// The copy from before the migration, and the migration, once.
+	// The copy from before the migration, and the migration, exist once.
 	copies := func() []string {
 		list, _ := filepath.Glob(filepath.Join(s.data(), "*.bak"))
 		return list
@@ -100,8 +100,8 @@ func TestAnUpgradeAdoptsTheAgentsOfTheOldVersionAndADowngradeIsRefused(t *testin
 	if again, err := os.Stat(copies()[0]); err != nil || !os.SameFile(taken, again) || len(copies()) != 1 {
 		t.Errorf("a second start took another copy: %v, %v", copies(), err)
 	}
-	// New work beside the agent of the old version, which then ends as it should
-	// and whose log is whole.
+	// New work runs while the agent of the old version is still running, which then ends normally with a complete
+	// log.
 	if e := s.await(s.fire(s.trigger(map[string]any{"name": "new", "backend": "command", "command": []string{"echo", "after"}}))); e.Status != "success" {
 		t.Errorf("%+v", e)
 	}
@@ -116,16 +116,16 @@ func TestAnUpgradeAdoptsTheAgentsOfTheOldVersionAndADowngradeIsRefused(t *testin
 		t.Errorf("a log of the old version: %q", got)
 	}
 
-	// Back to the old version: it says what is wrong before anything ends.
+	// Back to the old version: it reports the problem before anything is stopped.
 	before = s.parentState()
 	install(t, binary, s.program)
-	if _, errs, code := s.cli("restart"); code == 0 || !strings.Contains(errs, "left alone") || !strings.Contains(errs, "was written by a newer version of Agented (schema 9001") {
+	if _, errs, code := s.cli("restart"); code == 0 || !strings.Contains(errs, "was not replaced") || !strings.Contains(errs, "was written by a newer version of Agented (schema 9001") {
 		t.Errorf("%d %s", code, errs)
 	}
 	if s.parentState().Server != before.Server || s.call("GET", "/api/v1/info", nil, nil) != http.StatusOK {
 		t.Errorf("%+v, was %+v", s.parentState(), before)
 	}
-	// And where it is started all the same.
+	// It also refuses a direct start.
 	s.end(syscall.SIGTERM)
 	_, errs, code = s.cli("serve")
 	if code == 0 || !strings.Contains(errs, "was written by a newer version of Agented") || !strings.Contains(errs, "nothing was changed in it") {

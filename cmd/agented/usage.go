@@ -1,10 +1,7 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"text/tabwriter"
 	"time"
@@ -12,14 +9,15 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/term"
 )
 
 func usageCommand() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
-		Use: "usage", Short: "Add up what executions used and cost", Args: exactArgs(), GroupID: "client",
-		Long: `Add up the tokens and the cost of the attempts that ended in the last days. A
-cost that nobody knows is shown as unknown and never as 0; ~ marks sums in which
-some costs were worked out from the list of prices.`,
+		Use: "usage", Short: "Show the tokens and costs of executions", Args: exactArgs(), GroupID: "client",
+		Long: `Sum up the tokens and costs of the attempts that ended in the last days. An unknown
+cost is shown as unknown, never as 0. A sum marked with ~ contains costs that were
+estimated from the price list. Days without attempts are omitted.`,
 		Example: `  agented usage
   agented usage --by trigger --days 7`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -32,28 +30,12 @@ some costs were worked out from the list of prices.`,
 			if days < 1 {
 				return usageError{fmt.Errorf("--days must be at least 1")}
 			}
-			query := url.Values{"by": {by}, "from": {time.Now().AddDate(0, 0, -days).UTC().Format(time.RFC3339)}}
-			var raw json.RawMessage
-			if err := c.Do(cmd.Context(), http.MethodGet, "/api/v1/usage?"+query.Encode(), nil, nil, &raw); err != nil {
+			report, err := c.Usage(cmd.Context(), by, time.Now().AddDate(0, 0, -days))
+			if err != nil {
 				return err
 			}
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, raw)
-			}
-			var r struct {
-				Items []struct {
-					Key       string   `json:"key"`
-					Name      string   `json:"name"`
-					Attempts  int64    `json:"attempts"`
-					Unknown   int64    `json:"unknown_cost"`
-					Estimated int64    `json:"estimated_cost"`
-					Input     *int64   `json:"input_tokens"`
-					Output    *int64   `json:"output_tokens"`
-					Cost      *float64 `json:"cost_usd"`
-				} `json:"items"`
-			}
-			if err := json.Unmarshal(raw, &r); err != nil {
-				return err
+				return term.PrintJSON(os.Stdout, report)
 			}
 			w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
 			fmt.Fprintf(w, "%s\tATTEMPTS\tINPUT\tOUTPUT\tCOST\n", map[string]string{"day": "DAY", "trigger": "TRIGGER", "account": "ACCOUNT", "model": "MODEL", "backend": "BACKEND"}[by])
@@ -63,7 +45,16 @@ some costs were worked out from the list of prices.`,
 				}
 				return fmt.Sprint(*n)
 			}
-			for _, u := range r.Items {
+			var attempts, unknown, estimated int64
+			var total float64
+			for _, u := range report.Value.Items {
+				if by == "day" && u.Attempts == 0 {
+					continue
+				}
+				attempts, unknown, estimated = attempts+u.Attempts, unknown+u.Unknown, estimated+u.Estimated
+				if u.Cost != nil {
+					total += *u.Cost
+				}
 				name := u.Name
 				if name == "" {
 					name = u.Key
@@ -84,12 +75,20 @@ some costs were worked out from the list of prices.`,
 				case u.Unknown > 0:
 					cost = "unknown"
 				}
-				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", printable(name), u.Attempts, count(u.Input), count(u.Output), cost)
+				fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\n", term.Cell(name), u.Attempts, count(u.Input), count(u.Output), cost)
 			}
+			cost := agented.Dollars(total)
+			if estimated > 0 {
+				cost = "~" + cost
+			}
+			if unknown > 0 {
+				cost += fmt.Sprintf(" + %d unknown", unknown)
+			}
+			fmt.Fprintf(w, "TOTAL\t%d\t\t\t%s\n", attempts, cost)
 			return w.Flush()
 		},
 	})
-	cmd.Flags().String("by", "day", "day, trigger, account, model or backend")
-	cmd.Flags().Int("days", 30, "how many days back")
+	cmd.Flags().String("by", "day", "group by day, trigger, account, model or backend")
+	cmd.Flags().Int("days", 30, "number of days")
 	return cmd
 }

@@ -6,6 +6,8 @@ import (
 	"runtime"
 
 	"github.com/spf13/cobra"
+
+	"github.com/agented/agented/internal/term"
 )
 
 func versionCommand() *cobra.Command {
@@ -14,7 +16,7 @@ func versionCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			platform := runtime.GOOS + "/" + runtime.GOARCH
 			if wantJSON(cmd) {
-				return printJSON(os.Stdout, map[string]string{
+				return term.PrintJSON(os.Stdout, map[string]string{
 					"version": version, "go_version": runtime.Version(), "platform": platform,
 				})
 			}

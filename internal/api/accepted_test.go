@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestOneLineOfTheLogJoinsARequestWithWhatItLedTo(t *testing.T) {
+func TestLog_accepted_execution(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	line := func(request string, want ...string) {

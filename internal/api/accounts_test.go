@@ -7,7 +7,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestCredentialsOfAccountsGoInAndNeverComeOut(t *testing.T) {
+func TestAccounts_credentials_are_write_only(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	const secret = "sk-a-credential-of-an-account"
@@ -29,7 +29,8 @@ func TestCredentialsOfAccountsGoInAndNeverComeOut(t *testing.T) {
 	}
 	path := "/api/v1/accounts/" + made.ID
 	sealed := a.Credentials["ANTHROPIC_API_KEY"]
-	// What is kept is kept as it is, and the same value again changes nothing.
+	// The stored value is kept, and setting the same value again changes
+	// nothing.
 	g.do(agented.RoleAdmin, "PATCH", path, `{"credentials":{"ANTHROPIC_API_KEY":"***"},"order":3}`).want(200)
 	g.do(agented.RoleAdmin, "PATCH", path, `{"credentials":{"ANTHROPIC_API_KEY":"`+secret+`"}}`).want(200)
 	if a, err = g.db.Account(t.Context(), a.ID); err != nil || a.Credentials["ANTHROPIC_API_KEY"] != sealed || a.Order != 3 {
@@ -55,7 +56,7 @@ func TestCredentialsOfAccountsGoInAndNeverComeOut(t *testing.T) {
 	g.do(agented.RoleViewer, "GET", path, "").want(404)
 }
 
-func TestATriggerSaysWhatItMayRunOn(t *testing.T) {
+func TestTriggers_fallback_chain(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	type trigger struct {
@@ -65,6 +66,7 @@ func TestATriggerSaysWhatItMayRunOn(t *testing.T) {
 		Retry    agented.RetryPolicy
 	}
 	var got, reset trigger
+	g.admin("POST", "/api/v1/accounts", `{"backend":"claude","name":"work","credentials":{"ANTHROPIC_API_KEY":"sk-ant-0123456789"}}`).want(201)
 	g.do(agented.RoleAdmin, "POST", "/api/v1/triggers", `{"name":"n","backend":"claude","prompt":"x","account":"work",
 		"fallback":[{"backend":"codex","model":"m"}],"retry":{"max_attempts":3,"on_failure":true}}`).want(201).json(&got)
 	if got.Account != "work" || len(got.Fallback) != 1 || got.Fallback[0].Model != "m" || !got.Retry.OnFailure || got.Retry.MaxAttempts != 3 {

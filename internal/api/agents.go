@@ -3,79 +3,83 @@ package api
 import (
 	"context"
 	"net/http"
-	"reflect"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/api/sse"
 	"github.com/agented/agented/internal/store"
 )
 
-// agentRoutes are the ways to agents.
-func (s *Server) agentRoutes() []route {
+// AgentDirectory finds agents by id and by name.
+type AgentDirectory interface {
+	ReloadAgents(ctx context.Context) error
+	AgentName(id agented.AgentID) string
+	AgentID(idOrName string) agented.AgentID
+}
+
+// agentRoutes returns the routes of agents.
+func (s *Server) agentRoutes() []rest.Route {
 	const viewer, admin = agented.RoleViewer, agented.RoleAdmin
-	return []route{
-		op("GET /api/v1/agents", viewer, s.listAgents, about{
-			id: "list-agents", tag: "agents", summary: "List agents", text: "In the order of their names.",
+	return []rest.Route{
+		rest.Op("GET /api/v1/agents", viewer, s.listAgents, rest.About{
+			ID: "list-agents", Tag: "agents", Summary: "List agents", Text: "Lists the agents by name.",
 		}),
-		op("POST /api/v1/agents", admin, s.createAgent, about{
-			id: "create-agent", tag: "agents", summary: "Create an agent", status: http.StatusCreated, errors: []int{http.StatusConflict},
-			text: "The least that works is `{\"name\":\"reviewer\",\"backend\":\"claude\"}`.",
+		rest.Op("POST /api/v1/agents", admin, s.createAgent, rest.About{
+			ID: "create-agent", Tag: "agents", Summary: "Create an agent", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
+			Text: "The smallest valid body is `{\"name\":\"reviewer\",\"backend\":\"claude\"}`.",
 		}),
-		op("GET /api/v1/agents/{id}", viewer, s.getAgent, about{
-			id: "get-agent", tag: "agents", summary: "Show an agent", errors: []int{http.StatusNotFound},
-			text: "By id or name. Values of variables are never shown.",
+		rest.Op("GET /api/v1/agents/{id}", viewer, s.getAgent, rest.About{
+			ID: "get-agent", Tag: "agents", Summary: "Show an agent", Errors: []int{http.StatusNotFound},
+			Text: "Returns one agent by id or name. Secret values of variables are never returned.",
 		}),
-		op("PATCH /api/v1/agents/{id}", admin, s.updateAgent, about{
-			id: "update-agent", tag: "agents", summary: "Change an agent", errors: []int{http.StatusNotFound, http.StatusConflict},
-			text: "A JSON merge patch: what is left out stays, null resets a field to its default. `env` is replaced as a whole. Executions and turns that exist keep what they were begun with.",
+		rest.Op("PATCH /api/v1/agents/{id}", admin, s.updateAgent, rest.About{
+			ID: "update-agent", Tag: "agents", Summary: "Update an agent", Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Takes a JSON merge patch: omitted fields are unchanged, null resets a field to its default. `env` is replaced as a whole. Existing executions and turns keep the settings that they started with.",
 		}),
-		op("DELETE /api/v1/agents/{id}", admin, s.deleteAgent, about{
-			id: "delete-agent", tag: "agents", summary: "Delete an agent", status: http.StatusNoContent, errors: []int{http.StatusNotFound},
-			text: "Its conversations and messages stay, for reading. Triggers that name it answer with a conflict until they are changed.",
+		rest.Op("DELETE /api/v1/agents/{id}", admin, s.deleteAgent, rest.About{
+			ID: "delete-agent", Tag: "agents", Summary: "Delete an agent", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
+			Text: "Its conversations and messages remain readable. Triggers that name it return 409 until they are changed.",
 		}),
 	}
 }
 
-// AgentView is an agent as the API shows it. Names stay; more may be added.
+// AgentView is an agent in responses. Names are stable; fields may be added.
 type AgentView struct {
-	ID             agented.AgentID    `json:"id" example:"agt-01jdc4q7zv8m3k2n5p6r7s8t9w"`
-	Name           string             `json:"name" doc:"Unique, ignoring case; addresses hold it"`
-	Role           string             `json:"role" doc:"One line: what it is"`
-	Goals          string             `json:"goals" doc:"What it works towards, and how: its system prompt"`
-	Enabled        bool               `json:"enabled"`
-	Backend        string             `json:"backend"`
-	Account        agented.AccountID  `json:"account" doc:"Empty: any account of the backend"`
-	Model          string             `json:"model" doc:"Empty: the CLI's own default"`
-	Fallback       []agented.Choice   `json:"fallback" doc:"What is tried when nothing before it is ready"`
-	Permission     agented.Permission `json:"permission" doc:"read, edit or full"`
-	Args           []string           `json:"args" doc:"Further arguments for the CLI, such as the tools that it may use"`
-	WorkingDir     string             `json:"working_dir" doc:"Empty: a directory of the conversation's own"`
-	Workspace      *agented.Workspace `json:"workspace,omitempty" doc:"A git repository to work in"`
-	Paths          []string           `json:"paths" doc:"Further directories that the agent may use"`
-	TimeoutSeconds int                `json:"timeout_seconds" doc:"Of one turn; 0: no limit"`
-	SilenceSeconds int                `json:"silence_timeout_seconds" doc:"0: no limit"`
-	CeilingUSD     float64            `json:"ceiling_usd" doc:"Cost at which a running turn is paused and asks; 0: none"`
-	Env            map[string]*string `json:"env" doc:"Variables for the process. Values are never shown: *** stands for one"`
-	CreatedAt      time.Time          `json:"created_at"`
-	UpdatedAt      time.Time          `json:"updated_at"`
+	ID             agented.AgentID     `json:"id" example:"agt-01jdc4q7zv8m3k2n5p6r7s8t9w"`
+	Name           string              `json:"name" doc:"Unique, ignoring case; part of the agent's address"`
+	Role           string              `json:"role" doc:"One line that describes the agent"`
+	Goals          string              `json:"goals" doc:"What it works towards, and how; used as the system prompt"`
+	Enabled        bool                `json:"enabled"`
+	Backend        string              `json:"backend"`
+	Account        agented.AccountID   `json:"account" doc:"Empty: any account of the backend"`
+	Model          string              `json:"model" doc:"Empty: the CLI's default"`
+	Fallback       []agented.Choice    `json:"fallback" doc:"Choices that are tried in order when no earlier one is ready"`
+	Permission     agented.Permission  `json:"permission" doc:"read, edit or full"`
+	Args           []string            `json:"args" doc:"Additional arguments for the CLI, such as the tools that it may use"`
+	WorkingDir     string              `json:"working_dir" doc:"Empty: a directory of the conversation"`
+	Workspace      *agented.Workspace  `json:"workspace,omitempty" doc:"A git repository to work in"`
+	Paths          []string            `json:"paths" doc:"Additional directories that the agent may use"`
+	TimeoutSeconds int                 `json:"timeout_seconds" doc:"Time limit of one turn in seconds; 0 means no limit"`
+	SilenceSeconds int                 `json:"silence_timeout_seconds" doc:"Limit on seconds without output; 0 means no limit"`
+	TrustRepo      bool                `json:"trust_repository" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
+	Sandbox        agented.Sandbox     `json:"sandbox" doc:"Isolation of the processes: off or guard; empty: the server's default (AGENTED_SANDBOX)"`
+	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running turn is paused with a question; 0 means none"`
+	Env            map[string]EnvValue `json:"env" doc:"Variables for the process. *** stands for each secret value, {value, secret: false} is a value that is not secret, null passes the server's variable of that name"`
+	CreatedAt      time.Time           `json:"created_at"`
+	UpdatedAt      time.Time           `json:"updated_at"`
 }
 
 func (s *Server) showAgent(ctx context.Context, a *agented.Agent) AgentView {
+	admin := rest.Principal(ctx).May(agented.RoleAdmin)
 	v := AgentView{
 		ID: a.ID, Name: a.Name, Role: a.Role, Goals: a.Goals, Enabled: a.Enabled, Backend: a.Spec.Backend,
-		Account: a.Spec.Account, Model: a.Spec.Model, Fallback: list(a.Spec.Fallback), Permission: a.Spec.Permission,
-		Args: list(a.Spec.Args), WorkingDir: a.Spec.WorkingDir, Workspace: a.Spec.Workspace, Paths: list(a.Spec.Paths),
-		TimeoutSeconds: a.Spec.TimeoutSeconds, SilenceSeconds: a.Spec.SilenceSeconds, CeilingUSD: a.Spec.CeilingUSD,
-		Env: map[string]*string{}, CreatedAt: shown(a.CreatedAt), UpdatedAt: shown(a.UpdatedAt),
+		Account: a.Spec.Account, Model: a.Spec.Model, Fallback: rest.NotNil(a.Spec.Fallback), Permission: a.Spec.Permission,
+		Args: rest.NotNil(a.Spec.Args), WorkingDir: a.Spec.WorkingDir, Workspace: a.Spec.Workspace, TrustRepo: a.Spec.TrustRepo, Paths: rest.NotNil(a.Spec.Paths),
+		TimeoutSeconds: a.Spec.TimeoutSeconds, SilenceSeconds: a.Spec.SilenceSeconds, Sandbox: a.Spec.Sandbox, CeilingUSD: a.Spec.CeilingUSD,
+		Env: s.showEnv(&a.Spec, admin), CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt),
 	}
-	for name, value := range a.Spec.Env {
-		v.Env[name] = nil
-		if value != nil {
-			mask := kept
-			v.Env[name] = &mask
-		}
-	}
-	if principal(ctx).May(agented.RoleAdmin) {
+	if admin {
 		return v
 	}
 	v.Goals = s.mask(v.Goals)
@@ -87,126 +91,161 @@ func (s *Server) showAgent(ctx context.Context, a *agented.Agent) AgentView {
 	return v
 }
 
-// AgentFields is an agent in requests. A field that is left out has its default
-// in a new agent and stays as it is in a change; null is the default.
+// AgentFields are the fields of an agent in requests. An omitted field has its
+// default in a new agent and is unchanged in an update; null is the default.
 type AgentFields struct {
-	Name           optional[string]             `json:"name,omitzero" doc:"Letters, digits, -, _ and .; at most 64. Unique, ignoring case"`
-	Role           optional[string]             `json:"role,omitzero" doc:"One line: what it is"`
-	Goals          optional[string]             `json:"goals,omitzero" doc:"What it works towards, and how: its system prompt"`
-	Enabled        optional[bool]               `json:"enabled,omitzero" doc:"Default true"`
-	Backend        optional[string]             `json:"backend,omitzero" doc:"An agent CLI: claude, codex, gemini, opencode or anthropic"`
-	Account        optional[agented.AccountID]  `json:"account,omitzero" doc:"Id or name of an account. Default: any of the backend"`
-	Model          optional[string]             `json:"model,omitzero" doc:"Default: the CLI's own"`
-	Fallback       optional[[]agented.Choice]   `json:"fallback,omitzero" doc:"What to try when nothing before it is ready"`
-	Permission     optional[agented.Permission] `json:"permission,omitzero" doc:"read, edit (default) or full"`
-	Args           optional[[]string]           `json:"args,omitzero" doc:"Further arguments, passed to the CLI as they are, for example the tools that it may use"`
-	WorkingDir     optional[string]             `json:"working_dir,omitzero" doc:"Absolute path. Default: a directory of the conversation's own"`
-	Workspace      optional[*agented.Workspace] `json:"workspace,omitzero" doc:"A git repository to work in"`
-	Paths          optional[[]string]           `json:"paths,omitzero" doc:"Further directories, absolute"`
-	TimeoutSeconds optional[int]                `json:"timeout_seconds,omitzero" doc:"Wall-clock limit of one turn; 0 is none. Default 3600"`
-	SilenceSeconds optional[int]                `json:"silence_timeout_seconds,omitzero" doc:"Limit for printing nothing; 0 is none. Default 0"`
-	CeilingUSD     optional[float64]            `json:"ceiling_usd,omitzero" doc:"Cost at which a running turn is paused and asks; 0 is none"`
-	Env            optional[map[string]*string] `json:"env,omitzero" doc:"Variables for the process; replaces all earlier ones. In a change *** keeps the value that the name has"`
+	Name           rest.Optional[string]              `json:"name,omitzero" doc:"Letters, digits, -, _ and .; at most 64. Unique, ignoring case"`
+	Role           rest.Optional[string]              `json:"role,omitzero" doc:"One line that describes the agent"`
+	Goals          rest.Optional[string]              `json:"goals,omitzero" doc:"What it works towards, and how; used as the system prompt"`
+	Enabled        rest.Optional[bool]                `json:"enabled,omitzero" doc:"Default true"`
+	Backend        rest.Optional[string]              `json:"backend,omitzero" doc:"An agent CLI, such as claude"`
+	Account        rest.Optional[agented.AccountID]   `json:"account,omitzero" doc:"Id or name of an account. Default: any account of the backend"`
+	Model          rest.Optional[string]              `json:"model,omitzero" doc:"Default: the CLI's default"`
+	Fallback       rest.Optional[[]agented.Choice]    `json:"fallback,omitzero" doc:"Choices that are tried in order when no earlier one is ready"`
+	Permission     rest.Optional[agented.Permission]  `json:"permission,omitzero" doc:"read, edit (default) or full"`
+	Args           rest.Optional[[]string]            `json:"args,omitzero" doc:"Additional arguments, passed to the CLI unchanged, for example the tools that it may use"`
+	WorkingDir     rest.Optional[string]              `json:"working_dir,omitzero" doc:"Absolute path. Default: a directory of the conversation"`
+	Workspace      rest.Optional[*agented.Workspace]  `json:"workspace,omitzero" doc:"A git repository to work in"`
+	Paths          rest.Optional[[]string]            `json:"paths,omitzero" doc:"Additional directories, absolute paths"`
+	TimeoutSeconds rest.Optional[int]                 `json:"timeout_seconds,omitzero" doc:"Wall-clock limit of one turn in seconds; 0 means no limit. Default 3600"`
+	SilenceSeconds rest.Optional[int]                 `json:"silence_timeout_seconds,omitzero" doc:"Limit on seconds without output; 0 means no limit. Default 0"`
+	TrustRepo      rest.Optional[bool]                `json:"trust_repository,omitzero" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
+	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX"`
+	CeilingUSD     rest.Optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running turn is paused with a question; 0 means none"`
+	Env            rest.Optional[map[string]EnvValue] `json:"env,omitzero" doc:"Variables for the process. Replaces all stored ones. A value is a secret, which is masked in everything that executions print, unless it is written as {\"value\": \"…\", \"secret\": false}. In an update, the value *** keeps the stored value of that name"`
 }
 
 func (f *AgentFields) apply(a *agented.Agent) error {
-	f.Name.into(&a.Name, "")
-	f.Role.into(&a.Role, "")
-	f.Goals.into(&a.Goals, "")
-	f.Enabled.into(&a.Enabled, true)
-	f.Account.into(&a.Spec.Account, "")
-	f.Fallback.into(&a.Spec.Fallback, nil)
-	f.Workspace.into(&a.Spec.Workspace, nil)
-	f.CeilingUSD.into(&a.Spec.CeilingUSD, 0)
+	before := a.Name
+	f.Name.Into(&a.Name, "")
+	f.Role.Into(&a.Role, "")
+	f.Goals.Into(&a.Goals, "")
+	f.Enabled.Into(&a.Enabled, true)
+	f.Account.Into(&a.Spec.Account, "")
+	f.Fallback.Into(&a.Spec.Fallback, nil)
+	f.Workspace.Into(&a.Spec.Workspace, nil)
+	f.CeilingUSD.Into(&a.Spec.CeilingUSD, 0)
+	f.TrustRepo.Into(&a.Spec.TrustRepo, false)
 	spec := SpecFields{
 		Backend: f.Backend, Model: f.Model, Permission: f.Permission, Args: f.Args, WorkingDir: f.WorkingDir, Paths: f.Paths,
-		TimeoutSeconds: f.TimeoutSeconds, SilenceSeconds: f.SilenceSeconds, Env: f.Env,
+		TimeoutSeconds: f.TimeoutSeconds, SilenceSeconds: f.SilenceSeconds, Sandbox: f.Sandbox, Env: f.Env,
 	}
 	if err := spec.apply(&a.Spec, 0); err != nil {
 		return err
 	}
-	return agented.InvalidFields(a.Validate())
+	return agented.InvalidFields(checkName(a.Validate(), before, a.Name))
 }
 
-// AgentCreate is a new agent.
+// AgentCreate is the request to create an agent.
 type AgentCreate struct{ AgentFields }
 
-// AgentUpdate is a change of an agent (a JSON merge patch, but env is replaced
-// as a whole).
+// AgentUpdate is the request to update an agent: a JSON merge patch, except
+// that env is replaced as a whole.
 type AgentUpdate struct{ AgentFields }
 
 type agentListInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Items in a page"`
-	Cursor string `query:"cursor" maxLength:"2000" doc:"next_cursor of the page before; leave it out for the first page"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Page size"`
+	Cursor string `query:"cursor" maxLength:"2000" doc:"next_cursor of the previous page; omit it for the first page"`
 }
 
-func (s *Server) listAgents(ctx context.Context, in *agentListInput) (*listOutput[AgentView], error) {
+func (s *Server) listAgents(ctx context.Context, in *agentListInput) (*rest.ListOutput[AgentView], error) {
 	items, next, err := s.o.DB.Agents(ctx, store.Page{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
-		return nil, inQuery(err)
+		return nil, rest.InQuery(err)
 	}
-	return page(items, next, func(a *agented.Agent) AgentView { return s.showAgent(ctx, a) }), nil
+	return rest.List(items, next, func(a *agented.Agent) AgentView { return s.showAgent(ctx, a) }), nil
 }
 
 type createdAgent struct {
-	Location string `header:"Location" doc:"Path of the new agent"`
+	Location string `header:"Location" doc:"Path of the new agent; empty for a dry run"`
 	Body     AgentView
 }
 
-func (s *Server) createAgent(ctx context.Context, in *createInput[AgentCreate]) (*createdAgent, error) {
+func (s *Server) createAgent(ctx context.Context, in *tryInput[AgentCreate]) (*createdAgent, error) {
+	keep := in.DryRun != "true"
+	var a *agented.Agent
+	err := s.o.DB.Together(ctx, "create agent", keep, func(ctx context.Context) (err error) {
+		a, err = s.storeNewAgent(ctx, &in.Body.AgentFields)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &createdAgent{Body: s.showAgent(ctx, a)}
+	if keep {
+		out.Location = "/api/v1/agents/" + string(a.ID)
+		err = s.agentsChanged(ctx)
+	}
+	return out, err
+}
+
+// storeNewAgent validates and stores a new agent.
+func (s *Server) storeNewAgent(ctx context.Context, fields *AgentFields) (*agented.Agent, error) {
 	a := &agented.Agent{Enabled: true, Spec: newSpec(0), CreatedAt: s.now()}
-	if err := in.Body.apply(a); err != nil {
+	if err := fields.apply(a); err != nil {
 		return nil, err
 	}
-	s.sealEnv(&a.Spec, nil)
-	if err := s.o.DB.CreateAgent(ctx, a, principal(ctx).Name); err != nil {
+	if err := s.checkAccountRefs(ctx, &a.Spec, nil); err != nil {
 		return nil, err
 	}
-	if err := s.agentsChanged(ctx); err != nil {
-		return nil, err
-	}
-	return &createdAgent{Location: "/api/v1/agents/" + string(a.ID), Body: s.showAgent(ctx, a)}, nil
+	s.sealer.SealEnv(&a.Spec, nil)
+	return a, s.o.DB.CreateAgent(ctx, a, rest.Principal(ctx).Name)
 }
 
 type agentPath struct {
 	ID string `path:"id" maxLength:"100" doc:"The agent's id, agt-…, or its name"`
 }
 
-func (s *Server) getAgent(ctx context.Context, in *agentPath) (*output[AgentView], error) {
+func (s *Server) getAgent(ctx context.Context, in *agentPath) (*rest.Output[AgentView], error) {
 	a, err := s.o.DB.Agent(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &output[AgentView]{s.showAgent(ctx, a)}, nil
+	return rest.Reply(s.showAgent(ctx, a)), nil
 }
 
 type agentChange struct {
-	ID   string `path:"id" maxLength:"100" doc:"The agent's id, agt-…, or its name"`
-	Body AgentUpdate
+	ID     string `path:"id" maxLength:"100" doc:"The agent's id, agt-…, or its name"`
+	DryRun string `query:"dry_run" enum:"true,false" doc:"true: validate the request and return the result without storing it"`
+	Body   AgentUpdate
 }
 
-func (s *Server) updateAgent(ctx context.Context, in *agentChange) (*output[AgentView], error) {
+func (s *Server) updateAgent(ctx context.Context, in *agentChange) (*rest.Output[AgentView], error) {
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	a, err := s.o.DB.Agent(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
+	keep, changed := in.DryRun != "true", false
+	err = s.o.DB.Together(ctx, "update agent", keep, func(ctx context.Context) (err error) {
+		changed, err = s.storeAgent(ctx, a, &in.Body.AgentFields)
+		return err
+	})
+	if err == nil && changed && keep {
+		err = s.agentsChanged(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return rest.Reply(s.showAgent(ctx, a)), nil
+}
+
+// storeAgent applies the fields to a, and stores it if it has changed. The
+// caller holds s.changing.
+func (s *Server) storeAgent(ctx context.Context, a *agented.Agent, fields *AgentFields) (changed bool, err error) {
 	before := *a
-	if err := in.Body.apply(a); err != nil {
-		return nil, err
+	if err := fields.apply(a); err != nil {
+		return false, err
 	}
-	s.sealEnv(&a.Spec, before.Spec.Env)
-	if reflect.DeepEqual(&before, a) {
-		return &output[AgentView]{s.showAgent(ctx, a)}, nil
+	if err := s.checkAccountRefs(ctx, &a.Spec, &before.Spec); err != nil {
+		return false, err
 	}
-	if err := s.o.DB.UpdateAgent(ctx, a, principal(ctx).Name); err != nil {
-		return nil, err
+	s.sealer.SealEnv(&a.Spec, before.Spec.Env)
+	if sameAgent(&before, a) {
+		return false, nil
 	}
-	if err := s.agentsChanged(ctx); err != nil {
-		return nil, err
-	}
-	return &output[AgentView]{s.showAgent(ctx, a)}, nil
+	return true, s.o.DB.UpdateAgent(ctx, a, rest.Principal(ctx).Name)
 }
 
 func (s *Server) deleteAgent(ctx context.Context, in *agentPath) (*struct{}, error) {
@@ -214,27 +253,27 @@ func (s *Server) deleteAgent(ctx context.Context, in *agentPath) (*struct{}, err
 	if err != nil {
 		return nil, err
 	}
-	if err := s.o.DB.DeleteAgent(ctx, a.ID, principal(ctx).Name); err != nil {
+	if err := s.o.DB.DeleteAgent(ctx, a.ID, rest.Principal(ctx).Name); err != nil {
 		return nil, err
 	}
 	return nil, s.agentsChanged(ctx)
 }
 
-// agentsChanged makes what was stored known.
+// agentsChanged notifies the parts of the server that depend on agents.
 func (s *Server) agentsChanged(ctx context.Context) error {
-	s.changes.tell(changedAgents)
-	return s.o.Dispatch.ReloadAgents(ctx)
+	s.streams.Changes.Notify(sse.ChangedAgents)
+	return s.agents.ReloadAgents(ctx)
 }
 
-// nameAgent makes a spec name its agent by id. One that is not there is a
-// mistake in the request.
+// nameAgent replaces the agent's name in a spec with its id. It returns an
+// error for the client if the agent does not exist.
 func (s *Server) nameAgent(spec *agented.Spec) error {
 	if spec.Agent == "" {
 		return nil
 	}
-	id := s.o.Dispatch.AgentID(spec.Agent)
+	id := s.agents.AgentID(spec.Agent)
 	if id == "" {
-		return agented.InvalidFields([]agented.Field{{Path: "agent", Text: "names no agent: create it first, or check the name"}})
+		return agented.InvalidFields([]agented.Field{{Path: "agent", Text: "is not an agent: create it first, or check the name"}})
 	}
 	spec.Agent = string(id)
 	return nil

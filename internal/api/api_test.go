@@ -19,18 +19,21 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/hub"
 	"github.com/agented/agented/internal/redact"
+	"github.com/agented/agented/internal/scheduler"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/testrun"
 )
 
 const staticKey = "static-key-0123456789abcdef"
 
-// work is the real dispatcher, whose loops do not run: executions stay pending
-// unless a test ends them.
+// work is the real dispatcher without its loops: executions stay pending unless
+// a test ends them.
 type work struct {
 	*dispatch.Dispatcher
 	sick atomic.Pointer[error]
@@ -43,7 +46,7 @@ func (w *work) Healthy() error {
 	return nil
 }
 
-// lines is a writer that tests may read meanwhile.
+// lines is a writer that tests can read concurrently.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -74,7 +77,7 @@ type rig struct {
 	access lines
 	keys   map[agented.Role]string
 	masker atomic.Pointer[redact.Masker]
-	now    atomic.Int64 // nanoseconds ahead of the clock
+	now    atomic.Int64 // nanoseconds added to the clock
 	config *config.Config
 }
 
@@ -91,7 +94,15 @@ func start(t *testing.T, set settings) *rig {
 	g := &rig{t: t, layout: agented.Layout{Root: t.TempDir()}, keys: map[agented.Role]string{}}
 	logger := slog.New(slog.NewTextHandler(&g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	g.db, err = store.Open(ctx, filepath.Join(g.layout.Root, "agented.db"), store.Options{Log: logger})
+	path := filepath.Join(g.layout.Root, "agented.db")
+	testrun.Database(t, path, func(path string) error {
+		db, err := store.Open(ctx, path, store.Options{Log: logger})
+		if err != nil {
+			return err
+		}
+		return db.Close()
+	})
+	g.db, err = store.Open(ctx, path, store.Options{Log: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,9 +122,9 @@ func start(t *testing.T, set settings) *rig {
 	go func() { defer close(done); _ = g.hub.Run(run) }()
 	t.Cleanup(func() { stop(); <-done })
 	g.db.OnChange(g.hub.Publish)
-	g.work = &work{Dispatcher: dispatch.New(dispatch.Options{DB: g.db, Layout: g.layout, Node: "node-test", MaxConcurrent: 2, LeaseTTL: time.Minute, Log: logger})}
+	g.work = &work{Dispatcher: dispatch.New(dispatch.Options{DB: g.db, Layout: g.layout, Node: "node-test", Limits: dispatch.Limits{MaxConcurrent: 2, LeaseTTL: time.Minute}, Log: logger})}
 	o := api.Options{
-		DB: g.db, Dispatch: g.work, Hub: g.hub, Layout: g.layout, Config: g.config, Key: key, Masker: &g.masker,
+		DB: g.db, Dispatch: g.work, Scheduler: scheduler.New(scheduler.Options{DB: g.db, Dispatcher: g.work, Log: logger}), Hub: g.hub, Layout: g.layout, Config: g.config, Key: key, Masker: &g.masker,
 		Log: logger, AccessLog: &g.access, Version: "1.2.3-test", Node: "node-test",
 		Passwords: secret.NewPasswords(secret.Cost{MemoryKiB: 64, Passes: 1, Threads: 1}, 4),
 		Now:       func() time.Time { return time.Now().Add(time.Duration(g.now.Load())) },
@@ -143,7 +154,7 @@ func load(t *testing.T, dir string, env []string) *config.Config {
 	t.Helper()
 	env = append(env, "HOME="+dir, "PATH=/bin", "AGENTED_DATA_DIR="+dir, "AGENTED_BIND=127.0.0.1:0", "AGENTED_API_KEY="+staticKey)
 	seen := map[string]bool{}
-	env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool { // the test's own come first
+	env = slices.DeleteFunc(slices.Clone(env), func(kv string) bool { // the test's own variables take precedence
 		name, _, _ := strings.Cut(kv, "=")
 		was := seen[name]
 		seen[name] = true
@@ -156,7 +167,7 @@ func load(t *testing.T, dir string, env []string) *config.Config {
 	return c
 }
 
-// key makes an API key of a role, once.
+// key creates an API key of a role, once.
 func (g *rig) key(role agented.Role) string {
 	g.t.Helper()
 	if role == agented.RoleNone {
@@ -173,7 +184,7 @@ func (g *rig) key(role agented.Role) string {
 	return g.keys[role]
 }
 
-// answer is what came back.
+// answer is a response.
 type answer struct {
 	t      *testing.T
 	status int
@@ -198,13 +209,13 @@ func (a answer) want(status int) answer {
 }
 
 // problem decodes a problem and checks its form.
-func (a answer) problem(status int) api.Problem {
+func (a answer) problem(status int) rest.Problem {
 	a.t.Helper()
 	a.want(status)
 	if ct := a.header.Get("Content-Type"); ct != "application/problem+json" {
 		a.t.Fatalf("a problem is of type %q\n%s", ct, a.body)
 	}
-	var p api.Problem
+	var p rest.Problem
 	a.json(&p)
 	if p.Status != status || p.Title == "" || p.Type == "" || p.Detail == "" || p.Kind == "" || p.RequestID == "" {
 		a.t.Fatalf("incomplete problem: %s", a.body)
@@ -282,7 +293,7 @@ func (g *rig) browser() *http.Client {
 
 const password = "correct horse battery"
 
-// addUser makes a user of a role with the password above.
+// addUser creates a user of a role with the password above.
 func (g *rig) addUser(name string, role agented.Role) {
 	g.t.Helper()
 	if n, err := g.db.UserCount(context.Background()); err != nil || n == 0 && role != agented.RoleAdmin {
@@ -291,7 +302,7 @@ func (g *rig) addUser(name string, role agented.Role) {
 	g.admin("POST", "/api/v1/auth/users", `{"name":"`+name+`","password":"`+password+`","role":"`+string(role)+`"}`).want(201)
 }
 
-// loggedIn is a browser of a user.
+// loggedIn returns a browser of a logged-in user.
 func (g *rig) loggedIn(name string) *http.Client {
 	g.t.Helper()
 	c := g.browser()
@@ -301,7 +312,7 @@ func (g *rig) loggedIn(name string) *http.Client {
 
 const hello = `{"name":"hello","backend":"command","command":["sh","-c","echo hi"]}`
 
-// trigger makes one and returns its id.
+// trigger creates a trigger and returns its id.
 func (g *rig) trigger(body string) string {
 	g.t.Helper()
 	var v api.TriggerView

@@ -4,33 +4,57 @@ import (
 	"context"
 	"time"
 
+	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/store"
 )
 
-// AuditView is one line of who did what.
+// AuditView is one entry of the audit log.
 type AuditView struct {
 	ID      string    `json:"id" example:"aud-01jdc4q7zv8m3k2n5p6r7s8t9w"`
 	At      time.Time `json:"at"`
-	Actor   string    `json:"actor" doc:"A user's name, or key NAME"`
+	Actor   string    `json:"actor" doc:"User name, or key NAME"`
 	Action  string    `json:"action" doc:"Noun and verb" example:"trigger.create"`
-	Subject string    `json:"subject" doc:"Id of what it was done to; empty when there is none"`
-	Detail  string    `json:"detail" doc:"Never a secret"`
-	Address string    `json:"address" doc:"Where the request came from; empty when it is not known"`
+	Subject string    `json:"subject" doc:"Id of the affected object; empty when there is none"`
+	Detail  string    `json:"detail" doc:"Details; never contains a secret"`
+	Address string    `json:"address" doc:"Client address; empty when unknown"`
 }
 
 type auditListInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Items in a page"`
-	Cursor string `query:"cursor" maxLength:"2000" doc:"next_cursor of the page before; leave it out for the first page"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Page size"`
+	Cursor string `query:"cursor" maxLength:"2000" doc:"next_cursor of the previous page; omit it for the first page"`
 }
 
-func (s *Server) listAudit(ctx context.Context, in *auditListInput) (*listOutput[AuditView], error) {
+func (s *Server) listAudit(ctx context.Context, in *auditListInput) (*rest.ListOutput[AuditView], error) {
 	items, next, err := s.o.DB.AuditLog(ctx, store.Page{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
-		return nil, inQuery(err)
+		return nil, rest.InQuery(err)
 	}
-	return page(items, next, func(a *store.AuditEntry) AuditView {
+	return rest.List(items, next, func(a *store.AuditEntry) AuditView {
 		return AuditView{
-			ID: a.ID, At: shown(a.At), Actor: a.Actor, Action: a.Action, Subject: a.Subject, Detail: s.mask(a.Detail), Address: a.Address,
+			ID: a.ID, At: rest.Time(a.At), Actor: a.Actor, Action: a.Action, Subject: a.Subject, Detail: s.mask(a.Detail), Address: a.Address,
 		}
 	}), nil
+}
+
+// noteAction adds an audit entry for an action of a user or a key that the
+// store does not audit itself. Tokens of executions are skipped: messages of
+// agents are recorded with the messages.
+func (s *Server) noteAction(ctx context.Context, action, subject, detail string) {
+	who := rest.Principal(ctx)
+	if who.Execution != "" {
+		return
+	}
+	s.note(context.WithoutCancel(ctx), action, func(ctx context.Context) error {
+		return s.o.DB.Audit(ctx, store.AuditEntry{At: s.now(), Actor: who.Name, Action: action, Subject: subject, Detail: detail})
+	})
+}
+
+// note records an action. If the write fails, for example on a full disk, it
+// logs the error.
+func (s *Server) note(ctx context.Context, what string, write func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if err := write(ctx); err != nil {
+		s.o.Log.Debug("could not record the use of a "+what, "err", err)
+	}
 }

@@ -5,9 +5,10 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/rest"
 )
 
-func TestTheAuditSaysWhoDidWhatInPages(t *testing.T) {
+func TestAudit_pages(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	id := g.trigger(`{"name":"audited","backend":"command","command":["/bin/true"]}`)
@@ -17,7 +18,7 @@ func TestTheAuditSaysWhoDidWhatInPages(t *testing.T) {
 	var got []api.AuditView
 	cursor := ""
 	for range 100 {
-		var page api.ListOf[api.AuditView]
+		var page rest.ListOf[api.AuditView]
 		g.admin("GET", "/api/v1/audit?limit=1&cursor="+cursor, "").want(200).json(&page)
 		got = append(got, page.Items...)
 		if page.NextCursor == nil {
@@ -43,7 +44,7 @@ func TestTheAuditSaysWhoDidWhatInPages(t *testing.T) {
 	}
 }
 
-func TestTheAuditIsForAdminsOnly(t *testing.T) {
+func TestAudit_requires_admin(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.do(agented.RoleNone, "GET", "/api/v1/audit", "").problem(401)

@@ -16,6 +16,8 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -34,22 +36,22 @@ func mode(t *testing.T, file string) fs.FileMode {
 	return info.Mode().Perm()
 }
 
-func TestTheFirstStartIsSetUpWithTheOneTimeLink(t *testing.T) {
+func TestSetup_one_time_link(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	ctx := context.Background()
-	link, err := api.EnsureSetup(ctx, g.db, g.layout, g.http.URL+"/")
+	link, err := auth.EnsureSetup(ctx, g.db, g.layout, g.http.URL+"/")
 	if err != nil || !strings.HasPrefix(link, g.http.URL+"/setup?token=") {
 		t.Fatalf("link %q, %v", link, err)
 	}
 	if m := mode(t, g.layout.SetupLink()); m != 0o600 {
 		t.Errorf("the link's file has mode %o", m)
 	}
-	if again, _ := api.EnsureSetup(ctx, g.db, g.layout, g.http.URL); again != link {
+	if again, _ := auth.EnsureSetup(ctx, g.db, g.layout, g.http.URL); again != link {
 		t.Errorf("a restart made another link: %s", again)
 	}
 
-	// Nothing works yet, and the answer says what to do; keys do.
+	// Nothing works yet, and the error says what to do; keys work.
 	if p := g.do(agented.RoleNone, "GET", "/api/v1/triggers", "").problem(401); !strings.Contains(p.Detail, "set up") {
 		t.Errorf("before the setup: %s", p.Detail)
 	}
@@ -93,7 +95,7 @@ func TestTheFirstStartIsSetUpWithTheOneTimeLink(t *testing.T) {
 	}
 	g.form(c, "/setup", v).want(409)
 	g.do(agented.RoleNone, "POST", "/api/v1/auth/setup", `{"token":"`+token+`","name":"eve","password":"`+password+`"}`).problem(409)
-	if link, err := api.EnsureSetup(ctx, g.db, g.layout, g.http.URL); link != "" || err != nil {
+	if link, err := auth.EnsureSetup(ctx, g.db, g.layout, g.http.URL); link != "" || err != nil {
 		t.Errorf("a link for a server that is set up: %q %v", link, err)
 	}
 	if p := g.do(agented.RoleNone, "GET", "/api/v1/triggers", "").problem(401); strings.Contains(p.Detail, "set up") {
@@ -101,10 +103,10 @@ func TestTheFirstStartIsSetUpWithTheOneTimeLink(t *testing.T) {
 	}
 }
 
-func TestTheSetupWorksAsJSON(t *testing.T) {
+func TestSetup_json(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
-	link, err := api.EnsureSetup(context.Background(), g.db, g.layout, g.http.URL)
+	link, err := auth.EnsureSetup(context.Background(), g.db, g.layout, g.http.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,14 +122,14 @@ func TestTheSetupWorksAsJSON(t *testing.T) {
 	g.send(c, "GET", "/api/v1/config", "").want(200)
 }
 
-func TestTheKeyOfThisMachineIsMadeOnceAndAgainWhenLost(t *testing.T) {
+func TestCLIKey_is_created_and_replaced(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	ctx := context.Background()
 	log := slog.New(slog.NewTextHandler(&g.log, nil))
 	ensure := func() string {
 		t.Helper()
-		if err := api.EnsureCLIKey(ctx, g.db, g.layout, log); err != nil {
+		if err := auth.EnsureCLIKey(ctx, g.db, g.layout, log); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(g.layout.CLIKey())
@@ -151,7 +153,7 @@ func TestTheKeyOfThisMachineIsMadeOnceAndAgainWhenLost(t *testing.T) {
 	if second == first || asks(first) != 401 || asks(second) != 200 {
 		t.Error("a lost key still works, or its successor does not")
 	}
-	var keys api.ListOf[api.KeyView]
+	var keys rest.ListOf[api.KeyView]
 	g.do(agented.RoleNone, "GET", "/api/v1/auth/keys", "", with("X-API-Key", second)).want(200).json(&keys)
 	for _, k := range keys.Items {
 		if k.RevokedAt == nil {
@@ -163,7 +165,7 @@ func TestTheKeyOfThisMachineIsMadeOnceAndAgainWhenLost(t *testing.T) {
 	}
 }
 
-func TestALoginIsASessionThatEnds(t *testing.T) {
+func TestLogin_session(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.addUser("ada", agented.RoleOperator)
@@ -189,12 +191,13 @@ func TestALoginIsASessionThatEnds(t *testing.T) {
 			t.Error("the database holds the cookie's value")
 		}
 	}
-	// A cookie that we did not sign never gets there, even with a real id.
+	// A cookie that the server did not sign is rejected before, even with a
+	// real id.
 	g.do(agented.RoleNone, "GET", "/api/v1/triggers", "", with("Cookie", "agented="+id+".forged")).problem(401)
-	// One that is presented under the name for TLS does not count here.
+	// The cookie name for TLS is ignored here.
 	g.do(agented.RoleNone, "GET", "/api/v1/triggers", "", with("Cookie", "__Host-agented="+value)).problem(401)
 
-	var l api.ListOf[api.SessionView]
+	var l rest.ListOf[api.SessionView]
 	g.send(c, "GET", "/api/v1/auth/sessions", "").want(200).json(&l)
 	if len(l.Items) != 1 || !l.Items[0].Current {
 		t.Fatalf("sessions: %+v", l)
@@ -207,7 +210,7 @@ func TestALoginIsASessionThatEnds(t *testing.T) {
 	g.do(agented.RoleNone, "GET", "/api/v1/triggers", "", with("Cookie", "agented="+value)).problem(401)
 }
 
-func TestSessionsRunOutAndAreRevoked(t *testing.T) {
+func TestSession_expiry_and_revocation(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.addUser("ada", agented.RoleViewer)
@@ -218,13 +221,13 @@ func TestSessionsRunOutAndAreRevoked(t *testing.T) {
 	at(29*day).send(c, "GET", "/api/v1/auth/me", "").want(200)
 	at(58*day).send(c, "GET", "/api/v1/auth/me", "").want(200) // use keeps it alive
 	at(87*day).send(c, "GET", "/api/v1/auth/me", "").want(200)
-	at(91*day).send(c, "GET", "/api/v1/auth/me", "").problem(401) // but not for ever
+	at(91*day).send(c, "GET", "/api/v1/auth/me", "").problem(401) // but not without limit
 	idle := g.loggedIn("ada")
 	at(122*day).send(idle, "GET", "/api/v1/auth/me", "").problem(401)
 
 	one, two := g.loggedIn("ada"), g.loggedIn("ada")
 	other := g.loggedIn("bob")
-	var l api.ListOf[api.SessionView]
+	var l rest.ListOf[api.SessionView]
 	g.send(one, "GET", "/api/v1/auth/sessions", "").want(200).json(&l)
 	if len(l.Items) != 2 {
 		t.Fatalf("sessions %+v", l.Items)
@@ -237,7 +240,7 @@ func TestSessionsRunOutAndAreRevoked(t *testing.T) {
 	}
 	g.send(two, "GET", "/api/v1/auth/me", "").problem(401)
 
-	// A new password ends the others; being disabled ends all.
+	// A new password ends the other sessions; disabling the user ends all.
 	two = g.loggedIn("ada")
 	g.send(one, "POST", "/api/v1/auth/password", `{"current":"wrong wrong","new":"another long one"}`).problem(422)
 	g.send(one, "POST", "/api/v1/auth/password", `{"current":"`+password+`","new":"short"}`).problem(422)
@@ -254,7 +257,7 @@ func TestSessionsRunOutAndAreRevoked(t *testing.T) {
 	g.do(agented.RoleNone, "POST", "/api/v1/auth/login", `{"name":"ada","password":"another long one"}`).problem(401)
 }
 
-func TestOverTLSTheCookieIsBoundToTheHost(t *testing.T) {
+func TestSessionCookie_over_TLS(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{tls: true})
 	g.addUser("ada", agented.RoleViewer)
@@ -269,7 +272,7 @@ func TestOverTLSTheCookieIsBoundToTheHost(t *testing.T) {
 	g.send(c, "GET", "/api/v1/auth/me", "").want(200)
 }
 
-func TestAProxyOnThisMachineMaySpeakForTheBrowser(t *testing.T) {
+func TestSessionCookie_behind_local_proxy(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.addUser("ada", agented.RoleViewer)
@@ -293,11 +296,11 @@ func TestAProxyOnThisMachineMaySpeakForTheBrowser(t *testing.T) {
 	}
 }
 
-func TestWrongNamesAndPasswordsAnswerAlike(t *testing.T) {
+func TestLogin_failures_are_indistinguishable(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.addUser("ada", agented.RoleViewer)
-	try := func(name, pass string) api.Problem {
+	try := func(name, pass string) rest.Problem {
 		t.Helper()
 		return g.do(agented.RoleNone, "POST", "/api/v1/auth/login", `{"name":"`+name+`","password":"`+pass+`"}`).problem(401)
 	}
@@ -324,7 +327,7 @@ func TestWrongNamesAndPasswordsAnswerAlike(t *testing.T) {
 	}
 }
 
-func TestGuessingIsSlowedDown(t *testing.T) {
+func TestLogin_rate_limit(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.addUser("ada", agented.RoleViewer)
@@ -341,11 +344,11 @@ func TestGuessingIsSlowedDown(t *testing.T) {
 	}
 	try("Ada").problem(429)
 	try("bob").problem(401)
-	try("ada", with("X-Forwarded-For", "203.0.113.1")).problem(401) // somebody else's guesses do not lock ada out
+	try("ada", with("X-Forwarded-For", "203.0.113.1")).problem(401) // guesses from another network do not lock ada out
 	if a := g.form(g.browser(), "/login", url.Values{"name": {"ada"}, "password": {password}}).want(429); !strings.Contains(a.body, "Too many attempts") {
 		t.Errorf("page: %s", a.body)
 	}
-	// Many names from one address, at once.
+	// Many concurrent names from one address.
 	var limited atomic.Int64
 	var done sync.WaitGroup
 	for worker := range 10 {
@@ -363,7 +366,7 @@ func TestGuessingIsSlowedDown(t *testing.T) {
 	}
 }
 
-func TestThePagesWorkWithoutScript(t *testing.T) {
+func TestPages_without_script(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.addUser("ada", agented.RoleViewer)
@@ -396,7 +399,7 @@ func TestThePagesWorkWithoutScript(t *testing.T) {
 	g.do(agented.RoleNone, "GET", "/", "").want(200)
 }
 
-func TestUsersAndKeysAreManagedByAdmins(t *testing.T) {
+func TestUsersAndKeys_require_admin(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	if p := g.admin("POST", "/api/v1/auth/users", `{"name":"x","password":"`+password+`","role":"viewer"}`).problem(422); p.Errors[0].Location != "body.role" {
@@ -424,7 +427,7 @@ func TestUsersAndKeysAreManagedByAdmins(t *testing.T) {
 	}
 	g.addUser("second", agented.RoleAdmin)
 	g.send(c, "PATCH", at, `{"name":"toor","role":"operator"}`).want(200)
-	g.send(c, "GET", "/api/v1/auth/users", "").problem(403) // at once
+	g.send(c, "GET", "/api/v1/auth/users", "").problem(403) // immediately
 	if list := g.admin("GET", "/api/v1/auth/users", "").want(200); strings.Contains(list.body, "argon2") || strings.Contains(list.body, "password") {
 		t.Errorf("users: %s", list.body)
 	}
@@ -442,6 +445,6 @@ func TestUsersAndKeysAreManagedByAdmins(t *testing.T) {
 	g.admin("DELETE", "/api/v1/auth/keys/"+string(k.ID), "").want(204)
 	g.do(agented.RoleNone, "GET", "/api/v1/auth/me", "", with("X-API-Key", k.Key)).problem(401)
 	g.admin("DELETE", "/api/v1/auth/keys/"+string(k.ID), "").problem(409)
-	// Basic credentials are a proxy's business; a session counts beside them.
+	// Basic credentials belong to a proxy and are ignored; the session is used.
 	g.send(g.loggedIn("second"), "GET", "/api/v1/auth/me", "", with("Authorization", "Basic eDp5")).want(200)
 }

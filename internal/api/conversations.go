@@ -15,84 +15,94 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/api/sse"
+	"github.com/agented/agented/internal/remove"
 	"github.com/agented/agented/internal/store"
 )
 
-// conversationRoutes are the ways to conversations.
-func (s *Server) conversationRoutes() []route {
+// Conversations runs the turns of conversations.
+type Conversations interface {
+	Say(ctx context.Context, p *store.PostMessage) (repeated bool, err error)
+	Interrupt(ctx context.Context, id agented.ConversationID, by agented.Principal) (bool, error)
+	CloseConversation(ctx context.Context, id agented.ConversationID, by agented.Principal) error
+}
+
+// conversationRoutes returns the routes of conversations.
+func (s *Server) conversationRoutes() []rest.Route {
 	const viewer, operator, admin = agented.RoleViewer, agented.RoleOperator, agented.RoleAdmin
-	id := inPath("id", "The conversation's id, conv-…")
-	return []route{
-		op("GET /api/v1/conversations", viewer, s.listConversations, about{
-			id: "list-conversations", tag: "conversations", summary: "List conversations", text: "The latest activity first.",
+	id := rest.PathParam("id", "The conversation's id, conv-…")
+	return []rest.Route{
+		rest.Op("GET /api/v1/conversations", viewer, s.listConversations, rest.About{
+			ID: "list-conversations", Tag: "conversations", Summary: "List conversations", Text: "Lists conversations by latest activity, newest first.",
 		}),
-		op("POST /api/v1/conversations", operator, s.createConversation, about{
-			id: "create-conversation", tag: "conversations", summary: "Begin a conversation", status: http.StatusCreated, errors: []int{http.StatusNotFound, http.StatusConflict},
-			text: "With an agent. A `message` is the first that is said, and its turn begins at once.",
+		rest.Op("POST /api/v1/conversations", operator, s.createConversation, rest.About{
+			ID: "create-conversation", Tag: "conversations", Summary: "Start a conversation", Status: http.StatusCreated, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Starts a conversation with an agent. `message` is the first message; its turn starts immediately.",
 		}),
-		op("GET /api/v1/conversations/{id}", viewer, s.getConversation, about{
-			id: "get-conversation", tag: "conversations", summary: "Show a conversation", errors: []int{http.StatusNotFound},
-			text: "What was said is in its events.",
+		rest.Op("GET /api/v1/conversations/{id}", viewer, s.getConversation, rest.About{
+			ID: "get-conversation", Tag: "conversations", Summary: "Show a conversation", Errors: []int{http.StatusNotFound},
+			Text: "Returns the state of one conversation. Its messages are in its events.",
 		}),
-		op("DELETE /api/v1/conversations/{id}", admin, s.deleteConversation, about{
-			id: "delete-conversation", tag: "conversations", summary: "Delete a conversation", status: http.StatusNoContent, errors: []int{http.StatusNotFound, http.StatusConflict},
-			text: "With its files. The executions of its turns stay.",
+		rest.Op("DELETE /api/v1/conversations/{id}", admin, s.deleteConversation, rest.About{
+			ID: "delete-conversation", Tag: "conversations", Summary: "Delete a conversation", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Deletes the conversation and its files. The executions of its turns remain.",
 		}),
-		op("POST /api/v1/conversations/{id}/messages", operator, s.say, about{
-			id: "say", tag: "conversations", summary: "Say something", status: http.StatusAccepted, errors: []int{http.StatusNotFound, http.StatusConflict},
-			text: "Answers once it is stored. Each message has its turn, one after another. A closed conversation opens, in the same session.",
+		rest.Op("POST /api/v1/conversations/{id}/messages", operator, s.postMessage, rest.About{
+			ID: "send-conversation-message", Tag: "conversations", Summary: "Send a message to a conversation", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Returns once the message is stored. Each message gets its own turn, one after another. A message reopens a closed conversation in the same session.",
 		}),
-		op("POST /api/v1/conversations/{id}/interrupt", operator, s.interrupt, about{
-			id: "interrupt", tag: "conversations", summary: "Interrupt the turn", status: http.StatusAccepted, errors: []int{http.StatusNotFound, http.StatusConflict},
-			text: "Stops the turn under way and takes back the messages that wait. With a `text`, that is said instead, and its turn begins when the old one has ended.",
+		rest.Op("POST /api/v1/conversations/{id}/interrupt", operator, s.interrupt, rest.About{
+			ID: "interrupt-conversation", Tag: "conversations", Summary: "Interrupt the current turn", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Stops the current turn and discards queued messages. With `text`, that message is sent instead, and its turn starts when the current one has ended.",
 		}),
-		op("POST /api/v1/conversations/{id}/close", operator, s.closeConversation, about{
-			id: "close-conversation", tag: "conversations", summary: "Close a conversation", status: http.StatusNoContent, errors: []int{http.StatusNotFound, http.StatusConflict},
-			text: "It opens again when somebody writes.",
+		rest.Op("POST /api/v1/conversations/{id}/close", operator, s.closeConversation, rest.About{
+			ID: "close-conversation", Tag: "conversations", Summary: "Close a conversation", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "A new message reopens it.",
 		}),
-		raw("PUT /api/v1/conversations/{id}/files/{name}", operator, func(s *Server) http.HandlerFunc { return s.putFile }, about{
-			id: "put-file", tag: "conversations", summary: "Store a file for a message",
-			text:    "At most 16 MiB. A message names the files that go with it; the agent finds them in a folder of the conversation. A file of that name is replaced.",
-			params:  []*huma.Param{id, inPath("name", "Letters, digits, blanks, -, _ and .; at most 100 bytes")},
-			answers: map[string]*huma.Response{"204": describe("It is stored", "")},
-			body:    &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {}}},
-			errors:  []int{http.StatusNotFound, http.StatusUnprocessableEntity}, maxBody: maxFile,
+		rest.Raw("PUT /api/v1/conversations/{id}/files/{name}", operator, s.putFile, rest.About{
+			ID: "upload-conversation-file", Tag: "conversations", Summary: "Upload a file for a message",
+			Text:    "Limits: 16 MiB per file, 200 files and 256 MiB per conversation. A message lists the names of its files; the agent finds them in a folder of the conversation. An existing file of the same name is replaced.",
+			Params:  []*huma.Param{id, rest.PathParam("name", "Letters, digits, spaces, -, _ and .; at most 100 bytes")},
+			Answers: map[string]*huma.Response{"204": rest.Describe("The file is stored", "")},
+			Body:    &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/octet-stream": {}}},
+			Errors:  []int{http.StatusNotFound, http.StatusUnprocessableEntity}, MaxBody: maxFile,
 		}),
-		op("GET /api/v1/conversations/{id}/events", viewer, s.listConversationEvents, about{
-			id: "list-conversation-events", tag: "conversations", summary: "Read what happened in a conversation", errors: []int{http.StatusNotFound},
-			text: "The events of the stream, in order. Ask again with `after` set to `next_after` for those behind; an empty list means that there are no more yet.",
+		rest.Op("GET /api/v1/conversations/{id}/events", viewer, s.listConversationEvents, rest.About{
+			ID: "list-conversation-events", Tag: "conversations", Summary: "List events of a conversation", Errors: []int{http.StatusNotFound},
+			Text: "Returns the events of the stream, in order. For the next page, send `next_after` as `after`; an empty list means that there are no more events yet.",
 		}),
-		raw("GET /api/v1/conversations/{id}/stream", viewer, func(s *Server) http.HandlerFunc { return s.streamConversation }, about{
-			id: "stream-conversation", tag: "conversations", summary: "Follow a conversation",
-			text:    "Server-sent events with increasing ids: `message`, `content_delta`, `tool_call`, `finish`, `status_change`, `error`. Last-Event-ID or `after` resumes exactly there. `full_sync` comes first to whoever resumes where pieces of answers are gone: it holds what is left up to its id, and replaces all that was known.",
-			params:  []*huma.Param{id, inURL("after", "integer", "Id of the last event that is known; 0 for all. Last-Event-ID wins"), lastEventID()},
-			answers: map[string]*huma.Response{"200": describe("The events", "text/event-stream")},
-			errors:  []int{http.StatusBadRequest, http.StatusNotFound},
-		}).streams(),
+		rest.Raw("GET /api/v1/conversations/{id}/stream", viewer, s.streamConversation, rest.About{
+			ID: "stream-conversation", Tag: "conversations", Summary: "Stream a conversation",
+			Text:    "Server-sent events with increasing ids: `message`, `content_delta`, `tool_call`, `finish`, `status_change`, `error`. Last-Event-ID or `after` resumes after that event. If pieces of answers after that position have been removed, the stream begins with `full_sync`, which contains the remaining events up to its id and replaces the client's state.",
+			Params:  []*huma.Param{id, rest.QueryParam("after", "integer", "Id of the last event received; 0 for all. Last-Event-ID takes precedence"), rest.LastEventID()},
+			Answers: map[string]*huma.Response{"200": rest.Describe("The events", "text/event-stream")},
+			Errors:  []int{http.StatusBadRequest, http.StatusNotFound},
+		}).Streams(),
 	}
 }
 
-// ConversationView is a conversation as the API shows it.
+// ConversationView is a conversation in responses.
 type ConversationView struct {
 	ID        agented.ConversationID    `json:"id" example:"conv-01jdc4q7zv8m3k2n5p6r7s8t9w"`
 	AgentID   agented.AgentID           `json:"agent_id"`
-	AgentName string                    `json:"agent_name" doc:"As it was when the conversation began"`
+	AgentName string                    `json:"agent_name" doc:"Name of the agent when the conversation started"`
 	Title     string                    `json:"title"`
 	Status    agented.ConversationState `json:"status" enum:"open,closed"`
-	Turn      agented.ExecutionID       `json:"turn" doc:"The execution that is at work; empty: none"`
-	Queued    int                       `json:"queued" doc:"Messages that wait for their turn"`
-	SessionID string                    `json:"session_id" doc:"Of the agent's CLI, in which the next turn goes on; empty before the first has ended"`
-	LastEvent int64                     `json:"last_event" doc:"Id of its last event"`
-	Actor     string                    `json:"actor" doc:"Who began it"`
+	Turn      agented.ExecutionID       `json:"turn" doc:"Execution of the current turn; empty: none"`
+	Queued    int                       `json:"queued" doc:"Messages waiting for their turn"`
+	SessionID string                    `json:"session_id" doc:"Session of the agent's CLI that the next turn resumes; empty before the first turn has ended"`
+	LastEvent int64                     `json:"last_event" doc:"Id of its latest event"`
+	Actor     string                    `json:"actor" doc:"Who started it"`
 	CreatedAt time.Time                 `json:"created_at"`
-	ActiveAt  time.Time                 `json:"active_at" doc:"Last activity"`
+	ActiveAt  time.Time                 `json:"active_at" doc:"Time of the latest activity"`
 	ClosedAt  *time.Time                `json:"closed_at" nullable:"true"`
 }
 
 func (s *Server) showConversation(c *agented.Conversation) ConversationView {
 	v := ConversationView{
 		ID: c.ID, AgentID: c.Agent, AgentName: c.AgentName, Title: s.mask(c.Title), Status: c.State, Turn: c.Turn, Queued: c.Queued,
-		LastEvent: c.LastSeq, Actor: c.Actor, CreatedAt: shown(c.CreatedAt), ActiveAt: shown(c.ActiveAt), ClosedAt: orNull(c.ClosedAt),
+		LastEvent: c.LastSeq, Actor: c.Actor, CreatedAt: rest.Time(c.CreatedAt), ActiveAt: rest.Time(c.ActiveAt), ClosedAt: orNull(c.ClosedAt),
 	}
 	if c.Resume != nil {
 		v.SessionID = c.Resume.Session
@@ -101,31 +111,31 @@ func (s *Server) showConversation(c *agented.Conversation) ConversationView {
 }
 
 type conversationListInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Items in a page"`
-	Cursor string `query:"cursor" maxLength:"2000" doc:"next_cursor of the page before; leave it out for the first page"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Page size"`
+	Cursor string `query:"cursor" maxLength:"2000" doc:"next_cursor of the previous page; omit it for the first page"`
 	Agent  string `query:"agent" maxLength:"100" doc:"Only with this agent (id or name)"`
 }
 
-func (s *Server) listConversations(ctx context.Context, in *conversationListInput) (*listOutput[ConversationView], error) {
+func (s *Server) listConversations(ctx context.Context, in *conversationListInput) (*rest.ListOutput[ConversationView], error) {
 	var agent agented.AgentID
 	if in.Agent != "" {
-		agent = agented.AgentID(in.Agent) // also of one that is no more
-		if id := s.o.Dispatch.AgentID(in.Agent); id != "" {
+		agent = agented.AgentID(in.Agent) // also of a deleted agent
+		if id := s.agents.AgentID(in.Agent); id != "" {
 			agent = id
 		}
 	}
 	items, next, err := s.o.DB.Conversations(ctx, agent, store.Page{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
-		return nil, inQuery(err)
+		return nil, rest.InQuery(err)
 	}
-	return page(items, next, s.showConversation), nil
+	return rest.List(items, next, s.showConversation), nil
 }
 
-// ConversationCreate is a new conversation.
+// ConversationCreate is the request to start a conversation.
 type ConversationCreate struct {
 	Agent   string `json:"agent" maxLength:"100" doc:"Id or name of the agent"`
 	Title   string `json:"title,omitempty" maxLength:"200" doc:"Default: the beginning of the first message"`
-	Message string `json:"message,omitempty" doc:"What is said first"`
+	Message string `json:"message,omitempty" doc:"The first message"`
 }
 
 type createdConversation struct {
@@ -133,7 +143,7 @@ type createdConversation struct {
 	Body     ConversationView
 }
 
-func (s *Server) createConversation(ctx context.Context, in *createInput[ConversationCreate]) (*createdConversation, error) {
+func (s *Server) createConversation(ctx context.Context, in *rest.Input[ConversationCreate]) (*createdConversation, error) {
 	a, err := s.o.DB.Agent(ctx, in.Body.Agent)
 	if err != nil {
 		return nil, err
@@ -142,24 +152,25 @@ func (s *Server) createConversation(ctx context.Context, in *createInput[Convers
 		return nil, agented.Errorf(agented.Conflict, "agent %q is disabled: enable it first", a.Name)
 	}
 	if in.Body.Message != "" {
-		if err := checkSaid(in.Body.Message, nil); err != nil {
+		if err := checkMessageText(in.Body.Message, nil); err != nil {
 			return nil, err
 		}
 	}
 	title := in.Body.Title
 	if title == "" {
-		title = firstWords(in.Body.Message)
+		title = titleOf(in.Body.Message)
 	}
-	c := &agented.Conversation{Agent: a.ID, AgentName: a.Name, Title: title, Actor: principal(ctx).Name, CreatedAt: s.now()}
+	c := &agented.Conversation{Agent: a.ID, AgentName: a.Name, Title: title, Actor: rest.Principal(ctx).Name, CreatedAt: s.now()}
 	if err := s.o.DB.CreateConversation(ctx, c); err != nil {
 		return nil, err
 	}
-	s.changes.tell(changedConversations)
+	s.streams.Changes.Notify(sse.ChangedConversations)
 	if in.Body.Message != "" {
-		p := &store.Post{Conversation: c.ID, Text: in.Body.Message, Actor: principal(ctx).Name}
-		if _, err := s.o.Dispatch.Say(ctx, p); err != nil {
+		p := &store.PostMessage{Conversation: c.ID, Text: in.Body.Message, Actor: rest.Principal(ctx).Name}
+		if _, err := s.conversations.Say(ctx, p); err != nil {
 			return nil, err
 		}
+		s.noteAction(ctx, "conversation.say", string(c.ID), c.AgentName)
 		if c, err = s.o.DB.Conversation(ctx, c.ID); err != nil {
 			return nil, err
 		}
@@ -167,8 +178,8 @@ func (s *Server) createConversation(ctx context.Context, in *createInput[Convers
 	return &createdConversation{Location: "/api/v1/conversations/" + string(c.ID), Body: s.showConversation(c)}, nil
 }
 
-// firstWords makes a title of a message.
-func firstWords(text string) string {
+// titleOf makes a title from a message.
+func titleOf(text string) string {
 	text = strings.Join(strings.Fields(text), " ")
 	if r := []rune(text); len(r) > 80 {
 		text = string(r[:80]) + "…"
@@ -180,7 +191,8 @@ type conversationPath struct {
 	ID string `path:"id" maxLength:"100" doc:"The conversation's id, conv-…"`
 }
 
-// conversationID checks an id from a path before it becomes a path name.
+// conversationID validates an id from a path before it becomes part of a file
+// path.
 func conversationID(id string) (agented.ConversationID, error) {
 	if !agented.ValidID("conv", id) {
 		return "", agented.Errorf(agented.NotFound, "no conversation has this id")
@@ -196,12 +208,12 @@ func (s *Server) conversation(ctx context.Context, id string) (*agented.Conversa
 	return s.o.DB.Conversation(ctx, cid)
 }
 
-func (s *Server) getConversation(ctx context.Context, in *conversationPath) (*output[ConversationView], error) {
+func (s *Server) getConversation(ctx context.Context, in *conversationPath) (*rest.Output[ConversationView], error) {
 	c, err := s.conversation(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &output[ConversationView]{s.showConversation(c)}, nil
+	return rest.Reply(s.showConversation(c)), nil
 }
 
 func (s *Server) deleteConversation(ctx context.Context, in *conversationPath) (*struct{}, error) {
@@ -209,34 +221,45 @@ func (s *Server) deleteConversation(ctx context.Context, in *conversationPath) (
 	if err != nil {
 		return nil, err
 	}
-	if err := s.o.DB.DeleteConversation(ctx, id, principal(ctx).Name); err != nil {
+	if err := s.o.DB.DeleteConversation(ctx, id, rest.Principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	s.changes.tell(changedConversations)
-	if err := os.RemoveAll(s.o.Layout.Conversation(id)); err != nil {
-		s.o.Log.Error("remove a conversation's folder", "conversation", id, "err", err)
-	}
+	s.streams.Changes.Notify(sse.ChangedConversations)
+	s.removeConversationFolder(ctx, id)
 	return nil, nil
 }
 
-// SayInput is what somebody says.
-type SayInput struct {
+// removeConversationFolder removes the files of a deleted conversation. If that
+// fails, the folder remains in the database's list of removals, and retention
+// retries every hour.
+func (s *Server) removeConversationFolder(ctx context.Context, id agented.ConversationID) {
+	err := remove.All(s.o.Layout.Conversation(id))
+	if err == nil {
+		err = s.o.DB.Removed(ctx, []string{string(id)})
+	}
+	if err != nil {
+		s.o.Log.Error("could not remove a conversation's folder: retrying every hour", "conversation", id, "err", err)
+	}
+}
+
+// ConversationMessageInput is a message in requests.
+type ConversationMessageInput struct {
 	Text  string   `json:"text" doc:"At most 1 MiB"`
-	Files []string `json:"files,omitempty" maxItems:"20" doc:"Names of files that were stored for it"`
+	Files []string `json:"files,omitempty" maxItems:"20" doc:"Names of uploaded files for the message"`
 }
 
-// Said is a message that is stored, and will have its turn.
-type Said struct {
-	Number   int64 `json:"number" doc:"Its number among what people said in the conversation"`
-	Repeated bool  `json:"repeated" doc:"The Idempotency-Key was seen before: nothing was said again"`
+// AcceptedMessage is a stored message that will get its turn.
+type AcceptedMessage struct {
+	Number   int64 `json:"number" doc:"Number of the message among the user messages of the conversation"`
+	Repeated bool  `json:"repeated" doc:"The Idempotency-Key was already used: no message was added"`
 }
 
-// checkSaid refuses what cannot be said.
-func checkSaid(text string, files []string) error {
+// checkMessageText validates a message.
+func checkMessageText(text string, files []string) error {
 	var bad []agented.Field
 	switch {
 	case strings.TrimSpace(text) == "" && len(files) == 0:
-		bad = append(bad, agented.Field{Path: "text", Text: "is required: say something"})
+		bad = append(bad, agented.Field{Path: "text", Text: "is required: write a text"})
 	case len(text) > agented.MaxPrompt:
 		bad = append(bad, agented.Field{Path: "text", Text: "is too long: use at most 1 MiB, or a file"})
 	case strings.ContainsRune(text, 0):
@@ -251,13 +274,13 @@ func checkSaid(text string, files []string) error {
 	return agented.InvalidFields(bad)
 }
 
-func (s *Server) say(ctx context.Context, in *struct {
+func (s *Server) postMessage(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"100" doc:"The conversation's id, conv-…"`
-	Key  string `header:"Idempotency-Key" doc:"Names this message: sent again, nothing is said again"`
-	Body SayInput
+	Key  string `header:"Idempotency-Key" doc:"Identifies the message: a request with the same key adds no second message"`
+	Body ConversationMessageInput
 },
-) (*output[Said], error) {
-	if err := checkKey(in.Key); err != nil {
+) (*rest.Output[AcceptedMessage], error) {
+	if err := rest.CheckKey(in.Key); err != nil {
 		return nil, err
 	}
 	id, err := conversationID(in.ID)
@@ -267,36 +290,39 @@ func (s *Server) say(ctx context.Context, in *struct {
 	return s.sayIn(ctx, id, in.Key, in.Body.Text, in.Body.Files)
 }
 
-func (s *Server) sayIn(ctx context.Context, id agented.ConversationID, key, text string, files []string) (*output[Said], error) {
-	if err := checkSaid(text, files); err != nil {
+func (s *Server) sayIn(ctx context.Context, id agented.ConversationID, key, text string, files []string) (*rest.Output[AcceptedMessage], error) {
+	if err := checkMessageText(text, files); err != nil {
 		return nil, err
 	}
 	for _, name := range files {
 		if _, err := os.Stat(filepath.Join(s.o.Layout.Conversation(id), "files", name)); err != nil {
-			return nil, agented.InvalidFields([]agented.Field{{Path: "files", Text: "names a file that was not stored: PUT it first"}})
+			return nil, agented.InvalidFields([]agented.Field{{Path: "files", Text: "is not an uploaded file: PUT it first"}})
 		}
 	}
-	p := &store.Post{Conversation: id, Key: key, Text: text, Files: files, Actor: principal(ctx).Name}
-	repeated, err := s.o.Dispatch.Say(ctx, p)
+	p := &store.PostMessage{Conversation: id, Key: key, Text: text, Files: files, Actor: rest.Principal(ctx).Name}
+	repeated, err := s.conversations.Say(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	return &output[Said]{Said{Number: p.Number, Repeated: repeated}}, nil
+	if !repeated {
+		s.noteAction(ctx, "conversation.say", string(id), "")
+	}
+	return rest.Reply(AcceptedMessage{Number: p.Number, Repeated: repeated}), nil
 }
 
-// Interrupted says what an interruption met.
+// Interrupted is the result of an interrupt.
 type Interrupted struct {
-	Stopped bool   `json:"stopped" doc:"A turn was under way, or messages waited"`
-	Number  *int64 `json:"number" nullable:"true" doc:"Number of what is said instead; null: nothing"`
+	Stopped bool   `json:"stopped" doc:"A turn was running, or messages were queued"`
+	Number  *int64 `json:"number" nullable:"true" doc:"Number of the message sent instead; null: none"`
 }
 
 func (s *Server) interrupt(ctx context.Context, in *struct {
 	ID   string `path:"id" maxLength:"100" doc:"The conversation's id, conv-…"`
 	Body *struct {
-		Text string `json:"text,omitempty" doc:"What to say instead"`
+		Text string `json:"text,omitempty" doc:"Message to send instead"`
 	}
 },
-) (*output[Interrupted], error) {
+) (*rest.Output[Interrupted], error) {
 	id, err := conversationID(in.ID)
 	if err != nil {
 		return nil, err
@@ -306,11 +332,11 @@ func (s *Server) interrupt(ctx context.Context, in *struct {
 		text = in.Body.Text
 	}
 	if text != "" {
-		if err := checkSaid(text, nil); err != nil {
+		if err := checkMessageText(text, nil); err != nil {
 			return nil, err
 		}
 	}
-	stopped, err := s.o.Dispatch.Interrupt(ctx, id, principal(ctx))
+	stopped, err := s.conversations.Interrupt(ctx, id, rest.Principal(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -322,7 +348,7 @@ func (s *Server) interrupt(ctx context.Context, in *struct {
 		}
 		out.Number = &said.Body.Number
 	}
-	return &output[Interrupted]{out}, nil
+	return rest.Reply(out), nil
 }
 
 func (s *Server) closeConversation(ctx context.Context, in *conversationPath) (*struct{}, error) {
@@ -330,27 +356,27 @@ func (s *Server) closeConversation(ctx context.Context, in *conversationPath) (*
 	if err != nil {
 		return nil, err
 	}
-	return nil, s.o.Dispatch.CloseConversation(ctx, id, principal(ctx))
+	return nil, s.conversations.CloseConversation(ctx, id, rest.Principal(ctx))
 }
 
-// Bounds of attachments.
+// Limits of attachments.
 const (
 	maxFile     = 16 << 20
 	maxFileName = 100
 )
 
-// checkFileName says what is wrong with the name of an attachment, "" if
-// nothing: it becomes a file, and is read by agents and people.
+// checkFileName returns why name cannot be the name of an attachment, or "".
+// The name becomes a file name, and is read by agents and people.
 func checkFileName(name string) string {
 	if name == "" || len(name) > maxFileName || !utf8.ValidString(name) {
 		return "names must have 1 to 100 bytes"
 	}
 	if strings.HasPrefix(name, ".") || strings.HasPrefix(name, "-") || strings.HasPrefix(name, " ") || strings.HasSuffix(name, " ") {
-		return "names may not start with . or -, nor with or end in a blank"
+		return "names must not start with . or -, and must not start or end with a space"
 	}
 	for _, c := range name {
 		if c < 0x20 || c == 0x7f || strings.ContainsRune(`/\:*?"<>|`+"`$'", c) {
-			return "names may not hold / \\ : * ? \" < > | ` $ ' or control characters"
+			return "names must not contain / \\ : * ? \" < > | ` $ ' or control characters"
 		}
 	}
 	return ""
@@ -359,29 +385,64 @@ func checkFileName(name string) string {
 func (s *Server) putFile(w http.ResponseWriter, r *http.Request) {
 	c, err := s.conversation(r.Context(), r.PathValue("id"))
 	if err != nil {
-		s.fail(w, r, err)
+		rest.Fail(w, r, err)
 		return
 	}
 	name := r.PathValue("name")
 	if wrong := checkFileName(name); wrong != "" {
-		s.fail(w, r, agented.InvalidFields([]agented.Field{{Path: "path.name", Text: wrong}}))
+		rest.Fail(w, r, agented.InvalidFields([]agented.Field{{Path: "path.name", Text: wrong}}))
 		return
 	}
 	dir := filepath.Join(s.o.Layout.Conversation(c.ID), "files")
-	if err := writeFile(dir, name, http.MaxBytesReader(w, r.Body, maxFile)); err != nil {
+	if err := s.writeFile(dir, name, http.MaxBytesReader(w, r.Body, maxFile)); err != nil {
 		var large *http.MaxBytesError
 		if errors.As(err, &large) {
 			err = agented.Errorf(agented.TooLarge, "the file is too large: the limit is %d bytes", int64(maxFile))
 		}
-		s.fail(w, r, err)
+		rest.Fail(w, r, err)
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// writeFile stores a file whole or not at all.
-func writeFile(dir, name string, from io.Reader) (err error) {
+// Limits of all files of one conversation.
+const (
+	maxConversationFiles = 200
+	maxConversationBytes = 256 << 20
+)
+
+// checkQuota returns an error if a file of that size would exceed the limits of
+// the conversation. The file replaces one of the same name.
+func checkQuota(dir, name string, size int64) error {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	files, bytes := 1, size
+	for _, f := range list {
+		if f.Name() == name || strings.HasPrefix(f.Name(), ".coming-") {
+			continue
+		}
+		files++
+		if info, err := f.Info(); err == nil {
+			bytes += info.Size()
+		}
+	}
+	switch {
+	case files > maxConversationFiles:
+		return agented.Errorf(agented.TooLarge, "the conversation has %d files, which is the limit: start another conversation, or replace a file", maxConversationFiles)
+	case bytes > maxConversationBytes:
+		return agented.Errorf(agented.TooLarge, "the files of the conversation would have %d bytes, and the limit is %d: start another conversation", bytes, int64(maxConversationBytes))
+	}
+	return nil
+}
+
+// writeFile stores a file atomically.
+func (s *Server) writeFile(dir, name string, from io.Reader) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if err := checkQuota(dir, name, 0); err != nil {
 		return err
 	}
 	f, err := os.CreateTemp(dir, ".coming-*")
@@ -393,11 +454,16 @@ func writeFile(dir, name string, from io.Reader) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	_, err = io.Copy(f, from)
+	size, err := io.Copy(f, from)
 	if err == nil {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	s.files.Lock() // concurrent uploads must not exceed the quota
+	defer s.files.Unlock()
+	if err := checkQuota(dir, name, size); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), filepath.Join(dir, name))
@@ -407,23 +473,23 @@ func writeFile(dir, name string, from io.Reader) (err error) {
 type ConversationEventView struct {
 	ID    int64                         `json:"id"`
 	Event agented.ConversationEventKind `json:"event" enum:"message,content_delta,tool_call,finish,status_change,error"`
-	Data  json.RawMessage               `json:"data" doc:"An object; its fields depend on the event"`
+	Data  json.RawMessage               `json:"data" doc:"Object whose fields depend on the event"`
 	At    time.Time                     `json:"timestamp"`
 }
 
-// ConversationEventPage is a part of the events.
+// ConversationEventPage is a page of events.
 type ConversationEventPage struct {
-	Events    []ConversationEventView `json:"events"`
-	NextAfter int64                   `json:"next_after"`
-	Gone      int64                   `json:"gone" doc:"Up to this id, pieces of answers are gone; their messages are there"`
+	Events               []ConversationEventView `json:"events"`
+	NextAfter            int64                   `json:"next_after"`
+	DeltasRemovedThrough int64                   `json:"deltas_removed_through" doc:"Pieces of answers up to this id have been removed; their complete messages remain"`
 }
 
 func (s *Server) listConversationEvents(ctx context.Context, in *struct {
 	ID    string `path:"id" maxLength:"100" doc:"The conversation's id, conv-…"`
-	After int64  `query:"after" minimum:"0" doc:"Id of the last event that is known; 0 for all"`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"200" doc:"Events at most"`
+	After int64  `query:"after" minimum:"0" doc:"Id of the last event received; 0 for all"`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"200" doc:"Page size"`
 },
-) (*output[ConversationEventPage], error) {
+) (*rest.Output[ConversationEventPage], error) {
 	id, err := conversationID(in.ID)
 	if err != nil {
 		return nil, err
@@ -432,19 +498,20 @@ func (s *Server) listConversationEvents(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	out := ConversationEventPage{Events: []ConversationEventView{}, NextAfter: in.After, Gone: gone}
+	out := ConversationEventPage{Events: []ConversationEventView{}, NextAfter: in.After, DeltasRemovedThrough: gone}
 	for i := range events {
 		out.Events = append(out.Events, s.showEvent(&events[i]))
 		out.NextAfter = events[i].Seq
 	}
-	return &output[ConversationEventPage]{out}, nil
+	return rest.Reply(out), nil
 }
 
 func (s *Server) showEvent(e *agented.ConversationEvent) ConversationEventView {
-	return ConversationEventView{ID: e.Seq, Event: e.Kind, Data: s.maskedJSON(e.Data), At: shown(e.At)}
+	return ConversationEventView{ID: e.Seq, Event: e.Kind, Data: s.maskedJSON(e.Data), At: rest.Time(e.At)}
 }
 
-// maskedJSON masks secrets in an object. What a mask broke is told as nothing.
+// maskedJSON masks secrets in an object. It returns null if masking makes the
+// JSON invalid.
 func (s *Server) maskedJSON(data []byte) json.RawMessage {
 	text := s.mask(string(data))
 	if !json.Valid([]byte(text)) {
@@ -453,22 +520,22 @@ func (s *Server) maskedJSON(data []byte) json.RawMessage {
 	return json.RawMessage(text)
 }
 
-// maxSync bounds the events of one full_sync.
+// maxSync limits the events of one full_sync.
 const maxSync = 5000
 
 func (s *Server) streamConversation(w http.ResponseWriter, r *http.Request) {
 	id, err := conversationID(r.PathValue("id"))
 	if err != nil {
-		s.fail(w, r, err)
+		rest.Fail(w, r, err)
 		return
 	}
-	after, _, err := position(r)
+	after, _, err := sse.Position(r)
 	if err != nil {
-		s.fail(w, r, err)
+		rest.Fail(w, r, err)
 		return
 	}
-	s.feed(w, r, string(id), after, func(ctx context.Context, dst []byte, after int64) ([]byte, int64, error) {
-		events, gone, err := s.o.DB.ConversationEvents(ctx, id, after, feedBatch)
+	s.streams.ServeFeed(w, r, string(id), after, func(ctx context.Context, dst []byte, after int64) ([]byte, int64, error) {
+		events, gone, err := s.o.DB.ConversationEvents(ctx, id, after, sse.FeedBatch)
 		if err != nil {
 			return dst, after, err
 		}
@@ -477,14 +544,14 @@ func (s *Server) streamConversation(w http.ResponseWriter, r *http.Request) {
 		}
 		for i := range events {
 			v := s.showEvent(&events[i])
-			dst = appendEvent(dst, v.ID, string(v.Event), withTime(v))
+			dst = sse.AppendEvent(dst, v.ID, string(v.Event), withTime(v))
 			after = v.ID
 		}
 		return dst, after, nil
 	})
 }
 
-// withTime puts the time of an event into its object.
+// withTime adds the time of an event to its object.
 func withTime(v ConversationEventView) []byte {
 	stamp, err := json.Marshal(v.At)
 	if err != nil || len(v.Data) < 2 || v.Data[0] != '{' {
@@ -497,7 +564,7 @@ func withTime(v ConversationEventView) []byte {
 	return append(append(out, ','), v.Data[1:]...)
 }
 
-// fullSync appends the event that holds all that is left up to gone.
+// fullSync appends an event that contains all remaining events up to gone.
 func (s *Server) fullSync(ctx context.Context, dst []byte, id agented.ConversationID, gone int64) ([]byte, int64, error) {
 	all := []ConversationEventView{}
 	for after := int64(0); after < gone; {
@@ -514,13 +581,13 @@ func (s *Server) fullSync(ctx context.Context, dst []byte, id agented.Conversati
 			}
 		}
 	}
-	cut := len(all) > maxSync
-	if cut {
+	truncated := len(all) > maxSync
+	if truncated {
 		all = all[len(all)-maxSync:]
 	}
-	data, err := json.Marshal(map[string]any{"events": all, "cut": cut})
+	data, err := json.Marshal(map[string]any{"events": all, "truncated": truncated})
 	if err != nil {
 		return dst, gone, err
 	}
-	return appendEvent(dst, gone, string(agented.EventFullSync), data), gone, nil
+	return sse.AppendEvent(dst, gone, string(agented.EventFullSync), data), gone, nil
 }

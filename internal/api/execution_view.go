@@ -1,55 +1,60 @@
 package api
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/rest"
 )
 
-// ExecutionView is an execution as the API shows it. Names stay; more may be
+// ExecutionView is an execution in responses. Names are stable; fields may be
 // added.
 type ExecutionView struct {
-	ID              agented.ExecutionID  `json:"id" doc:"Names the execution" example:"exec-01jdc4q7zv8m3k2n5p6r7s8t9w"`
-	TriggerID       *agented.TriggerID   `json:"trigger_id" nullable:"true" doc:"Trigger that it is a firing of; null for an ad-hoc execution"`
-	TriggerName     string               `json:"trigger_name" doc:"The trigger's name when it fired; stays when the trigger goes"`
-	Backend         string               `json:"backend" enum:"command,claude,codex,gemini,opencode,anthropic"`
+	ID              agented.ExecutionID  `json:"id" doc:"Execution id" example:"exec-01jdc4q7zv8m3k2n5p6r7s8t9w"`
+	TriggerID       *agented.TriggerID   `json:"trigger_id" nullable:"true" doc:"The trigger that it is a firing of; null for an ad-hoc execution"`
+	TriggerName     string               `json:"trigger_name" doc:"Name of the trigger when it fired; remains when the trigger is deleted"`
+	Backend         backendName          `json:"backend"`
 	Status          agented.State        `json:"status" enum:"pending,running,success,failed,timeout,cancelled,interrupted"`
-	Reason          string               `json:"reason" doc:"One sentence: why it waits, or why it ended so"`
-	CancelRequested bool                 `json:"cancel_requested" doc:"Someone asked to cancel it; the attempt may still be ending"`
+	Reason          string               `json:"reason" doc:"One sentence: why it is waiting, or why it ended"`
+	CancelRequested bool                 `json:"cancel_requested" doc:"Cancellation was requested; the attempt may still be ending"`
 	Source          agented.Source       `json:"source" enum:"manual,schedule,webhook,github,retry"`
 	Actor           string               `json:"actor" doc:"Who fired it, if known"`
-	Cause           *agented.Origin      `json:"cause,omitempty" doc:"What fired it when nobody did by hand: the tick (schedule_id and due_at) or the delivery"`
-	Chain           *agented.Chain       `json:"chain,omitempty" doc:"What it was caused by, when a message did; GET /api/v1/chains/{id} shows the whole"`
+	Cause           *agented.Origin      `json:"cause,omitempty" doc:"What fired it, except for manual runs: the tick (schedule_id and due_at) or the delivery"`
+	Chain           *agented.Chain       `json:"chain,omitempty" doc:"Chain of causes, if a message fired it; GET /api/v1/chains/{id} returns the whole chain"`
 	CreatedAt       time.Time            `json:"created_at"`
-	WaitingOn       string               `json:"waiting_on" doc:"What it is parked for: an account or a provider; empty: it is not parked"`
-	ParkedUntil     *time.Time           `json:"parked_until" nullable:"true" doc:"When it goes on at the latest, if that is known"`
-	Probes          agented.AccountID    `json:"probes,omitempty" doc:"The account that it only tries"`
-	ScheduledAt     time.Time            `json:"scheduled_at" doc:"Not started before this time"`
+	WaitingOn       string               `json:"waiting_on" doc:"The account or provider that a parked execution waits for; empty: not parked"`
+	ParkedUntil     *time.Time           `json:"parked_until" nullable:"true" doc:"When it resumes at the latest, if known"`
+	ProbeAccountID  agented.AccountID    `json:"probe_account_id,omitempty" doc:"The account that it probes"`
+	ScheduledAt     time.Time            `json:"scheduled_at" doc:"Earliest start"`
 	StartedAt       *time.Time           `json:"started_at" nullable:"true" doc:"Start of the first attempt"`
 	FinishedAt      *time.Time           `json:"finished_at" nullable:"true"`
-	DurationMS      *int64               `json:"duration_ms" nullable:"true" doc:"From the first attempt's start to the end"`
-	ExitCode        *int                 `json:"exit_code" nullable:"true" doc:"Of the last attempt; null while none has ended or when a signal ended it"`
+	DurationMS      *int64               `json:"duration_ms" nullable:"true" doc:"From the start of the first attempt to the end"`
+	ExitCode        *int                 `json:"exit_code" nullable:"true" doc:"Exit code of the last attempt; null until one has ended, or if a signal ended it"`
 	ErrorMessage    string               `json:"error_message"`
-	Result          *string              `json:"result,omitempty" doc:"The agent's final text; left out of lists and of the event stream"`
-	Prompt          *string              `json:"prompt,omitempty" doc:"The prompt as rendered; left out of lists and of the event stream"`
-	RetryOf         *agented.ExecutionID `json:"retry_of" nullable:"true" doc:"The execution that this one repeats"`
+	Result          *string              `json:"result,omitempty" doc:"The agent's final text; omitted in lists and in the event stream"`
+	Prompt          *string              `json:"prompt,omitempty" doc:"The prompt as rendered; omitted in lists and in the event stream"`
+	RetryOf         *agented.ExecutionID `json:"retry_of" nullable:"true" doc:"The execution of which this is a retry"`
 	AttemptNumber   int                  `json:"attempt_number" doc:"Number of the latest attempt; 0 before the first"`
 	Attempts        []AttemptView        `json:"attempts"`
-	LastSeq         agented.Seq          `json:"last_seq" doc:"Last line of the log; exact once the status is final"`
-	Usage           *agented.Usage       `json:"usage" nullable:"true" doc:"What all attempts consumed; null if nothing is known"`
-	Pinned          bool                 `json:"pinned" doc:"Retention leaves it alone"`
-	Pause           *PauseView           `json:"pause,omitempty" doc:"How it stands still; left out: it does not"`
-	Checkout        *CheckoutView        `json:"checkout,omitempty" doc:"The commit that it works in, if its trigger has a workspace; left out of lists"`
-	LogRemovedAt    *time.Time           `json:"log_removed_at,omitempty" doc:"When retention took its log; left out while it is there"`
+	LastSeq         agented.Seq          `json:"last_seq" doc:"Number of the last log line; exact once the status is final"`
+	Usage           *agented.Usage       `json:"usage" nullable:"true" doc:"Usage of all attempts; null if unknown"`
+	Pinned          bool                 `json:"pinned" doc:"Excluded from retention"`
+	Pause           *PauseView           `json:"pause,omitempty" doc:"The current pause; omitted if it is not paused"`
+	Checkout        *CheckoutView        `json:"checkout,omitempty" doc:"The commit that it works on, if its trigger has a workspace; omitted in lists"`
+	RetryRole       agented.Role         `json:"retry_role,omitempty" enum:"operator,admin" doc:"The role required to retry it; only in the response for one execution that has ended"`
+	RetryNote       string               `json:"retry_note,omitempty" doc:"Why only an admin may retry it"`
+	LogRemovedAt    *time.Time           `json:"log_removed_at,omitempty" doc:"When retention removed its log; omitted while the log exists"`
 }
 
-// AttemptView is one attempt as the API shows it.
+// AttemptView is an attempt in responses.
 type AttemptView struct {
-	Number      int               `json:"number" doc:"From 1"`
+	Number      int               `json:"number" doc:"Attempt number, from 1"`
 	Backend     string            `json:"backend"`
-	Account     agented.AccountID `json:"account" doc:"Account that it ran on; empty for command"`
-	Model       string            `json:"model" doc:"As it was asked for; empty: the CLI's own choice"`
-	CLIVersion  string            `json:"cli_version" doc:"What the CLI said of itself; empty for command"`
+	Account     agented.AccountID `json:"account" doc:"Account that it used; empty for command"`
+	Model       string            `json:"model" doc:"Requested model; empty: the CLI's default"`
+	CLIVersion  string            `json:"cli_version" doc:"Version reported by the CLI; empty for command"`
+	Sandbox     agented.Sandbox   `json:"sandbox" doc:"Sandbox level that it ran at, off or guard; empty: it has not started, or a version without sandboxes ran it"`
 	Status      agented.State     `json:"status" enum:"running,success,failed,timeout,cancelled,interrupted"`
 	Reason      string            `json:"reason"`
 	ExitCode    *int              `json:"exit_code" nullable:"true"`
@@ -58,28 +63,27 @@ type AttemptView struct {
 	FinishedAt  *time.Time        `json:"finished_at" nullable:"true"`
 	DurationMS  *int64            `json:"duration_ms" nullable:"true"`
 	Usage       *agented.Usage    `json:"usage" nullable:"true"`
-	SessionID   string            `json:"session_id" doc:"The CLI's own session, to resume it with"`
-	Class       agented.Class     `json:"class" doc:"Whose doing its end was: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it went well, or somebody here ended it"`
-	Evidence    string            `json:"evidence" doc:"What the class was read from"`
-	RetryAt     *time.Time        `json:"retry_at" nullable:"true" doc:"When the next attempt was planned for, if that was known"`
-	ResumedFrom string            `json:"resumed_from" doc:"Session that it went on with; empty: it began afresh"`
+	SessionID   string            `json:"session_id" doc:"Session id of the CLI, for resuming"`
+	Class       agented.Class     `json:"class" doc:"Who is responsible for its end: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it succeeded, or Agented or a user ended it"`
+	Evidence    string            `json:"evidence" doc:"Output from which class was derived"`
+	RetryAt     *time.Time        `json:"retry_at" nullable:"true" doc:"Planned time of the next attempt, if known"`
+	ResumedFrom string            `json:"resumed_from" doc:"Session that it resumed; empty: it started a new one"`
 }
 
-// viewExecution turns an execution into what the API shows. The prompt and the
-// result can be large: only the answer about a single execution has them
-// (withText).
+// viewExecution converts an execution for a response. The prompt and the result
+// can be large and are included only if withText is set.
 func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 	v := ExecutionView{
-		ID: e.ID, TriggerName: e.TriggerName, Backend: e.Backend, Status: e.State, Reason: e.Reason,
+		ID: e.ID, TriggerName: e.TriggerName, Backend: backendName(e.Backend), Status: e.State, Reason: e.Reason,
 		CancelRequested: e.CancelAsked && !e.State.Final(), Source: e.Source, Actor: e.Actor, Cause: e.Cause, Chain: viewChain(e.Chain),
-		WaitingOn: e.WaitingOn, ParkedUntil: known(e.ParkedUntil), Probes: e.Probes,
-		CreatedAt: shown(e.CreatedAt), ScheduledAt: shown(e.ScheduledAt),
-		StartedAt: known(e.StartedAt), FinishedAt: known(e.FinishedAt), DurationMS: took(e.StartedAt, e.FinishedAt),
+		WaitingOn: e.WaitingOn, ParkedUntil: rest.OptionalTime(e.ParkedUntil), ProbeAccountID: e.ProbeAccount,
+		CreatedAt: rest.Time(e.CreatedAt), ScheduledAt: rest.Time(e.ScheduledAt),
+		StartedAt: rest.OptionalTime(e.StartedAt), FinishedAt: rest.OptionalTime(e.FinishedAt), DurationMS: durationMS(e.StartedAt, e.FinishedAt),
 		ExitCode: e.ExitCode, ErrorMessage: e.Error, AttemptNumber: e.AttemptNo,
 		Attempts: make([]AttemptView, len(e.Attempts)), LastSeq: e.LastSeq, Usage: usage(e.Usage),
 	}
 	v.Pause, v.Checkout = viewPause(e.Pause), viewCheckout(e.Checkout)
-	v.Pinned, v.LogRemovedAt = !e.PinnedAt.IsZero(), known(e.LogRemovedAt)
+	v.Pinned, v.LogRemovedAt = !e.PinnedAt.IsZero(), rest.OptionalTime(e.LogRemovedAt)
 	if e.Trigger != "" {
 		v.TriggerID = &e.Trigger
 	}
@@ -92,29 +96,18 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 	for i := range e.Attempts {
 		a := &e.Attempts[i]
 		v.Attempts[i] = AttemptView{
-			Number: a.Number, Backend: a.Backend, Account: a.Account, Model: a.Model, CLIVersion: a.CLIVersion, Status: a.State,
-			Reason: a.Reason, ExitCode: a.ExitCode, Signal: a.Signal, StartedAt: known(a.StartedAt),
-			FinishedAt: known(a.FinishedAt), DurationMS: took(a.StartedAt, a.FinishedAt), Usage: usage(a.Usage),
-			SessionID: a.SessionID, Class: a.Class, Evidence: a.Evidence, RetryAt: known(a.RetryAt), ResumedFrom: a.ResumedFrom,
+			Number: a.Number, Backend: a.Backend, Account: a.Account, Model: a.Model, CLIVersion: a.CLIVersion, Sandbox: a.Sandbox, Status: a.State,
+			Reason: a.Reason, ExitCode: a.ExitCode, Signal: a.Signal, StartedAt: rest.OptionalTime(a.StartedAt),
+			FinishedAt: rest.OptionalTime(a.FinishedAt), DurationMS: durationMS(a.StartedAt, a.FinishedAt), Usage: usage(a.Usage),
+			SessionID: a.SessionID, Class: a.Class, Evidence: a.Evidence, RetryAt: rest.OptionalTime(a.RetryAt), ResumedFrom: a.ResumedFrom,
 		}
 	}
 	return v
 }
 
-// shown brings a time into the form that answers have: UTC, microseconds.
-func shown(t time.Time) time.Time { return t.UTC().Truncate(time.Microsecond) }
-
-// known is t as shown, nil when there is none.
-func known(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = shown(t)
-	return &t
-}
-
-// took is the time between two moments in milliseconds, nil when one is missing.
-func took(from, to time.Time) *int64 {
+// durationMS returns the time between two instants in milliseconds, or nil if one is
+// zero.
+func durationMS(from, to time.Time) *int64 {
 	if from.IsZero() || to.IsZero() {
 		return nil
 	}
@@ -129,10 +122,21 @@ func usage(u agented.Usage) *agented.Usage {
 	return &u
 }
 
-// viewChain is nil for what began its chain.
+// viewChain returns nil for an object that began its chain.
 func viewChain(c agented.Chain) *agented.Chain {
 	if c.ID == "" {
 		return nil
 	}
 	return &c
+}
+
+// EncodeExecution appends an execution as in the stream of all executions:
+// without prompt and result. It is the hub's Options.Encode.
+func EncodeExecution(dst []byte, e *agented.Execution) []byte {
+	b, err := json.Marshal(viewExecution(e, false))
+	if err != nil {
+		// Only a number that JSON cannot represent fails: no cost is infinite.
+		return append(dst, "{}"...)
+	}
+	return append(dst, b...)
 }

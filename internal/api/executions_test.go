@@ -10,6 +10,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/rest"
 )
 
 func (g *rig) sendChunked(method, path string, body io.Reader) answer {
@@ -19,7 +20,7 @@ func (g *rig) sendChunked(method, path string, body io.Reader) answer {
 	})
 }
 
-func TestRunningATriggerIsAcceptedOnce(t *testing.T) {
+func TestRun_idempotency(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	at := "/api/v1/triggers/" + g.trigger(`{"name":"agent","backend":"claude","prompt":"Say {message} to {vars.who}"}`) + "/run"
@@ -33,9 +34,15 @@ func TestRunningATriggerIsAcceptedOnce(t *testing.T) {
 	if a.header.Get("Location") != "/api/v1/executions/"+string(first.ExecutionID) || a.header.Get("Idempotent-Replayed") != "" {
 		t.Errorf("headers %v", a.header)
 	}
-	again, a := run(`{"message":"hi"}`, with("Idempotency-Key", "delivery 1"))
+	again, a := run(`{"vars":{"who":"all"}, "message":"hi"}`, with("Idempotency-Key", "delivery 1"))
 	if again != first || a.header.Get("Idempotent-Replayed") != "true" {
 		t.Errorf("the same key made %v out of %v", again, first)
+	}
+	for _, other := range []string{`{"message":"hi"}`, `{"message":"ho","vars":{"who":"all"}}`, "", "{}"} {
+		p := g.do(agented.RoleOperator, "POST", at, other, with("Idempotency-Key", "delivery 1")).problem(422)
+		if p.Errors[0].Location != "header.Idempotency-Key" {
+			t.Errorf("%s: %+v", other, p)
+		}
 	}
 	if other, _ := run("", with("Idempotency-Key", "delivery 2")); other == first {
 		t.Error("another key is the same execution")
@@ -60,7 +67,7 @@ func TestRunningATriggerIsAcceptedOnce(t *testing.T) {
 	g.do(agented.RoleOperator, "POST", at, `{"mesage":"x"}`).problem(422)
 }
 
-func TestARunThatCannotBeIsAConflict(t *testing.T) {
+func TestRun_conflicts(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	off := g.trigger(`{"name":"off","backend":"command","command":["x"],"enabled":false}`)
@@ -75,7 +82,7 @@ func TestARunThatCannotBeIsAConflict(t *testing.T) {
 	g.admin("POST", "/api/v1/triggers/trg-00000000000000000000000000/run", "").problem(404)
 }
 
-func TestAnAdHocExecutionTakesATriggersBody(t *testing.T) {
+func TestExecutions_ad_hoc(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.do(agented.RoleOperator, "POST", "/api/v1/executions", hello).problem(403)
@@ -96,7 +103,7 @@ func TestAnAdHocExecutionTakesATriggersBody(t *testing.T) {
 	}
 }
 
-func TestCancelAndRetryFollowTheState(t *testing.T) {
+func TestExecutions_cancel_and_retry(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	at := "/api/v1/executions/" + g.execution()
@@ -126,7 +133,7 @@ func TestCancelAndRetryFollowTheState(t *testing.T) {
 	}
 }
 
-func TestExecutionsAreFiltered(t *testing.T) {
+func TestExecutions_filters(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	id := g.trigger(hello)
@@ -136,7 +143,7 @@ func TestExecutionsAreFiltered(t *testing.T) {
 	g.admin("POST", "/api/v1/executions/"+g.execution()+"/cancel", "").want(202)
 	count := func(query string, want int) {
 		t.Helper()
-		var l api.ListOf[api.ExecutionView]
+		var l rest.ListOf[api.ExecutionView]
 		a := g.do(agented.RoleViewer, "GET", "/api/v1/executions?"+query, "").want(200).json(&l)
 		if len(l.Items) != want {
 			t.Errorf("%s: %d, want %d", query, len(l.Items), want)
@@ -161,5 +168,17 @@ func TestExecutionsAreFiltered(t *testing.T) {
 		if p := g.admin("GET", "/api/v1/executions?"+q, "").problem(422); len(p.Errors) == 0 || !strings.HasPrefix(p.Errors[0].Location, "query.") {
 			t.Errorf("%s: %+v", q, p)
 		}
+	}
+}
+
+func TestEncodeExecution(t *testing.T) {
+	t.Parallel()
+	e := &agented.Execution{ID: "exec-1", State: agented.StateFailed, Reason: "it failed", Prompt: "PROMPT", Result: "RESULT"}
+	got := string(api.EncodeExecution([]byte("data: "), e))
+	if !strings.HasPrefix(got, `data: {"id":"exec-1"`) || !strings.Contains(got, `"reason":"it failed"`) {
+		t.Errorf("encoded %s", got)
+	}
+	if strings.Contains(got, "PROMPT") || strings.Contains(got, "RESULT") {
+		t.Errorf("the prompt or the result is sent: %s", got)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -19,7 +17,7 @@ import (
 	"github.com/agented/agented/internal/redact"
 )
 
-func TestAnswersCarryTheSecurityHeaders(t *testing.T) {
+func TestSecurityHeaders(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	for _, path := range []string{"/", "/login", "/docs", "/api/v1/triggers", "/nothing", "/health/liveness"} {
@@ -38,7 +36,7 @@ func TestAnswersCarryTheSecurityHeaders(t *testing.T) {
 	}
 }
 
-func TestARequestKeepsItsIDWhenItIsSane(t *testing.T) {
+func TestRequestID(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	if a := g.admin("GET", "/api/v1/info", "", with("X-Request-ID", "trace-42.a_b:c")); a.header.Get("X-Request-ID") != "trace-42.a_b:c" {
@@ -55,7 +53,7 @@ func TestARequestKeepsItsIDWhenItIsSane(t *testing.T) {
 	}
 }
 
-func TestOnlyKnownHostNamesAreAnswered(t *testing.T) {
+func TestAllowedHosts(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"AGENTED_ALLOWED_HOSTS=agented.example.org"}})
 	for _, name := range []string{"127.0.0.1", "10.0.0.5:20000", "[::1]:20000", "[fe80::1]", "localhost", "LOCALHOST:1", "x.localhost", "agented.example.org", "AGENTED.example.org.:443"} {
@@ -71,12 +69,12 @@ func TestOnlyKnownHostNamesAreAnswered(t *testing.T) {
 		g.do(agented.RoleNone, "GET", "/hooks/x", "", host(name)).problem(405)
 		g.do(agented.RoleNone, "GET", "/hooks/..%2fapi/v1/info", "", host(name)).problem(421)
 	}
-	// The bind host passes too.
+	// The bind host is accepted too.
 	b := start(t, settings{env: []string{"AGENTED_BIND=build-box:20000"}})
 	b.admin("GET", "/api/v1/info", "", host("build-box:20000")).want(200)
 }
 
-func TestAPageOfAnotherSiteCannotUseALogin(t *testing.T) {
+func TestCrossOriginProtection(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.addUser("ada", agented.RoleAdmin)
@@ -93,18 +91,19 @@ func TestAPageOfAnotherSiteCannotUseALogin(t *testing.T) {
 			t.Errorf("%s: %+v", name, p)
 		}
 		g.form(c, "/logout", nil, f).want(403)
-		g.send(c, "GET", "/api/v1/triggers", "", f).want(200) // cannot be read by it, and changes nothing
+		g.send(c, "GET", "/api/v1/triggers", "", f).want(200) // the page cannot read it, and it changes nothing
 	}
 	g.send(c, "POST", "/api/v1/triggers", body, with("Sec-Fetch-Site", "same-origin")).want(201)
-	// A key is not sent by itself.
+	// Browsers do not send keys.
 	id := g.trigger(`{"name":"k","backend":"command","command":["x"]}`)
 	g.admin("POST", "/api/v1/triggers/"+id+"/run", "", with("Sec-Fetch-Site", "cross-site"), with("Origin", "https://evil.example")).want(202)
-	// A wrong key does not fall back to the login that the check let pass.
+	// A wrong key does not fall back to the session of a request that the check
+	// accepted.
 	g.send(c, "POST", "/api/v1/triggers/"+id+"/run", "", with("Sec-Fetch-Site", "cross-site"), with("X-API-Key", "wrong")).problem(401)
 	g.send(c, "POST", "/api/v1/triggers/"+id+"/run", "", with("Sec-Fetch-Site", "cross-site"), with("Authorization", "Bearer")).problem(401)
 }
 
-func TestOtherOriginsAreRefusedUnlessConfigured(t *testing.T) {
+func TestCORS_unknown_origin(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	a := g.do(agented.RoleNone, "OPTIONS", "/api/v1/triggers", "", with("Origin", "https://dash.example"), with("Access-Control-Request-Method", "POST"))
@@ -117,7 +116,7 @@ func TestOtherOriginsAreRefusedUnlessConfigured(t *testing.T) {
 	}
 }
 
-func TestConfiguredOriginsMayCall(t *testing.T) {
+func TestCORS_configured_origins(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"CORS_ALLOWED_ORIGINS=https://dash.example,http://10.0.0.7:3000"}})
 	g.addUser("ada", agented.RoleAdmin)
@@ -143,11 +142,11 @@ func TestConfiguredOriginsMayCall(t *testing.T) {
 	}
 	g.send(c, "POST", "/api/v1/triggers", hello, from, with("Sec-Fetch-Site", "cross-site")).want(201)
 	g.send(c, "POST", "/api/v1/triggers", hello, with("Origin", "https://evil.example"), with("Sec-Fetch-Site", "cross-site")).problem(403)
-	// A refusal can be read by the page that was refused.
+	// The rejected page can read the error.
 	if p := g.do(agented.RoleNone, "GET", "/api/v1/triggers", "", from); p.status != 401 || p.header.Get("Access-Control-Allow-Origin") == "" {
 		t.Errorf("401: %v", p.header)
 	}
-	// Pages are for nobody else.
+	// Pages are never shared.
 	if p := g.do(agented.RoleNone, "GET", "/login", "", from); p.header.Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("login page: %v", p.header)
 	}
@@ -168,7 +167,7 @@ func TestConfiguredOriginsMayCall(t *testing.T) {
 	}
 }
 
-func TestAReloadChangesHostsAndOriginsOrNothing(t *testing.T) {
+func TestReload_hosts_and_origins(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.admin("GET", "/api/v1/info", "", host("new.example")).problem(421)
@@ -187,54 +186,7 @@ func TestAReloadChangesHostsAndOriginsOrNothing(t *testing.T) {
 	g.admin("GET", "/api/v1/info", "", host("new.example")).want(200)
 }
 
-func TestConnectionsBeyondTheLimitAreTurnedAway(t *testing.T) {
-	t.Parallel()
-	g := start(t, settings{env: []string{"AGENTED_MAX_CONNECTIONS=2"}})
-	dial := func() net.Conn {
-		t.Helper()
-		c, err := net.Dial("tcp", g.http.Listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	ask := func(c net.Conn, path string) *http.Response {
-		t.Helper()
-		fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\nX-API-Key: %s\r\n\r\n", path, staticKey)
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		return resp
-	}
-	first, second := dial(), dial()
-	for _, c := range []net.Conn{first, second} {
-		if r := ask(c, "/api/v1/info"); r.StatusCode != 200 {
-			t.Fatalf("status %d", r.StatusCode)
-		}
-	}
-	r := ask(dial(), "/api/v1/info")
-	if r.StatusCode != 503 || r.Header.Get("Retry-After") == "" || r.Header.Get("Content-Type") != "application/problem+json" || !r.Close {
-		t.Errorf("third connection: %d %v close=%v", r.StatusCode, r.Header, r.Close)
-	}
-	if r := ask(dial(), "/health/liveness"); r.StatusCode != 200 {
-		t.Errorf("health: %d", r.StatusCode)
-	}
-	if r := ask(first, "/metrics"); r.StatusCode != 200 {
-		t.Errorf("a connection that was there: %d", r.StatusCode)
-	}
-	first.Close()
-	second.Close()
-	until(t, func() bool { return g.api.Connections() <= 1 })
-	if r := ask(dial(), "/api/v1/info"); r.StatusCode != 200 {
-		t.Errorf("after the others left: %d", r.StatusCode)
-	}
-}
-
-// until waits for a condition, for a bounded time.
+// until waits for a condition, with a time limit.
 func until(t *testing.T, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -249,7 +201,7 @@ func until(t *testing.T, ok func() bool) {
 	}
 }
 
-// trouble is a dispatcher that fails as a test wants.
+// trouble is a dispatcher that fails as configured.
 type trouble struct {
 	*work
 	fire func(ctx context.Context) error
@@ -262,7 +214,7 @@ func (d *trouble) Fire(ctx context.Context, f dispatch.Firing) (*agented.Executi
 	return d.work.Fire(ctx, f)
 }
 
-func TestTroubleIsAProblemAndItsCauseStaysInTheLog(t *testing.T) {
+func TestProblem_hides_cause(t *testing.T) {
 	t.Parallel()
 	d := &trouble{}
 	g := start(t, settings{options: func(o *api.Options) { d.work = o.Dispatch.(*work); o.Dispatch = d }, env: []string{"AGENTED_REQUEST_TIMEOUT=3s"}})
@@ -300,7 +252,7 @@ func TestTroubleIsAProblemAndItsCauseStaysInTheLog(t *testing.T) {
 	}
 }
 
-func TestTheRequestTimeoutDoesNotCutStreams(t *testing.T) {
+func TestRequestTimeout_exempts_streams(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"AGENTED_REQUEST_TIMEOUT=2s"}})
 	id := g.execution()
@@ -328,11 +280,11 @@ func TestTheRequestTimeoutDoesNotCutStreams(t *testing.T) {
 	if !complete || time.Since(begun) < 2*time.Second {
 		t.Errorf("the stream ended after %v, complete=%v, %v", time.Since(begun), complete, in.Err())
 	}
-	<-answered // its answer may come after the stream's end
+	<-answered // its response may arrive after the end of the stream
 	until(t, func() bool { return strings.Contains(g.access.String(), "/stream HTTP/1.1") })
 }
 
-func TestTheAccessLogHasALineARequestWithoutSecrets(t *testing.T) {
+func TestAccessLog(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.masker.Store(redact.New([]string{"known-secret-value"}))

@@ -5,16 +5,29 @@ import (
 	"encoding/json"
 	"net/http"
 	"time"
+
+	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/store"
 )
 
-// liveness says that the process answers, and nothing about what it needs: a
-// full disk is no reason to kill it.
+// Node is the queue of this node and its state.
+type Node interface {
+	Deliver(ctx context.Context, in dispatch.Inbound) (store.DeliveryResult, error)
+	Wake()
+	BudgetsChanged(ctx context.Context) error
+	Running() int
+	ToResume() int
+	Healthy() error
+}
+
+// liveness reports that the process responds. It does not check dependencies: a
+// full disk is no reason to restart the process.
 func (s *Server) liveness() http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { health(w, "") }
 }
 
-// readiness says whether requests should be sent here. Open to anyone, so it
-// names the check that failed and nothing else.
+// readiness reports whether the server can take requests. It is public, so it
+// returns only the name of the failed check.
 func (s *Server) readiness() http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
@@ -27,7 +40,7 @@ func (s *Server) readiness() http.HandlerFunc {
 		default:
 			if err = s.o.DB.Ping(ctx); err != nil {
 				failed = "store"
-			} else if err = s.o.Dispatch.Healthy(); err != nil {
+			} else if err = s.healthy(); err != nil {
 				failed = "dispatcher"
 			}
 		}
@@ -47,7 +60,7 @@ func health(w http.ResponseWriter, failed string, notices ...string) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	if failed == "" {
-		if len(notices) > 0 { // it works, and somebody should look
+		if len(notices) > 0 { // working, but needs attention
 			_ = json.NewEncoder(w).Encode(map[string]any{"status": "ok", "notices": notices})
 			return
 		}

@@ -13,9 +13,10 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/metrics"
 )
 
-func TestReadinessNamesTheFailedCheckAndNothingElse(t *testing.T) {
+func TestReadiness(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	check := func(status int, body string) {
@@ -45,12 +46,12 @@ func TestReadinessNamesTheFailedCheckAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestMetricsAreWellNamedAndComplete(t *testing.T) {
+func TestMetrics_names(t *testing.T) {
 	t.Parallel()
-	metrics := api.NewMetrics("1.2.3-test")
-	g := start(t, settings{options: func(o *api.Options) { o.Metrics = metrics }})
-	metrics.Claimed(30 * time.Millisecond)
-	metrics.AttemptEnded("claude", agented.StateSuccess, time.Minute)
+	collected := metrics.New("1.2.3-test")
+	g := start(t, settings{options: func(o *api.Options) { o.Metrics = collected }})
+	collected.Claimed(30 * time.Millisecond)
+	collected.AttemptEnded("claude", agented.StateSuccess, time.Minute)
 	id := agented.ExecutionID(g.execution())
 	dir := g.layout.Execution(id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -60,8 +61,8 @@ func TestMetricsAreWellNamedAndComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := &agented.Execution{ID: id, State: agented.StateSuccess, AttemptNo: 1, LastSeq: 7}
-	metrics.Changed(agented.ExecutionEvent{Seq: 1, Execution: ended}, g.layout)
-	metrics.Changed(agented.ExecutionEvent{Seq: 2, Execution: &agented.Execution{ID: id, State: agented.StateRunning, AttemptNo: 1, LastSeq: 9}}, g.layout)
+	collected.Changed(agented.ExecutionEvent{Seq: 1, Execution: ended}, g.layout)
+	collected.Changed(agented.ExecutionEvent{Seq: 2, Execution: &agented.Execution{ID: id, State: agented.StateRunning, AttemptNo: 1, LastSeq: 9}}, g.layout)
 	g.do(agented.RoleNone, "GET", "/nothing/at/all", "").want(404)
 	g.do(agented.RoleNone, "BREW", "/api/v1/triggers", "").want(405)
 
@@ -100,7 +101,7 @@ func TestMetricsAreWellNamedAndComplete(t *testing.T) {
 	}
 }
 
-func TestMetricsAreOpenOnlyOnThisMachine(t *testing.T) {
+func TestMetrics_public_on_loopback_only(t *testing.T) {
 	t.Parallel()
 	far := start(t, settings{})
 	far.do(agented.RoleNone, "GET", "/metrics", "").problem(401)

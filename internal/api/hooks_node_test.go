@@ -14,9 +14,9 @@ import (
 	"github.com/agented/agented"
 )
 
-// TestGitHubsOwnExamplesAreAcceptedAndRefusedWithAWrongSecret sends all payload
-// examples of GitHub, signed by GitHub's own library, to the endpoint.
-func TestGitHubsOwnExamplesAreAcceptedAndRefusedWithAWrongSecret(t *testing.T) {
+// TestHook_github_examples sends all payload examples of GitHub, signed by
+// GitHub's own library, to the endpoint.
+func TestHook_github_examples(t *testing.T) {
 	t.Parallel()
 	folder := os.Getenv("AGENTED_TEST_WEBHOOKS")
 	if folder == "" {
@@ -53,7 +53,7 @@ func TestGitHubsOwnExamplesAreAcceptedAndRefusedWithAWrongSecret(t *testing.T) {
 	g.trigger(hookTrigger("all", `{"source":"github","match":{"allow_bots":true}}`))
 	var wg sync.WaitGroup
 	var mu sync.Mutex // guards verdicts
-	verdicts := map[agented.Verdict]int{}
+	verdicts := map[agented.DeliveryVerdict]int{}
 	next := make(chan int)
 	for range 8 {
 		wg.Go(func() {

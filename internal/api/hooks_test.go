@@ -15,6 +15,8 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/hooks"
+	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -47,21 +49,21 @@ const pullRequest = `{"action":"opened","number":7,"pull_request":{"number":7,"t
 "user":{"login":"mona","type":"User"},"head":{"ref":"feature","sha":"` + "0123456789012345678901234567890123456789" + `","repo":{"full_name":"o/r"}},"base":{"ref":"main","repo":{"full_name":"o/r"}},"draft":false,"labels":[]},
 "repository":{"full_name":"o/r","html_url":"https://github.com/o/r"},"sender":{"login":"mona","type":"User"}}`
 
-func (a answer) received() api.Received {
+func (a answer) received() hooks.Received {
 	a.t.Helper()
-	var r api.Received
+	var r hooks.Received
 	a.json(&r)
 	return r
 }
 
-func (g *rig) delivery(id agented.DeliveryID) api.DeliveryView {
+func (g *rig) delivery(id agented.DeliveryID) hooks.DeliveryView {
 	g.t.Helper()
-	var v api.DeliveryView
+	var v hooks.DeliveryView
 	g.do(agented.RoleViewer, "GET", "/api/v1/deliveries/"+string(id), "").want(200).json(&v)
 	return v
 }
 
-func TestAGitHubEventFiresTheTriggersThatMatchOnce(t *testing.T) {
+func TestHook_github_event(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"GITHUB_WEBHOOK_SECRET=" + hookSecret}})
 	fires := g.trigger(hookTrigger("review", `{"source":"github","match":{"events":["pull_request.opened"]}}`))
@@ -78,7 +80,7 @@ func TestAGitHubEventFiresTheTriggersThatMatchOnce(t *testing.T) {
 	if e.Source != agented.SourceGitHub || e.Cause == nil || e.Cause.Delivery != first.DeliveryID || string(*e.TriggerID) != fires {
 		t.Errorf("%+v", e)
 	}
-	// The title is a sentence of a stranger: it stands in a block of its own.
+	// The title is text from outside: it is in its own block.
 	if p := *e.Prompt; !strings.HasPrefix(p, "Look at https://github.com/o/r/pull/7 (\n<<<") || !strings.Contains(p, "begin title: text from outside") {
 		t.Errorf("the prompt is %q", p)
 	}
@@ -112,12 +114,12 @@ func TestAGitHubEventFiresTheTriggersThatMatchOnce(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	g.github(hookSecret, "ping", "guid-4", `{"zen":"x","hook_id":1}`).want(200)
-	var pong api.Pong
+	var pong hooks.Pong
 	g.github(hookSecret, "ping", "guid-5", `{"zen":"x","hook_id":1}`).want(200).json(&pong)
 	if !pong.Pong {
 		t.Error("no pong")
 	}
-	var list api.ListOf[api.DeliveryView]
+	var list rest.ListOf[hooks.DeliveryView]
 	g.do(agented.RoleViewer, "GET", "/api/v1/deliveries?verdict=accepted&trigger_id="+fires, "").want(200).json(&list)
 	if len(list.Items) != 2 {
 		t.Errorf("%+v", list)
@@ -127,7 +129,7 @@ func TestAGitHubEventFiresTheTriggersThatMatchOnce(t *testing.T) {
 	}
 }
 
-func TestBadCallsAreRefusedAndNothingIsHalfStored(t *testing.T) {
+func TestHook_bad_calls(t *testing.T) {
 	t.Parallel()
 	bare := start(t, settings{})
 	p := bare.github("x", "push", "1", "{}").problem(503)
@@ -153,17 +155,17 @@ func TestBadCallsAreRefusedAndNothingIsHalfStored(t *testing.T) {
 	if a.Detail != b.Detail || a.Detail != wrong.Detail {
 		t.Errorf("a wrong secret says %q, an unknown trigger %q", a.Detail, b.Detail)
 	}
-	var list api.ListOf[api.DeliveryView]
+	var list rest.ListOf[hooks.DeliveryView]
 	g.admin("GET", "/api/v1/deliveries", "").want(200).json(&list)
 	for _, d := range list.Items {
-		if d.Verdict != agented.VerdictRejected || d.BodyKept || d.Key != "" || d.Reason == "" {
+		if d.Verdict != agented.VerdictRejected || d.BodyStored || d.Key != "" || d.Reason == "" {
 			t.Errorf("%+v", d)
 		}
 	}
 	if len(list.Items) != 8 {
 		t.Errorf("%d refused calls are stored", len(list.Items))
 	}
-	// What was refused may come again, with the same id, and be accepted.
+	// A rejected call may be sent again with the same id, and be accepted.
 	if v := g.github(hookSecret, "push", "1", `{"ref":"refs/heads/main"}`).want(202).received(); v.Verdict != agented.VerdictAccepted {
 		t.Errorf("%+v", v)
 	}
@@ -175,7 +177,7 @@ func TestBadCallsAreRefusedAndNothingIsHalfStored(t *testing.T) {
 	}
 }
 
-func TestRefusalsCannotFillTheDisk(t *testing.T) {
+func TestHook_rejections_are_limited(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"GITHUB_WEBHOOK_SECRET=" + hookSecret}, options: func(o *api.Options) {
 		at := time.Now()
@@ -193,11 +195,11 @@ func TestRefusalsCannotFillTheDisk(t *testing.T) {
 	if err != nil || len(list) != 20 {
 		t.Errorf("%d rows (%v)", len(list), err)
 	}
-	// Whoever is genuine is not slowed down, though at the same address.
+	// Verified callers are not limited, even at the same address.
 	g.github(hookSecret, "push", "good", `{"ref":"refs/heads/main"}`).want(202)
 }
 
-func TestATriggersOwnAddressTakesEveryKindOfProof(t *testing.T) {
+func TestHook_kinds_of_proof(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	raw := make([]byte, 24)
@@ -251,7 +253,7 @@ func standardSigned(key []byte, body string) []change {
 	return []change{with("Webhook-Id", "msg_1"), with("Webhook-Timestamp", stamp), with("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))}
 }
 
-func TestTheRootFiresWhoeversSecretVerifies(t *testing.T) {
+func TestHook_root_address(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	a := g.trigger(hookTrigger("a", `{"source":"webhook","auth":{"kind":"hmac"},"secret":"`+otherSecret+`"}`))
@@ -265,7 +267,7 @@ func TestTheRootFiresWhoeversSecretVerifies(t *testing.T) {
 	g.send(g.client(), "POST", "/", `{"x":1}`).problem(401)
 }
 
-func TestSecretsOfWebhooksGoInAndNeverComeOut(t *testing.T) {
+func TestWebhooks_secrets_are_write_only(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	id := g.trigger(hookTrigger("t", `{"source":"github","secret":"`+otherSecret+`"}`))
@@ -312,7 +314,7 @@ func TestSecretsOfWebhooksGoInAndNeverComeOut(t *testing.T) {
 	}
 }
 
-func TestWebhooksAreRefusedWithTheFieldAndTheMend(t *testing.T) {
+func TestWebhooks_invalid_fields(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	for _, c := range []struct{ body, location, says string }{
@@ -333,7 +335,7 @@ func TestWebhooksAreRefusedWithTheFieldAndTheMend(t *testing.T) {
 	}
 }
 
-func TestADeliveryIsReplayedByTheRulesOfToday(t *testing.T) {
+func TestDelivery_replay_uses_current_rules(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"GITHUB_WEBHOOK_SECRET=" + hookSecret}})
 	id := g.trigger(hookTrigger("t", `{"source":"github","match":{"events":["push"]}}`))
@@ -363,14 +365,14 @@ func TestADeliveryIsReplayedByTheRulesOfToday(t *testing.T) {
 	g.do(agented.RoleOperator, "POST", "/api/v1/deliveries/dlv-x/replay", "").problem(404)
 }
 
-func TestMatchSaysWhatWouldFireAndFiresNothing(t *testing.T) {
+func TestWebhookMatch_fires_nothing(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"GITHUB_WEBHOOK_SECRET=" + hookSecret, "AGENTED_GITHUB_LOGINS=agented-bot"}})
 	g.trigger(hookTrigger("yes", `{"source":"github","match":{"events":["pull_request"]}}`))
 	no := g.trigger(hookTrigger("no", `{"source":"github","match":{"events":["push"]}}`))
-	ask := func(body string) api.Matches {
+	ask := func(body string) hooks.Matches {
 		t.Helper()
-		var m api.Matches
+		var m hooks.Matches
 		g.do(agented.RoleViewer, "POST", "/api/v1/webhooks/match", body).want(200).json(&m)
 		return m
 	}
@@ -400,7 +402,7 @@ func TestMatchSaysWhatWouldFireAndFiresNothing(t *testing.T) {
 	}
 }
 
-func TestACommentCommandNeedsAnAuthorWhoMayWrite(t *testing.T) {
+func TestHook_comment_command_author(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"GITHUB_WEBHOOK_SECRET=" + hookSecret}})
 	g.trigger(`{"name":"c","backend":"claude","prompt":"Do {arguments}","max_concurrent":0,"webhooks":[{"source":"github","match":{"events":["issue_comment"],"command":"/fix"}}]}`)
@@ -420,7 +422,7 @@ func TestACommentCommandNeedsAnAuthorWhoMayWrite(t *testing.T) {
 	}
 }
 
-func TestANewerPushReplacesTheQueuedOneWhenTheWebhookSaysSo(t *testing.T) {
+func TestHook_supersede(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"GITHUB_WEBHOOK_SECRET=" + hookSecret}})
 	g.trigger(hookTrigger("t", `{"source":"github","supersede":true}`))
@@ -436,7 +438,7 @@ func TestANewerPushReplacesTheQueuedOneWhenTheWebhookSaysSo(t *testing.T) {
 	}
 }
 
-func TestOverlapSkipLeavesACancelledExecutionWithItsReason(t *testing.T) {
+func TestHook_overlap_skip(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"GITHUB_WEBHOOK_SECRET=" + hookSecret}})
 	g.trigger(strings.Replace(hookTrigger("t", `{"source":"github"}`), `"max_concurrent":0`, `"overlap":"skip"`, 1))

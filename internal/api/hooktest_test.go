@@ -10,9 +10,11 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/testrun"
 )
 
-func TestATestOfAWebhookIsASignedCallThatFiresThatTriggerAlone(t *testing.T) {
+func TestWebhookTest_fires_one_trigger(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"GITHUB_WEBHOOK_SECRET=" + hookSecret}})
 	one := func(id string) api.TriggerView {
@@ -35,11 +37,11 @@ func TestATestOfAWebhookIsASignedCallThatFiresThatTriggerAlone(t *testing.T) {
 	if !d.Test || d.Actor == "" || d.Event != "pull_request" || d.Action != "opened" || len(d.Triggers) != 1 || string(d.Triggers[0].TriggerID) != reviews {
 		t.Errorf("%+v", d)
 	}
-	// Again is another one: it is not taken for a repetition.
+	// A second test is another delivery, not a repetition.
 	if again := send(agented.RoleOperator, reviews, `{}`).want(202).received(); again.Duplicate || again.DeliveryID == got.DeliveryID {
 		t.Errorf("%+v", again)
 	}
-	// The rules are asked, and say why not.
+	// The rules are evaluated, and the reason is returned.
 	no := send(agented.RoleOperator, reviews, `{"event":"push"}`).want(202).received()
 	if no.Verdict != agented.VerdictIgnored || !strings.Contains(no.Reason, `the event is "push`) {
 		t.Errorf("%+v", no)
@@ -55,7 +57,7 @@ func TestATestOfAWebhookIsASignedCallThatFiresThatTriggerAlone(t *testing.T) {
 	if last := one(alerts).LastExecution; last == nil || last.Source != agented.SourceWebhook {
 		t.Errorf("%+v", last)
 	}
-	var list api.ListOf[api.TriggerView]
+	var list rest.ListOf[api.TriggerView]
 	g.admin("GET", "/api/v1/triggers", "").want(200).json(&list)
 	for _, v := range list.Items {
 		if (v.LastExecution != nil) != (v.Name != "another") {
@@ -64,7 +66,7 @@ func TestATestOfAWebhookIsASignedCallThatFiresThatTriggerAlone(t *testing.T) {
 	}
 }
 
-func TestATestWithoutASecretIsRefusedAsACallWouldBe(t *testing.T) {
+func TestWebhookTest_without_secret(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	id := g.trigger(hookTrigger("review", `{"source":"github"}`))
@@ -80,7 +82,7 @@ func TestATestWithoutASecretIsRefusedAsACallWouldBe(t *testing.T) {
 	}
 }
 
-func TestAStreamSaysWhichListsChanged(t *testing.T) {
+func TestEventsStream_changes(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -105,27 +107,27 @@ func TestAStreamSaysWhichListsChanged(t *testing.T) {
 				}
 			}
 		}()
-		if first := <-out; first != "position" {
+		if first := testrun.Receive(t, out, "the first event"); first != "position" {
 			t.Fatalf("it begins with %q", first)
 		}
 		return out
 	}
 	told, plain := events("?changes=true"), events("")
 	id := g.trigger(`{"name":"t","backend":"command","command":["true"]}`)
-	if got := <-told; got != "trigger" {
+	if got := testrun.Receive(t, told, "the event"); got != "trigger" {
 		t.Fatalf("told of %q", got)
 	}
-	// A refused call is told of too.
+	// A rejected call is reported too.
 	g.send(g.client(), "POST", "/hooks/"+id, "{}").want(401)
-	if got := <-told; got != "delivery" {
+	if got := testrun.Receive(t, told, "the event"); got != "delivery" {
 		t.Fatalf("told of %q", got)
 	}
 	g.api.TicksChanged()
-	if got := <-told; got != "tick" {
+	if got := testrun.Receive(t, told, "the event"); got != "tick" {
 		t.Fatalf("told of %q", got)
 	}
 	g.do(agented.RoleOperator, "POST", "/api/v1/triggers/"+id+"/run", "").want(202)
-	if got := <-plain; got != "execution" {
+	if got := testrun.Receive(t, plain, "the event"); got != "execution" {
 		t.Fatalf("who did not ask is told of %q", got)
 	}
 }

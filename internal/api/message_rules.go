@@ -5,21 +5,22 @@ import (
 	"slices"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/rest"
 )
 
-// maxMessageRules bounds the messages of one trigger.
+// maxMessageRules limits the message rules of one trigger.
 const maxMessageRules = 50
 
-// MessageRuleFields is one kind of message that fires a trigger, in requests.
+// MessageRuleFields is a rule for messages that fire a trigger, in requests.
 type MessageRuleFields struct {
 	To      string                `json:"to" maxLength:"300" doc:"Messages to this agent (NAME or agent:NAME), group:NAME or topic:NAME"`
 	Types   []agented.MessageType `json:"types,omitempty" doc:"Only these types. Default: all"`
-	Enabled optional[bool]        `json:"enabled,omitzero" doc:"Default true"`
+	Enabled rest.Optional[bool]   `json:"enabled,omitzero" doc:"Default true"`
 }
 
-// MessageRuleView is the same in answers.
+// MessageRuleView is the same in responses.
 type MessageRuleView struct {
-	To      string                `json:"to" doc:"Address; of an agent with its name"`
+	To      string                `json:"to" doc:"Address; agents are shown by name"`
 	Types   []agented.MessageType `json:"types" doc:"Empty: all"`
 	Enabled bool                  `json:"enabled"`
 }
@@ -29,26 +30,26 @@ func (s *Server) viewMessageRules(t *agented.Trigger) []MessageRuleView {
 	for _, r := range t.Messages {
 		to := r.To
 		if to.Kind == agented.ToAgent {
-			to.Name = s.o.Dispatch.AgentName(agented.AgentID(to.Name))
+			to.Name = s.agents.AgentName(agented.AgentID(to.Name))
 		}
-		out = append(out, MessageRuleView{To: to.String(), Types: list(r.Types), Enabled: r.Enabled})
+		out = append(out, MessageRuleView{To: to.String(), Types: rest.NotNil(r.Types), Enabled: r.Enabled})
 	}
 	return out
 }
 
-// applyMessageRules changes which messages fire a trigger.
-func (s *Server) applyMessageRules(t *agented.Trigger, in optional[[]MessageRuleFields]) error {
-	if !in.set {
+// applyMessageRules sets the message rules of a trigger.
+func (s *Server) applyMessageRules(t *agented.Trigger, in rest.Optional[[]MessageRuleFields]) error {
+	if !in.Set {
 		return nil
 	}
-	if len(in.value) > maxMessageRules {
+	if len(in.Value) > maxMessageRules {
 		return agented.InvalidFields([]agented.Field{{Path: "messages", Text: fmt.Sprintf("has too many entries: use at most %d", maxMessageRules)}})
 	}
 	var bad []agented.Field
 	t.Messages = nil
-	for i, f := range in.value {
+	for i, f := range in.Value {
 		r := agented.MessageRule{Types: f.Types, Enabled: true}
-		f.Enabled.into(&r.Enabled, true)
+		f.Enabled.Into(&r.Enabled, true)
 		var err error
 		if r.To, err = agented.ParseAddress(f.To); err != nil {
 			bad = append(bad, agented.Field{Path: fmt.Sprintf("messages.%d.to", i), Text: agented.Message(err)})
@@ -56,10 +57,10 @@ func (s *Server) applyMessageRules(t *agented.Trigger, in optional[[]MessageRule
 			bad = append(bad, agented.Field{Path: fmt.Sprintf("messages.%d.to", i), Text: "must be an agent, a group or a topic"})
 		}
 		if r.To.Kind == agented.ToAgent {
-			if id := s.o.Dispatch.AgentID(r.To.Name); id != "" {
+			if id := s.agents.AgentID(r.To.Name); id != "" {
 				r.To.Name = string(id)
 			} else {
-				bad = append(bad, agented.Field{Path: fmt.Sprintf("messages.%d.to", i), Text: "names no agent: create it first"})
+				bad = append(bad, agented.Field{Path: fmt.Sprintf("messages.%d.to", i), Text: "is not an agent: create it first"})
 			}
 		}
 		for _, one := range f.Types {

@@ -9,96 +9,104 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/api/sse"
 	"github.com/agented/agented/internal/store"
 )
 
-// messageRoutes are the ways to the message bus.
-func (s *Server) messageRoutes() []route {
+// Messenger sends messages between agents, triggers and people.
+type Messenger interface {
+	Send(ctx context.Context, m agented.BusMessage) (store.MessageResult, error)
+	MaskOutput(ctx context.Context, e *agented.Execution, texts ...*string) error
+}
+
+// messageRoutes returns the routes of the message bus.
+func (s *Server) messageRoutes() []rest.Route {
 	const viewer, operator = agented.RoleViewer, agented.RoleOperator
-	stream := func(pattern, id, summary string, params ...*huma.Param) route {
-		return raw(pattern, viewer, func(s *Server) http.HandlerFunc { return s.streamInbox }, about{
-			id: id, tag: "messages", summary: summary,
-			text:    "Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes exactly there; without either it begins with what nobody has read. What is sent here counts as delivered. `expired`, without an id, says that a message that was sent before has expired: `{\"seq\":3}`.",
-			params:  append(params, inURL("after", "integer", "Number of the last message that is known; 0 for all. Last-Event-ID wins"), lastEventID()),
-			answers: map[string]*huma.Response{"200": describe("The events", "text/event-stream")},
-			errors:  []int{http.StatusBadRequest, http.StatusNotFound},
-		}).streams().forAgents()
+	stream := func(pattern, id, summary string, params ...*huma.Param) rest.Route {
+		return rest.Raw(pattern, viewer, s.streamInbox, rest.About{
+			ID: id, Tag: "messages", Summary: summary,
+			Text:    "Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes after that message; without either, the stream begins with the first unread message. Sent messages count as delivered. `expired`, without an id, reports that a message that was sent earlier has expired: `{\"seq\":3}`.",
+			Params:  append(params, rest.QueryParam("after", "integer", "Number of the last message received; 0 for all. Last-Event-ID takes precedence"), rest.LastEventID()),
+			Answers: map[string]*huma.Response{"200": rest.Describe("The events", "text/event-stream")},
+			Errors:  []int{http.StatusBadRequest, http.StatusNotFound},
+		}).Streams().ForAgents()
 	}
-	return []route{
-		op("POST /api/v1/messages", operator, s.sendMessage, about{
-			id: "send-message", tag: "messages", summary: "Send a message", status: http.StatusCreated, errors: []int{http.StatusNotFound, http.StatusConflict},
-			text: "To an agent, a user, a group or a topic. Answers once it is stored, in every inbox that it reaches, with the executions that it fires. The same `key` of the same sender is the same message. A chain of causes at its limit is a conflict that says which.",
-		}).forAgents(),
-		op("GET /api/v1/messages/{id}", viewer, s.getMessage, about{
-			id: "get-message", tag: "messages", summary: "Show a message", errors: []int{http.StatusNotFound}, text: "By its id.",
+	return []rest.Route{
+		rest.Op("POST /api/v1/messages", operator, s.sendMessage, rest.About{
+			ID: "send-message", Tag: "messages", Summary: "Send a message", Status: http.StatusCreated, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Sends a message to an agent, a user, a group or a topic. Responds once it is stored in every inbox that it reaches, with the executions that it fires. Sending the same `key` again as the same sender returns the first message. Returns 409 if the chain of causes has reached a limit, and names the limit.",
+		}).ForAgents(),
+		rest.Op("GET /api/v1/messages/{id}", viewer, s.getMessage, rest.About{
+			ID: "get-message", Tag: "messages", Summary: "Show a message", Errors: []int{http.StatusNotFound}, Text: "Returns one message by its id.",
 		}),
-		op("GET /api/v1/agents/{id}/inbox", viewer, s.listInbox, about{
-			id: "list-agent-inbox", tag: "messages", summary: "Read an agent's inbox", errors: []int{http.StatusNotFound},
-			text: "In the order in which messages came. Ask again with `after` set to `next_after` for those behind; an empty list means that there are no more yet.",
-		}).forAgents(),
-		stream("GET /api/v1/agents/{id}/inbox/stream", "stream-agent-inbox", "Follow an agent's inbox", inPath("id", "The agent's id, agt-…, or its name")),
-		op("POST /api/v1/agents/{id}/inbox/{seq}/ack", operator, s.acknowledge, about{
-			id: "acknowledge-message", tag: "messages", summary: "Acknowledge a message", status: http.StatusNoContent, errors: []int{http.StatusNotFound, http.StatusConflict},
-			text: "Notes that it was read; once more is no error. One that has expired is a conflict.",
-		}).forAgents(),
-		op("GET /api/v1/inbox", viewer, s.listOwnInbox, about{
-			id: "list-inbox", tag: "messages", summary: "Read your own inbox", errors: []int{http.StatusConflict}, text: "Of the user who is logged in.",
+		rest.Op("GET /api/v1/agents/{id}/inbox", viewer, s.listInbox, rest.About{
+			ID: "list-agent-inbox", Tag: "messages", Summary: "Read an agent's inbox", Errors: []int{http.StatusNotFound},
+			Text: "Returns messages in order of arrival. For the next page, send `next_after` as `after`; an empty list means that there are no more messages yet.",
+		}).ForAgents(),
+		stream("GET /api/v1/agents/{id}/inbox/stream", "stream-agent-inbox", "Stream an agent's inbox", rest.PathParam("id", "The agent's id, agt-…, or its name")),
+		rest.Op("POST /api/v1/agents/{id}/inbox/{seq}/ack", operator, s.acknowledge, rest.About{
+			ID: "acknowledge-message", Tag: "messages", Summary: "Acknowledge a message", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Marks the message as read. Repeating it is not an error. Returns 409 for an expired message.",
+		}).ForAgents(),
+		rest.Op("GET /api/v1/inbox", viewer, s.listOwnInbox, rest.About{
+			ID: "list-own-inbox", Tag: "messages", Summary: "Read your own inbox", Errors: []int{http.StatusConflict}, Text: "The inbox of the user who is logged in.",
 		}),
-		stream("GET /api/v1/inbox/stream", "stream-inbox", "Follow your own inbox"),
-		op("POST /api/v1/inbox/{seq}/ack", viewer, s.acknowledgeOwn, about{
-			id: "acknowledge-own-message", tag: "messages", summary: "Acknowledge a message to you", status: http.StatusNoContent, errors: []int{http.StatusNotFound, http.StatusConflict}, text: "Notes that it was read.",
+		stream("GET /api/v1/inbox/stream", "stream-inbox", "Stream your own inbox"),
+		rest.Op("POST /api/v1/inbox/{seq}/ack", viewer, s.acknowledgeOwn, rest.About{
+			ID: "acknowledge-own-message", Tag: "messages", Summary: "Acknowledge a message to you", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusConflict}, Text: "Marks the message as read.",
 		}),
-		op("GET /api/v1/members", viewer, s.listMembers, about{
-			id: "list-members", tag: "messages", summary: "List groups and topics", text: "Every inbox on every list.",
+		rest.Op("GET /api/v1/members", viewer, s.listMembers, rest.About{
+			ID: "list-members", Tag: "messages", Summary: "List groups and topics", Text: "Lists every membership of every group and topic.",
 		}),
-		op("POST /api/v1/members", operator, s.join, about{
-			id: "join", tag: "messages", summary: "Put an inbox on a list", status: http.StatusNoContent, errors: []int{http.StatusNotFound},
-			text: "A group's list is an admin's; a topic may be subscribed to by an operator, and by an execution for its own agent. Once more is no error.",
-		}).forAgents(),
-		op("DELETE /api/v1/members", operator, s.leave, about{
-			id: "leave", tag: "messages", summary: "Take an inbox off a list", status: http.StatusNoContent, errors: []int{http.StatusNotFound}, text: "Likewise.",
-		}).forAgents(),
-		op("GET /api/v1/chains/{id}", viewer, s.getChain, about{
-			id: "get-chain", tag: "messages", summary: "Show a chain of causes", errors: []int{http.StatusNotFound},
-			text: "The messages and executions that one cause set going, in the order of their times, each with what caused it. The id is that of any of them.",
+		rest.Op("POST /api/v1/members", operator, s.join, rest.About{
+			ID: "add-list-member", Tag: "messages", Summary: "Add an inbox to a list", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
+			Text: "Only an admin can change a group. An operator can subscribe any inbox to a topic, and an execution its own agent. Repeating it is not an error.",
+		}).ForAgents(),
+		rest.Op("DELETE /api/v1/members", operator, s.leave, rest.About{
+			ID: "remove-list-member", Tag: "messages", Summary: "Remove an inbox from a list", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound}, Text: "Requires the same permissions as adding one. Returns 404 if the inbox is not a member.",
+		}).ForAgents(),
+		rest.Op("GET /api/v1/chains/{id}", viewer, s.getChain, rest.About{
+			ID: "get-chain", Tag: "messages", Summary: "Show a chain of causes", Errors: []int{http.StatusNotFound},
+			Text: "Returns all messages and executions that one cause led to, by time, each with its own cause. Takes the id of any of them.",
 		}),
 	}
 }
 
-// MessageView is a message as the API shows it.
+// MessageView is a message in responses.
 type MessageView struct {
 	ID        agented.MessageID   `json:"id" example:"msg-01jdc4q7zv8m3k2n5p6r7s8t9w"`
 	Type      agented.MessageType `json:"type" enum:"message,request,response,status,alert,artifact"`
 	Priority  agented.Priority    `json:"priority" enum:"low,normal,high"`
 	From      string              `json:"from" doc:"Address of the sender"`
-	To        string              `json:"to" doc:"Address as it was sent to"`
+	To        string              `json:"to" doc:"Address that it was sent to"`
 	Subject   string              `json:"subject"`
 	Body      string              `json:"body"`
-	ReplyTo   agented.MessageID   `json:"reply_to" doc:"Empty: no reply"`
+	ReplyTo   agented.MessageID   `json:"reply_to" doc:"Id of the message that it replies to; empty: none"`
 	ExpiresAt *time.Time          `json:"expires_at" nullable:"true"`
-	Chain     agented.Chain       `json:"chain" doc:"What it was caused by"`
+	Chain     agented.Chain       `json:"chain" doc:"Chain of causes"`
 	CreatedAt time.Time           `json:"created_at"`
 }
 
 func (s *Server) showMessage(m *agented.BusMessage) MessageView {
 	return MessageView{
 		ID: m.ID, Type: m.Type, Priority: m.Priority, From: m.From.String(), To: m.To.String(),
-		Subject: s.mask(m.Subject), Body: s.mask(m.Body), ReplyTo: m.ReplyTo, ExpiresAt: orNull(m.ExpiresAt), Chain: m.Chain, CreatedAt: shown(m.CreatedAt),
+		Subject: s.mask(m.Subject), Body: s.mask(m.Body), ReplyTo: m.ReplyTo, ExpiresAt: orNull(m.ExpiresAt), Chain: m.Chain, CreatedAt: rest.Time(m.CreatedAt),
 	}
 }
 
-// orNull is the time as answers show it, nil for none.
+// orNull returns a time for responses, or nil for the zero time.
 func orNull(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	t = shown(t)
+	t = rest.Time(t)
 	return &t
 }
 
 // InboxItemView is a message in an inbox.
 type InboxItemView struct {
-	Seq         int64              `json:"seq" doc:"Its number in the inbox, from 1"`
+	Seq         int64              `json:"seq" doc:"Number in the inbox, from 1"`
 	State       agented.InboxState `json:"state" enum:"pending,delivered,read,expired"`
 	DeliveredAt *time.Time         `json:"delivered_at" nullable:"true"`
 	ReadAt      *time.Time         `json:"read_at" nullable:"true"`
@@ -109,27 +117,27 @@ func (s *Server) showItem(i *agented.InboxItem) InboxItemView {
 	return InboxItemView{Seq: i.Seq, State: i.State, DeliveredAt: orNull(i.DeliveredAt), ReadAt: orNull(i.ReadAt), Message: s.showMessage(&i.Message)}
 }
 
-// MessageInput is a message to be sent.
+// MessageInput is a message in requests.
 type MessageInput struct {
-	To         string              `json:"to" maxLength:"300" doc:"agent:NAME or a name alone, user:NAME, group:NAME, topic:NAME"`
+	To         string              `json:"to" maxLength:"300" doc:"agent:NAME or only NAME, user:NAME, group:NAME, topic:NAME"`
 	Type       agented.MessageType `json:"type,omitempty" doc:"message (default), request, response, status, alert or artifact"`
 	Priority   agented.Priority    `json:"priority,omitempty" doc:"low, normal (default) or high"`
 	Subject    string              `json:"subject,omitempty" doc:"One line, at most 500 bytes"`
 	Body       string              `json:"body,omitempty" doc:"At most 256 KiB"`
-	ReplyTo    agented.MessageID   `json:"reply_to,omitempty" maxLength:"100" doc:"Id of the message that this answers"`
-	TTLSeconds int64               `json:"ttl_seconds,omitempty" minimum:"0" maximum:"31622400" doc:"Time to live; 0 is for ever"`
-	Key        string              `json:"key,omitempty" doc:"Your own id of it, at most 200 bytes: sent again, it is the same message"`
+	ReplyTo    agented.MessageID   `json:"reply_to,omitempty" maxLength:"100" doc:"Id of the message that this one replies to"`
+	TTLSeconds int64               `json:"ttl_seconds,omitempty" minimum:"0" maximum:"31622400" doc:"Time to live; 0 means without limit"`
+	Key        string              `json:"key,omitempty" doc:"Idempotency key of the sender, at most 200 bytes: sending it again returns the same message"`
 }
 
-// SentMessage is the answer to a message.
+// SentMessage is the response to a sent message.
 type SentMessage struct {
 	Message    MessageView           `json:"message"`
-	Recipients []string              `json:"recipients" doc:"Addresses whose inboxes it is in; empty for a repetition"`
-	Executions []agented.ExecutionID `json:"execution_ids" doc:"What it fired"`
-	Repeated   bool                  `json:"repeated" doc:"The key was seen before: this is the first message"`
+	Recipients []string              `json:"recipients" doc:"Addresses of the inboxes that received it; empty for a repetition"`
+	Executions []agented.ExecutionID `json:"execution_ids" doc:"Executions that it fired"`
+	Repeated   bool                  `json:"repeated" doc:"The key was already used: this is the first message"`
 }
 
-// sender is the address under which somebody sends.
+// sender returns the address that the caller sends from.
 func sender(p agented.Principal) agented.Address {
 	switch {
 	case p.Agent != "":
@@ -144,8 +152,8 @@ func sender(p agented.Principal) agented.Address {
 	return agented.Address{Kind: agented.ToUser, Name: p.Name}
 }
 
-func (s *Server) sendMessage(ctx context.Context, in *struct{ Body MessageInput }) (*output[SentMessage], error) {
-	who := principal(ctx)
+func (s *Server) sendMessage(ctx context.Context, in *struct{ Body MessageInput }) (*rest.Output[SentMessage], error) {
+	who := rest.Principal(ctx)
 	to, err := agented.ParseAddress(in.Body.To)
 	if err != nil {
 		return nil, agented.InvalidFields([]agented.Field{{Path: "to", Text: agented.Message(err)}})
@@ -166,7 +174,7 @@ func (s *Server) sendMessage(ctx context.Context, in *struct{ Body MessageInput 
 	bad := m.Validate()
 	if m.ReplyTo != "" {
 		if !agented.ValidID("msg", string(m.ReplyTo)) {
-			bad = append(bad, agented.Field{Path: "reply_to", Text: "is not the id of a message: msg-…"})
+			bad = append(bad, agented.Field{Path: "reply_to", Text: "is not the id of a message (msg-…)"})
 		} else if before, err := s.o.DB.Message(ctx, m.ReplyTo); err != nil {
 			return nil, err
 		} else if who.Execution == "" {
@@ -182,34 +190,40 @@ func (s *Server) sendMessage(ctx context.Context, in *struct{ Body MessageInput 
 			return nil, err
 		}
 		m.Chain = e.Chain.Next(string(e.ID))
+		if err := s.messenger.MaskOutput(ctx, e, &m.Subject, &m.Body); err != nil {
+			return nil, err
+		}
 	}
-	got, err := s.o.Dispatch.Send(ctx, m)
+	got, err := s.messenger.Send(ctx, m)
 	if err != nil {
 		return nil, err
 	}
-	out := SentMessage{Message: s.showMessage(&got.Message), Recipients: []string{}, Executions: list(got.Fired), Repeated: got.Repeated}
+	if !got.Repeated {
+		s.noteAction(ctx, "message.send", string(got.Message.ID), "to "+got.Message.To.String())
+	}
+	out := SentMessage{Message: s.showMessage(&got.Message), Recipients: []string{}, Executions: rest.NotNil(got.Fired), Repeated: got.Repeated}
 	for _, owner := range got.Owners {
 		out.Recipients = append(out.Recipients, owner.String())
-		s.feeds.tell(owner.String())
+		s.streams.Feeds.Notify(owner.String())
 	}
-	return &output[SentMessage]{out}, nil
+	return rest.Reply(out), nil
 }
 
 type messagePath struct {
 	ID string `path:"id" maxLength:"100" doc:"The message's id, msg-…"`
 }
 
-func (s *Server) getMessage(ctx context.Context, in *messagePath) (*output[MessageView], error) {
+func (s *Server) getMessage(ctx context.Context, in *messagePath) (*rest.Output[MessageView], error) {
 	m, err := s.o.DB.Message(ctx, agented.MessageID(in.ID))
 	if err != nil {
 		return nil, err
 	}
-	return &output[MessageView]{s.showMessage(m)}, nil
+	return rest.Reply(s.showMessage(m)), nil
 }
 
-// inboxOf is the inbox of an agent, if the asker may have it.
+// inboxOf returns the address of an agent's inbox, if the caller may read it.
 func (s *Server) inboxOf(ctx context.Context, idOrName string) (agented.Address, error) {
-	who := principal(ctx)
+	who := rest.Principal(ctx)
 	if who.Execution != "" && idOrName == "me" {
 		idOrName = string(who.Agent)
 	}
@@ -218,31 +232,31 @@ func (s *Server) inboxOf(ctx context.Context, idOrName string) (agented.Address,
 		return agented.Address{}, err
 	}
 	if who.Execution != "" && a.ID != who.Agent {
-		return agented.Address{}, agented.Errorf(agented.Denied, "the token of an execution reads the inbox of its own agent only")
+		return agented.Address{}, agented.Errorf(agented.Denied, "the token of an execution can only read the inbox of its own agent: use an API key")
 	}
 	return agented.Address{Kind: agented.ToAgent, Name: string(a.ID)}, nil
 }
 
-// ownInbox is the inbox of who is logged in.
+// ownInbox returns the inbox address of the logged-in user.
 func ownInbox(ctx context.Context) (agented.Address, error) {
-	who := principal(ctx)
+	who := rest.Principal(ctx)
 	if who.User == "" {
-		return agented.Address{}, agented.Errorf(agented.Conflict, "%s is no user, and has no inbox: log in as one", who.Name)
+		return agented.Address{}, agented.Errorf(agented.Conflict, "%s is not a user and has no inbox: log in as a user", who.Name)
 	}
 	return agented.Address{Kind: agented.ToUser, Name: string(who.User)}, nil
 }
 
-// InboxPage is a part of an inbox.
+// InboxPage is a page of an inbox.
 type InboxPage struct {
 	Items     []InboxItemView `json:"items"`
-	NextAfter int64           `json:"next_after" doc:"Number of the last message of the page; after for the next one"`
+	NextAfter int64           `json:"next_after" doc:"Number of the last message of the page; send it as after to get the next page"`
 }
 
-// InboxQuery asks for a part of an inbox.
+// InboxQuery selects a page of an inbox.
 type InboxQuery struct {
-	After int64                `query:"after" minimum:"0" doc:"Number of the last message that is known; 0 for all"`
-	Limit int                  `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Messages at most"`
-	State []agented.InboxState `query:"state" doc:"Only these, separated by commas: pending, delivered, read, expired"`
+	After int64                `query:"after" minimum:"0" doc:"Number of the last message received; 0 for all"`
+	Limit int                  `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Page size"`
+	State []agented.InboxState `query:"state" doc:"Only these states, separated by commas: pending, delivered, read, expired"`
 }
 
 type agentInboxInput struct {
@@ -250,7 +264,7 @@ type agentInboxInput struct {
 	InboxQuery
 }
 
-func (s *Server) listInbox(ctx context.Context, in *agentInboxInput) (*output[InboxPage], error) {
+func (s *Server) listInbox(ctx context.Context, in *agentInboxInput) (*rest.Output[InboxPage], error) {
 	owner, err := s.inboxOf(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -258,7 +272,7 @@ func (s *Server) listInbox(ctx context.Context, in *agentInboxInput) (*output[In
 	return s.inboxPage(ctx, owner, &in.InboxQuery)
 }
 
-func (s *Server) listOwnInbox(ctx context.Context, in *InboxQuery) (*output[InboxPage], error) {
+func (s *Server) listOwnInbox(ctx context.Context, in *InboxQuery) (*rest.Output[InboxPage], error) {
 	owner, err := ownInbox(ctx)
 	if err != nil {
 		return nil, err
@@ -266,7 +280,7 @@ func (s *Server) listOwnInbox(ctx context.Context, in *InboxQuery) (*output[Inbo
 	return s.inboxPage(ctx, owner, in)
 }
 
-func (s *Server) inboxPage(ctx context.Context, owner agented.Address, in *InboxQuery) (*output[InboxPage], error) {
+func (s *Server) inboxPage(ctx context.Context, owner agented.Address, in *InboxQuery) (*rest.Output[InboxPage], error) {
 	items, err := s.o.DB.Inbox(ctx, owner, in.After, in.Limit, store.InboxFilter{States: in.State})
 	if err != nil {
 		return nil, err
@@ -276,13 +290,13 @@ func (s *Server) inboxPage(ctx context.Context, owner agented.Address, in *Inbox
 		out.Items = append(out.Items, s.showItem(&items[i]))
 		out.NextAfter = items[i].Seq
 	}
-	if principal(ctx).Execution != "" && len(items) > 0 {
-		// Who reads with an execution's token is the agent itself.
+	if rest.Principal(ctx).Execution != "" && len(items) > 0 {
+		// The caller with an execution's token is the agent itself.
 		if err := s.o.DB.Delivered(ctx, owner, out.NextAfter, s.now()); err != nil {
 			return nil, err
 		}
 	}
-	return &output[InboxPage]{out}, nil
+	return rest.Reply(out), nil
 }
 
 type acknowledgeInput struct {
@@ -310,7 +324,7 @@ func (s *Server) acknowledgeOwn(ctx context.Context, in *acknowledgeOwnInput) (*
 	return nil, s.o.DB.Acknowledge(ctx, owner, in.Seq, s.now())
 }
 
-// streamInbox follows the inbox of an agent, or without one the asker's own.
+// streamInbox streams the inbox of an agent, or the caller's own.
 func (s *Server) streamInbox(w http.ResponseWriter, r *http.Request) {
 	var owner agented.Address
 	var err error
@@ -320,12 +334,13 @@ func (s *Server) streamInbox(w http.ResponseWriter, r *http.Request) {
 		owner, err = ownInbox(r.Context())
 	}
 	if err != nil {
-		s.fail(w, r, err)
+		rest.Fail(w, r, err)
 		return
 	}
-	after, named, err := position(r)
+	after, named, err := sse.Position(r)
 	if err == nil && !named {
-		// Messages are read in any order, so it begins before the first that is not.
+		// Messages can be read in any order, so start before the first unread
+		// one.
 		var first []agented.InboxItem
 		first, err = s.o.DB.Inbox(r.Context(), owner, 0, 1, store.InboxFilter{States: []agented.InboxState{agented.InboxPending, agented.InboxDelivered}})
 		if len(first) > 0 {
@@ -335,11 +350,15 @@ func (s *Server) streamInbox(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if err != nil {
-		s.fail(w, r, err)
+		rest.Fail(w, r, err)
 		return
 	}
-	s.feed(w, r, owner.String(), after, func(ctx context.Context, dst []byte, after int64) ([]byte, int64, error) {
-		items, err := s.o.DB.Inbox(ctx, owner, after, feedBatch, store.InboxFilter{})
+	// Only a reader who may acknowledge messages marks them delivered. A viewer
+	// does not.
+	who := rest.Principal(r.Context())
+	takes := who.Execution != "" || owner.Name == string(who.User) || who.May(agented.RoleOperator)
+	s.streams.ServeFeed(w, r, owner.String(), after, func(ctx context.Context, dst []byte, after int64) ([]byte, int64, error) {
+		items, err := s.o.DB.Inbox(ctx, owner, after, sse.FeedBatch, store.InboxFilter{})
 		if err != nil {
 			return dst, after, err
 		}
@@ -349,27 +368,27 @@ func (s *Server) streamInbox(w http.ResponseWriter, r *http.Request) {
 			if err != nil {
 				return dst, after, err
 			}
-			dst = appendEvent(dst, items[i].Seq, "message", data)
+			dst = sse.AppendEvent(dst, items[i].Seq, "message", data)
 			after = items[i].Seq
 			pending = pending || items[i].State == agented.InboxPending
 		}
-		if pending {
-			// Noted before it is sent: at least once, and a follower that is cut
-			// off asks again from where it was.
+		if pending && takes {
+			// Recorded before it is sent: delivery is at least once, and a
+			// client that loses the connection resumes from its position.
 			err = s.o.DB.Delivered(ctx, owner, after, s.now())
 		}
 		return dst, after, err
 	})
 }
 
-// MemberView is one inbox on one list.
+// MemberView is the membership of one inbox in one list.
 type MemberView struct {
 	List   string `json:"list" doc:"group:NAME or topic:NAME"`
 	Member string `json:"member" doc:"Address of an agent or a user, with its id"`
-	Name   string `json:"name" doc:"Name of the agent or user; empty when it is no more"`
+	Name   string `json:"name" doc:"Name of the agent or user; empty if it was deleted"`
 }
 
-func (s *Server) listMembers(ctx context.Context, _ *struct{}) (*output[ListOf[MemberView]], error) {
+func (s *Server) listMembers(ctx context.Context, _ *struct{}) (*rest.Output[rest.ListOf[MemberView]], error) {
 	members, err := s.o.DB.Members(ctx)
 	if err != nil {
 		return nil, err
@@ -378,14 +397,14 @@ func (s *Server) listMembers(ctx context.Context, _ *struct{}) (*output[ListOf[M
 	if err != nil {
 		return nil, err
 	}
-	out := ListOf[MemberView]{Items: []MemberView{}}
+	out := rest.ListOf[MemberView]{Items: []MemberView{}}
 	for _, m := range members {
 		out.Items = append(out.Items, MemberView{List: m.List.String(), Member: m.Owner.String(), Name: names[m.Owner]})
 	}
-	return &output[ListOf[MemberView]]{out}, nil
+	return rest.Reply(out), nil
 }
 
-// MemberInput names an inbox and a list.
+// MemberInput is a membership in requests.
 type MemberInput struct {
 	List   string `json:"list" maxLength:"100" doc:"group:NAME or topic:NAME"`
 	Member string `json:"member" maxLength:"300" doc:"agent:NAME or user:NAME"`
@@ -396,8 +415,8 @@ func (s *Server) join(ctx context.Context, in *struct{ Body MemberInput }) (*str
 	if err != nil {
 		return nil, err
 	}
-	defer s.changes.tell(changedMembers)
-	return nil, s.o.DB.Join(ctx, l, owner, principal(ctx).Name)
+	defer s.streams.Changes.Notify(sse.ChangedMembers)
+	return nil, s.o.DB.Join(ctx, l, owner, rest.Principal(ctx).Name)
 }
 
 type leaveInput struct {
@@ -410,13 +429,14 @@ func (s *Server) leave(ctx context.Context, in *leaveInput) (*struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.changes.tell(changedMembers)
-	return nil, s.o.DB.Leave(ctx, l, owner, principal(ctx).Name)
+	defer s.streams.Changes.Notify(sse.ChangedMembers)
+	return nil, s.o.DB.Leave(ctx, l, owner, rest.Principal(ctx).Name)
 }
 
-// membership reads a list and a member, and refuses who may not change it.
+// membership parses a list and a member, and rejects callers who may not change
+// it.
 func (s *Server) membership(ctx context.Context, listText, memberText string) (l, owner agented.Address, err error) {
-	who := principal(ctx)
+	who := rest.Principal(ctx)
 	if l, err = agented.ParseAddress(listText); err != nil || l.Kind != agented.ToGroup && l.Kind != agented.ToTopic {
 		return l, owner, agented.InvalidFields([]agented.Field{{Path: "list", Text: "must be group:NAME or topic:NAME"}})
 	}
@@ -425,41 +445,41 @@ func (s *Server) membership(ctx context.Context, listText, memberText string) (l
 		return l, owner, agented.InvalidFields([]agented.Field{{Path: "member", Text: "must be agent:NAME or user:NAME"}})
 	}
 	if l.Kind == agented.ToGroup && !who.May(agented.RoleAdmin) {
-		return l, owner, agented.Errorf(agented.Denied, "who is in a group is an admin's to say")
+		return l, owner, agented.Errorf(agented.Denied, "only an admin can change a group: ask an admin")
 	}
 	owners, err := s.o.DB.Recipients(ctx, member)
 	if err != nil {
 		return l, owner, err
 	}
 	if who.Execution != "" && owners[0] != (agented.Address{Kind: agented.ToAgent, Name: string(who.Agent)}) {
-		return l, owner, agented.Errorf(agented.Denied, "the token of an execution subscribes its own agent only")
+		return l, owner, agented.Errorf(agented.Denied, "the token of an execution can only subscribe its own agent: use an API key")
 	}
 	return l, owners[0], nil
 }
 
-// ChainView is what one cause set going.
+// ChainView is a chain of causes.
 type ChainView struct {
-	ID      string      `json:"id" doc:"Id of what began it"`
-	CostUSD *float64    `json:"cost_usd" nullable:"true" doc:"Known cost of its executions; null when none is known"`
-	Links   []ChainLink `json:"links" doc:"In the order of their times"`
-	Cut     bool        `json:"cut" doc:"There are more than are shown"`
+	ID        string      `json:"id" doc:"Id of the object that began the chain"`
+	CostUSD   *float64    `json:"cost_usd" nullable:"true" doc:"Known cost of its executions; null if unknown"`
+	Links     []ChainLink `json:"links" doc:"Messages and executions by time"`
+	Truncated bool        `json:"truncated" doc:"The list is truncated"`
 }
 
 // ChainLink is one message or execution of a chain.
 type ChainLink struct {
 	Kind      string        `json:"kind" enum:"message,execution"`
 	ID        string        `json:"id"`
-	Parent    string        `json:"parent" doc:"Id of what caused it; empty for the first"`
+	Parent    string        `json:"parent" doc:"Id of its cause; empty for the first"`
 	Depth     int           `json:"depth"`
-	Title     string        `json:"title" doc:"Sender and subject of a message, name of an execution"`
-	Status    agented.State `json:"status,omitempty" doc:"Of an execution"`
+	Title     string        `json:"title" doc:"Sender and subject of a message, or name of an execution"`
+	Status    agented.State `json:"status,omitempty" doc:"Status of an execution"`
 	CreatedAt time.Time     `json:"created_at"`
 }
 
 func (s *Server) getChain(ctx context.Context, in *struct {
 	ID string `path:"id" maxLength:"100" doc:"Id of any message or execution of the chain"`
 },
-) (*output[ChainView], error) {
+) (*rest.Output[ChainView], error) {
 	c, err := s.o.DB.Chain(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -468,7 +488,7 @@ func (s *Server) getChain(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, err
 	}
-	out := ChainView{ID: c.ID, CostUSD: c.CostUSD, Cut: c.Cut, Links: []ChainLink{}}
+	out := ChainView{ID: c.ID, CostUSD: c.CostUSD, Truncated: c.Truncated, Links: []ChainLink{}}
 	for _, l := range c.Links {
 		title := l.Title
 		if l.Kind == "message" {
@@ -477,12 +497,12 @@ func (s *Server) getChain(ctx context.Context, in *struct {
 				title += ": " + s.mask(l.Title)
 			}
 		}
-		out.Links = append(out.Links, ChainLink{Kind: l.Kind, ID: l.ID, Parent: l.Parent, Depth: l.Depth, Title: title, Status: l.State, CreatedAt: shown(l.CreatedAt)})
+		out.Links = append(out.Links, ChainLink{Kind: l.Kind, ID: l.ID, Parent: l.Parent, Depth: l.Depth, Title: title, Status: l.State, CreatedAt: rest.Time(l.CreatedAt)})
 	}
-	return &output[ChainView]{out}, nil
+	return rest.Reply(out), nil
 }
 
-// addressName is how people read an address.
+// addressName returns an address with names instead of ids.
 func addressName(names map[agented.Address]string, a agented.Address) string {
 	if n := names[a]; n != "" {
 		return n

@@ -9,9 +9,9 @@ import (
 	"github.com/agented/agented"
 )
 
-// FuzzAMessageComesOutAsItWentIn sends what anybody may write as names, keys
-// and bodies: it is refused as wrong, or it is in the inbox as it was sent.
-func FuzzAMessageComesOutAsItWentIn(f *testing.F) {
+// FuzzMessages sends arbitrary names, keys and bodies: the message is rejected
+// as invalid, or the inbox contains it unchanged.
+func FuzzMessages(f *testing.F) {
 	f.Add("box", "message", "a subject", "a body", "k1")
 	f.Add("agent:box", "request", "", "line\r\nline\u2028<script>\x1b[31m", "")
 	f.Add("topic:x/../y", "alert", "\u202e", "'; DROP TABLE message; --", "%00")
@@ -42,7 +42,7 @@ func FuzzAMessageComesOutAsItWentIn(f *testing.F) {
 			t.Fatalf("sent again: status %d: %s", again.status, again.body)
 		}
 		if address, err := agented.ParseAddress(to); err != nil || address.Kind != agented.ToAgent {
-			return // a topic that nobody has subscribed to
+			return // a topic without subscribers
 		}
 		var inbox struct {
 			Items []struct {
@@ -61,7 +61,7 @@ func FuzzAMessageComesOutAsItWentIn(f *testing.F) {
 		}
 		clean := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
 		m := inbox.Items[0].Message
-		var sent struct{ Subject, Body string } // as JSON took it
+		var sent struct{ Subject, Body string } // after JSON decoding
 		if err := json.Unmarshal(in, &sent); err != nil {
 			t.Fatal(err)
 		}

@@ -15,24 +15,25 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/metrics"
 )
 
-// deployed is where the files for operators are.
+// deployed is the folder of the files for operators.
 var deployed = filepath.Join("..", "..", "deploy")
 
-// laterMetrics are exposed only once there is something to say: without a
-// backup there is no time of the last one.
+// laterMetrics only exist after an event: without a backup there is no time of
+// the last one.
 var laterMetrics = []string{"agented_backup_last_success_timestamp_seconds"}
 
-// exposed lists the series names of a server's /metrics.
+// exposed returns the series names of a server's /metrics.
 func exposed(t *testing.T) map[string]bool {
 	t.Helper()
-	metrics := api.NewMetrics("1.2.3-test")
-	g := start(t, settings{options: func(o *api.Options) { o.Metrics = metrics }})
-	metrics.Claimed(time.Second)
-	metrics.AttemptEnded("claude", agented.StateFailed, time.Minute)
-	metrics.Ticked(agented.TickMissed, 0)
-	g.do(agented.RoleViewer, "GET", "/api/v1/info", "").want(200) // counted from the first on
+	collected := metrics.New("1.2.3-test")
+	g := start(t, settings{options: func(o *api.Options) { o.Metrics = collected }})
+	collected.Claimed(time.Second)
+	collected.AttemptEnded("claude", agented.StateFailed, time.Minute)
+	collected.Ticked(agented.TickMissed, 0)
+	g.do(agented.RoleViewer, "GET", "/api/v1/info", "").want(200) // counted from the first one
 	names := map[string]bool{"up": true}
 	for line := range strings.Lines(g.do(agented.RoleViewer, "GET", "/metrics", "").want(200).body) {
 		if name := regexp.MustCompile(`^[a-zA-Z_:][a-zA-Z0-9_:]*`).FindString(line); name != "" {
@@ -45,8 +46,8 @@ func exposed(t *testing.T) map[string]bool {
 	return names
 }
 
-// metricsIn lists the names of metrics in a PromQL expression: what is neither
-// a function, a word of the language, a label nor inside quotes.
+// metricsIn returns the names of metrics in a PromQL expression: words that are
+// not functions, keywords or labels, and not in quotes.
 func metricsIn(expr string) []string {
 	expr = regexp.MustCompile(`"[^"]*"`).ReplaceAllString(expr, `""`)
 	expr = regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(expr, "")
@@ -61,7 +62,7 @@ func metricsIn(expr string) []string {
 	return out
 }
 
-func TestEveryQueryOfTheDashboardNamesAMetricThatIsThere(t *testing.T) {
+func TestDashboard_metrics_exist(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(deployed, "grafana-dashboard.json"))
 	if err != nil {
@@ -92,7 +93,7 @@ func TestEveryQueryOfTheDashboardNamesAMetricThatIsThere(t *testing.T) {
 	checkExprs(t, exprs, 25)
 }
 
-func TestEveryAlertNamesAMetricThatIsThere(t *testing.T) {
+func TestAlerts_metrics_exist(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join(deployed, "alerts.yml"))
 	if err != nil {
@@ -106,7 +107,7 @@ func TestEveryAlertNamesAMetricThatIsThere(t *testing.T) {
 	if err := yaml.Unmarshal(text, &doc); err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operate", "observability.md"))
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations", "observability.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +116,7 @@ func TestEveryAlertNamesAMetricThatIsThere(t *testing.T) {
 		for _, r := range g.Rules {
 			exprs = append(exprs, r.Expr)
 			if !strings.Contains(string(page), "`"+r.Alert+"`") {
-				t.Errorf("docs/operate/observability.md does not say what to do about %s", r.Alert)
+				t.Errorf("docs/operations/observability.md does not say what to do about %s", r.Alert)
 			}
 		}
 	}
@@ -141,7 +142,7 @@ func checkExprs(t *testing.T, exprs []string, least int) {
 	}
 }
 
-func TestMetricsAreFoundInQueries(t *testing.T) {
+func TestMetricsIn(t *testing.T) {
 	t.Parallel()
 	got := metricsIn(`sum by (le, x) (rate(a_total{b="c_d"}[5m])) / on (instance) group_left (version) b_info and time() - c > 0.5`)
 	if want := []string{"a_total", "b_info", "c"}; !slices.Equal(got, want) {
@@ -149,9 +150,9 @@ func TestMetricsAreFoundInQueries(t *testing.T) {
 	}
 }
 
-// TestPromtoolAcceptsTheAlertsAndTheirTests needs promtool on the PATH, or
-// AGENTED_TEST_PROMTOOL; scripts/install-promtool.sh fetches it.
-func TestPromtoolAcceptsTheAlertsAndTheirTests(t *testing.T) {
+// TestAlerts_promtool needs promtool in the PATH, or AGENTED_TEST_PROMTOOL;
+// scripts/install-promtool.sh installs it.
+func TestAlerts_promtool(t *testing.T) {
 	t.Parallel()
 	promtool := os.Getenv("AGENTED_TEST_PROMTOOL")
 	if promtool == "" {
@@ -168,8 +169,8 @@ func TestPromtoolAcceptsTheAlertsAndTheirTests(t *testing.T) {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args[:2], " "), err, out)
 		}
 	}
-	metrics := api.NewMetrics("1.2.3-test")
-	g := start(t, settings{options: func(o *api.Options) { o.Metrics = metrics }})
+	collected := metrics.New("1.2.3-test")
+	g := start(t, settings{options: func(o *api.Options) { o.Metrics = collected }})
 	cmd := exec.Command(promtool, "check", "metrics")
 	cmd.Stdin = strings.NewReader(g.do(agented.RoleViewer, "GET", "/metrics", "").want(200).body)
 	if out, err := cmd.CombinedOutput(); err != nil && strings.Contains(string(out), "agented_") {

@@ -2,44 +2,44 @@ package api
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/agentcli/registry"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/api/sse"
+	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/searchpath"
 	"github.com/agented/agented/internal/store"
 )
 
-// Overview is what goes on.
+// Overview is the current activity of the server.
 type Overview struct {
 	Now      time.Time       `json:"now"`
-	Running  []RunningView   `json:"running" doc:"The oldest first, at most 50"`
-	Waiting  []ExecutionView `json:"waiting" doc:"The oldest first, at most 20, each with the reason why it waits"`
-	Failed   []ExecutionView `json:"failed" doc:"Failed, timed out or interrupted, created since the start of yesterday; the newest first, at most 20"`
+	Running  []RunningView   `json:"running" doc:"Oldest first, at most 50"`
+	Waiting  []ExecutionView `json:"waiting" doc:"Oldest first, at most 20, each with the reason why it waits"`
+	Failed   []ExecutionView `json:"failed" doc:"Failed, timed out or interrupted, created since the start of yesterday; newest first, at most 20"`
 	NextRuns []NextRunView   `json:"next_runs" doc:"The schedules that fire next, at most 10"`
 	Counts   OverviewCounts  `json:"counts"`
-	Days     []DayView       `json:"days" doc:"By the day of creation, the oldest first; the last one is today"`
+	Days     []DayView       `json:"days" doc:"By day of creation, oldest first; the last one is today"`
 	Health   HealthView      `json:"health"`
 }
 
-// OverviewCounts are figures over all executions.
+// OverviewCounts are counts over all executions.
 type OverviewCounts struct {
 	Running     int64 `json:"running"`
 	Pending     int64 `json:"pending"`
 	FailedSince int64 `json:"failed_since_yesterday"`
-	Limit       int   `json:"max_concurrent" doc:"Executions at once on this node"`
+	Limit       int   `json:"max_concurrent" doc:"Concurrent executions on this node"`
 }
 
-// RunningView is an execution that runs, with the end of its log.
+// RunningView is a running execution with the last line of its log.
 type RunningView struct {
 	ExecutionView
-	LastLine *LastLine `json:"last_line,omitempty" doc:"Left out if nothing was printed yet"`
+	LastLine *sse.LastLine `json:"last_line,omitempty" doc:"Omitted if nothing was printed yet"`
 }
 
 // NextRunView is the next time a schedule fires its trigger.
@@ -49,30 +49,30 @@ type NextRunView struct {
 	At          time.Time         `json:"at"`
 }
 
-// DayView is what became of the executions created on one day.
+// DayView are the results of the executions created on one day.
 type DayView struct {
-	Date        string `json:"date" example:"2026-11-23" doc:"The day in the time zone that was asked for"`
+	Date        string `json:"date" example:"2026-11-23" doc:"The day in the requested time zone"`
 	Success     int64  `json:"success"`
 	Failed      int64  `json:"failed"`
 	Timeout     int64  `json:"timeout"`
 	Cancelled   int64  `json:"cancelled"`
 	Interrupted int64  `json:"interrupted"`
 	Open        int64  `json:"open" doc:"Not ended yet"`
-	MedianMS    *int64 `json:"median_ms" nullable:"true" doc:"Half of the successful ones took no longer"`
-	P95MS       *int64 `json:"p95_ms" nullable:"true" doc:"95 of 100 successful ones took no longer"`
+	MedianMS    *int64 `json:"median_ms" nullable:"true" doc:"Median duration of successful executions"`
+	P95MS       *int64 `json:"p95_ms" nullable:"true" doc:"95th percentile of the duration of successful executions"`
 }
 
-// HealthView is how the server is.
+// HealthView is the health of the server.
 type HealthView struct {
 	Version       string    `json:"version"`
 	StartedAt     time.Time `json:"started_at"`
 	CLIs          []CLIView `json:"clis"`
 	DatabaseBytes int64     `json:"database_bytes"`
-	DiskFreeBytes *int64    `json:"disk_free_bytes" nullable:"true" doc:"Of the file system of the data folder"`
+	DiskFreeBytes *int64    `json:"disk_free_bytes" nullable:"true" doc:"Free space on the file system of the data folder"`
 	DiskBytes     *int64    `json:"disk_bytes" nullable:"true"`
-	Drained       *Drained  `json:"drained,omitempty" doc:"Since when no execution is started, and who asked for it; left out while they are"`
-	Trouble       string    `json:"trouble" doc:"Why the server cannot work at the moment; empty if it can"`
-	Notices       []string  `json:"notices" doc:"What a person should look at although the server works: a disk that is nearly full, a backup that failed"`
+	Drained       *Drained  `json:"drained,omitempty" doc:"When drain mode was turned on, and by whom; omitted while it is off"`
+	Problem       string    `json:"problem" doc:"Why the server cannot work; empty if it can"`
+	Notices       []string  `json:"notices" doc:"Conditions that need attention although the server works: a disk that is nearly full, a failed backup"`
 }
 
 // CLIView is an agent CLI, and whether executions find it.
@@ -80,20 +80,20 @@ type CLIView struct {
 	Backend string `json:"backend"`
 	Program string `json:"program"`
 	Found   bool   `json:"found"`
-	Path    string `json:"path" doc:"Where; shown to admins only"`
-	Install string `json:"install" doc:"How to get it"`
+	Path    string `json:"path" doc:"Path of the program; only for admins"`
+	Install string `json:"install" doc:"Command that installs it"`
 }
 
 const (
 	maxDays     = 60
 	shownList   = 20
-	daysFresh   = time.Minute // how old the figures of past days may be
+	daysFresh   = time.Minute // maximum age of the figures of past days
 	clisFresh   = 30 * time.Second
-	maxDayZones = 32 // time zones whose days are kept
+	maxDayZones = 32 // time zones whose days are cached
 )
 
-// overview answers GET /api/v1/overview. Days that are over hardly change, so
-// their figures are kept for a while.
+// overview serves GET /api/v1/overview. Past days hardly change, so their
+// figures are cached.
 type overview struct {
 	s *Server
 
@@ -110,10 +110,10 @@ type keptDays struct {
 
 type overviewInput struct {
 	Zone string `query:"tz" maxLength:"64" default:"UTC" example:"Europe/Berlin" doc:"Time zone in which a day begins"`
-	Days int    `query:"days" minimum:"1" maximum:"60" default:"14" doc:"Days, today included"`
+	Days int    `query:"days" minimum:"1" maximum:"60" default:"14" doc:"Number of days, including today"`
 }
 
-func (o *overview) get(ctx context.Context, in *overviewInput) (*output[Overview], error) {
+func (o *overview) get(ctx context.Context, in *overviewInput) (*rest.Output[Overview], error) {
 	zone, err := time.LoadLocation(in.Zone)
 	if err != nil || in.Zone == "Local" {
 		return nil, agented.InvalidFields([]agented.Field{{Path: "query.tz", Text: "must be the name of a time zone, such as UTC or Europe/Berlin"}})
@@ -125,9 +125,9 @@ func (o *overview) get(ctx context.Context, in *overviewInput) (*output[Overview
 		return nil, err
 	}
 	for i := range running {
-		line, err := readLastLine(s.o.Layout, running[i].ID, 0, s.masker())
+		line, err := sse.ReadLastLine(s.o.Layout, running[i].ID, 0, s.masker())
 		if err != nil {
-			s.o.Log.Warn("read the end of a log", "execution", running[i].ID, "err", err)
+			s.o.Log.Warn("could not read the end of a log", "execution", running[i].ID, "err", err)
 		}
 		view.Running = append(view.Running, RunningView{ExecutionView: s.showExecution(&running[i], false), LastLine: line})
 	}
@@ -135,7 +135,7 @@ func (o *overview) get(ctx context.Context, in *overviewInput) (*output[Overview
 	if err != nil {
 		return nil, err
 	}
-	limit := s.live.Load().config.MaxConcurrent
+	limit := s.rest.Config().MaxConcurrent
 	for i := range waiting {
 		v := s.showExecution(&waiting[i], false)
 		if v.Reason == "" {
@@ -159,7 +159,7 @@ func (o *overview) get(ctx context.Context, in *overviewInput) (*output[Overview
 		return nil, err
 	}
 	for _, n := range next {
-		view.NextRuns = append(view.NextRuns, NextRunView{TriggerID: n.Trigger, TriggerName: n.TriggerName, At: shown(n.At)})
+		view.NextRuns = append(view.NextRuns, NextRunView{TriggerID: n.Trigger, TriggerName: n.TriggerName, At: rest.Time(n.At)})
 	}
 	days, err := o.figures(ctx, in.Zone, at, now)
 	if err != nil {
@@ -179,21 +179,21 @@ func (o *overview) get(ctx context.Context, in *overviewInput) (*output[Overview
 	if view.Health, err = o.health(ctx); err != nil {
 		return nil, err
 	}
-	return &output[Overview]{view}, nil
+	return rest.Reply(view), nil
 }
 
-// whyWaiting says what a pending execution waits for when nothing was noted.
+// whyWaiting returns why a pending execution waits if no reason is recorded.
 func whyWaiting(e *agented.Execution, now time.Time, running, limit int) string {
 	if e.ScheduledAt.After(now) {
 		return "due later"
 	}
 	if limit > 0 && running >= limit {
-		return "waits for a free place: " + strconv.Itoa(running) + " of " + strconv.Itoa(limit) + " run"
+		return "waits for a free slot: " + strconv.Itoa(running) + " of " + strconv.Itoa(limit) + " run"
 	}
 	return "about to start"
 }
 
-// midnights are the starts of the last n days and of tomorrow.
+// midnights returns the starts of the last n days and of tomorrow.
 func midnights(now time.Time, n int) []time.Time {
 	y, m, d := now.Date()
 	var out []time.Time
@@ -206,7 +206,7 @@ func midnights(now time.Time, n int) []time.Time {
 // figures returns the figures of the days that begin at all but the last of at.
 func (o *overview) figures(ctx context.Context, zone string, at []time.Time, now time.Time) ([]store.Day, error) {
 	key := zone + " " + at[0].UTC().Format(time.RFC3339) + " " + strconv.Itoa(len(at))
-	// One at a time: the second asker finds what the first has counted.
+	// One at a time: the second request reuses the result of the first.
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	past := o.days[key]
@@ -244,11 +244,11 @@ func viewDay(d store.Day, zone *time.Location) DayView {
 
 func (o *overview) health(ctx context.Context) (HealthView, error) {
 	s := o.s
-	v := HealthView{Version: s.o.Version, StartedAt: shown(s.started), CLIs: o.foundCLIs(), Drained: s.drained(), Notices: s.o.Keep.texts()}
+	v := HealthView{Version: s.o.Version, StartedAt: rest.Time(s.started), CLIs: o.foundCLIs(), Drained: s.drained(), Notices: s.o.Keep.texts()}
 	if v.Drained != nil {
 		v.Notices = append(v.Notices, "The server is drained by "+v.Drained.By+": new executions wait until `agented drain --off`.")
 	}
-	if !principal(ctx).May(agented.RoleAdmin) {
+	if !rest.Principal(ctx).May(agented.RoleAdmin) {
 		v.CLIs = append([]CLIView{}, v.CLIs...)
 		for i := range v.CLIs {
 			v.CLIs[i].Path = ""
@@ -258,18 +258,16 @@ func (o *overview) health(ctx context.Context) (HealthView, error) {
 	if v.DatabaseBytes, err = s.o.DB.Bytes(); err != nil {
 		return v, err
 	}
-	var st unix.Statfs_t
-	if unix.Statfs(s.o.Layout.Root, &st) == nil {
-		free, all := int64(st.Bavail)*int64(st.Bsize), int64(st.Blocks)*int64(st.Bsize)
-		v.DiskFreeBytes, v.DiskBytes = &free, &all
+	if space, err := disk.Measure(s.o.Layout.Root); err == nil {
+		v.DiskFreeBytes, v.DiskBytes = &space.Free, &space.Total
 	}
-	if err := s.o.Dispatch.Healthy(); err != nil {
-		v.Trouble = s.mask(agented.Message(err))
+	if err := s.healthy(); err != nil {
+		v.Problem = s.mask(agented.Message(err))
 	}
 	return v, nil
 }
 
-// foundCLIs looks for the agent CLIs where executions would.
+// foundCLIs looks up the agent CLIs in the PATH of executions.
 func (o *overview) foundCLIs() []CLIView {
 	now := o.s.now()
 	o.mu.Lock()
@@ -277,14 +275,14 @@ func (o *overview) foundCLIs() []CLIView {
 	if o.clis != nil && now.Sub(o.clisAt).Abs() < clisFresh {
 		return o.clis
 	}
-	c := o.s.live.Load().config
+	c := o.s.rest.Config()
 	list := []CLIView{}
-	for _, b := range backend.All() {
+	for _, b := range registry.All() {
 		if b.Program() == "" {
 			continue
 		}
 		v := CLIView{Backend: b.Name(), Program: b.Program(), Install: b.Install()}
-		env, err := backend.ChildEnv(b, agented.Spec{Backend: b.Name()}, c.BackendEnv(b.Name()), c.Variable, nil)
+		env, err := registry.ChildEnv(b, agented.Spec{Backend: b.Name()}, c.BackendEnv(b.Name()), c.Variable, nil)
 		if err == nil {
 			v.Path = findProgram(b.Program(), env)
 			v.Found = v.Path != ""
@@ -295,19 +293,16 @@ func (o *overview) foundCLIs() []CLIView {
 	return list
 }
 
-// findProgram looks a program up in the PATH of env; empty if it is not there.
+// findProgram returns the path of a program in the PATH of env, or "" if it is
+// not found.
 func findProgram(program string, env []string) string {
 	for _, kv := range env {
 		dirs, ok := strings.CutPrefix(kv, "PATH=")
 		if !ok {
 			continue
 		}
-		for _, dir := range filepath.SplitList(dirs) {
-			file := filepath.Join(dir, program)
-			if info, err := os.Stat(file); filepath.IsAbs(dir) && err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
-				return file
-			}
-		}
+		file, _ := searchpath.Find(program, dirs)
+		return file
 	}
 	return ""
 }

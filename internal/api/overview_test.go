@@ -11,6 +11,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/sse"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/web"
 )
@@ -22,7 +23,7 @@ func (g *rig) overview(role agented.Role, query string) api.Overview {
 	return o
 }
 
-func TestTheOverviewOfANewServerIsEmptyAndWhole(t *testing.T) {
+func TestOverview_new_server(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	a := g.do(agented.RoleViewer, "GET", "/api/v1/overview", "").want(200)
@@ -46,7 +47,7 @@ func TestTheOverviewOfANewServerIsEmptyAndWhole(t *testing.T) {
 	}
 }
 
-func TestTheOverviewShowsWhatRunsWaitsAndFailed(t *testing.T) {
+func TestOverview(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	ctx := t.Context()
@@ -85,7 +86,7 @@ func TestTheOverviewShowsWhatRunsWaitsAndFailed(t *testing.T) {
 	}
 }
 
-func TestTheStreamOfAllExecutionsTellsLastLinesToWhoeverAsks(t *testing.T) {
+func TestEventsStream_last_lines(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	id := g.printed(logged("what goes on"))
@@ -110,7 +111,7 @@ func TestTheStreamOfAllExecutionsTellsLastLinesToWhoeverAsks(t *testing.T) {
 			event = v
 		}
 		if v, ok := strings.CutPrefix(line, "data: "); ok && event == "line" {
-			var l api.LastLine
+			var l sse.LastLine
 			if err := json.Unmarshal([]byte(v), &l); err != nil {
 				t.Fatal(err)
 			}
@@ -123,7 +124,7 @@ func TestTheStreamOfAllExecutionsTellsLastLinesToWhoeverAsks(t *testing.T) {
 	t.Fatalf("the stream ended: %v", in.Err())
 }
 
-func TestOnlyAdminsSeeWhereProgramsLie(t *testing.T) {
+func TestOverview_program_paths(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	for _, c := range g.overview(agented.RoleViewer, "").Health.CLIs {
@@ -133,7 +134,7 @@ func TestOnlyAdminsSeeWhereProgramsLie(t *testing.T) {
 	}
 }
 
-func TestFilesOfTheInterfaceAreKeptAsLongAsTheirNamesSay(t *testing.T) {
+func TestAssets_caching(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	files, built := web.Dist()
@@ -147,7 +148,7 @@ func TestFilesOfTheInterfaceAreKeptAsLongAsTheirNamesSay(t *testing.T) {
 		g.send(g.client(), "GET", "/", "", with("If-None-Match", tag)).want(304)
 	}
 	if !built {
-		return // only the page that says so
+		return // only the stub page
 	}
 	to := g.send(g.client(), "GET", "/executions?status=failed", "", with("Accept", "text/html")).want(303)
 	if to.header.Get("Location") != "/login?next=%2Fexecutions%3Fstatus%3Dfailed" {

@@ -12,7 +12,7 @@ import (
 	"github.com/agented/agented"
 )
 
-// document is the part of an OpenAPI document that the tests look at.
+// document is the part of the OpenAPI document that the tests use.
 type document struct {
 	OpenAPI    string `json:"openapi"`
 	Info       struct{ Title, Version string }
@@ -49,7 +49,7 @@ func (g *rig) document() document {
 	return d
 }
 
-func TestOnlyTheseOperationsAreOpenToAnyone(t *testing.T) {
+func TestRoutes_public(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	var open []string
@@ -70,7 +70,7 @@ func TestOnlyTheseOperationsAreOpenToAnyone(t *testing.T) {
 		"GET /chains/{id}", "GET /conversations", "GET /conversations/{id}", "GET /deliveries", "GET /deliveries/{id}", "GET /executions", "GET /executions/{id}",
 		"GET /health/liveness", "GET /health/readiness", "GET /inbox", "GET /login", "GET /schedule", "GET /settings", "GET /settings/{part}", "GET /setup",
 		"GET /static/style.css", "GET /triggers", "GET /triggers/{id}", "GET /usage", "GET /{$}", "POST /", "POST /api/v1/auth/login", "POST /api/v1/auth/setup", "POST /api/webhooks/github",
-		"POST /api/webhooks/github/", "POST /hooks/github", "POST /hooks/{trigger}", "POST /login", "POST /logout", "POST /setup",
+		"POST /api/webhooks/github/{$}", "POST /hooks/github", "POST /hooks/github/{$}", "POST /hooks/{trigger}", "POST /hooks/{trigger}/{$}", "POST /hooks/{trigger}/{token}", "POST /login", "POST /logout", "POST /setup",
 	}
 	if diff := cmp.Diff(want, open); diff != "" {
 		t.Errorf("open to anyone (-want +got):\n%s", diff)
@@ -79,7 +79,7 @@ func TestOnlyTheseOperationsAreOpenToAnyone(t *testing.T) {
 
 var roles = []agented.Role{agented.RoleNone, agented.RoleViewer, agented.RoleOperator, agented.RoleAdmin}
 
-func TestEveryOperationRefusesWhoeverLacksItsRole(t *testing.T) {
+func TestRoutes_roles(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	g.addUser("somebody", agented.RoleAdmin)
@@ -97,7 +97,7 @@ func TestEveryOperationRefusesWhoeverLacksItsRole(t *testing.T) {
 				checked++
 				body := ""
 				if o.RequestBody != nil {
-					body = `{` // nobody gets as far as reading it, and it starts nothing
+					body = `{` // the body is not read, and nothing starts
 				}
 				a := g.do(role, strings.ToUpper(method), inPath.ReplaceAllString(path, "none"), body, with("Accept", "application/json"), with("Last-Event-ID", "x"))
 				switch {
@@ -126,7 +126,7 @@ func TestEveryOperationRefusesWhoeverLacksItsRole(t *testing.T) {
 	}
 }
 
-func TestTheDocumentIsWhole(t *testing.T) {
+func TestDocument_complete(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	a := g.do(agented.RoleViewer, "GET", "/openapi.json", "").want(200)
@@ -192,7 +192,7 @@ func TestTheDocumentIsWhole(t *testing.T) {
 	}
 }
 
-func TestTheDocsPageNeedsNothingFromElsewhere(t *testing.T) {
+func TestDocsPage_self_contained(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	a := g.do(agented.RoleViewer, "GET", "/docs", "").want(200)
@@ -214,17 +214,17 @@ func TestTheDocsPageNeedsNothingFromElsewhere(t *testing.T) {
 	if css := g.do(agented.RoleNone, "GET", "/static/style.css", "").want(200); strings.Contains(css.body, "url(") || strings.Contains(css.body, "@import") {
 		t.Error("the stylesheet fetches something")
 	}
-	// In a browser, whoever is not logged in is sent to log in and back.
+	// In a browser, anonymous users are redirected to the login and back.
 	to := g.do(agented.RoleNone, "GET", "/docs", "", with("Accept", "text/html")).want(303)
 	if to.header.Get("Location") != "/login?next=%2Fdocs" {
 		t.Errorf("sent to %q", to.header.Get("Location"))
 	}
 }
 
-func TestWhatIsNotThereIsAProblem(t *testing.T) {
+func TestProblem_not_found(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
-	for _, path := range []string{"/api/v1/nothing", "/nothing", "/api/v1/triggers/", "/hooks/x/y", "/assets/none.js", "/assets/%2e%2e/index.html", "/assets/..%2f..%2fetc%2fpasswd"} {
+	for _, path := range []string{"/api/v1/nothing", "/nothing", "/api/v1/triggers/", "/hooks/x/y/z", "/assets/none.js", "/assets/%2e%2e/index.html", "/assets/..%2f..%2fetc%2fpasswd"} {
 		if p := g.admin("GET", path, "").problem(404); p.Kind != agented.NotFound {
 			t.Errorf("%s: kind %s", path, p.Kind)
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -18,7 +19,7 @@ func scheduled(name, schedules string) string {
 	return fmt.Sprintf(`{"name":%q,"backend":"command","command":["true"],"schedules":%s}`, name, schedules)
 }
 
-func TestATriggerCarriesItsSchedules(t *testing.T) {
+func TestTriggers_schedules(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{"TZ=Europe/Berlin"}})
 	var v api.TriggerView
@@ -49,14 +50,14 @@ func TestATriggerCarriesItsSchedules(t *testing.T) {
 	if diff := cmp.Diff(v, again); diff != "" {
 		t.Errorf("read back (-created +read):\n%s", diff)
 	}
-	var items api.ListOf[api.ScheduleItem]
+	var items rest.ListOf[api.ScheduleItem]
 	g.do(agented.RoleViewer, "GET", "/api/v1/schedules?trigger_id="+string(v.ID), "").want(200).json(&items)
 	if len(items.Items) != 3 || items.Items[0].TriggerName != "s" || !items.Items[0].TriggerEnabled {
 		t.Errorf("list: %+v", items)
 	}
 }
 
-func TestAScheduleThatAsksForTheSameKeepsItsIDAndState(t *testing.T) {
+func TestSchedules_equivalent_keeps_id(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	var v api.TriggerView
@@ -69,7 +70,7 @@ func TestAScheduleThatAsksForTheSameKeepsItsIDAndState(t *testing.T) {
 		g.admin("PATCH", at, body).want(200).json(&out)
 		return out
 	}
-	// The same list, in another order and without ids; one more.
+	// The same list, in another order and without ids, plus one more.
 	w := patch(`{"schedules":[{"cron":"@hourly","missed":"latest"},{"every":"2h"},{"every":"1h"}]}`)
 	if diff := cmp.Diff([]api.ScheduleView{v.Schedules[1], v.Schedules[0]}, []api.ScheduleView{w.Schedules[0], w.Schedules[2]}); diff != "" {
 		t.Errorf("(-before +after):\n%s", diff)
@@ -79,7 +80,7 @@ func TestAScheduleThatAsksForTheSameKeepsItsIDAndState(t *testing.T) {
 	if len(x.Schedules) != 1 || x.Schedules[0].ID != v.Schedules[0].ID || !x.Schedules[0].Anchor.Equal(*v.Schedules[0].Anchor) || x.Schedules[0].Message != "new" {
 		t.Errorf("changed: %+v", x.Schedules)
 	}
-	// What is left out stays; an empty list and null remove all.
+	// An omitted list is unchanged; an empty list and null remove all.
 	if y := patch(`{"name":"other"}`); len(y.Schedules) != 1 {
 		t.Errorf("left out: %+v", y.Schedules)
 	}
@@ -88,7 +89,7 @@ func TestAScheduleThatAsksForTheSameKeepsItsIDAndState(t *testing.T) {
 	}
 }
 
-func TestDisablingBringsSchedulesToRestAndEnablingStartsFromNow(t *testing.T) {
+func TestSchedules_disable_and_enable(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	var v api.TriggerView
@@ -109,7 +110,7 @@ func TestDisablingBringsSchedulesToRestAndEnablingStartsFromNow(t *testing.T) {
 	}
 }
 
-func TestRefusedSchedulesAreNamedWithTheMend(t *testing.T) {
+func TestSchedules_invalid_fields(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	for _, c := range []struct{ name, schedules, location, message string }{
@@ -129,7 +130,7 @@ func TestRefusedSchedulesAreNamedWithTheMend(t *testing.T) {
 		{"end before start", `[{"cron":"@daily","start_at":"2099-01-02T00:00:00Z","end_at":"2099-01-01T00:00:00Z"}]`, "0.end_at", "before start_at"},
 		{"foreign id", `[{"id":"sch-1","cron":"@daily"}]`, "0.id", "not the id"},
 		{"unknown field", `[{"corn":"@daily"}]`, "0.corn", `did you mean "cron"?`},
-		{"anchor of cron", `[{"cron":"@daily","anchor":"2099-01-02T00:00:00Z"}]`, "0.anchor", "belongs to every"},
+		{"anchor of cron", `[{"cron":"@daily","anchor":"2099-01-02T00:00:00Z"}]`, "0.anchor", "is allowed together with every only"},
 		{"too many", "[" + strings.TrimSuffix(strings.Repeat(`{"cron":"@daily"},`, 101), ",") + "]", "", "at most 100"},
 	} {
 		p := g.admin("POST", "/api/v1/triggers", scheduled("x", c.schedules)).problem(422)
@@ -140,7 +141,7 @@ func TestRefusedSchedulesAreNamedWithTheMend(t *testing.T) {
 	}
 }
 
-func TestAPreviewMarksTheDaysOnWhichTheClockChanges(t *testing.T) {
+func TestSchedulePreview_clock_changes(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	var v api.PreviewView
@@ -158,7 +159,7 @@ func TestAPreviewMarksTheDaysOnWhichTheClockChanges(t *testing.T) {
 	}
 }
 
-func TestTicksAreListedTheLatestFirst(t *testing.T) {
+func TestTicks_order(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	var v api.TriggerView
@@ -180,7 +181,7 @@ func TestTicksAreListedTheLatestFirst(t *testing.T) {
 	}
 	get := func(query string) (out []int, next string) {
 		t.Helper()
-		var l api.ListOf[api.TickView]
+		var l rest.ListOf[api.TickView]
 		g.do(agented.RoleViewer, "GET", query, "").want(200).json(&l)
 		for _, k := range l.Items {
 			out = append(out, int(k.DueAt.Sub(due)/time.Minute))

@@ -1,42 +1,72 @@
 package api
 
 import (
+	"encoding/json"
+	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/agented/agented"
 )
 
-// EnvPurpose is what the values of a trigger's variables are sealed for.
-const EnvPurpose = "trigger env"
-
-// sealEnv seals the values of a spec's variables, which are secret at rest. A
-// value that is the same as before keeps its old seal, so that writing it again
-// changes nothing.
-func (s *Server) sealEnv(spec *agented.Spec, before map[string]*string) {
-	if len(spec.Env) == 0 {
-		return
-	}
-	sealed := make(map[string]*string, len(spec.Env))
-	for name, value := range spec.Env {
-		old := before[name]
-		switch {
-		case value == nil || value == old: // "***" kept the very value
-			sealed[name] = value
-			continue
-		case old != nil:
-			if was, err := s.o.Key.OpenText(EnvPurpose, name, *old); err == nil && was == *value {
-				sealed[name] = old
-				continue
-			}
-		}
-		text := s.o.Key.SealText(EnvPurpose, name, *value)
-		sealed[name] = &text
-	}
-	spec.Env = sealed
+// sameTrigger reports whether a change left a trigger unchanged.
+func sameTrigger(a, b *agented.Trigger) bool {
+	return a.Name == b.Name && a.Enabled == b.Enabled && sameSpec(&a.Spec, &b.Spec) && sameJSON(a.Schedules, b.Schedules) &&
+		sameJSON(a.Messages, b.Messages) && sameJSON(a.Webhooks, b.Webhooks) &&
+		slices.EqualFunc(a.Webhooks, b.Webhooks, func(a, b agented.Webhook) bool { return a.Secret == b.Secret })
 }
 
-// sameTrigger reports whether a change left a trigger as it was.
-func sameTrigger(a, b *agented.Trigger) bool {
-	return a.Name == b.Name && a.Enabled == b.Enabled && reflect.DeepEqual(a.Spec, b.Spec) &&
-		reflect.DeepEqual(a.Schedules, b.Schedules) && reflect.DeepEqual(a.Webhooks, b.Webhooks) && reflect.DeepEqual(a.Messages, b.Messages)
+// sameAgent reports whether a change left an agent unchanged.
+func sameAgent(a, b *agented.Agent) bool { return sameJSON(a, b) && sameSpec(&a.Spec, &b.Spec) }
+
+// sameSpec compares variables exactly: an empty or null one differs from none.
+func sameSpec(a, b *agented.Spec) bool {
+	return sameJSON(a, b) && maps.EqualFunc(a.Env, b.Env, func(x, y *string) bool {
+		return x == nil && y == nil || x != nil && y != nil && *x == *y
+	})
+}
+
+// sameJSON reports whether two values are stored as the same JSON. An empty
+// list, object or text equals an absent one, since API responses contain it and
+// files often omit it.
+func sameJSON(a, b any) bool {
+	plain := func(v any) (out any, ok bool) {
+		text, err := json.Marshal(v)
+		if err != nil || json.Unmarshal(text, &out) != nil {
+			return nil, false
+		}
+		return withoutEmpty(out), true
+	}
+	x, ok := plain(a)
+	y, also := plain(b)
+	return ok && also && reflect.DeepEqual(x, y)
+}
+
+// withoutEmpty returns decoded JSON without its empty members.
+func withoutEmpty(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, value := range v {
+			if value = withoutEmpty(value); value == nil {
+				delete(v, key)
+			} else {
+				v[key] = value
+			}
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	case []any:
+		for i := range v {
+			v[i] = withoutEmpty(v[i])
+		}
+		if len(v) == 0 {
+			return nil
+		}
+	case string:
+		if v == "" {
+			return nil
+		}
+	}
+	return v
 }

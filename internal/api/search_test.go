@@ -18,7 +18,7 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// printed makes an execution with these lines in its log.
+// printed creates an execution with these lines in its log.
 func (g *rig) printed(records ...runlog.Record) agented.ExecutionID {
 	g.t.Helper()
 	spec := agented.Spec{Backend: agented.BackendCommand, Command: []string{"true"}}.WithDefaults()
@@ -70,7 +70,7 @@ func seqs(h api.LogHits) string {
 	return strings.Join(out, " ")
 }
 
-func TestALogIsSearchedByTextAndByExpression(t *testing.T) {
+func TestSearch(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	id := g.printed(logged("alpha"), logged("Beta 1"), logged("gamma beta"), logged("BETA 22"), logged("Grüße ÄÖ"), logged("a.b"), logged("axb"))
@@ -101,7 +101,7 @@ func TestALogIsSearchedByTextAndByExpression(t *testing.T) {
 	g.do(agented.RoleViewer, "GET", "/api/v1/executions/exec-01jdc4q7zv8m3k2n5p6r7s8t9w/search?q=x", "").problem(404)
 }
 
-func TestASearchGoesOnWhereItStopped(t *testing.T) {
+func TestSearch_continues(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	var lines []runlog.Record
@@ -133,7 +133,7 @@ func TestASearchGoesOnWhereItStopped(t *testing.T) {
 	}
 }
 
-func TestACutLineIsSearchedAsOneAndFoundAtItsBeginning(t *testing.T) {
+func TestSearch_split_line(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	part := func(text string, p agented.Part) runlog.Record {
@@ -152,7 +152,7 @@ func TestACutLineIsSearchedAsOneAndFoundAtItsBeginning(t *testing.T) {
 	}
 }
 
-func TestASearchSeesNeitherColoursNorSecrets(t *testing.T) {
+func TestSearch_colours_and_secrets(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	id := g.printed(logged("\x1b[31mer\x1b[1mror\x1b[0m here"), logged("\x1b]8;;https://x.example\x1b\\link\x1b]8;;\x1b\\ed"), logged("token hunter2hunter2 shown"))
@@ -172,7 +172,7 @@ func TestASearchSeesNeitherColoursNorSecrets(t *testing.T) {
 	}
 }
 
-func TestNothingIsFoundBeforeAnythingIsPrinted(t *testing.T) {
+func TestSearch_empty_log(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	spec := agented.Spec{Backend: agented.BackendCommand, Command: []string{"true"}}.WithDefaults()

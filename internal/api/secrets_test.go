@@ -9,11 +9,12 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/auth"
 )
 
-// TestNoSecretComesBack posts secrets wherever something can be posted, right
-// and wrong, and looks for them in every answer and in every log.
-func TestNoSecretComesBack(t *testing.T) {
+// TestSecrets_never_returned posts secrets to every operation, valid and
+// invalid, and searches for them in every response and every log.
+func TestSecrets_never_returned(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{env: []string{
 		"ANTHROPIC_API_KEY=server-anthropic-secret-1", "GITHUB_WEBHOOK_SECRET=server-webhook-secret-22", "SECRET_KEY=server-secret-key-of-some-length",
@@ -26,12 +27,12 @@ func TestNoSecretComesBack(t *testing.T) {
 		return a
 	}
 
-	link, err := api.EnsureSetup(t.Context(), g.db, g.layout, g.http.URL)
+	link, err := auth.EnsureSetup(t.Context(), g.db, g.layout, g.http.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, token, _ := strings.Cut(link, "token=")
-	if err := api.EnsureCLIKey(t.Context(), g.db, g.layout, nil); err != nil {
+	if err := auth.EnsureCLIKey(t.Context(), g.db, g.layout, nil); err != nil {
 		t.Fatal(err)
 	}
 	cliKey, err := os.ReadFile(g.layout.CLIKey())
@@ -42,7 +43,7 @@ func TestNoSecretComesBack(t *testing.T) {
 	quoted, _ := json.Marshal(s)
 	q := string(quoted)
 
-	// Where secrets belong.
+	// In fields for secrets.
 	keep(g.do(anyone, "POST", "/api/v1/auth/setup", `{"token":"`+token+`","name":"ada","password":`+q+`}`)).want(201)
 	keep(g.do(anyone, "POST", "/api/v1/auth/login", `{"name":"ada","password":`+q+`}`)).want(200)
 	keep(g.do(anyone, "GET", "/api/v1/auth/me", "", with("Authorization", "Bearer "+strings.TrimSpace(string(cliKey))))).want(200)
@@ -55,7 +56,7 @@ func TestNoSecretComesBack(t *testing.T) {
 	keep(g.do(admin, "POST", "/api/v1/executions", `{"backend":"command","command":["x"],"env":{"A":`+q+`}}`)).want(202)
 	keep(g.do(admin, "POST", "/api/v1/auth/users", `{"name":"bob","password":`+q+`,"role":"viewer"}`)).want(201)
 
-	// Where they do not: a typo, the wrong type, the wrong field, no JSON at all.
+	// In other places: a typo, the wrong type, the wrong field, invalid JSON.
 	for _, body := range []string{
 		`{"name":"u","backend":"command","command":["x"],"env":` + q + `}`,
 		`{"name":"u","backend":"command","command":["x"],"env":{"TOKEN":[` + q + `]}}`,
@@ -84,7 +85,7 @@ func TestNoSecretComesBack(t *testing.T) {
 	keep(g.do(admin, "GET", "/api/v1/executions?token="+s, ""))
 	keep(g.do(admin, "POST", at+"/run", "", with("Idempotency-Key", s+strings.Repeat("x", 300))))
 
-	// What can be read.
+	// In everything that can be read.
 	for path, methods := range g.document().Paths {
 		if _, ok := methods["get"]; ok && path != "/api/v1/events/stream" && !strings.HasSuffix(path, "/stream") {
 			for _, id := range []string{string(v.ID), string(x.ExecutionID)} {
@@ -104,7 +105,8 @@ func TestNoSecretComesBack(t *testing.T) {
 	if len(answers) < 200 {
 		t.Errorf("only %d answers", len(answers))
 	}
-	// Written where no secret belongs: only who wrote it sees it.
+	// A secret in a field that is not for secrets is only returned to its
+	// author.
 	leak := g.trigger(`{"name":"leak","backend":"claude","prompt":"use server-anthropic-secret-1"}`)
 	var run api.Accepted
 	g.admin("POST", "/api/v1/triggers/"+leak+"/run", "").want(202).json(&run)

@@ -1,121 +1,109 @@
-// Package api is everything that is spoken over HTTP: the JSON API with its
-// description, logins, keys and sessions, health, metrics, and the pages that
-// need no script.
+// Package api implements the HTTP interface: the JSON API with its OpenAPI
+// document, logins, keys and sessions, health, metrics, and the pages that work
+// without scripts.
 //
-// A handler returns an error; one adapter turns it into a problem. Every way in
-// is in one table (routes.go) and states the role that it needs.
+// A handler returns an error; one adapter converts it into a problem. Every
+// route is in one table (routes.go), which states the role that it requires.
 package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
-	"github.com/jub0bs/cors"
-
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/hooks"
+	"github.com/agented/agented/internal/api/pages"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/api/sse"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/config"
-	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/hub"
+	"github.com/agented/agented/internal/intake"
+	"github.com/agented/agented/internal/metrics"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 )
 
-// Dispatcher is what starts and stops work. *dispatch.Dispatcher is one; tests
-// that only look at HTTP bring their own.
+// Dispatcher runs executions. *dispatch.Dispatcher implements it; tests of HTTP
+// alone use their own. The handlers use its parts, each declared in the file of its users.
 type Dispatcher interface {
-	Fire(ctx context.Context, f dispatch.Firing) (e *agented.Execution, repeated bool, err error)
-	Cancel(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
-	Retry(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error)
-	WakeSchedules()
+	Executions
+	Conversations
+	Messenger
+	AgentDirectory
+	Node
+}
+
+// Scheduler fires schedules. Wake is called after each change of them.
+type Scheduler interface {
 	Wake()
-	Send(ctx context.Context, m agented.BusMessage) (store.MessageResult, error)
-	ReloadAgents(ctx context.Context) error
-	Say(ctx context.Context, p *store.Post) (repeated bool, err error)
-	Interrupt(ctx context.Context, id agented.ConversationID, by agented.Principal) (bool, error)
-	CloseConversation(ctx context.Context, id agented.ConversationID, by agented.Principal) error
-	AgentName(id agented.AgentID) string
-	AgentID(idOrName string) agented.AgentID
-	Deliver(ctx context.Context, in dispatch.Inbound) (store.DeliveryResult, error)
-	Pause(ctx context.Context, id agented.ExecutionID, p dispatch.Pausing) (*agented.Execution, error)
-	Continue(ctx context.Context, id agented.ExecutionID, c dispatch.Continuing) (*agented.Execution, error)
-	BudgetsChanged(ctx context.Context) error
-	Running() int
-	ToResume() int
 	Healthy() error
 }
 
-// Options is what a Server works with.
+// Options configures a Server.
 type Options struct {
 	DB        *store.DB
 	Dispatch  Dispatcher
+	Scheduler Scheduler
 	Hub       *hub.Hub
 	Layout    agented.Layout
 	Config    *config.Config
 	Key       secret.Key
-	Masker    *atomic.Pointer[redact.Masker] // nil, or holding nil: nothing is masked
+	Masker    *atomic.Pointer[redact.Masker] // nil, or a nil masker, masks nothing
 	Log       *slog.Logger
-	AccessLog io.Writer // one Write a line; nil is off
-	Metrics   *Metrics  // from NewMetrics
+	AccessLog io.Writer        // one Write per line; nil disables it
+	Metrics   *metrics.Metrics // nil: new ones
 	Version   string
 	Node      agented.NodeID
-	Passwords *secret.Passwords // nil: the default cost, two at once
-	Now       func() time.Time  // nil is time.Now
-	Loopback  bool              // every listener can be reached from this machine only
-	Keep      Keep
-	// Operator reloads and drains; nil: neither is offered.
+	Passwords *secret.Passwords // nil: the default cost, two concurrent hashes
+	Now       func() time.Time  // nil means time.Now
+	Loopback  bool              // all listeners are reachable from this machine only
+	Keep      Maintenance
+	// Operator reloads and drains; nil disables both.
 	Operator Operator
-	// SecretsChanged is called when WebhookSecrets may have changed; nil is not.
+	// SecretsChanged is called when WebhookSecrets may have changed; may be
+	// nil.
 	SecretsChanged func()
-	Prices         *agented.Prices // from which costs are estimated; nil: none are
+	Prices         *agented.Prices // for cost estimates; nil: no estimates
 }
 
-// Server is the API. It is an http.Handler; HTTP makes the http.Server that it
-// wants around itself.
+// Server is the HTTP API, an http.Handler. HTTP returns an http.Server for it.
 type Server struct {
 	o       Options
-	m       *Metrics
-	huma    huma.API
-	doc     *huma.OpenAPI
-	routes  *routes
-	streams *Streams
-	table   []route
-	handler http.Handler
-	cors    *cors.Middleware
-	live    atomic.Pointer[live]
-	logins  *limiter
-	hooks   *hooks
-	changes changes
-	feeds   *feeds
-	pages   *pages
-	spec    spec
+	rest    *rest.Router
+	streams *sse.Streams
+
+	// The parts of the dispatcher.
+	executions    Executions
+	conversations Conversations
+	messenger     Messenger
+	agents        AgentDirectory
+	node          Node
+
+	auth    *auth.Service
+	sealer  auth.Sealer
+	intake  *intake.Intake
+	hooks   *hooks.Hooks
 	started time.Time
 
 	draining atomic.Bool
-	hasUsers atomic.Bool // once true it stays so: the last admin cannot be removed
-	conns    atomic.Int64
+	files    sync.Mutex // held while a conversation's file is written
 	changing sync.Mutex // held while a trigger is read, changed and written
-}
-
-// live is what a reload replaces.
-type live struct {
-	config *config.Config
-	hosts  hosts
-	origin *http.CrossOriginProtection
 }
 
 // New builds the server. It starts nothing.
 func New(o Options) (*Server, error) {
-	installProblems()
+	if o.Config == nil {
+		return nil, errors.New("api: no configuration")
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -123,101 +111,105 @@ func New(o Options) (*Server, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Metrics == nil {
-		o.Metrics = NewMetrics(o.Version)
+		o.Metrics = metrics.New(o.Version)
 	}
 	if o.Passwords == nil {
 		o.Passwords = secret.NewPasswords(secret.DefaultCost, 2)
 	}
-	s := &Server{o: o, m: o.Metrics, logins: newLimiter(), cors: new(cors.Middleware), started: o.Now(), feeds: newFeeds()}
-	s.hooks = newHooks(s)
-	if err := s.Reload(o.Config); err != nil {
-		return nil, err
-	}
-	var err error
-	if s.pages, err = newPages(); err != nil {
-		return nil, err
-	}
-	s.routes = &routes{s: s, mux: http.NewServeMux()}
-	s.doc = newDocument(o.Version)
-	s.huma = humago.New(s.routes, huma.Config{
-		OpenAPI:       s.doc,
-		Formats:       huma.DefaultFormats,
-		DefaultFormat: "application/json",
+	s := &Server{o: o, sealer: auth.NewSealer(o.Key), started: o.Now()}
+	s.executions, s.conversations, s.messenger, s.agents, s.node = o.Dispatch, o.Dispatch, o.Dispatch, o.Dispatch, o.Dispatch
+	s.auth = auth.New(auth.Options{
+		DB: o.DB, Layout: o.Layout, Key: o.Key, Passwords: o.Passwords, Log: o.Log, Now: s.now, LoginEnded: o.Metrics.Login,
+		Static: func() config.Secret { return s.rest.Config().APIKey }, BasePath: o.Config.BasePath,
 	})
-	s.streams = &Streams{
-		Hub: o.Hub, Layout: o.Layout, Execution: o.DB.Execution, ReplayLimit: o.Config.SSEReplayLimit,
-		Masker: s.masker, Log: o.Log, Fail: s.fail, Running: s.running, changes: &s.changes,
-	}
-	s.table = s.allRoutes()
-	for i := range s.table {
-		s.routes.current = &s.table[i]
-		s.table[i].mount(s, &s.table[i])
-	}
-	s.routes.current = nil
-	if err := s.finishDocument(); err != nil {
+	var err error
+	s.rest, err = rest.New(rest.Options{
+		Auth: s.auth, Config: o.Config, Log: o.Log, AccessLog: o.AccessLog, Metrics: o.Metrics, Mask: s.mask, Loopback: o.Loopback,
+		Document: newDocument(o.Version),
+	})
+	if err != nil {
 		return nil, err
 	}
-	s.m.watch(s)
-	s.handler = s.track(s.headers(s.refuseCrowd(s.checkHost(s.cross(s.checkOrigin(s.routes))))))
+	s.intake = intake.New(intake.Options{
+		DB: o.DB, Sealer: s.sealer, Log: o.Log, Now: s.now, Config: s.rest.Config,
+		Deliver: s.node.Deliver, SecretsChanged: o.SecretsChanged, Count: o.Metrics.Delivery,
+		Changed: func() { s.streams.Changes.Notify(sse.ChangedDeliveries) }, Delivered: s.logDelivered,
+	})
+	s.hooks = hooks.New(hooks.Options{
+		DB: o.DB, Intake: s.intake, Sealer: s.sealer, Router: s.rest, Now: s.now, Mask: s.mask, Note: s.noteAction, Trigger: s.trigger,
+	})
+	s.streams = &sse.Streams{
+		Hub: o.Hub, Layout: o.Layout, Execution: o.DB.Execution, ReplayLimit: o.Config.SSEReplayLimit,
+		Masker: s.masker, Log: o.Log, Running: s.running,
+		Changes: new(sse.Changes), Feeds: sse.NewFeeds(),
+	}
+	html, err := pages.New(s.auth, s.rest, o.Config.BasePath)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.rest.Mount(s.allRoutes(html.Routes())); err != nil {
+		return nil, err
+	}
+	if err := finishDocument(s.rest.OpenAPI()); err != nil {
+		return nil, err
+	}
+	o.Metrics.Watch(metrics.Sources{
+		DB: o.DB, Log: o.Log, Now: s.now, Started: s.started, Connections: s.Connections, Running: s.node.Running, ToResume: s.node.ToResume,
+		Readers: o.Hub.Readers, Disk: o.Keep.disk, Backup: o.Keep.backup, FailedRemovals: o.Keep.failedRemovals,
+	})
 	return s, nil
 }
 
-// ServeHTTP answers a request.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+// ServeHTTP handles a request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.rest.ServeHTTP(w, r) }
 
-// HTTP returns a server for s with the limits that it expects. There is no
-// write timeout: streams last for hours, and ordinary requests get a deadline
-// of their own.
-func (s *Server) HTTP() *http.Server {
-	return &http.Server{
-		Handler:           s,
-		ReadHeaderTimeout: 15 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ConnContext:       s.ConnContext,
-		ConnState:         s.ConnState,
-		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
-	}
-}
+// HTTP returns an http.Server for s with suitable limits.
+func (s *Server) HTTP() *http.Server { return s.rest.HTTP() }
 
-// Reload takes over the settings that can change while the server runs: allowed
-// hosts and origins, limits, timeouts, the static key. On an error nothing has
-// changed.
+// Connections returns the number of open connections.
+func (s *Server) Connections() int64 { return s.rest.Connections() }
+
+// Undocumented returns the patterns that are not in the document: files of the
+// pages and of the user interface.
+func (s *Server) Undocumented() []string { return s.rest.Undocumented() }
+
+// Reload applies the settings that can change at run time: allowed hosts and
+// origins, limits, timeouts, the static key. On an error nothing changes.
 func (s *Server) Reload(c *config.Config) error {
 	if c == nil {
-		return fmt.Errorf("api: no configuration")
+		return errors.New("api: no configuration")
 	}
-	origin, err := newOriginCheck(c.CORSAllowedOrigins, s.refuseOrigin)
-	if err != nil {
+	if err := s.rest.Reload(c); err != nil {
 		return err
 	}
-	if err := s.cors.Reconfigure(corsConfig(c.CORSAllowedOrigins)); err != nil {
-		return fmt.Errorf("CORS_ALLOWED_ORIGINS: %w", err)
-	}
-	s.live.Store(&live{config: c, hosts: newHosts(c.AllowedHosts, c.Bind), origin: origin})
+	s.auth.Recheck(context.Background()) // AGENTED_API_KEY may have changed
 	return nil
 }
 
-// Expired tells who follows an inbox that a message in it has expired.
+// Expired notifies the readers of an inbox that a message in it has expired.
 func (s *Server) Expired(inbox agented.Address, seq int64) {
-	s.feeds.note(inbox.String(), "expired", fmt.Appendf(nil, `{"seq":%d}`, seq))
+	s.streams.Feeds.Note(inbox.String(), "expired", fmt.Appendf(nil, `{"seq":%d}`, seq))
 }
 
-// Told wakes who follows a conversation: it has new events.
-func (s *Server) Told(id agented.ConversationID) {
-	s.feeds.tell(string(id))
-	s.changes.tell(changedConversations)
+// TicksChanged reports that the ticker decided due times.
+func (s *Server) TicksChanged() { s.streams.Changes.Notify(sse.ChangedTicks) }
+
+// ConversationChanged notifies the readers of a conversation of new events.
+func (s *Server) ConversationChanged(id agented.ConversationID) {
+	s.streams.Feeds.Notify(string(id))
+	s.streams.Changes.Notify(sse.ChangedConversations)
 }
 
-// Drain makes readiness fail, so that a balancer sends its requests elsewhere.
+// Drain makes readiness fail, so that a load balancer sends requests elsewhere.
 func (s *Server) Drain() {
 	s.draining.Store(true)
-	s.feeds.end()
+	s.auth.StopRechecks()
+	s.streams.Feeds.End()
 }
 
 func (s *Server) now() time.Time { return s.o.Now().UTC().Truncate(time.Microsecond) }
 
-// masker is what masks secrets at this moment; nil masks nothing.
+// masker returns the current masker; nil masks nothing.
 func (s *Server) masker() *redact.Masker {
 	if s.o.Masker == nil {
 		return nil
@@ -225,31 +217,16 @@ func (s *Server) masker() *redact.Masker {
 	return s.o.Masker.Load()
 }
 
-// mask takes the secrets that the server knows out of a text.
+// mask masks the known secrets in a text.
 func (s *Server) mask(text string) string { return s.masker().MaskString(text) }
 
-type (
-	overKey struct{}
-	connKey struct{}
-)
+// healthy returns an error if no execution would be started or no schedule fired.
+func (s *Server) healthy() error { return errors.Join(s.node.Healthy(), s.o.Scheduler.Healthy()) }
 
-// ConnContext counts a new connection and marks it when there are too many. It
-// is http.Server's ConnContext.
-func (s *Server) ConnContext(ctx context.Context, c net.Conn) context.Context {
-	n := s.conns.Add(1)
-	ctx = context.WithValue(ctx, connKey{}, c)
-	if limit := s.live.Load().config.MaxConnections; limit > 0 && n > int64(limit) {
-		return context.WithValue(ctx, overKey{}, true)
-	}
-	return ctx
-}
+// WebhookSecrets returns the webhook secrets that the server has loaded, for
+// masking.
+func (s *Server) WebhookSecrets() []string { return s.intake.Secrets() }
 
-// ConnState notes the end of connections. It is http.Server's ConnState.
-func (s *Server) ConnState(_ net.Conn, state http.ConnState) {
-	if state == http.StateClosed || state == http.StateHijacked {
-		s.conns.Add(-1)
-	}
-}
-
-// Connections is the number of open connections.
-func (s *Server) Connections() int64 { return s.conns.Load() }
+// LoadWebhooks loads all webhooks, so that their secrets are masked before the
+// first call arrives.
+func (s *Server) LoadWebhooks() error { return s.intake.Load() }

@@ -9,13 +9,14 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 )
 
-// TestTheTokenOfAnExecutionDoesItsOwnAgentsMailAndNothingElse asks every
-// operation there is with the token of an execution that plays an agent.
-func TestTheTokenOfAnExecutionDoesItsOwnAgentsMailAndNothingElse(t *testing.T) {
+// TestExecutionToken_permissions calls every operation with the token of an
+// execution that runs an agent.
+func TestExecutionToken_permissions(t *testing.T) {
 	t.Parallel()
 	var key secret.Key
 	g := start(t, settings{options: func(o *api.Options) { key = o.Key }})
@@ -27,22 +28,25 @@ func TestTheTokenOfAnExecutionDoesItsOwnAgentsMailAndNothingElse(t *testing.T) {
 	now := time.Now().UTC()
 	e := &agented.Execution{
 		ID: agented.ExecutionID(agented.NewID("exec", now)), TriggerName: "ann", Backend: agented.BackendCommand, Source: agented.SourceManual,
-		Snapshot: agented.Spec{Backend: agented.BackendCommand, Command: []string{"true"}, Agent: string(ann.ID)}, CreatedAt: now, ScheduledAt: now,
+		Snapshot: agented.Spec{Backend: agented.BackendCommand, Command: []string{"true"}, Agent: string(ann.ID), Env: map[string]*string{"HOOK": new("https://example.org/hook")}}, CreatedAt: now, ScheduledAt: now,
 	}
 	if _, err := g.db.Admit(t.Context(), store.Admission{Execution: e}, now); err != nil {
 		t.Fatal(err)
 	}
-	token := api.ExecutionToken(key, e.ID, 1)
+	token := auth.ExecutionToken(key, e.ID, 1)
 	as := func(token, method, path, body string) answer {
 		return g.send(g.client(), method, path, body, with("X-API-Key", token))
 	}
-	as(token, "GET", "/api/v1/agents/me/inbox", "").problem(401) // it does not run yet
+	as(token, "GET", "/api/v1/agents/me/inbox", "").problem(401) // it is not running yet
 	claimed, err := g.db.Claim(t.Context(), "node-test", 10, now, time.Minute)
 	if err != nil || claimed == nil || claimed.ID != e.ID {
 		t.Fatalf("claimed %v, %v", claimed, err)
 	}
 	var sent api.SentMessage
-	as(token, "POST", "/api/v1/messages", `{"to":"bob","body":"hello"}`).want(201).json(&sent)
+	as(token, "POST", "/api/v1/messages", `{"to":"bob","body":"hello https://example.org/hook","subject":"https://example.org/hook"}`).want(201).json(&sent)
+	if sent.Message.Body != "hello ***" || sent.Message.Subject != "***" {
+		t.Errorf("a secret of the execution was sent: %+v", sent.Message)
+	}
 	if sent.Message.From != "agent:"+string(ann.ID) || sent.Message.Chain.Depth != 1 || sent.Message.Chain.Parent != string(e.ID) {
 		t.Errorf("sent %+v", sent.Message)
 	}
@@ -54,7 +58,7 @@ func TestTheTokenOfAnExecutionDoesItsOwnAgentsMailAndNothingElse(t *testing.T) {
 	as(token, "POST", "/api/v1/members", `{"list":"topic:x","member":"bob"}`).problem(403)
 	as(token, "POST", "/api/v1/members", `{"list":"group:x","member":"ann"}`).problem(403)
 	for name, bad := range map[string]string{
-		"another attempt": api.ExecutionToken(key, e.ID, 2), "another signature": token[:len(token)-4] + "AAAA", "cut": token[:len(token)-5],
+		"another attempt": auth.ExecutionToken(key, e.ID, 2), "another signature": token[:len(token)-4] + "AAAA", "cut": token[:len(token)-5],
 		"no signature": strings.TrimSuffix(token, token[strings.LastIndexByte(token, '.'):]), "nothing": "agx_",
 	} {
 		if a := as(bad, "GET", "/api/v1/agents/me/inbox", ""); a.status != http.StatusUnauthorized {
@@ -81,7 +85,7 @@ func TestTheTokenOfAnExecutionDoesItsOwnAgentsMailAndNothingElse(t *testing.T) {
 	if asked < 60 {
 		t.Errorf("only %d operations were asked", asked)
 	}
-	if err := g.db.FinishAttempt(t.Context(), store.AttemptEnd{
+	if _, err := g.db.EndAttempt(t.Context(), store.AttemptEnd{
 		Attempt: agented.Attempt{Execution: e.ID, Number: 1, State: agented.StateSuccess, StartedAt: now, FinishedAt: now}, Next: agented.StateSuccess,
 	}, claimed.Lease, now); err != nil {
 		t.Fatal(err)

@@ -2,87 +2,90 @@ package api
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/hooks"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/api/sse"
+	"github.com/agented/agented/internal/naming"
 	"github.com/agented/agented/internal/store"
 )
 
-// kept stands for the value of a variable in answers, and in a change for "as
-// it is": values go in and never come out.
-const kept = "***"
+// maskedValue stands for a secret value in responses, and in an update for the stored
+// value.
+const maskedValue = "***"
 
-// TriggerView is a trigger as the API shows it. Names stay; more may be added.
+// TriggerView is a trigger in responses. Names are stable; fields may be added.
 type TriggerView struct {
 	ID             agented.TriggerID   `json:"id" example:"trg-01jdc4q7zv8m3k2n5p6r7s8t9w"`
 	Name           string              `json:"name" doc:"Unique, ignoring case"`
 	Enabled        bool                `json:"enabled"`
-	Backend        string              `json:"backend" enum:"command,claude,codex,gemini,opencode,anthropic"`
+	Backend        backendName         `json:"backend"`
 	Command        []string            `json:"command" doc:"Backend command: the program and its arguments"`
 	TTY            bool                `json:"tty" doc:"Backend command: run on a pseudo-terminal"`
 	Prompt         string              `json:"prompt" doc:"Template of the prompt"`
-	Model          string              `json:"model" doc:"Empty: the CLI's own default"`
+	Model          string              `json:"model" doc:"Empty: the CLI's default"`
 	Permission     agented.Permission  `json:"permission" doc:"read, edit or full; empty for backend command"`
-	Args           []string            `json:"args" doc:"Further arguments for the CLI"`
-	WorkingDir     string              `json:"working_dir" doc:"Empty: a directory of the execution's own"`
-	Paths          []string            `json:"paths" doc:"Further directories that the agent may use"`
-	TimeoutSeconds int                 `json:"timeout_seconds" doc:"0: no limit"`
-	SilenceSeconds int                 `json:"silence_timeout_seconds" doc:"0: no limit"`
-	Env            map[string]*string  `json:"env" doc:"Variables for the process. Values are never shown: *** stands for one, null passes the server's variable of that name on"`
-	MaxConcurrent  int                 `json:"max_concurrent" doc:"0: only the node's limit"`
+	Args           []string            `json:"args" doc:"Additional arguments for the CLI"`
+	WorkingDir     string              `json:"working_dir" doc:"Empty: a directory of the execution"`
+	Paths          []string            `json:"paths" doc:"Additional directories that the agent may use"`
+	TimeoutSeconds int                 `json:"timeout_seconds" doc:"Wall-clock limit; 0 means no limit"`
+	SilenceSeconds int                 `json:"silence_timeout_seconds" doc:"Limit on seconds without output; 0 means no limit"`
+	Env            map[string]EnvValue `json:"env" doc:"Variables for the process. *** stands for each secret value, {value, secret: false} is a value that is not secret, null passes the server's variable of that name"`
+	MaxConcurrent  int                 `json:"max_concurrent" doc:"Concurrent executions; 0: only the node's limit"`
 	Overlap        agented.Overlap     `json:"overlap" enum:"queue,skip,replace"`
-	Account        agented.AccountID   `json:"account" doc:"Id or name of the account that it runs on; empty: any of the backend"`
-	Fallback       []agented.Choice    `json:"fallback" doc:"What it may run on when nothing before it is ready, in order"`
-	Retry          agented.RetryPolicy `json:"retry" doc:"What follows an attempt that did not succeed; fields that are left out have their defaults"`
-	Workspace      *agented.Workspace  `json:"workspace,omitempty" doc:"A git repository to work in; left out: none"`
-	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running execution is paused and asks; 0: none"`
-	Schedules      []ScheduleView      `json:"schedules" doc:"When it fires by itself"`
-	NextRunAt      *time.Time          `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null when nothing is to come"`
-	Webhooks       []WebhookView       `json:"webhooks" doc:"Which calls from outside fire it"`
-	Messages       []MessageRuleView   `json:"messages" doc:"Which messages fire it"`
-	Agent          string              `json:"agent" doc:"Name of the agent that gives prompt and backend settings; empty: none"`
-	WebhookURL     string              `json:"webhook_url" doc:"Path at which it takes them; empty when it takes none"`
-	LastExecution  *ExecutionView      `json:"last_execution,omitempty" doc:"The newest one. Left out of answers about a change, and when it never fired"`
+	Account        agented.AccountID   `json:"account" doc:"Id or name of an account; empty: any account of the backend"`
+	Fallback       []agented.Choice    `json:"fallback" doc:"Choices that are tried in order when no earlier one is ready"`
+	Retry          agented.RetryPolicy `json:"retry" doc:"What happens after an attempt that did not succeed; omitted fields have their defaults"`
+	Workspace      *agented.Workspace  `json:"workspace,omitempty" doc:"A git repository to work in; omitted: none"`
+	TrustRepo      bool                `json:"trust_repository" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
+	Sandbox        agented.Sandbox     `json:"sandbox" doc:"Isolation of the processes: off or guard; empty: the server's default (AGENTED_SANDBOX)"`
+	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running execution is paused with a question; 0 means none"`
+	Schedules      []ScheduleView      `json:"schedules" doc:"Schedules that fire it"`
+	NextRunAt      *time.Time          `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null if none will"`
+	Webhooks       []hooks.WebhookView `json:"webhooks" doc:"Webhooks that fire it"`
+	Messages       []MessageRuleView   `json:"messages" doc:"Messages that fire it"`
+	Agent          string              `json:"agent" doc:"Name of the agent that provides prompt and backend settings; empty: none"`
+	WebhookURL     string              `json:"webhook_url" doc:"Path that receives webhook calls; empty if there is none"`
+	Hints          []HintView          `json:"hints,omitempty" doc:"Problems that keep the trigger from firing; omitted if there are none. For admins only"`
+	LastExecution  *ExecutionView      `json:"last_execution,omitempty" doc:"The newest execution. Omitted in responses to changes, and if it never fired"`
 	CreatedAt      time.Time           `json:"created_at"`
 	UpdatedAt      time.Time           `json:"updated_at"`
 }
 
 func viewTrigger(t *agented.Trigger) TriggerView {
-	v := TriggerView{
-		ID: t.ID, Name: t.Name, Enabled: t.Enabled, Backend: t.Spec.Backend, Command: list(t.Spec.Command),
+	return TriggerView{
+		ID: t.ID, Name: t.Name, Enabled: t.Enabled, Backend: backendName(t.Spec.Backend), Command: rest.NotNil(t.Spec.Command),
 		TTY: t.Spec.TTY, Prompt: t.Spec.Prompt, Model: t.Spec.Model, Permission: t.Spec.Permission,
-		Args: list(t.Spec.Args), WorkingDir: t.Spec.WorkingDir, Paths: list(t.Spec.Paths),
-		TimeoutSeconds: t.Spec.TimeoutSeconds, SilenceSeconds: t.Spec.SilenceSeconds, Env: map[string]*string{},
+		Args: rest.NotNil(t.Spec.Args), WorkingDir: t.Spec.WorkingDir, Paths: rest.NotNil(t.Spec.Paths),
+		TimeoutSeconds: t.Spec.TimeoutSeconds, SilenceSeconds: t.Spec.SilenceSeconds,
 		MaxConcurrent: t.Spec.MaxConcurrent, Overlap: t.Spec.Overlap,
-		Account: t.Spec.Account, Fallback: list(t.Spec.Fallback), Retry: t.Spec.Retry,
-		Workspace: t.Spec.Workspace, CeilingUSD: t.Spec.CeilingUSD,
-		CreatedAt: shown(t.CreatedAt), UpdatedAt: shown(t.UpdatedAt),
+		Account: t.Spec.Account, Fallback: rest.NotNil(t.Spec.Fallback), Retry: t.Spec.Retry,
+		Workspace: t.Spec.Workspace, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, CeilingUSD: t.Spec.CeilingUSD,
+		CreatedAt: rest.Time(t.CreatedAt), UpdatedAt: rest.Time(t.UpdatedAt),
 	}
-	for name, value := range t.Spec.Env {
-		v.Env[name] = nil
-		if value != nil {
-			mask := kept
-			v.Env[name] = &mask
-		}
-	}
-	return v
 }
 
-// showTrigger is a trigger as the asker may see it. Somebody may have written a
-// secret into a command or a prompt: whoever may not change the trigger sees a
-// mask in its place. Whoever may, gets back what was written, or reading and
-// writing it again would change it.
+// showTrigger converts a trigger for a response. Commands and prompts can
+// contain secrets: callers who may not change the trigger get them masked.
+// Callers who may change it get the original, since writing a mask back would
+// change it.
 func (s *Server) showTrigger(ctx context.Context, t *agented.Trigger) TriggerView {
+	admin := rest.Principal(ctx).May(agented.RoleAdmin)
 	v := viewTrigger(t)
+	v.Env = s.showEnv(&t.Spec, admin)
 	v.Schedules, v.NextRunAt = s.showSchedules(ctx, t)
-	v.Webhooks, v.WebhookURL = viewWebhooks(t)
+	v.Webhooks, v.WebhookURL = s.hooks.View(t)
 	v.Messages = s.viewMessageRules(t)
 	if t.Spec.Agent != "" {
-		v.Agent = s.o.Dispatch.AgentName(agented.AgentID(t.Spec.Agent))
+		v.Agent = s.agents.AgentName(agented.AgentID(t.Spec.Agent))
 	}
-	if principal(ctx).May(agented.RoleAdmin) {
+	if admin {
+		v.Hints = s.triggerHints(t)
 		return v
 	}
 	v.Prompt = s.mask(v.Prompt)
@@ -95,145 +98,101 @@ func (s *Server) showTrigger(ctx context.Context, t *agented.Trigger) TriggerVie
 	return v
 }
 
-// list is l, and [] instead of null in JSON.
-func list[T any](l []T) []T {
-	if l == nil {
-		return []T{}
-	}
-	return l
-}
-
-// SpecFields is what to run, in requests. A field that is left out has its
-// default in a new trigger and stays as it is in a change; null is the default.
+// SpecFields are the fields of what to run, in requests. An omitted field has
+// its default in a new trigger and is unchanged in an update; null is the
+// default.
 type SpecFields struct {
-	Agent          optional[string]              `json:"agent,omitzero" doc:"Id or name of an agent, in place of backend, model, permission, args, directories and env"`
-	Backend        optional[string]              `json:"backend,omitzero" doc:"command, claude, codex, gemini, opencode or anthropic"`
-	Command        optional[[]string]            `json:"command,omitzero" doc:"Backend command: the program and its arguments, for example [\"sh\",\"-c\",\"echo hi\"]"`
-	TTY            optional[bool]                `json:"tty,omitzero" doc:"Backend command: run on a pseudo-terminal. Default false"`
-	Prompt         optional[string]              `json:"prompt,omitzero" doc:"What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself"`
-	Model          optional[string]              `json:"model,omitzero" doc:"Model for the agent. Default: the CLI's own"`
-	Permission     optional[agented.Permission]  `json:"permission,omitzero" doc:"How freely the agent acts without asking: read, edit (default) or full"`
-	Args           optional[[]string]            `json:"args,omitzero" doc:"Further arguments, passed to the CLI as they are"`
-	WorkingDir     optional[string]              `json:"working_dir,omitzero" doc:"Absolute path. Default: a directory of the execution's own"`
-	Paths          optional[[]string]            `json:"paths,omitzero" doc:"Further directories, absolute; {paths} in a prompt"`
-	TimeoutSeconds optional[int]                 `json:"timeout_seconds,omitzero" doc:"Wall-clock limit; 0 is none. Default 3600"`
-	SilenceSeconds optional[int]                 `json:"silence_timeout_seconds,omitzero" doc:"Limit for printing nothing; 0 is none. Default 0"`
-	Env            optional[map[string]*string]  `json:"env,omitzero" doc:"Variables for the process; replaces all earlier ones. null as value passes the server's variable of that name on, if that name is allowed. In a change *** keeps the value that the name has"`
-	MaxConcurrent  optional[int]                 `json:"max_concurrent,omitzero" doc:"Executions at once; 0 is only the node's limit. Default 1 for triggers, 0 for ad-hoc executions"`
-	Overlap        optional[agented.Overlap]     `json:"overlap,omitzero" doc:"When an earlier execution has not ended: queue (default), skip or replace"`
-	Account        optional[agented.AccountID]   `json:"account,omitzero" doc:"Id or name of the account to run on. Default: any of the backend"`
-	Fallback       optional[[]agented.Choice]    `json:"fallback,omitzero" doc:"What it may run on when nothing before it is ready, in order"`
-	Retry          optional[agented.RetryPolicy] `json:"retry,omitzero" doc:"What follows an attempt that did not succeed; replaced as a whole. By default limits, overloads and broken networks are waited out, and a failure of the agent is final"`
-	Workspace      optional[*agented.Workspace]  `json:"workspace,omitzero" doc:"A git repository to work in, in place of working_dir: each execution gets a checkout of its own, at the event's commit if there is one"`
-	CeilingUSD     optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running execution is paused and asks; 0 (default) is none"`
+	Agent          rest.Optional[string]              `json:"agent,omitzero" doc:"Id or name of an agent, instead of backend, model, permission, args, directories and env"`
+	Backend        rest.Optional[string]              `json:"backend,omitzero" doc:"command, or an agent CLI such as claude"`
+	Command        rest.Optional[[]string]            `json:"command,omitzero" doc:"Backend command: the program and its arguments, for example [\"sh\",\"-c\",\"echo hi\"]"`
+	TTY            rest.Optional[bool]                `json:"tty,omitzero" doc:"Backend command: run on a pseudo-terminal. Default false"`
+	Prompt         rest.Optional[string]              `json:"prompt,omitzero" doc:"The agent's task; backend command receives it on standard input. {message}, {vars.NAME} and the other placeholders are filled in when it fires; {{name}} stands for the text {name}"`
+	Model          rest.Optional[string]              `json:"model,omitzero" doc:"Model for the agent. Default: the CLI's default"`
+	Permission     rest.Optional[agented.Permission]  `json:"permission,omitzero" doc:"What the agent may do without asking: read, edit (default) or full"`
+	Args           rest.Optional[[]string]            `json:"args,omitzero" doc:"Additional arguments, passed to the CLI unchanged"`
+	WorkingDir     rest.Optional[string]              `json:"working_dir,omitzero" doc:"Absolute path. Default: a directory of the execution"`
+	Paths          rest.Optional[[]string]            `json:"paths,omitzero" doc:"Additional directories, absolute paths; {paths} in a prompt"`
+	TimeoutSeconds rest.Optional[int]                 `json:"timeout_seconds,omitzero" doc:"Wall-clock limit in seconds; 0 means no limit. Default 3600"`
+	SilenceSeconds rest.Optional[int]                 `json:"silence_timeout_seconds,omitzero" doc:"Limit on seconds without output; 0 means no limit. Default 0"`
+	Env            rest.Optional[map[string]EnvValue] `json:"env,omitzero" doc:"Variables for the process. Replaces all stored ones. A value is a secret, which is masked in everything that executions print, unless it is written as {\"value\": \"…\", \"secret\": false}. The value null passes the server's variable of that name, if that name is allowed. In an update, the value *** keeps the stored value of that name"`
+	MaxConcurrent  rest.Optional[int]                 `json:"max_concurrent,omitzero" doc:"Concurrent executions; 0: only the node's limit. Default 1 for triggers, 0 for ad-hoc executions"`
+	Overlap        rest.Optional[agented.Overlap]     `json:"overlap,omitzero" doc:"Rule while an earlier execution has not ended: queue (default), skip or replace"`
+	Account        rest.Optional[agented.AccountID]   `json:"account,omitzero" doc:"Id or name of an account. Default: any account of the backend"`
+	Fallback       rest.Optional[[]agented.Choice]    `json:"fallback,omitzero" doc:"Choices that are tried in order when no earlier one is ready"`
+	Retry          rest.Optional[agented.RetryPolicy] `json:"retry,omitzero" doc:"What happens after an attempt that did not succeed; replaced as a whole. By default limits, overloads and network failures are waited out, and a failure of the agent is final"`
+	Workspace      rest.Optional[*agented.Workspace]  `json:"workspace,omitzero" doc:"A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one"`
+	TrustRepo      rest.Optional[bool]                `json:"trust_repository,omitzero" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
+	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts"`
+	CeilingUSD     rest.Optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running execution is paused with a question; 0 (default) means none"`
 }
 
-// apply changes a spec as the request says. maxConcurrent is the default.
+// apply applies the request to a spec. maxConcurrent is the default.
 func (f *SpecFields) apply(s *agented.Spec, maxConcurrent int) error {
-	f.Backend.into(&s.Backend, "")
-	f.Agent.into(&s.Agent, "")
-	f.Command.into(&s.Command, nil)
-	f.TTY.into(&s.TTY, false)
-	f.Prompt.into(&s.Prompt, "")
-	f.Model.into(&s.Model, "")
-	f.Permission.into(&s.Permission, "")
-	f.Args.into(&s.Args, nil)
-	f.WorkingDir.into(&s.WorkingDir, "")
-	f.Paths.into(&s.Paths, nil)
-	f.TimeoutSeconds.into(&s.TimeoutSeconds, agented.DefaultTimeoutSeconds)
-	f.SilenceSeconds.into(&s.SilenceSeconds, 0)
-	f.MaxConcurrent.into(&s.MaxConcurrent, maxConcurrent)
-	f.Overlap.into(&s.Overlap, "")
-	f.Account.into(&s.Account, "")
-	f.Fallback.into(&s.Fallback, nil)
-	f.Retry.into(&s.Retry, agented.RetryPolicy{})
-	f.Workspace.into(&s.Workspace, nil)
-	f.CeilingUSD.into(&s.CeilingUSD, 0)
-	if s.Backend == agented.BackendCommand && f.Backend.set && !f.Permission.set {
-		s.Permission = "" // of the agent that it was before
+	f.Backend.Into(&s.Backend, "")
+	f.Agent.Into(&s.Agent, "")
+	f.Command.Into(&s.Command, nil)
+	f.TTY.Into(&s.TTY, false)
+	f.Prompt.Into(&s.Prompt, "")
+	f.Model.Into(&s.Model, "")
+	f.Permission.Into(&s.Permission, "")
+	f.Args.Into(&s.Args, nil)
+	f.WorkingDir.Into(&s.WorkingDir, "")
+	f.Paths.Into(&s.Paths, nil)
+	f.TimeoutSeconds.Into(&s.TimeoutSeconds, agented.DefaultTimeoutSeconds)
+	f.SilenceSeconds.Into(&s.SilenceSeconds, 0)
+	f.MaxConcurrent.Into(&s.MaxConcurrent, maxConcurrent)
+	f.Overlap.Into(&s.Overlap, "")
+	f.Account.Into(&s.Account, "")
+	f.Fallback.Into(&s.Fallback, nil)
+	f.Retry.Into(&s.Retry, agented.RetryPolicy{})
+	f.Workspace.Into(&s.Workspace, nil)
+	f.CeilingUSD.Into(&s.CeilingUSD, 0)
+	f.TrustRepo.Into(&s.TrustRepo, false)
+	f.Sandbox.Into(&s.Sandbox, "")
+	if s.Backend == agented.BackendCommand && f.Backend.Set && !f.Permission.Set {
+		s.Permission = "" // from the agent that it had before
 	}
 	*s = s.WithDefaults()
-	if !f.Env.set {
-		return nil
-	}
-	old := s.Env
-	s.Env = nil
-	var bad []agented.Field
-	for name, value := range f.Env.value {
-		if value != nil && *value == kept {
-			was, ok := old[name]
-			if !ok || was == nil {
-				bad = append(bad, agented.Field{Path: "env." + clip(name, 60), Text: "*** keeps a value, and this variable has none: send the value"})
-				continue
-			}
-			value = was
-		}
-		if s.Env == nil {
-			s.Env = map[string]*string{}
-		}
-		s.Env[name] = value
-	}
-	return agented.InvalidFields(bad)
+	return envInto(s, f.Env)
 }
 
-// TriggerFields is a trigger in requests.
+// TriggerFields are the fields of a trigger in requests.
 type TriggerFields struct {
-	Name    optional[string] `json:"name,omitzero" doc:"Unique, ignoring case; at most 200 bytes"`
-	Enabled optional[bool]   `json:"enabled,omitzero" doc:"Default true"`
+	Name    rest.Optional[string] `json:"name,omitzero" doc:"Unique, ignoring case; at most 200 bytes"`
+	Enabled rest.Optional[bool]   `json:"enabled,omitzero" doc:"Default true"`
 	SpecFields
-	Schedules optional[[]ScheduleFields]    `json:"schedules,omitzero" doc:"When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state"`
-	Messages  optional[[]MessageRuleFields] `json:"messages,omitzero" doc:"Which messages fire it; replaces all earlier ones"`
-	Webhooks  optional[[]WebhookFields]     `json:"webhooks,omitzero" doc:"Which calls from outside fire it; replaces all earlier ones. One with a known id keeps its secret when that is left out or ***"`
+	Schedules rest.Optional[[]ScheduleFields]      `json:"schedules,omitzero" doc:"Schedules that fire it; replaces all stored ones. An equivalent schedule keeps its id and its state"`
+	Messages  rest.Optional[[]MessageRuleFields]   `json:"messages,omitzero" doc:"Messages that fire it; replaces all stored ones"`
+	Webhooks  rest.Optional[[]hooks.WebhookFields] `json:"webhooks,omitzero" doc:"Webhooks that fire it; replaces all stored ones. One with a known id keeps its secret if that is omitted or ***"`
 }
 
 func (f *TriggerFields) apply(t *agented.Trigger) error {
-	f.Name.into(&t.Name, "")
-	f.Enabled.into(&t.Enabled, true)
+	before := t.Name
+	f.Name.Into(&t.Name, "")
+	f.Enabled.Into(&t.Enabled, true)
 	if err := f.SpecFields.apply(&t.Spec, agented.DefaultMaxConcurrent); err != nil {
 		return err
 	}
-	return agented.InvalidFields(t.Validate())
+	return agented.InvalidFields(checkName(t.Validate(), before, t.Name))
 }
 
-// TriggerCreate is a new trigger.
+// TriggerCreate is the request to create a trigger.
 type TriggerCreate struct{ TriggerFields }
 
-// TriggerUpdate is a change of a trigger (a JSON merge patch, but env is
-// replaced as a whole).
+// TriggerUpdate is the request to update a trigger: a JSON merge patch, except
+// that env is replaced as a whole.
 type TriggerUpdate struct{ TriggerFields }
 
-// newSpec is a spec with the defaults that a number's zero cannot stand for.
+// newSpec returns a spec with those defaults that differ from zero.
 func newSpec(maxConcurrent int) agented.Spec {
 	return agented.Spec{TimeoutSeconds: agented.DefaultTimeoutSeconds, MaxConcurrent: maxConcurrent}
 }
-
-// ListOf is a page of a list.
-type ListOf[T any] struct {
-	Items      []T     `json:"items"`
-	NextCursor *string `json:"next_cursor" nullable:"true" doc:"Cursor of the next page; null on the last one"`
-}
-
-type listOutput[T any] struct{ Body ListOf[T] }
-
-// page makes the answer of a list.
-func page[T, V any](items []T, next string, view func(*T) V) *listOutput[V] {
-	out := &listOutput[V]{Body: ListOf[V]{Items: make([]V, len(items))}}
-	for i := range items {
-		out.Body.Items[i] = view(&items[i])
-	}
-	if next != "" {
-		out.Body.NextCursor = &next
-	}
-	return out
-}
-
-type output[T any] struct{ Body T }
 
 type triggerPath struct {
 	ID string `path:"id" maxLength:"100" doc:"The trigger's id, trg-…"`
 }
 
-// triggerID checks an id from a path before anything is done with it.
+// triggerID validates an id from a path.
 func triggerID(id string) (agented.TriggerID, error) {
 	if !agented.ValidID("trg", id) {
 		return "", agented.Errorf(agented.NotFound, "no trigger has this id; GET /api/v1/triggers?name=NAME finds one by its name")
@@ -242,27 +201,27 @@ func triggerID(id string) (agented.TriggerID, error) {
 }
 
 type triggerListInput struct {
-	Limit   int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Items in a page"`
-	Cursor  string `query:"cursor" maxLength:"2000" doc:"next_cursor of the page before; leave it out for the first page"`
+	Limit   int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Page size"`
+	Cursor  string `query:"cursor" maxLength:"2000" doc:"next_cursor of the previous page; omit it for the first page"`
 	Name    string `query:"name" maxLength:"200" doc:"Only the trigger of this name, ignoring case"`
-	Query   string `query:"q" maxLength:"200" doc:"Only names that start with this, ignoring case"`
-	Enabled string `query:"enabled" enum:"true,false" doc:"Only enabled ones, or only others"`
+	Query   string `query:"q" maxLength:"200" doc:"Only names that start with this text, ignoring case"`
+	Enabled string `query:"enabled" enum:"true,false" doc:"Only enabled or only disabled triggers"`
 }
 
-func (s *Server) listTriggers(ctx context.Context, in *triggerListInput) (*listOutput[TriggerView], error) {
+func (s *Server) listTriggers(ctx context.Context, in *triggerListInput) (*rest.ListOutput[TriggerView], error) {
 	show := func(t *agented.Trigger) TriggerView { return s.showTrigger(ctx, t) }
 	if in.Name != "" {
 		t, err := s.o.DB.TriggerByName(ctx, in.Name)
 		switch {
-		case agented.KindOf(err) == agented.NotFound && err != nil:
-			return page(nil, "", show), nil
+		case agented.KindOf(err) == agented.NotFound:
+			return rest.List(nil, "", show), nil
 		case err != nil:
 			return nil, err
 		case in.Enabled != "" && t.Enabled != (in.Enabled == "true"),
-			!strings.HasPrefix(strings.ToLower(t.Name), strings.ToLower(in.Query)):
-			return page(nil, "", show), nil
+			!strings.HasPrefix(naming.Key(t.Name), naming.Key(in.Query)):
+			return rest.List(nil, "", show), nil
 		}
-		return page([]agented.Trigger{*t}, "", show), nil
+		return rest.List([]agented.Trigger{*t}, "", show), nil
 	}
 	f := store.TriggerFilter{Query: in.Query}
 	if in.Enabled != "" {
@@ -271,20 +230,20 @@ func (s *Server) listTriggers(ctx context.Context, in *triggerListInput) (*listO
 	}
 	items, next, err := s.o.DB.Triggers(ctx, f, store.Page{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
-		return nil, inQuery(err)
+		return nil, rest.InQuery(err)
 	}
 	last, err := s.lastExecutions(ctx, items)
 	if err != nil {
 		return nil, err
 	}
-	return page(items, next, func(t *agented.Trigger) TriggerView {
+	return rest.List(items, next, func(t *agented.Trigger) TriggerView {
 		v := show(t)
 		v.LastExecution = last[t.ID]
 		return v
 	}), nil
 }
 
-// lastExecutions are the newest executions of triggers.
+// lastExecutions returns the newest execution of each trigger.
 func (s *Server) lastExecutions(ctx context.Context, list []agented.Trigger) (map[agented.TriggerID]*ExecutionView, error) {
 	ids := make([]agented.TriggerID, len(list))
 	for i := range list {
@@ -299,58 +258,71 @@ func (s *Server) lastExecutions(ctx context.Context, list []agented.Trigger) (ma
 	return out, err
 }
 
-// inQuery moves the fields of an Invalid error to where a list has them.
-func inQuery(err error) error {
-	e, ok := err.(*agented.Error)
-	if !ok || len(e.Fields) == 0 {
-		return err
-	}
-	moved := *e
-	moved.Fields = nil
-	for _, f := range e.Fields {
-		moved.Fields = append(moved.Fields, agented.Field{Path: "query." + f.Path, Text: f.Text})
-	}
-	return &moved
+// tryInput is createInput for a request that supports a dry run.
+type tryInput[T any] struct {
+	DryRun string `query:"dry_run" enum:"true,false" doc:"true: validate the request and return the result without storing it"`
+	Body   T
 }
 
-type createInput[T any] struct{ Body T }
-
 type createdTrigger struct {
-	Location string `header:"Location" doc:"Path of the new trigger"`
+	Location string `header:"Location" doc:"Path of the new trigger; empty for a dry run"`
 	Body     TriggerView
 }
 
-func (s *Server) createTrigger(ctx context.Context, in *createInput[TriggerCreate]) (*createdTrigger, error) {
+func (s *Server) createTrigger(ctx context.Context, in *tryInput[TriggerCreate]) (*createdTrigger, error) {
+	keep := in.DryRun != "true"
+	var t *agented.Trigger
+	err := s.o.DB.Together(ctx, "create trigger", keep, func(ctx context.Context) (err error) {
+		t, err = s.storeNewTrigger(ctx, &in.Body.TriggerFields)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &createdTrigger{Body: s.showTrigger(ctx, t)}
+	if keep {
+		out.Location = "/api/v1/triggers/" + string(t.ID)
+		s.triggersChanged()
+	}
+	return out, nil
+}
+
+// triggersChanged notifies the parts of the server that depend on triggers.
+func (s *Server) triggersChanged() {
+	s.streams.Changes.Notify(sse.ChangedTriggers)
+	s.o.Scheduler.Wake()
+}
+
+// storeNewTrigger validates and stores a new trigger.
+func (s *Server) storeNewTrigger(ctx context.Context, fields *TriggerFields) (*agented.Trigger, error) {
 	now := s.now()
 	t := &agented.Trigger{
 		ID: agented.TriggerID(agented.NewID("trg", now)), Enabled: true,
 		Spec: newSpec(agented.DefaultMaxConcurrent), CreatedAt: now, UpdatedAt: now,
 	}
-	if err := in.Body.apply(t); err != nil {
+	if err := fields.apply(t); err != nil {
 		return nil, err
 	}
-	if err := s.applySchedules(t, nil, in.Body.Schedules); err != nil {
+	if err := s.checkAccountRefs(ctx, &t.Spec, nil); err != nil {
 		return nil, err
 	}
-	if err := s.applyWebhooks(t, in.Body.Webhooks); err != nil {
+	if err := s.applySchedules(t, nil, fields.Schedules); err != nil {
 		return nil, err
 	}
-	if err := s.applyMessageRules(t, in.Body.Messages); err != nil {
+	if err := s.hooks.Apply(t, fields.Webhooks); err != nil {
+		return nil, err
+	}
+	if err := s.applyMessageRules(t, fields.Messages); err != nil {
 		return nil, err
 	}
 	if err := s.nameAgent(&t.Spec); err != nil {
 		return nil, err
 	}
-	s.sealEnv(&t.Spec, nil)
-	if err := s.o.DB.CreateTrigger(ctx, t, principal(ctx).Name); err != nil {
-		return nil, err
-	}
-	s.changes.tell(changedTriggers)
-	s.o.Dispatch.WakeSchedules()
-	return &createdTrigger{Location: "/api/v1/triggers/" + string(t.ID), Body: s.showTrigger(ctx, t)}, nil
+	s.sealer.SealEnv(&t.Spec, nil)
+	return t, s.o.DB.CreateTrigger(ctx, t, rest.Principal(ctx).Name)
 }
 
-func (s *Server) getTrigger(ctx context.Context, in *triggerPath) (*output[TriggerView], error) {
+func (s *Server) getTrigger(ctx context.Context, in *triggerPath) (*rest.Output[TriggerView], error) {
 	t, err := s.trigger(ctx, in.ID)
 	if err != nil {
 		return nil, err
@@ -361,7 +333,7 @@ func (s *Server) getTrigger(ctx context.Context, in *triggerPath) (*output[Trigg
 	}
 	v := s.showTrigger(ctx, t)
 	v.LastExecution = last[t.ID]
-	return &output[TriggerView]{v}, nil
+	return rest.Reply(v), nil
 }
 
 func (s *Server) trigger(ctx context.Context, id string) (*agented.Trigger, error) {
@@ -373,44 +345,61 @@ func (s *Server) trigger(ctx context.Context, id string) (*agented.Trigger, erro
 }
 
 type triggerChange struct {
-	ID   string `path:"id" maxLength:"100" doc:"The trigger's id, trg-…"`
-	Body TriggerUpdate
+	ID     string `path:"id" maxLength:"100" doc:"The trigger's id, trg-…"`
+	DryRun string `query:"dry_run" enum:"true,false" doc:"true: validate the request and return the result without storing it"`
+	Body   TriggerUpdate
 }
 
-func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*output[TriggerView], error) {
-	// Read, change, write: two changes at once must not undo one another.
+func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*rest.Output[TriggerView], error) {
+	// Serialise read, change and write, so that concurrent changes are not
+	// lost.
 	s.changing.Lock()
 	defer s.changing.Unlock()
 	t, err := s.trigger(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
+	keep, changed := in.DryRun != "true", false
+	err = s.o.DB.Together(ctx, "update trigger", keep, func(ctx context.Context) (err error) {
+		changed, err = s.storeTrigger(ctx, t, &in.Body.TriggerFields)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if changed && keep {
+		s.triggersChanged()
+	}
+	return rest.Reply(s.showTrigger(ctx, t)), nil
+}
+
+// storeTrigger applies the fields to t, and stores it if it has changed. The
+// caller holds s.changing.
+func (s *Server) storeTrigger(ctx context.Context, t *agented.Trigger, fields *TriggerFields) (changed bool, err error) {
 	before := *t
-	if err := in.Body.apply(t); err != nil {
-		return nil, err
+	if err := fields.apply(t); err != nil {
+		return false, err
 	}
-	if err := s.applySchedules(t, &before, in.Body.Schedules); err != nil {
-		return nil, err
+	if err := s.checkAccountRefs(ctx, &t.Spec, &before.Spec); err != nil {
+		return false, err
 	}
-	if err := s.applyWebhooks(t, in.Body.Webhooks); err != nil {
-		return nil, err
+	if err := s.applySchedules(t, &before, fields.Schedules); err != nil {
+		return false, err
 	}
-	if err := s.applyMessageRules(t, in.Body.Messages); err != nil {
-		return nil, err
+	if err := s.hooks.Apply(t, fields.Webhooks); err != nil {
+		return false, err
+	}
+	if err := s.applyMessageRules(t, fields.Messages); err != nil {
+		return false, err
 	}
 	if err := s.nameAgent(&t.Spec); err != nil {
-		return nil, err
+		return false, err
 	}
-	s.sealEnv(&t.Spec, before.Spec.Env)
+	s.sealer.SealEnv(&t.Spec, before.Spec.Env)
 	if sameTrigger(&before, t) {
-		return &output[TriggerView]{s.showTrigger(ctx, t)}, nil
+		return false, nil
 	}
-	if err := s.o.DB.UpdateTrigger(ctx, t, principal(ctx).Name); err != nil {
-		return nil, err
-	}
-	s.changes.tell(changedTriggers)
-	s.o.Dispatch.WakeSchedules()
-	return &output[TriggerView]{s.showTrigger(ctx, t)}, nil
+	return true, s.o.DB.UpdateTrigger(ctx, t, rest.Principal(ctx).Name)
 }
 
 func (s *Server) deleteTrigger(ctx context.Context, in *triggerPath) (*struct{}, error) {
@@ -418,9 +407,45 @@ func (s *Server) deleteTrigger(ctx context.Context, in *triggerPath) (*struct{},
 	if err != nil {
 		return nil, err
 	}
-	if err := s.o.DB.DeleteTrigger(ctx, id, principal(ctx).Name); err != nil {
+	if err := s.o.DB.DeleteTrigger(ctx, id, rest.Principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	s.changes.tell(changedTriggers)
+	s.streams.Changes.Notify(sse.ChangedTriggers)
 	return nil, nil
+}
+
+// triggerRoutes returns the routes of triggers. Changing a trigger means
+// running any command as the server's user, so it requires an admin.
+func (s *Server) triggerRoutes() []rest.Route {
+	const viewer, operator, admin = agented.RoleViewer, agented.RoleOperator, agented.RoleAdmin
+	return []rest.Route{
+		rest.Op("GET /api/v1/triggers", viewer, s.listTriggers, rest.About{
+			ID: "list-triggers", Tag: "triggers", Summary: "List triggers",
+			Text: "Lists triggers by name.",
+		}),
+		rest.Op("POST /api/v1/triggers", admin, s.createTrigger, rest.About{
+			ID: "create-trigger", Tag: "triggers", Summary: "Create a trigger", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
+			Text: "The smallest valid body is `{\"name\":\"hello\",\"backend\":\"command\",\"command\":[\"sh\",\"-c\",\"echo hi\"]}`.",
+		}),
+		rest.Op("GET /api/v1/triggers/{id}", viewer, s.getTrigger, rest.About{
+			ID: "get-trigger", Tag: "triggers", Summary: "Show a trigger", Errors: []int{http.StatusNotFound},
+			Text: "Returns one trigger. Secret values of variables are never returned.",
+		}),
+		rest.Op("PATCH /api/v1/triggers/{id}", admin, s.updateTrigger, rest.About{
+			ID: "update-trigger", Tag: "triggers", Summary: "Update a trigger", Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Takes a JSON merge patch: omitted fields are unchanged, null resets a field to its default. `env` is replaced as a whole; the value `***` keeps the stored value of that name, and null passes the server's variable. Existing executions keep the settings that they were fired with.",
+		}),
+		rest.Op("DELETE /api/v1/triggers/{id}", admin, s.deleteTrigger, rest.About{
+			ID: "delete-trigger", Tag: "triggers", Summary: "Delete a trigger", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
+			Text: "Cancels its pending executions. Running executions continue, and the history remains.",
+		}),
+		rest.Op("POST /api/v1/triggers/{id}/run", operator, s.runTrigger, rest.About{
+			ID: "run-trigger", Tag: "triggers", Summary: "Run a trigger", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Responds once the execution is stored durably. The body is optional. Returns 409 if the trigger is disabled, or if its overlap rule is skip while an earlier execution has not ended.",
+		}),
+		rest.Op("GET /api/v1/examples", viewer, s.listExamples, rest.About{
+			ID: "list-examples", Tag: "triggers", Summary: "List example triggers",
+			Text: "Trigger files to start from, sorted by name. `agented example show NAME` prints the same files.",
+		}),
+	}
 }

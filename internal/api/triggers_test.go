@@ -10,10 +10,12 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/secret"
 )
 
-func TestAMinimalTriggerGetsTheDefaults(t *testing.T) {
+func TestTriggers_defaults(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	a := g.admin("POST", "/api/v1/triggers", hello).want(201)
@@ -40,7 +42,7 @@ func TestAMinimalTriggerGetsTheDefaults(t *testing.T) {
 	}
 }
 
-func TestRefusedFieldsAreNamedWithTheMend(t *testing.T) {
+func TestTriggers_invalid_fields(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	for _, c := range []struct{ name, body, location, message string }{
@@ -57,7 +59,7 @@ func TestRefusedFieldsAreNamedWithTheMend(t *testing.T) {
 		{"overflow", `{"name":"x","backend":"command","command":["x"],"timeout_seconds":1e30}`, "body", ""},
 		{"relative directory", `{"name":"x","backend":"command","command":["x"],"working_dir":"here"}`, "body.working_dir", "absolute"},
 		{"variable name", `{"name":"x","backend":"command","command":["x"],"env":{"1A":"x"}}`, "body.env.1A", "variable name"},
-		{"variable value", `{"name":"x","backend":"command","command":["x"],"env":{"A":1}}`, "body.env.A", "string"},
+		{"variable value", `{"name":"x","backend":"command","command":["x"],"env":{"A":1}}`, "body.env.A", "text in quotes"},
 		{"kept value that is not there", `{"name":"x","backend":"command","command":["x"],"env":{"A":"***"}}`, "body.env.A", "send the value"},
 		{"args with command", `{"name":"x","backend":"command","command":["x"],"args":["y"]}`, "body.args", "command"},
 		{"overlap", `{"name":"x","backend":"command","command":["x"],"overlap":"drop"}`, "body.overlap", "queue, skip or replace"},
@@ -73,7 +75,7 @@ func TestRefusedFieldsAreNamedWithTheMend(t *testing.T) {
 	}
 }
 
-func TestBodiesThatAreNotWhatTheySayAreProblems(t *testing.T) {
+func TestProblem_bad_bodies(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	const at = "/api/v1/triggers"
@@ -83,7 +85,7 @@ func TestBodiesThatAreNotWhatTheySayAreProblems(t *testing.T) {
 	g.admin("POST", at, `[]`).problem(422)
 	g.admin("POST", at, hello, with("Content-Type", "text/plain")).problem(415)
 	g.admin("POST", at, "name=x", with("Content-Type", "application/x-www-form-urlencoded")).problem(415)
-	big := `{"name":"` + strings.Repeat("x", 1<<20) + `"}`
+	big := `{"name":"` + strings.Repeat("x", 6*agented.MaxPrompt+1<<20) + `"}`
 	if p := g.admin("POST", at, big).problem(413); p.Kind != agented.TooLarge {
 		t.Errorf("kind %s", p.Kind)
 	}
@@ -102,7 +104,7 @@ func TestBodiesThatAreNotWhatTheySayAreProblems(t *testing.T) {
 	}
 }
 
-func TestAChangeIsAMergePatch(t *testing.T) {
+func TestTriggers_merge_patch(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	at := "/api/v1/triggers/" + g.trigger(`{"name":"p","backend":"command","command":["a","b"],"timeout_seconds":5,"max_concurrent":7,"env":{"TOKEN":"s3cret-value","HOME":null}}`)
@@ -113,10 +115,10 @@ func TestAChangeIsAMergePatch(t *testing.T) {
 		return v
 	}
 	v := patch(`{}`)
-	if v.TimeoutSeconds != 5 || v.MaxConcurrent != 7 || len(v.Command) != 2 || v.Env["TOKEN"] == nil || *v.Env["TOKEN"] != "***" {
+	if v.TimeoutSeconds != 5 || v.MaxConcurrent != 7 || len(v.Command) != 2 || v.Env["TOKEN"].Value == nil || *v.Env["TOKEN"].Value != "***" {
 		t.Errorf("an empty change changed something: %+v", v)
 	}
-	if h, ok := v.Env["HOME"]; !ok || h != nil {
+	if h, ok := v.Env["HOME"]; !ok || h.Value != nil {
 		t.Errorf("a variable that is passed on: %v", v.Env)
 	}
 	v = patch(`{"timeout_seconds":null,"max_concurrent":0,"enabled":false}`)
@@ -137,7 +139,7 @@ func TestAChangeIsAMergePatch(t *testing.T) {
 	}
 	for name, want := range map[string]string{"TOKEN": "s3cret-value", "OTHER": "x"} {
 		sealed := *stored.Spec.Env[name]
-		if got, err := key.OpenText(api.EnvPurpose, name, sealed); err != nil || got != want || strings.Contains(sealed, "s3cret") {
+		if got, err := auth.NewSealer(key).OpenEnv(name, sealed); err != nil || got != want || strings.Contains(sealed, "s3cret") {
 			t.Errorf("%s is kept as %q, which opens to %q (%v)", name, sealed, got, err)
 		}
 	}
@@ -163,7 +165,7 @@ func TestAChangeIsAMergePatch(t *testing.T) {
 	g.admin("POST", "/api/v1/triggers", `{"name":"Taken","backend":"command","command":["x"]}`).problem(409)
 }
 
-func TestChangesAtOnceDoNotUndoOneAnother(t *testing.T) {
+func TestTriggers_concurrent_updates(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	id := g.trigger(hello)
@@ -180,7 +182,7 @@ func TestChangesAtOnceDoNotUndoOneAnother(t *testing.T) {
 	}
 }
 
-func TestListsArePagedWithoutGapOrRepeat(t *testing.T) {
+func TestTriggers_pages(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	for i := range 7 {
@@ -188,7 +190,7 @@ func TestListsArePagedWithoutGapOrRepeat(t *testing.T) {
 	}
 	var names []string
 	for at := "/api/v1/triggers?limit=3"; at != ""; {
-		var l api.ListOf[api.TriggerView]
+		var l rest.ListOf[api.TriggerView]
 		g.do(agented.RoleViewer, "GET", at, "").want(200).json(&l)
 		for _, v := range l.Items {
 			names = append(names, v.Name)
@@ -203,7 +205,7 @@ func TestListsArePagedWithoutGapOrRepeat(t *testing.T) {
 	}
 	count := func(query string, want int) {
 		t.Helper()
-		var l api.ListOf[api.TriggerView]
+		var l rest.ListOf[api.TriggerView]
 		a := g.do(agented.RoleViewer, "GET", "/api/v1/triggers?"+query, "").want(200).json(&l)
 		if len(l.Items) != want || !strings.Contains(a.body, `"items":[`) || !strings.Contains(a.body, `"next_cursor":null`) {
 			t.Errorf("%s: %s", query, a.body)
@@ -216,7 +218,7 @@ func TestListsArePagedWithoutGapOrRepeat(t *testing.T) {
 	count("q=t", 7)
 }
 
-func TestDeletingATriggerKeepsTheHistory(t *testing.T) {
+func TestTriggers_delete_keeps_history(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
 	id := g.trigger(hello)

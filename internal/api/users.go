@@ -2,14 +2,17 @@ package api
 
 import (
 	"context"
+	"errors"
+	"net/http"
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/secret"
+	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/store"
 )
 
-// UserView is a user as the API shows it.
+// UserView is a user in responses.
 type UserView struct {
 	ID        agented.UserID `json:"id"`
 	Name      string         `json:"name" doc:"Unique, ignoring case"`
@@ -19,37 +22,30 @@ type UserView struct {
 }
 
 func viewUser(u *store.User) UserView {
-	return UserView{ID: u.ID, Name: u.Name, Role: u.Role, Disabled: u.Disabled, CreatedAt: shown(u.CreatedAt)}
+	return UserView{ID: u.ID, Name: u.Name, Role: u.Role, Disabled: u.Disabled, CreatedAt: rest.Time(u.CreatedAt)}
 }
 
-// UserCreate is a new user.
+// UserCreate is the request to create a user.
 type UserCreate struct {
 	Name     string       `json:"name" maxLength:"200"`
-	Password string       `json:"password" maxLength:"2000" format:"password" doc:"At least 10 characters"`
+	Password string       `json:"password" maxLength:"2000" format:"password" doc:"At least 10 characters; no sequence, no common password, not the name"`
 	Role     agented.Role `json:"role" enum:"viewer,operator,admin"`
 }
 
-// UserUpdate is a change of a user; what is left out stays.
+// UserUpdate is the request to update a user; omitted fields are unchanged.
 type UserUpdate struct {
-	Name     optional[string] `json:"name,omitzero" doc:"Unique, ignoring case"`
-	Password optional[string] `json:"password,omitzero" doc:"A new password, at least 10 characters; ends the user's other sessions"`
-	Role     optional[string] `json:"role,omitzero" doc:"viewer, operator or admin"`
-	Disabled optional[bool]   `json:"disabled,omitzero" doc:"A disabled user cannot log in; the sessions end"`
+	Name     rest.Optional[string] `json:"name,omitzero" doc:"Unique, ignoring case"`
+	Password rest.Optional[string] `json:"password,omitzero" doc:"A new password, at least 10 characters; ends the user's other sessions"`
+	Role     rest.Optional[string] `json:"role,omitzero" doc:"viewer, operator or admin"`
+	Disabled rest.Optional[bool]   `json:"disabled,omitzero" doc:"A disabled user cannot log in; disabling ends the user's sessions"`
 }
 
-type pageInput struct {
-	Limit  int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Items in a page"`
-	Cursor string `query:"cursor" maxLength:"2000" doc:"next_cursor of the page before; leave it out for the first page"`
-}
-
-func (p *pageInput) page() store.Page { return store.Page{Limit: p.Limit, Cursor: p.Cursor} }
-
-func (s *Server) listUsers(ctx context.Context, in *pageInput) (*listOutput[UserView], error) {
-	items, next, err := s.o.DB.Users(ctx, in.page())
+func (s *Server) listUsers(ctx context.Context, in *rest.PageInput) (*rest.ListOutput[UserView], error) {
+	items, next, err := s.o.DB.Users(ctx, in.Page())
 	if err != nil {
-		return nil, inQuery(err)
+		return nil, rest.InQuery(err)
 	}
-	return page(items, next, viewUser), nil
+	return rest.List(items, next, viewUser), nil
 }
 
 type userPath struct {
@@ -61,41 +57,30 @@ type createdUser struct {
 	Body     UserView
 }
 
-func (s *Server) createUser(ctx context.Context, in *createInput[UserCreate]) (*createdUser, error) {
-	b := &in.Body
-	bad := append(newName("name", b.Name), newPassword("password", b.Password)...)
-	if b.Role != agented.RoleAdmin && s.empty(ctx) {
-		// With a user there is no setup any more, and nobody could log in to
-		// make an admin.
-		bad = append(bad, agented.Field{Path: "role", Text: "must be admin for the first user"})
-	}
-	if err := agented.InvalidFields(bad); err != nil {
-		return nil, err
-	}
-	hash, err := s.o.Passwords.Hash(ctx, b.Password)
+func (s *Server) createUser(ctx context.Context, in *rest.Input[UserCreate]) (*createdUser, error) {
+	u, err := s.auth.CreateUser(ctx, in.Body.Name, in.Body.Password, in.Body.Role, rest.Principal(ctx).Name)
 	if err != nil {
-		return nil, err
-	}
-	u := &store.User{Name: b.Name, PasswordHash: hash, Role: b.Role, CreatedAt: s.now()}
-	if err := s.o.DB.CreateUser(ctx, u, principal(ctx).Name); err != nil {
 		return nil, err
 	}
 	return &createdUser{Location: "/api/v1/auth/users/" + string(u.ID), Body: viewUser(u)}, nil
 }
 
+// errNoUser is the response to an id that no user can have.
+var errNoUser = agented.Errorf(agented.NotFound, "no user has this id")
+
 func (s *Server) user(ctx context.Context, id string) (*store.User, error) {
 	if !agented.ValidID("usr", id) {
-		return nil, agented.Errorf(agented.NotFound, "no user has this id")
+		return nil, errNoUser
 	}
 	return s.o.DB.User(ctx, agented.UserID(id))
 }
 
-func (s *Server) getUser(ctx context.Context, in *userPath) (*output[UserView], error) {
+func (s *Server) getUser(ctx context.Context, in *userPath) (*rest.Output[UserView], error) {
 	u, err := s.user(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return &output[UserView]{viewUser(u)}, nil
+	return rest.Reply(viewUser(u)), nil
 }
 
 type userChange struct {
@@ -103,128 +88,73 @@ type userChange struct {
 	Body UserUpdate
 }
 
-func (s *Server) updateUser(ctx context.Context, in *userChange) (*output[UserView], error) {
-	var hash string
+func (s *Server) updateUser(ctx context.Context, in *userChange) (*rest.Output[UserView], error) {
 	b := &in.Body
-	var bad []agented.Field
-	if b.Name.set {
-		bad = append(bad, newName("name", b.Name.value)...)
+	c := auth.UserChange{Name: b.Name.Pointer(), Password: b.Password.Pointer(), Disabled: b.Disabled.Pointer()}
+	if b.Role.Set {
+		c.Role = new(agented.Role(b.Role.Value))
 	}
-	if b.Role.set && !agented.Role(b.Role.value).Valid() {
-		bad = append(bad, agented.Field{Path: "role", Text: "must be viewer, operator or admin"})
+	u, err := s.auth.UpdateUser(ctx, agented.UserID(in.ID), c, rest.Principal(ctx))
+	if errors.Is(err, agented.NotFound) && !agented.ValidID("usr", in.ID) {
+		err = errNoUser
 	}
-	if b.Password.set {
-		bad = append(bad, newPassword("password", b.Password.value)...)
-	}
-	if err := agented.InvalidFields(bad); err != nil {
-		return nil, err
-	}
-	if b.Password.set {
-		var err error
-		if hash, err = s.o.Passwords.Hash(ctx, b.Password.value); err != nil {
-			return nil, err
-		}
-	}
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	u, err := s.user(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	who := principal(ctx)
-	if b.Name.set || b.Role.set || b.Disabled.set {
-		b.Name.into(&u.Name, u.Name)
-		b.Disabled.into(&u.Disabled, false)
-		if b.Role.set {
-			u.Role = agented.Role(b.Role.value)
-		}
-		if err := s.o.DB.UpdateUser(ctx, u, who.Name); err != nil {
-			return nil, err
-		}
-	}
-	if hash != "" {
-		keep := agented.SessionID("")
-		if u.ID == who.User {
-			keep = who.Sess
-		}
-		if err := s.o.DB.SetPassword(ctx, u.ID, hash, keep, who.Name); err != nil {
-			return nil, err
-		}
-	}
-	return &output[UserView]{viewUser(u)}, nil
+	return rest.Reply(viewUser(u)), nil
 }
 
 func (s *Server) deleteUser(ctx context.Context, in *userPath) (*struct{}, error) {
 	if !agented.ValidID("usr", in.ID) {
-		return nil, agented.Errorf(agented.NotFound, "no user has this id")
+		return nil, errNoUser
 	}
-	return nil, s.o.DB.DeleteUser(ctx, agented.UserID(in.ID), principal(ctx).Name)
+	return nil, s.auth.DeleteUser(ctx, agented.UserID(in.ID), rest.Principal(ctx).Name)
 }
 
-// PasswordInput is a person's own new password, with the old one.
+// PasswordInput is a user's own password change.
 type PasswordInput struct {
 	Current string `json:"current" maxLength:"2000" format:"password"`
-	New     string `json:"new" maxLength:"2000" format:"password" doc:"At least 10 characters"`
+	New     string `json:"new" maxLength:"2000" format:"password" doc:"At least 10 characters; no sequence, no common password, not the name"`
 }
 
-func (s *Server) changePassword(ctx context.Context, in *createInput[PasswordInput]) (*struct{}, error) {
-	who := principal(ctx)
-	if who.User == "" {
-		return nil, agented.Errorf(agented.Denied, "an API key has no password: log in as the user whose password shall change")
-	}
-	if err := s.mayGuess(requestIn(ctx).http, "password", who.Name); err != nil {
-		return nil, err
-	}
-	if err := agented.InvalidFields(newPassword("new", in.Body.New)); err != nil {
-		return nil, err
-	}
-	u, err := s.o.DB.User(ctx, who.User)
-	if err != nil {
-		return nil, err
-	}
-	ok, _, err := s.o.Passwords.Verify(ctx, u.PasswordHash, in.Body.Current)
-	if err != nil {
-		return nil, err
-	}
-	if !ok {
-		return nil, agented.InvalidFields([]agented.Field{{Path: "current", Text: "is not your password"}})
-	}
-	hash, err := s.o.Passwords.Hash(ctx, in.Body.New)
-	if err != nil {
-		return nil, err
-	}
-	return nil, s.o.DB.SetPassword(ctx, u.ID, hash, who.Sess, who.Name)
+func (s *Server) changePassword(ctx context.Context, in *rest.Input[PasswordInput]) (*struct{}, error) {
+	return nil, s.auth.ChangePassword(ctx, rest.Client(rest.HTTP(ctx)), rest.Principal(ctx), in.Body.Current, in.Body.New)
 }
 
-// KeyView is an API key as the API shows it, without the key itself.
+// KeyView is an API key in responses, without the key itself.
 type KeyView struct {
 	ID        agented.KeyID `json:"id"`
-	Name      string        `json:"name" doc:"Unique among the keys that are good"`
-	Prefix    string        `json:"prefix" doc:"The start of the key, to tell it by"`
+	Name      string        `json:"name" doc:"Unique among the valid keys"`
+	Prefix    string        `json:"prefix" doc:"The start of the key, to identify it"`
 	Role      agented.Role  `json:"role" enum:"viewer,operator,admin"`
 	CreatedBy string        `json:"created_by"`
 	CreatedAt time.Time     `json:"created_at"`
 	UsedAt    *time.Time    `json:"used_at" nullable:"true" doc:"Last use, to the minute"`
-	RevokedAt *time.Time    `json:"revoked_at" nullable:"true" doc:"null: it is good"`
+	RevokedAt *time.Time    `json:"revoked_at" nullable:"true" doc:"null: it is not revoked"`
+	ExpiresAt *time.Time    `json:"expires_at" nullable:"true" doc:"Expiry time; null: never"`
+
+	Owner agented.UserID `json:"owner" doc:"The user who created it; the key ends with the user. Empty: none"`
 }
 
 func viewKey(k *store.Key) KeyView {
 	return KeyView{
 		ID: k.ID, Name: k.Name, Prefix: k.Prefix, Role: k.Role, CreatedBy: k.CreatedBy,
-		CreatedAt: shown(k.CreatedAt), UsedAt: known(k.UsedAt), RevokedAt: known(k.RevokedAt),
+		CreatedAt: rest.Time(k.CreatedAt), UsedAt: rest.OptionalTime(k.UsedAt), RevokedAt: rest.OptionalTime(k.RevokedAt), ExpiresAt: rest.OptionalTime(k.ExpiresAt), Owner: k.Owner,
 	}
 }
 
-// KeyCreate is a new API key.
+// KeyCreate is the request to create an API key.
 type KeyCreate struct {
-	Name string       `json:"name" maxLength:"200" doc:"What it is for"`
+	Name string       `json:"name" maxLength:"200" doc:"Purpose of the key"`
 	Role agented.Role `json:"role" enum:"viewer,operator,admin"`
+
+	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"Expiry time; omitted: never"`
 }
 
-// NewKey is a key right after it was made: the only time that it is shown.
+// NewKey is a new key, with the key itself.
 type NewKey struct {
 	KeyView
-	Key string `json:"key" doc:"The key itself. It is shown this once and kept nowhere"`
+	Key string `json:"key" doc:"The key itself. It is returned only once and not stored"`
 }
 
 type createdKey struct {
@@ -232,21 +162,17 @@ type createdKey struct {
 	Body         NewKey
 }
 
-func (s *Server) listKeys(ctx context.Context, in *pageInput) (*listOutput[KeyView], error) {
-	items, next, err := s.o.DB.Keys(ctx, in.page())
+func (s *Server) listKeys(ctx context.Context, in *rest.PageInput) (*rest.ListOutput[KeyView], error) {
+	items, next, err := s.o.DB.Keys(ctx, in.Page())
 	if err != nil {
-		return nil, inQuery(err)
+		return nil, rest.InQuery(err)
 	}
-	return page(items, next, viewKey), nil
+	return rest.List(items, next, viewKey), nil
 }
 
-func (s *Server) createKey(ctx context.Context, in *createInput[KeyCreate]) (*createdKey, error) {
-	if err := agented.InvalidFields(newName("name", in.Body.Name)); err != nil {
-		return nil, err
-	}
-	plain, prefix, hash := secret.NewAPIKey()
-	k := &store.Key{Name: in.Body.Name, Prefix: prefix, Role: in.Body.Role, CreatedAt: s.now()}
-	if err := s.o.DB.CreateKey(ctx, k, digest(hash), principal(ctx).Name); err != nil {
+func (s *Server) createKey(ctx context.Context, in *rest.Input[KeyCreate]) (*createdKey, error) {
+	k, plain, err := s.auth.CreateKey(ctx, in.Body.Name, in.Body.Role, in.Body.ExpiresAt, rest.Principal(ctx))
+	if err != nil {
 		return nil, err
 	}
 	return &createdKey{CacheControl: "no-store", Body: NewKey{KeyView: viewKey(k), Key: plain}}, nil
@@ -260,10 +186,10 @@ func (s *Server) revokeKey(ctx context.Context, in *keyPath) (*struct{}, error) 
 	if !agented.ValidID("key", in.ID) {
 		return nil, agented.Errorf(agented.NotFound, "no key has this id")
 	}
-	return nil, s.o.DB.RevokeKey(ctx, agented.KeyID(in.ID), principal(ctx).Name, s.now())
+	return nil, s.auth.RevokeKey(ctx, agented.KeyID(in.ID), rest.Principal(ctx).Name)
 }
 
-// SessionView is a login as the API shows it.
+// SessionView is a login session in responses.
 type SessionView struct {
 	ID        agented.SessionID `json:"id"`
 	User      agented.UserID    `json:"user_id"`
@@ -272,33 +198,33 @@ type SessionView struct {
 	CreatedAt time.Time         `json:"created_at"`
 	SeenAt    time.Time         `json:"seen_at" doc:"Last use, to the minute"`
 	ExpiresAt time.Time         `json:"expires_at"`
-	Address   string            `json:"address" doc:"Where it was last used from"`
+	Address   string            `json:"address" doc:"Address of the last use"`
 	UserAgent string            `json:"user_agent"`
 }
 
 type sessionListInput struct {
-	All bool `query:"all" doc:"Those of all users; only for an admin"`
+	All bool `query:"all" doc:"Sessions of all users; admins only"`
 }
 
-func (s *Server) listSessions(ctx context.Context, in *sessionListInput) (*listOutput[SessionView], error) {
-	who := principal(ctx)
+func (s *Server) listSessions(ctx context.Context, in *sessionListInput) (*rest.ListOutput[SessionView], error) {
+	who := rest.Principal(ctx)
 	user := who.User
 	switch {
 	case in.All && !who.May(agented.RoleAdmin):
-		return nil, agented.Errorf(agented.Denied, "only an admin sees the sessions of others")
+		return nil, agented.Errorf(agented.Denied, "only an admin can list the sessions of others: omit all")
 	case in.All:
 		user = ""
 	case user == "":
-		return page(nil, "", func(*store.Session) SessionView { return SessionView{} }), nil // a key has none
+		return rest.List(nil, "", func(*store.Session) SessionView { return SessionView{} }), nil // a key has no sessions
 	}
 	items, err := s.o.DB.Sessions(ctx, user, s.now())
 	if err != nil {
 		return nil, err
 	}
-	return page(items, "", func(v *store.Session) SessionView {
+	return rest.List(items, "", func(v *store.Session) SessionView {
 		return SessionView{
-			ID: v.ID, User: v.User, UserName: v.UserName, Current: v.ID == who.Sess, CreatedAt: shown(v.CreatedAt), SeenAt: shown(v.SeenAt),
-			ExpiresAt: shown(v.ExpiresAt), Address: v.Address, UserAgent: v.UserAgent,
+			ID: v.ID, User: v.User, UserName: v.UserName, Current: v.ID == who.Sess, CreatedAt: rest.Time(v.CreatedAt), SeenAt: rest.Time(v.SeenAt),
+			ExpiresAt: rest.Time(v.ExpiresAt), Address: v.Address, UserAgent: v.UserAgent,
 		}
 	}), nil
 }
@@ -308,15 +234,83 @@ type sessionPath struct {
 }
 
 func (s *Server) revokeSession(ctx context.Context, in *sessionPath) (*struct{}, error) {
-	who := principal(ctx)
+	who := rest.Principal(ctx)
 	user := who.User
 	switch {
 	case !agented.ValidID("ses", in.ID):
 		return nil, agented.Errorf(agented.NotFound, "no session has this id")
 	case who.May(agented.RoleAdmin):
-		user = "" // anybody's
+		user = "" // of any user
 	case user == "":
 		return nil, agented.Errorf(agented.NotFound, "no session has this id")
 	}
-	return nil, s.o.DB.RevokeSession(ctx, agented.SessionID(in.ID), user)
+	if err := s.auth.RevokeSession(ctx, agented.SessionID(in.ID), user); err != nil {
+		return nil, err
+	}
+	s.noteAction(ctx, "session.revoke", in.ID, "")
+	return nil, nil
+}
+
+// authRoutes returns the routes of logins, users, keys and sessions.
+func (s *Server) authRoutes() []rest.Route {
+	const anyone, viewer, admin = agented.RoleNone, agented.RoleViewer, agented.RoleAdmin
+	return []rest.Route{
+		rest.Op("POST /api/v1/auth/setup", anyone, s.setup, rest.About{
+			ID: "create-first-user", Tag: "auth", Summary: "Create the first user", Status: http.StatusCreated, Errors: []int{http.StatusForbidden, http.StatusConflict, http.StatusTooManyRequests},
+			Text: "Takes the token of the one-time link in the file setup-link of the data folder, and logs the user in.", MaxBody: maxForm,
+		}),
+		rest.Op("POST /api/v1/auth/login", anyone, s.login, rest.About{
+			ID: "login", Tag: "auth", Summary: "Log in", Status: http.StatusOK, Errors: []int{http.StatusUnauthorized, http.StatusTooManyRequests},
+			Text: "Sets the session cookie.", MaxBody: maxForm,
+		}),
+		rest.Op("POST /api/v1/auth/logout", viewer, s.logout, rest.About{
+			ID: "logout", Tag: "auth", Summary: "Log out", Status: http.StatusNoContent,
+			Text: "Ends the session and removes its cookie.",
+		}),
+		rest.Op("GET /api/v1/auth/me", viewer, s.me, rest.About{
+			ID: "get-current-user", Tag: "auth", Summary: "Show the current user",
+			Text: "Returns the user or the key of this request.",
+		}),
+		rest.Op("POST /api/v1/auth/password", viewer, s.changePassword, rest.About{
+			ID: "change-password", Tag: "auth", Summary: "Change your password", Status: http.StatusNoContent, Errors: []int{http.StatusTooManyRequests},
+			Text: "Ends your other sessions.", MaxBody: maxForm,
+		}),
+		rest.Op("GET /api/v1/auth/users", admin, s.listUsers, rest.About{
+			ID: "list-users", Tag: "auth", Summary: "List users", Text: "Lists users by name.",
+		}),
+		rest.Op("POST /api/v1/auth/users", admin, s.createUser, rest.About{
+			ID: "create-user", Tag: "auth", Summary: "Create a user", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
+			Text: "The user logs in with name and password.", MaxBody: maxForm,
+		}),
+		rest.Op("GET /api/v1/auth/users/{id}", admin, s.getUser, rest.About{
+			ID: "get-user", Tag: "auth", Summary: "Show a user", Errors: []int{http.StatusNotFound}, Text: "Returns one user without the password.",
+		}),
+		rest.Op("PATCH /api/v1/auth/users/{id}", admin, s.updateUser, rest.About{
+			ID: "update-user", Tag: "auth", Summary: "Update a user", Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Omitted fields are unchanged. The role of the last active admin cannot change.", MaxBody: maxForm,
+		}),
+		rest.Op("DELETE /api/v1/auth/users/{id}", admin, s.deleteUser, rest.About{
+			ID: "delete-user", Tag: "auth", Summary: "Delete a user", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Ends the user's sessions. The last active admin cannot be deleted.",
+		}),
+		rest.Op("GET /api/v1/auth/keys", admin, s.listKeys, rest.About{
+			ID: "list-keys", Tag: "auth", Summary: "List API keys", Text: "Lists keys, including revoked ones, newest first. The keys themselves are not returned.",
+		}),
+		rest.Op("POST /api/v1/auth/keys", admin, s.createKey, rest.About{
+			ID: "create-key", Tag: "auth", Summary: "Create an API key", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
+			Text: "The key itself is returned only in this response.", MaxBody: maxForm,
+		}),
+		rest.Op("DELETE /api/v1/auth/keys/{id}", admin, s.revokeKey, rest.About{
+			ID: "revoke-key", Tag: "auth", Summary: "Revoke an API key", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusConflict},
+			Text: "Revokes the key permanently and ends its open streams.",
+		}),
+		rest.Op("GET /api/v1/auth/sessions", viewer, s.listSessions, rest.About{
+			ID: "list-sessions", Tag: "auth", Summary: "List sessions",
+			Text: "Lists your own sessions, newest first. Admins can list all sessions with `all=true`.",
+		}),
+		rest.Op("DELETE /api/v1/auth/sessions/{id}", viewer, s.revokeSession, rest.About{
+			ID: "revoke-session", Tag: "auth", Summary: "End a session", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
+			Text: "Ends one of your own sessions. Admins can end any session.",
+		}),
+	}
 }

@@ -1,5 +1,4 @@
-// Package app puts the pieces of a server together and holds its life: start,
-// serve, reload, drain.
+// Package app assembles a server and controls its lifecycle: start, serve, reload, shut down.
 package app
 
 import (
@@ -15,15 +14,21 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/backup"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/disk"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/hub"
+	"github.com/agented/agented/internal/metrics"
 	"github.com/agented/agented/internal/redact"
+	"github.com/agented/agented/internal/retention"
+	"github.com/agented/agented/internal/scheduler"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/trace"
@@ -32,58 +37,60 @@ import (
 // Limits of every attempt on this node.
 const (
 	grace     = 10 * time.Second // between SIGTERM and SIGKILL
-	outputCap = 1 << 30          // bytes of output
+	outputCap = 1 << 30          // of output, in bytes
 	leaseTTL  = 30 * time.Second
 )
 
-// Options is what a server is started with.
+// Options configures a server.
 type Options struct {
 	Config  *config.Config
 	Version string
 	Log     *slog.Logger
-	Level   *slog.LevelVar                 // of Log; a reload sets it
-	Masker  *atomic.Pointer[redact.Masker] // that Log writes through
-	// Supervisor is what started the server and may keep its socket.
+	Level   *slog.LevelVar                 // level of Log; changed by a reload
+	Masker  *atomic.Pointer[redact.Masker] // masker that Log uses
+	// Supervisor is the service manager that started the server and may keep its socket.
 	Supervisor Supervisor
-	Trace      *trace.Tracer // nil: off
-	Sample     bool          // make the sample trigger if this is the very first start
-	// Announce is told once the server is ready: its address as a URL, and the
-	// one-time link of the first start if nobody has set it up yet.
+	Trace      *trace.Tracer // nil means off
+	Sample     bool          // create the sample trigger at the very first start
+	// Announce is called once the server is ready, with its URL and, until the server is set up,
+	// the one-time setup link.
 	Announce func(url, setupLink string)
 }
 
-// App is a server: New makes everything that can fail, Run serves.
+// App is a server. New performs every step that can fail; Run serves.
 type App struct {
-	o        Options
-	layout   agented.Layout
-	key      secret.Key
-	db       *store.DB
-	hub      *hub.Hub
-	metrics  *api.Metrics
-	dispatch *dispatch.Dispatcher
-	api      *api.Server
-	listener net.Listener
-	http     *http.Server
-	conns    connections
-	notify   *notifier
-	draining atomic.Bool
-	prices   *agented.Prices
-	drained  atomic.Pointer[api.Drained] // nil: executions are started
-	certs    *certificates               // nil without TLS
-	backups  *backup.Keeper              // nil without a folder for them
-	config   atomic.Pointer[config.Config]
+	o         Options
+	layout    agented.Layout
+	key       secret.Key
+	db        *store.DB
+	hub       *hub.Hub
+	metrics   *metrics.Metrics
+	dispatch  *dispatch.Dispatcher
+	scheduler *scheduler.Scheduler
+	pruner    *retention.Pruner
+	api       *api.Server
+	listener  net.Listener
+	http      *http.Server
+	conns     connections
+	notify    *notifier
+	draining  atomic.Bool
+	prices    *agented.Prices
+	drained   atomic.Pointer[api.Drained] // nil unless drain mode is on
+	certs     *certificates               // nil without TLS
+	backups   *backup.Scheduler           // nil without a backup folder
+	config    atomic.Pointer[config.Config]
 
 	reloading sync.Mutex // held while settings or drained change
 
-	masking sync.Mutex               // held while known is made anew
-	known   atomic.Pointer[[]string] // values to hide
-	partial atomic.Bool              // known may lack some that could not be read
+	masking sync.Mutex               // held while known is rebuilt
+	known   atomic.Pointer[[]string] // secret values to mask
+	partial atomic.Bool              // some secrets could not be read
 
 	mu    sync.Mutex // guards steps
-	steps []step     // what Close undoes, in reverse
+	steps []step     // cleanup steps, run in reverse order by Close
 }
 
-// step is one thing to undo, by name for the log.
+// step is a named cleanup step.
 type step struct {
 	name string
 	undo func() error
@@ -95,7 +102,7 @@ func (a *App) onClose(name string, undo func() error) {
 	a.steps = append(a.steps, step{name, undo})
 }
 
-// Close undoes what New did, last first. It goes on when one step fails.
+// Close runs the cleanup steps in reverse order. A failing step does not stop the others.
 func (a *App) Close() error {
 	a.mu.Lock()
 	steps := a.steps
@@ -110,8 +117,8 @@ func (a *App) Close() error {
 	return errors.Join(errs...)
 }
 
-// New opens and binds everything that a server needs. It is one straight line:
-// each step may use those before it, and a failure undoes them.
+// New opens and binds everything that a server needs. Each step may use the results of earlier
+// ones; if one fails, the earlier ones are undone.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	a := &App{o: o, notify: newNotifier(o.Supervisor, o.Log), layout: agented.Layout{Root: o.Config.DataDir}}
 	a.config.Store(o.Config)
@@ -121,9 +128,9 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 		}
 	}()
 	c := o.Config
-	// The server's memory and environment hold every secret.
+	// The memory and the environment of the server contain all secrets.
 	if err := secret.Undumpable(); err != nil {
-		o.Log.Warn("the process can be inspected by other processes of this user", "err", err)
+		o.Log.Warn("this process can be inspected by other processes of the same user", "err", err)
 	}
 	warnings, err := config.PrepareDataDir(c.DataDir)
 	if err != nil {
@@ -162,38 +169,22 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.defaultAccounts(ctx, c); err != nil {
 		return nil, err
 	}
-	if err := api.EnsureCLIKey(ctx, a.db, a.layout, o.Log); err != nil {
+	if err := auth.EnsureCLIKey(ctx, a.db, a.layout, o.Log); err != nil {
 		return nil, err
 	}
 	a.setMasker()
 
-	a.metrics = api.NewMetrics(o.Version)
+	a.metrics = metrics.New(o.Version)
 	prices, err := readPrices(c)
 	if err != nil {
 		return nil, err
 	}
 	a.prices = prices
 	a.db.SetZone(zone(c))
-	a.dispatch = dispatch.New(dispatch.Options{
-		Workspaces: a.workspaces(), KeepWorkspaces: keepWorkspaces(c), PauseFor: c.PauseLimit, Prices: a.prices,
-		DB: a.db, Layout: a.layout, Node: node,
-		MaxConcurrent: c.MaxConcurrent, LeaseTTL: leaseTTL, StaleAfter: c.StaleExecution,
-		Grace: grace, OutputCap: outputCap, MinFree: reserve(c) / 4, Reserve: reserve(c), Retention: a.retention, Hold: a.hold,
-		Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
-		Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
-		OpenEnv: func(name, sealed string) (string, error) { return a.key.OpenText(api.EnvPurpose, name, sealed) },
-		OpenCredential: func(id agented.AccountID, name, sealed string) (string, error) {
-			return a.key.OpenText(api.AccountPurpose, api.SealedCredential(id, name), sealed)
-		},
-		Secrets:           a.toMask,
-		Token:             func(id agented.ExecutionID, attempt int) string { return api.ExecutionToken(a.key, id, attempt) },
-		URL:               func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
-		Chains:            func() agented.ChainLimits { return a.config.Load().Chains() },
-		StaleConversation: c.StaleConversation,
-		Log:               o.Log,
-		Zone:              c.Zone,
-		Observe:           dispatch.Observer{Told: func(id agented.ConversationID) { a.api.Told(id) }, Expired: func(inbox agented.Address, seq int64) { a.api.Expired(inbox, seq) }, Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Ticked: a.ticked, Paused: a.metrics.Paused, Budget: a.metrics.BudgetTold},
-	})
+	a.db.CheckAccounts(a.checkAccount)
+	a.pruner = retention.New(retention.Options{DB: a.db, Layout: a.layout, Settings: a.retention, Hold: a.hold, Log: o.Log})
+	a.dispatch = dispatch.New(a.dispatchOptions(node))
+	a.scheduler = scheduler.New(scheduler.Options{DB: a.db, Dispatcher: a.dispatch, Zone: c.Zone, Log: o.Log, Ticked: a.ticked})
 	if err := a.restoreDrained(ctx); err != nil {
 		return nil, err
 	}
@@ -224,12 +215,42 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.api.LoadWebhooks(); err != nil {
 		return nil, err
 	}
-	a.setMasker() // with what the API knows
+	a.setMasker() // includes the API's secrets
 	return a, nil
 }
 
-// defaultAccounts notes where the accounts that the environment forms keep
-// their logins and sessions.
+// dispatchOptions returns the options of the dispatcher.
+func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
+	c := a.o.Config
+	sealer := auth.NewSealer(a.key)
+	return dispatch.Options{
+		DB: a.db, Layout: a.layout, Node: node, Log: a.o.Log, Prices: a.prices,
+		Workspaces: a.workspaces(), KeepWorkspaces: keepWorkspaces(c), BodyStored: a.pruner.BodyStored,
+		Chains: func() agented.ChainLimits { return a.config.Load().Chains() },
+		Limits: dispatch.Limits{
+			MaxConcurrent: c.MaxConcurrent, LeaseTTL: leaseTTL, StaleAfter: c.StaleExecution,
+			Grace: grace, OutputCap: outputCap, MinFree: reserve(c) / 4, Reserve: reserve(c),
+			MaxMemory: int64(c.MaxMemoryMB) << 20, MaxProcesses: c.MaxProcesses,
+			PauseFor: c.PauseLimit, StaleConversation: c.StaleConversation,
+		},
+		Environment: dispatch.Environment{
+			Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
+			Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
+			OpenEnv: sealer.OpenEnv, OpenCredential: sealer.OpenCredential, Sandbox: a.sandbox, Hidden: a.hidden,
+			Secrets: a.toMask,
+			Token:   func(id agented.ExecutionID, attempt int) string { return auth.ExecutionToken(a.key, id, attempt) },
+			URL:     func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
+		},
+		Observe: dispatch.Observer{
+			Notified: func(id agented.ConversationID) { a.api.ConversationChanged(id) },
+			Expired:  func(inbox agented.Address, seq int64) { a.api.Expired(inbox, seq) },
+			Claimed:  a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Paused: a.metrics.Paused, Budget: a.metrics.BudgetNotified,
+		},
+	}
+}
+
+// defaultAccounts records where the default accounts, which come from the environment, keep their
+// logins and sessions.
 func (a *App) defaultAccounts(ctx context.Context, c *config.Config) error {
 	for _, backend := range agented.Backends {
 		if home := agented.ConfigVariable(backend); home != "" {
@@ -241,7 +262,7 @@ func (a *App) defaultAccounts(ctx context.Context, c *config.Config) error {
 	return nil
 }
 
-// serveAPI makes the hub, the API and the http.Server around it.
+// serveAPI creates the hub, the API and the http.Server.
 func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	c := a.o.Config
 	a.hub = hub.New(hub.Options{
@@ -256,8 +277,11 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	})
 	var err error
 	a.api, err = api.New(api.Options{
-		Keep: api.Keep{Disk: a.dispatch.Disk, Retention: a.retention, Expirable: a.dispatch.Expirable, Prune: a.dispatch.Prune, Backup: a.backups.Status},
-		DB:   a.db, Dispatch: a.traced(), Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
+		Keep: api.Maintenance{
+			Disk: a.dispatch.Disk, Retention: a.retention, Expirable: a.pruner.Expirable, Prune: a.pruner.Prune,
+			FailedRemovalCount: a.pruner.FailedRemovalCount, FailedRemovals: a.pruner.FailedRemovals, Backup: a.backups.Status,
+		},
+		DB: a.db, Dispatch: a.traced(), Scheduler: a.scheduler, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
 		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Prices: a.prices, Operator: a,
 	})
@@ -279,13 +303,13 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	return nil
 }
 
-// ticked notes what was done about a due time.
+// ticked counts the result of a due time.
 func (a *App) ticked(outcome agented.TickOutcome, lag time.Duration) {
 	a.metrics.Ticked(outcome, lag)
 	a.api.TicksChanged()
 }
 
-// Addr is where the server listens; it is bound before Run.
+// Addr returns the listen address; it is bound before Run.
 func (a *App) Addr() net.Addr { return a.listener.Addr() }
 
 // loopback reports whether only this machine can reach the address.
@@ -299,23 +323,23 @@ func loopback(addr net.Addr) bool {
 	return false
 }
 
-// setMasker makes the server's own log, its answers and the logs of attempts that
-// start from now on hide what it knows.
+// setMasker rebuilds the list of secrets that are masked in the server's log, in its answers and
+// in the logs of new attempts.
 func (a *App) setMasker() {
-	a.masking.Lock() // whoever reads last stores last
+	a.masking.Lock() // the last reader must also be the last writer
 	defer a.masking.Unlock()
 	known, err := a.secrets()
 	if err != nil {
-		a.o.Log.Error("read what is to be masked", "err", err)
-		known = append(known, *a.known.Load()...) // better too many than too few
+		a.o.Log.Error("read the secrets to mask", "err", err)
+		known = append(known, *a.known.Load()...) // keep the earlier secrets: masking too many is safer
 	}
-	known = slices.Clip(known) // others append to it
+	known = slices.Clip(known) // callers append to it
 	a.partial.Store(err != nil)
 	a.known.Store(&known)
 	a.o.Masker.Store(redact.New(known))
 }
 
-// toMask lists what the log of an attempt that starts now must not show.
+// toMask lists the values to mask in the log of a new attempt.
 func (a *App) toMask() []string {
 	if a.partial.Load() {
 		a.setMasker()
@@ -323,8 +347,7 @@ func (a *App) toMask() []string {
 	return *a.known.Load()
 }
 
-// secrets reads every secret value that the server holds. With an error the list
-// is not complete.
+// secrets returns all secret values of the server. With an error the list is incomplete.
 func (a *App) secrets() (out []string, err error) {
 	out = append(a.config.Load().Secrets(), a.key.Reveal())
 	if key, err := os.ReadFile(a.layout.CLIKey()); err == nil {
@@ -339,7 +362,7 @@ func (a *App) secrets() (out []string, err error) {
 	return out, err
 }
 
-// accessLog opens the place of the access log; nil is off.
+// accessLog opens the access log; it returns nil for off.
 func (a *App) accessLog() (io.Writer, error) {
 	switch sink := a.o.Config.AccessLog; sink {
 	case "off":
@@ -350,18 +373,22 @@ func (a *App) accessLog() (io.Writer, error) {
 		return os.Stderr, nil
 	default:
 		if err := os.MkdirAll(filepath.Dir(sink), 0o700); err != nil {
-			return nil, agented.Errorf(agented.Invalid, "AGENTED_ACCESS_LOG: the folder of %s cannot be made: choose another place", sink).Because(err)
+			return nil, agented.Errorf(agented.Invalid, "AGENTED_ACCESS_LOG: the folder of %s cannot be created: choose another path", sink).Because(err)
 		}
-		f, err := os.OpenFile(sink, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+		// Without O_NONBLOCK, opening a pipe without a reader never returns.
+		f, err := os.OpenFile(sink, os.O_WRONLY|os.O_CREATE|os.O_APPEND|syscall.O_NONBLOCK, 0o600)
+		if errors.Is(err, syscall.ENXIO) {
+			return nil, agented.Errorf(agented.Invalid, "AGENTED_ACCESS_LOG: %s is a pipe without a reader: start its reader first, or choose a file or off", sink)
+		}
 		if err != nil {
-			return nil, agented.Errorf(agented.Invalid, "AGENTED_ACCESS_LOG: %s cannot be written: choose another place, or off", sink).Because(err)
+			return nil, agented.Errorf(agented.Invalid, "AGENTED_ACCESS_LOG: %s is not writable: choose another path, or off", sink).Because(err)
 		}
 		a.onClose("close the access log", f.Close)
 		return f, nil
 	}
 }
 
-// nodeID returns this node's id, which lives as long as its data folder.
+// nodeID returns the id of this node, which is stored in the data folder.
 func nodeID(path string) (agented.NodeID, error) {
 	b, err := os.ReadFile(path)
 	if err == nil {
@@ -369,17 +396,23 @@ func nodeID(path string) (agented.NodeID, error) {
 		if agented.ValidID("node", id) {
 			return agented.NodeID(id), nil
 		}
-		return "", agented.Errorf(agented.Invalid, "%s is damaged: remove it while no server runs, and a new one is made", path)
+		return "", agented.Errorf(agented.Invalid, "%s is damaged: remove it while no server is running; the next start creates a new one", path)
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("read the node's id: %w", err)
 	}
 	id := agented.NewID("node", time.Now())
-	if err := secret.WritePrivate(path, []byte(id+"\n")); err != nil {
-		return "", fmt.Errorf("keep the node's id: %w", err)
+	if err := disk.ReplaceFile(path, []byte(id+"\n"), 0o600); err != nil {
+		return "", fmt.Errorf("write the node's id: %w", err)
 	}
 	return agented.NodeID(id), nil
 }
 
-// now is the time in UTC, to the microsecond that the store keeps.
+// now returns the time in UTC, truncated to the microseconds that the store keeps.
 func (a *App) now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// sandbox returns the default level of sandboxes.
+func (a *App) sandbox() agented.Sandbox { return agented.Sandbox(a.config.Load().Sandbox) }
+
+// hidden returns what sandboxes hide outside of the data folder.
+func (a *App) hidden() (paths []string, runtime string) { return a.config.Load().Hidden() }

@@ -14,12 +14,12 @@ import (
 	"github.com/agented/agented/internal/config"
 )
 
-// listen returns the socket to serve on. One that the supervisor itself listens
-// on wins over the configured address. One that it keeps for us is used as long
-// as the setting still names its address; a new one is given to it to keep.
+// listen returns the socket to serve on. A socket on which the service manager itself listens
+// takes precedence over the configured address. A socket that the service manager keeps for this
+// server is used if the setting still has its address; a new socket is passed to it to keep.
 func listen(addr config.Address, s Supervisor, n *notifier) (net.Listener, error) {
 	var kept net.Listener
-	stale := false // a kept socket is of no use
+	stale := false // a kept socket was not usable
 	for _, in := range s.Sockets {
 		l, err := inherited(in)
 		switch {
@@ -45,27 +45,27 @@ func listen(addr config.Address, s Supervisor, n *notifier) (net.Listener, error
 		return kept, nil
 	}
 	if stale {
-		n.forget() // else its address would go on taking connections that nobody answers
+		n.forget() // otherwise its address would accept connections that nothing answers
 	}
 	l, err := bind(addr)
 	if err != nil {
 		return nil, err
 	}
-	n.keep(l)
+	n.storeSocket(l)
 	return l, nil
 }
 
-// inherited makes a listener of a descriptor that the supervisor passed on.
+// inherited returns a listener for a descriptor that the service manager passed.
 func inherited(in Inherited) (net.Listener, error) {
 	f := os.NewFile(uintptr(in.FD), in.Name)
 	if f == nil {
 		return nil, fmt.Errorf("descriptor %d is not open", in.FD)
 	}
-	defer f.Close() // the listener has a copy, which programs that we start do not get
+	defer f.Close() // the listener uses a copy, which child processes do not inherit
 	return net.FileListener(f)
 }
 
-// stillAt reports whether a socket bound earlier is what the setting asks for.
+// stillAt reports whether the address of a kept socket matches the setting.
 func stillAt(at net.Addr, want config.Address) bool {
 	switch at := at.(type) {
 	case *net.UnixAddr:
@@ -77,7 +77,7 @@ func stillAt(at net.Addr, want config.Address) bool {
 		}
 		addr, err := net.ResolveTCPAddr("tcp", want.Listen())
 		if err != nil {
-			return true // a name that is not known just now is no reason to go off the air
+			return true // a temporary name resolution failure is no reason to stop listening
 		}
 		everywhere := len(addr.IP) == 0 || addr.IP.IsUnspecified()
 		return everywhere && at.IP.IsUnspecified() || addr.IP.Equal(at.IP)
@@ -88,22 +88,21 @@ func stillAt(at net.Addr, want config.Address) bool {
 // bind opens a new socket at the address.
 func bind(addr config.Address) (net.Listener, error) {
 	if addr.Network == "unix" {
-		// A socket file of a server that is gone is in the way; one that
-		// answers belongs to somebody.
+		// The socket file of a server that has ended must be removed; one that answers is in use.
 		if c, err := net.DialTimeout("unix", addr.Path, time.Second); err == nil {
 			c.Close()
-			return nil, agented.Errorf(agented.Conflict, "another program listens on %s already: end it, or change AGENTED_BIND", addr)
+			return nil, agented.Errorf(agented.Conflict, "another program already listens on %s: stop it, or change AGENTED_BIND", addr)
 		}
 		if info, err := os.Lstat(addr.Path); err == nil && info.Mode().Type() == os.ModeSocket {
 			if err := os.Remove(addr.Path); err != nil {
-				return nil, fmt.Errorf("remove an old socket: %w", err)
+				return nil, fmt.Errorf("remove the old socket: %w", err)
 			}
 		}
 	}
 	l, err := net.Listen(addr.Network, addr.Listen())
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, agented.Errorf(agented.Conflict, "another program listens on %s already: end it, or change AGENTED_BIND", addr)
+		return nil, agented.Errorf(agented.Conflict, "another program already listens on %s: stop it, or change AGENTED_BIND", addr)
 	case errors.Is(err, syscall.EACCES):
 		return nil, agented.Errorf(agented.Denied, "this user may not listen on %s: use a port above 1023, or change AGENTED_BIND", addr)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
@@ -120,17 +119,16 @@ func bind(addr config.Address) (net.Listener, error) {
 	return l, nil
 }
 
-// connections counts the open connections of an http.Server, so that a drain
-// can wait for the last one. net/http's own Shutdown drops a request that was
-// read just after it began; closing the listener first and waiting here does
-// not.
+// connections counts the open connections of an http.Server, so that a shutdown can wait for the
+// last one. The Shutdown of net/http drops a request that was read just after it began; closing
+// the listener first and waiting here does not.
 type connections struct {
 	mu   sync.Mutex // guards open and zero
 	open map[net.Conn]bool
-	zero chan struct{} // closed when nothing is open, while somebody waits
+	zero chan struct{} // if not nil, closed when no connection is open
 }
 
-// opened and closed follow http.ConnState.
+// opened and closed are called on changes of http.ConnState.
 func (c *connections) opened(conn net.Conn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -150,14 +148,14 @@ func (c *connections) closed(conn net.Conn) {
 	}
 }
 
-// count is how many connections are open.
+// count returns the number of open connections.
 func (c *connections) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.open)
 }
 
-// wait returns when no connection is open, or ctx ends.
+// wait returns when no connection is open or ctx ends.
 func (c *connections) wait(ctx context.Context) error {
 	c.mu.Lock()
 	if len(c.open) == 0 {

@@ -12,15 +12,15 @@ import (
 	"github.com/agented/agented"
 )
 
-// dataLock is the right to be the one server of a data folder, held as long as
-// its file is open. Its content is for people and scripts: the process id.
+// dataLock makes the process the only server of a data folder, as long as its file is open. The
+// file contains the pid, for people and scripts.
 type dataLock struct{ f *os.File }
 
-// lockPatience is how long a start waits for the lock. A server that was killed
-// a moment ago holds it until the kernel has taken it down.
+// lockPatience is how long a start waits for the lock. The lock of a killed server is held until
+// the kernel has released its resources.
 const lockPatience = 2 * time.Second
 
-// flock takes the lock of a file, waiting for it no longer than lockPatience.
+// flock locks a file and waits at most lockPatience.
 func flock(f *os.File) error {
 	for end := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -30,7 +30,7 @@ func flock(f *os.File) error {
 	}
 }
 
-// lockData takes the lock of the data folder, or says who has it.
+// lockData locks the data folder, or returns an error that names the process that holds the lock.
 func lockData(path string) (*dataLock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -41,7 +41,7 @@ func lockData(path string) (*dataLock, error) {
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, agented.Errorf(agented.Conflict,
-				"another server (process %s) uses the data folder already: end it, or set AGENTED_DATA_DIR to another folder",
+				"another server (process %s) uses the data folder: stop it, or set AGENTED_DATA_DIR to another folder",
 				strings.TrimSpace(string(held)))
 		}
 		return nil, fmt.Errorf("lock the data folder: %w", err)
@@ -58,6 +58,6 @@ func writeAt(f *os.File, s string) error {
 	return err
 }
 
-// Close gives the lock back. The file stays: removing it would let two servers
-// hold the locks of two files of one name.
+// Close releases the lock. The file is kept: if it were removed, two servers could hold locks on
+// different files of the same name.
 func (l *dataLock) Close() error { return l.f.Close() }

@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/redact"
 )
 
-// What could be read before stays masked while the database does not answer, and
-// is asked for again by the next attempt.
-func TestWhatIsMaskedOutlastsADatabaseThatDoesNotAnswer(t *testing.T) {
+// Secrets that were read earlier stay masked while the database is unavailable, and the next
+// attempt reads them again.
+func TestMasker_keeps_known_secrets(t *testing.T) {
 	root := t.TempDir()
 	c, err := config.Load(config.Options{Environ: func() []string {
 		return []string{
@@ -31,7 +31,7 @@ func TestWhatIsMaskedOutlastsADatabaseThatDoesNotAnswer(t *testing.T) {
 	defer a.Close()
 	const credential = "credential-of-an-account"
 	id := agented.AccountID(agented.NewID("acc", time.Now()))
-	sealed := a.key.SealText(api.AccountPurpose, api.SealedCredential(id, "ANTHROPIC_API_KEY"), credential)
+	sealed := auth.NewSealer(a.key).SealCredential(id, "ANTHROPIC_API_KEY", credential)
 	if err := a.db.CreateAccount(t.Context(), &agented.Account{
 		ID: id, Backend: agented.BackendClaude, Name: "work", Enabled: true, CreatedAt: time.Now(),
 		Credentials: map[string]string{"ANTHROPIC_API_KEY": sealed},

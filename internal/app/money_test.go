@@ -10,7 +10,7 @@ import (
 	"github.com/agented/agented/internal/config"
 )
 
-func TestAFileOfPricesGoesBeforeOurs(t *testing.T) {
+func TestPrices_file_takes_precedence(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "prices.json")
 	n := func(v int64) *int64 { return &v }

@@ -16,26 +16,26 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// storedName marks the listening socket that the supervisor keeps for us over a
-// restart or crash.
+// storedName is the name of the listening socket in the descriptor store of the service manager,
+// which keeps it over a restart or crash.
 const storedName = "agented-http"
 
-// Supervisor is what the program that started the server offers it, in the
-// protocol of systemd. The zero value is one that offers nothing.
+// Supervisor describes what the process that started the server offers, in the protocol of
+// systemd. The zero value offers nothing.
 type Supervisor struct {
-	Notify   string        // datagram socket for messages, "@name" for an abstract one; empty: nobody listens
-	Watchdog time.Duration // silence after which it ends the server; 0: it does not watch
-	Sockets  []Inherited   // open sockets that it passed on
+	Notify   string        // datagram socket for notifications, "@name" for an abstract one; empty means none
+	Watchdog time.Duration // interval without notification after which the server is killed; 0 means no watchdog
+	Sockets  []Inherited   // open sockets that were passed
 }
 
-// Inherited is one socket that the supervisor passed on.
+// Inherited is a socket that the service manager passed.
 type Inherited struct {
 	FD   int
-	Name string // as the supervisor calls it
+	Name string // name of the socket in the service manager
 }
 
-// SupervisorFrom reads the protocol's variables through getenv. Those meant for
-// another process than pid do not count.
+// SupervisorFrom reads the variables of the protocol with getenv. It ignores variables for a
+// process other than pid.
 func SupervisorFrom(getenv func(string) string, pid int) Supervisor {
 	s := Supervisor{Notify: getenv("NOTIFY_SOCKET")}
 	mine := func(name string) bool { v := getenv(name); return v == strconv.Itoa(pid) }
@@ -58,27 +58,27 @@ func SupervisorFrom(getenv func(string) string, pid int) Supervisor {
 	return s
 }
 
-// notifier tells the supervisor how the server does. What cannot be told is
-// logged and changes nothing: the server works without.
+// notifier sends notifications to the service manager. Errors are logged only: the server works
+// without notifications.
 type notifier struct {
 	socket string
 	log    *slog.Logger
 
 	mu     sync.Mutex // guards status
-	status string     // as told last
+	status string     // last status sent
 }
 
 func newNotifier(s Supervisor, log *slog.Logger) *notifier {
 	return &notifier{socket: s.Notify, log: log}
 }
 
-// tell sends one message of NAME=value lines, and descriptors with it.
-func (n *notifier) tell(state string, fds ...int) {
+// notify sends a message of NAME=value lines with descriptors.
+func (n *notifier) notify(state string, fds ...int) {
 	if n.socket == "" {
 		return
 	}
 	if err := n.send(state, fds...); err != nil {
-		n.log.Warn("the supervisor could not be told", "message", strings.SplitN(state, "\n", 2)[0], "err", err)
+		n.log.Warn("the supervisor could not be notified", "message", strings.SplitN(state, "\n", 2)[0], "err", err)
 	}
 }
 
@@ -88,7 +88,7 @@ func (n *notifier) send(state string, fds ...int) error {
 		return err
 	}
 	defer conn.Close()
-	// A supervisor that hangs must not hang the server.
+	// A service manager that hangs must not block the server.
 	if err := conn.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (n *notifier) send(state string, fds ...int) error {
 	if len(fds) > 0 {
 		rights = unix.UnixRights(fds...)
 	}
-	// Not WriteMsgUnix, which refuses a connected socket.
+	// WriteMsgUnix rejects connected sockets.
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
@@ -109,20 +109,20 @@ func (n *notifier) send(state string, fds ...int) error {
 	return errors.Join(err, sent)
 }
 
-// ready says that the server serves, status in words.
+// ready reports that the server is ready, with a status text.
 func (n *notifier) ready(status string) {
 	n.remember(status)
-	n.tell("READY=1\nSTATUS=" + status)
+	n.notify("READY=1\nSTATUS=" + status)
 }
 
-// say tells the status if it is another than before.
-func (n *notifier) say(status string) {
+// sendStatus sends the status if it has changed.
+func (n *notifier) sendStatus(status string) {
 	if n.remember(status) {
-		n.tell("STATUS=" + status)
+		n.notify("STATUS=" + status)
 	}
 }
 
-// remember reports whether the status is a new one.
+// remember stores the status and reports whether it has changed.
 func (n *notifier) remember(status string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -137,31 +137,31 @@ func (n *notifier) last() string {
 	return n.status
 }
 
-// stopping says that the server ends, and asks for the time that this may take:
-// the setting may be longer than what the supervisor was told when installed.
+// stopping reports that the server stops, and extends the stop timeout, because the setting may
+// be longer than the timeout at installation.
 func (n *notifier) stopping(status string, most time.Duration) {
 	n.remember(status)
-	n.tell(fmt.Sprintf("STOPPING=1\nSTATUS=%s\nEXTEND_TIMEOUT_USEC=%d", status, (most + stopSlack).Microseconds()))
+	n.notify(fmt.Sprintf("STOPPING=1\nSTATUS=%s\nEXTEND_TIMEOUT_USEC=%d", status, (most + stopSlack).Microseconds()))
 }
 
-// stopSlack is what ends after the drain: the database, the last log lines.
+// stopSlack is the time after the drain for closing the database and writing the last log lines.
 const stopSlack = 10 * time.Second
 
-// reloading says that the settings are read again; the returned function, that
-// this is over and how it went.
+// reloading reports that the settings are being reloaded; the returned function reports the
+// result.
 func (n *notifier) reloading() (done func(error)) {
-	n.tell(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic().Microseconds()))
+	n.notify(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic().Microseconds()))
 	return func(err error) {
 		status := n.last()
 		if err != nil {
-			// In one line, and not the cause: it is for the log.
-			status = "settings not reloaded, the old ones stay: " + strings.ReplaceAll(err.Error(), "\n", " ")
+			// One line, without the cause, which belongs in the log.
+			status = "settings not reloaded, the old ones stay in effect: " + strings.ReplaceAll(err.Error(), "\n", " ")
 		}
 		n.ready(status)
 	}
 }
 
-// monotonic is the time on the clock that the supervisor compares with.
+// monotonic returns the time of the clock that the service manager uses.
 func monotonic() time.Duration {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) != nil {
@@ -170,10 +170,10 @@ func monotonic() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// keep puts the listening socket into the supervisor's store. Its descriptor is
-// borrowed and not taken with File, which would set the socket, shared with the
-// next server, to blocking: a stop would then hang until somebody connects.
-func (n *notifier) keep(l net.Listener) {
+// storeSocket passes the listening socket to the descriptor store of the service manager. It borrows the
+// descriptor instead of calling File, which would set the socket, shared with the next server, to
+// blocking mode: a stop would then hang until a client connects.
+func (n *notifier) storeSocket(l net.Listener) {
 	sc, ok := l.(syscall.Conn)
 	if !ok || n.socket == "" {
 		return
@@ -186,50 +186,50 @@ func (n *notifier) keep(l net.Listener) {
 		err = errors.Join(err, cerr)
 	}
 	if err != nil {
-		n.log.Warn("the supervisor could not be given the socket: a restart will refuse connections", "err", err)
+		n.log.Warn("the supervisor could not store the socket: a restart will refuse connections", "err", err)
 		return
 	}
 	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false) // the next server answers at the same file
+		u.SetUnlinkOnClose(false) // the next server uses the same file
 	}
 }
 
-// forget takes the kept sockets out of the supervisor's store, and returns when
-// that is done: until then their address is taken.
+// forget removes the kept sockets from the descriptor store and returns when they are removed;
+// until then their address is in use.
 func (n *notifier) forget() {
 	if n.socket == "" {
 		return
 	}
-	n.tell("FDSTOREREMOVE=1\nFDNAME=" + storedName)
+	n.notify("FDSTOREREMOVE=1\nFDNAME=" + storedName)
 	r, w, err := os.Pipe()
 	if err != nil {
 		return
 	}
 	defer r.Close()
-	n.tell("BARRIER=1", int(w.Fd()))
+	n.notify("BARRIER=1", int(w.Fd()))
 	w.Close()
-	// The supervisor closes its end once it has read all that came before.
+	// The service manager closes its end after it has processed all earlier messages.
 	_ = r.SetReadDeadline(time.Now().Add(2 * time.Second))
 	_, _ = r.Read(make([]byte, 1))
 }
 
-// Limits of the watch over this server.
+// Intervals of the self-check of the server.
 const (
-	watchEvery = 10 * time.Second // without a watchdog to feed
-	standstill = 60 * time.Second // after which a server that nobody watches ends itself
+	watchEvery = 10 * time.Second // interval without a watchdog
+	standstill = 60 * time.Second // how long a hanging server without a watchdog keeps running
 )
 
-// watch looks, until ctx ends, whether the server still does its work.
+// watch checks repeatedly whether the server works.
 type watch struct {
 	interval time.Duration
-	limit    time.Duration               // how long the check may fail; 0: the watchdog sees to it
-	check    func(context.Context) error // may hang
-	good     func()                      // the check passed
-	abort    func()                      // it has not for the limit
+	limit    time.Duration               // how long the check may fail; 0 leaves this to the watchdog
+	check    func(context.Context) error // the check; may hang
+	good     func()                      // called after a successful check
+	abort    func()                      // called when the check has failed for limit
 	log      *slog.Logger
 }
 
-// run makes one check at a time: one that hangs is what the watch is for.
+// run performs one check at a time, because a check may hang.
 func (w watch) run(ctx context.Context) {
 	results := make(chan error, 1)
 	var checking bool
@@ -244,6 +244,9 @@ func (w watch) run(ctx context.Context) {
 	tick := time.NewTicker(w.interval)
 	defer tick.Stop()
 	passed := time.Now()
+	// Failed rounds are counted instead of the time since the last success: a frozen process gets
+	// one late round and then time for a new check.
+	missed := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -260,13 +263,13 @@ func (w watch) run(ctx context.Context) {
 				return
 			}
 			if err == nil {
-				passed = time.Now()
+				passed, missed = time.Now(), 0
 				w.good()
 				continue
 			}
-			w.log.Error("the server does not do its work", "err", err, "since", time.Since(passed).Round(time.Second).String())
+			w.log.Error("the server's self-check failed", "err", err, "since", time.Since(passed).Round(time.Second).String())
 		case <-tick.C:
-			if w.limit > 0 && time.Since(passed) >= w.limit {
+			if missed++; w.limit > 0 && time.Duration(missed)*w.interval >= w.limit {
 				w.abort()
 				return
 			}
@@ -277,13 +280,13 @@ func (w watch) run(ctx context.Context) {
 	}
 }
 
-// watch returns the watch over this server. It asks the dispatcher and reads
-// from the database: a timer would go on in a server that hangs.
+// watch returns the self-check of this server. It checks the dispatcher and the scheduler and reads
+// from the database, because a timer alone would also run in a server that hangs.
 func (a *App) watch() watch {
 	w := watch{
 		interval: watchEvery, limit: standstill, log: a.o.Log, abort: a.abort,
 		check: func(ctx context.Context) error {
-			if err := a.dispatch.Healthy(); err != nil {
+			if err := errors.Join(a.dispatch.Healthy(), a.scheduler.Healthy()); err != nil {
 				return err
 			}
 			if err := a.db.Ping(ctx); err != nil {
@@ -291,41 +294,41 @@ func (a *App) watch() watch {
 			}
 			return nil
 		},
-		good: func() { a.notify.say(a.status()) },
+		good: func() { a.notify.sendStatus(a.status()) },
 	}
 	if every := a.o.Supervisor.Watchdog; every > 0 && a.o.Supervisor.Notify != "" {
 		w.interval, w.limit = max(every/3, 100*time.Millisecond), 0
 		w.good = func() {
-			a.notify.tell("WATCHDOG=1")
-			a.notify.say(a.status())
+			a.notify.notify("WATCHDOG=1")
+			a.notify.sendStatus(a.status())
 		}
 	}
 	return w
 }
 
-// status says in words what the server does.
+// status describes the state of the server in one line.
 func (a *App) status() string {
 	if a.draining.Load() {
 		return a.notify.last()
 	}
 	status := fmt.Sprintf("serving at %s, executions running: %d", baseURL(a.config.Load(), a.listener.Addr()), a.dispatch.Running())
 	if a.drained.Load() != nil {
-		status += "; drained, no more are started"
+		status += "; drain mode is on"
 	}
 	return status
 }
 
-// abort ends the process the hard way, with every goroutine written to standard
-// error by the runtime, as a watchdog would. Agents run on under their shims.
+// abort ends the process with a dump of all goroutines to standard error, as a watchdog would.
+// Agents continue under their shims.
 func (a *App) abort() {
 	said := make(chan struct{})
 	go func() {
 		defer close(said)
-		a.o.Log.Error("the server stands still: it ends itself, so that it is started again", "after", standstill.String())
+		a.o.Log.Error("the server hangs: aborting it, so that it is restarted", "after", standstill.String())
 	}()
 	select {
 	case <-said:
-	case <-time.After(time.Second): // a log that nobody reads may be the reason
+	case <-time.After(time.Second): // the log itself may be blocked
 	}
 	_ = syscall.Kill(os.Getpid(), syscall.SIGABRT)
 }

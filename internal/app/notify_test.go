@@ -22,7 +22,7 @@ import (
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// manager is a stand-in for the supervisor's end of the protocol.
+// manager imitates the service manager's end of the protocol.
 type manager struct {
 	t     *testing.T
 	path  string
@@ -51,11 +51,11 @@ func newManager(t *testing.T) *manager {
 	return m
 }
 
-// next reads one message and does what a real one does with descriptors.
+// next reads one message and processes its descriptors as a real one does.
 func (m *manager) next() string {
 	m.t.Helper()
 	buf, oob := make([]byte, 4096), make([]byte, 256)
-	_ = m.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	_ = m.conn.SetReadDeadline(time.Now().Add(time.Minute))
 	n, oobn, _, _, err := m.conn.ReadMsgUnix(buf, oob)
 	if err != nil {
 		m.t.Error("no message:", err)
@@ -78,13 +78,13 @@ func (m *manager) next() string {
 		m.store = nil
 	default:
 		for _, fd := range fds {
-			unix.Close(fd) // BARRIER=1 wants nothing more
+			unix.Close(fd) // BARRIER=1 needs nothing else
 		}
 	}
 	return text
 }
 
-// offer is what the next server is started with.
+// offer returns what the next server is started with.
 func (m *manager) offer() Supervisor {
 	s := Supervisor{Notify: m.path}
 	for _, fd := range m.store {
@@ -117,7 +117,7 @@ func serverOf(t *testing.T, addr config.Address, s Supervisor) net.Listener {
 	return l
 }
 
-func TestTheKeptSocketTakesConnectionsWhileNoServerRuns(t *testing.T) {
+func TestListen_kept_socket_accepts(t *testing.T) {
 	t.Parallel()
 	for _, where := range []string{"127.0.0.1:0", "unix:s"} {
 		t.Run(where, func(t *testing.T) {
@@ -133,8 +133,7 @@ func TestTheKeptSocketTakesConnectionsWhileNoServerRuns(t *testing.T) {
 				t.Errorf("message = %q, want %q", got, want)
 			}
 			at := first.Addr()
-			// An Accept that waits must end at Close: the socket must not have been
-			// made blocking on its way.
+			// A blocked Accept must end at Close: passing the socket must not make it blocking.
 			accepted := make(chan error, 1)
 			go func() {
 				_, err := first.Accept()
@@ -146,7 +145,7 @@ func TestTheKeptSocketTakesConnectionsWhileNoServerRuns(t *testing.T) {
 				if !errors.Is(err, net.ErrClosed) {
 					t.Errorf("Accept = %v, want net.ErrClosed", err)
 				}
-			case <-time.After(10 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("Accept goes on after Close: the socket blocks")
 			}
 			conn, err := net.Dial(at.Network(), at.String())
@@ -165,7 +164,7 @@ func TestTheKeptSocketTakesConnectionsWhileNoServerRuns(t *testing.T) {
 					c.Close()
 				}
 			}()
-			_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 			if b, err := io.ReadAll(conn); string(b) != "hello" {
 				t.Errorf("answer = %q, %v", b, err)
 			}
@@ -173,7 +172,7 @@ func TestTheKeptSocketTakesConnectionsWhileNoServerRuns(t *testing.T) {
 	}
 }
 
-func TestAKeptSocketOfAnotherAddressIsGivenUp(t *testing.T) {
+func TestListen_kept_socket_other_address(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	first := serverOf(t, address(t, "127.0.0.1:0"), m.offer())
@@ -205,7 +204,7 @@ func TestAKeptSocketOfAnotherAddressIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestASocketOfTheSupervisorWinsOverTheSetting(t *testing.T) {
+func TestListen_inherited_socket(t *testing.T) {
 	t.Parallel()
 	own, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -227,7 +226,7 @@ func TestASocketOfTheSupervisorWinsOverTheSetting(t *testing.T) {
 	}
 }
 
-func TestTheProtocolIsReadOnlyIfItIsMeantForThisProcess(t *testing.T) {
+func TestSupervisorFrom_pid(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{
 		"NOTIFY_SOCKET": "/run/n", "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": "7",
@@ -248,12 +247,12 @@ func TestTheProtocolIsReadOnlyIfItIsMeantForThisProcess(t *testing.T) {
 	}
 }
 
-func TestTheSupervisorHearsOfReadyReloadAndStop(t *testing.T) {
+func TestNotify_ready_reload_stop(t *testing.T) {
 	t.Parallel()
 	m := newManager(t)
 	n := newNotifier(m.offer(), quiet)
 	n.ready("serving")
-	n.say("serving") // nothing new
+	n.sendStatus("serving") // nothing new
 	before := monotonic()
 	n.reloading()(nil)
 	n.reloading()(errors.New("line 3: no\nsense"))
@@ -271,7 +270,7 @@ func TestTheSupervisorHearsOfReadyReloadAndStop(t *testing.T) {
 		t.Errorf("reloaded = %q", got)
 	}
 	m.next()
-	if got := m.next(); !strings.Contains(got, "READY=1") || !strings.Contains(got, "old ones stay: line 3: no sense") {
+	if got := m.next(); !strings.Contains(got, "READY=1") || !strings.Contains(got, "old ones stay in effect: line 3: no sense") {
 		t.Errorf("not reloaded = %q", got)
 	}
 	if got := m.next(); got != "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=40000000" {
@@ -279,7 +278,7 @@ func TestTheSupervisorHearsOfReadyReloadAndStop(t *testing.T) {
 	}
 }
 
-func TestTheWatchFeedsOnlyWhileTheCheckPasses(t *testing.T) {
+func TestWatch_check(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var fed, aborted atomic.Int32
@@ -318,7 +317,7 @@ func TestTheWatchFeedsOnlyWhileTheCheckPasses(t *testing.T) {
 	})
 }
 
-func TestAWatchedServerLeavesTheEndToTheWatchdog(t *testing.T) {
+func TestWatch_with_watchdog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())

@@ -10,26 +10,26 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/store"
 )
 
-// reloadable are the settings that a reload takes over. What is not here needs a
-// restart.
-var reloadable = []string{
+// reloadable lists the settings that a reload applies. All others need a restart.
+var reloadable = append([]string{
 	"AGENTED_TLS_CERT", "AGENTED_TLS_KEY", "AGENTED_REQUEST_TIMEOUT", "AGENTED_MAX_CONNECTIONS", "AGENTED_SHUTDOWN_TIMEOUT",
-	"AGENTED_API_KEY", "LOG_LEVEL", "CORS_ALLOWED_ORIGINS", "AGENTED_ALLOWED_HOSTS", "GITHUB_WEBHOOK_SECRET", "AGENTED_GITHUB_LOGINS",
-	"AGENTED_MAX_CONCURRENT", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CONFIG_DIR", "CLAUDE_PLUGIN_ROOT",
-	"OPENAI_API_KEY", "OPENAI_BASE_URL", "CODEX_HOME", "GEMINI_API_KEY", "GEMINI_CLI_HOME", "OPENCODE_HOME",
-}
+	"AGENTED_API_KEY", "LOG_LEVEL", "CORS_ALLOWED_ORIGINS", "AGENTED_ALLOWED_HOSTS", "AGENTED_TRUSTED_PROXIES", "GITHUB_WEBHOOK_SECRET", "AGENTED_GITHUB_LOGINS",
+	"AGENTED_MAX_CONCURRENT",
+}, config.BackendSettings()...)
 
-// Reload reads the settings again and takes over those that can change while
-// the server runs. On an error nothing has changed.
+// Reload reloads the settings and applies those that can change while the server is running. On
+// an error nothing changes.
 func (a *App) Reload() (out *api.Reloaded, err error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	done := a.notify.reloading()
 	defer func() {
 		if err != nil {
-			a.o.Log.Error("the settings were not reloaded; the old ones stay", "err", err)
+			a.o.Log.Error("the settings were not reloaded; the old ones stay in effect", "err", err)
 		}
 		done(err)
 	}()
@@ -37,6 +37,9 @@ func (a *App) Reload() (out *api.Reloaded, err error) {
 	next, err := now.Reload()
 	if err != nil {
 		return nil, err
+	}
+	if bad := Check(next); len(bad) > 0 {
+		return nil, agented.InvalidFields(bad)
 	}
 	var certs *tls.Certificate
 	if a.certs != nil && next.TLSCert != "" {
@@ -61,8 +64,8 @@ func (a *App) Reload() (out *api.Reloaded, err error) {
 		a.o.Log.Warn(w.String())
 		out.Warnings = append(out.Warnings, w.String())
 	}
-	// Against the settings of the start: what has waited for a restart since an
-	// earlier reload waits still.
+	// Compare with the settings of the start, so that a change that needs a restart is reported
+	// until then.
 	for _, name := range a.o.Config.Changed(next) {
 		if a.needsRestart(name) {
 			out.Restart = append(out.Restart, name)
@@ -77,23 +80,19 @@ func (a *App) Reload() (out *api.Reloaded, err error) {
 	return out, nil
 }
 
-// needsRestart reports whether a setting that has changed is not taken over.
+// needsRestart reports whether a changed setting is not applied by a reload.
 func (a *App) needsRestart(name string) bool {
 	if strings.HasPrefix(name, "AGENTED_TLS_") && (a.certs == nil || a.config.Load().TLSCert == "") {
-		return true // TLS is turned on or off
+		return true // TLS was switched on or off
 	}
 	return !slices.Contains(reloadable, name)
 }
 
-// drainedSetting is where the database has whether this server is drained: a
-// restart does not change it.
-const drainedSetting = "drained"
-
-// Drained is nil while executions are started.
+// Drained returns nil unless drain mode is on.
 func (a *App) Drained() *api.Drained { return a.drained.Load() }
 
-// SetDrained has executions started no more, or again. What is admitted
-// meanwhile waits and says why.
+// SetDrained switches drain mode on or off. Executions that are admitted meanwhile wait, with a
+// reason.
 func (a *App) SetDrained(ctx context.Context, on bool, by string) error {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
@@ -101,12 +100,12 @@ func (a *App) SetDrained(ctx context.Context, on bool, by string) error {
 		return nil
 	}
 	if !on {
-		if err := a.db.SetSetting(ctx, drainedSetting, ""); err != nil {
+		if err := a.db.SetSetting(ctx, store.SettingDrained, ""); err != nil {
 			return err
 		}
 		a.drained.Store(nil)
 		a.dispatch.Undrain()
-		a.o.Log.Info("executions are started again", "by", by)
+		a.o.Log.Info("drain mode switched off", "by", by)
 		return nil
 	}
 	d := &api.Drained{Since: a.now(), By: by}
@@ -114,17 +113,17 @@ func (a *App) SetDrained(ctx context.Context, on bool, by string) error {
 	if err != nil {
 		return err
 	}
-	if err := a.db.SetSetting(ctx, drainedSetting, string(b)); err != nil {
+	if err := a.db.SetSetting(ctx, store.SettingDrained, string(b)); err != nil {
 		return err
 	}
-	a.beDrained(d)
-	a.o.Log.Info("no more executions are started", "by", by, "running", a.dispatch.Running())
+	a.applyDrain(d)
+	a.o.Log.Info("drain mode switched on", "by", by, "running", a.dispatch.Running())
 	return nil
 }
 
-// restoreDrained takes over what an earlier server was asked for.
+// restoreDrained restores the drain mode of an earlier server.
 func (a *App) restoreDrained(ctx context.Context) error {
-	text, err := a.db.Setting(ctx, drainedSetting)
+	text, err := a.db.Setting(ctx, store.SettingDrained)
 	if agented.KindOf(err) == agented.NotFound || err == nil && text == "" {
 		return nil
 	}
@@ -133,14 +132,14 @@ func (a *App) restoreDrained(ctx context.Context) error {
 		err = json.Unmarshal([]byte(text), d)
 	}
 	if err != nil {
-		return fmt.Errorf("read whether the server is drained: %w", err)
+		return fmt.Errorf("read drain mode: %w", err)
 	}
-	a.beDrained(d)
-	a.o.Log.Warn("this server is drained: no executions are started until `agented drain --off`", "since", d.Since, "by", d.By)
+	a.applyDrain(d)
+	a.o.Log.Warn("drain mode is on: no executions are started until `agented drain --off`", "since", d.Since, "by", d.By)
 	return nil
 }
 
-func (a *App) beDrained(d *api.Drained) {
+func (a *App) applyDrain(d *api.Drained) {
 	a.drained.Store(d)
-	a.dispatch.Drain("the server is drained since " + d.Since.UTC().Format("2006-01-02 15:04 UTC") + " by " + d.By + ": it starts when `agented drain --off` is said")
+	a.dispatch.Drain("drain mode was switched on at " + d.Since.UTC().Format("2006-01-02 15:04 UTC") + " by " + d.By + ": executions start after `agented drain --off`")
 }

@@ -8,19 +8,21 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/client"
 	"github.com/agented/agented/internal/config"
 )
 
-// Run recovers what a previous server left, serves until ctx is cancelled, and
-// drains. Running agents are left to their shims.
+// Run recovers the executions of a previous server, serves until ctx is cancelled, and shuts down
+// gracefully. Running agents are left to their shims.
 func (a *App) Run(ctx context.Context) error {
-	// The dispatcher outlives the requests that it answers: it stops after them.
+	// The dispatcher must outlive the requests that use it.
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	resume, err := a.dispatch.Recover(work)
@@ -29,6 +31,9 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	dispatched := make(chan error, 1)
 	go func() { dispatched <- a.dispatch.Run(work) }()
+	var loops sync.WaitGroup
+	loops.Go(func() { a.scheduler.Run(work) })
+	loops.Go(func() { a.pruner.Run(work) })
 	backedUp := make(chan error, 1)
 	if a.backups != nil {
 		go func() { backedUp <- a.backups.Run(work) }()
@@ -47,16 +52,16 @@ func (a *App) Run(ctx context.Context) error {
 			GetCertificate: a.certs.get,
 		})
 	}
-	// Whoever finds the server ready also finds the files that it leaves for
-	// people and clients; calls wait in the socket's queue meanwhile.
+	// The files must exist when the server is ready; meanwhile connections wait in the socket's
+	// queue.
 	url, link, err := a.leaveFiles(ctx)
 	served := make(chan error, 1)
 	go func() { served <- a.http.Serve(listener) }()
 	if err == nil {
 		a.ready(ctx, url, link)
 		resume()
-		// A start takes several times the memory that serving does, and what it
-		// leaves would go back to the system slowly, if at all.
+		// A start needs several times the memory of serving, which would be returned to the
+		// system slowly or never.
 		debug.FreeOSMemory()
 	}
 	watched := make(chan struct{})
@@ -75,6 +80,7 @@ func (a *App) Run(ctx context.Context) error {
 			err = errors.Join(errors.New("the dispatcher ended"), err)
 		}
 	}
+	a.withdrawFiles(url)
 	err = errors.Join(err, a.drain(served))
 	stopWatch()
 	<-watched
@@ -82,43 +88,64 @@ func (a *App) Run(ctx context.Context) error {
 	stopHub()
 	if err == nil {
 		err = errors.Join(<-dispatched, <-hubbed, <-backedUp)
+		loops.Wait()
 	}
 	return err
 }
 
-// leaveFiles writes what people and clients find the server by: the one-time
-// link of the first start, if nobody has used it, and the runtime file.
+// leaveFiles writes the runtime file for clients and, until the server is set up, the one-time
+// setup link.
 func (a *App) leaveFiles(ctx context.Context) (url, link string, err error) {
 	c := a.config.Load()
 	url = baseURL(c, a.listener.Addr())
-	if link, err = api.EnsureSetup(ctx, a.db, a.layout, url); err != nil {
+	if link, err = auth.EnsureSetup(ctx, a.db, a.layout, url+c.BasePath); err != nil {
 		return "", "", err
 	}
-	if err := client.WriteRuntime(client.RuntimeFile(c.XDGRuntimeDir, c.Home), client.Runtime{
-		Address: url, KeyFile: a.layout.CLIKey(), DataDir: a.layout.Root, PID: os.Getpid(),
-	}); err != nil {
-		// Clients can still be told by AGENTED_URL.
-		a.o.Log.Warn("the file that tells clients where the server is could not be written", "err", err)
+	other, err := client.Publish(a.runtime(url), c.XDGRuntimeDir, c.Home)
+	if err != nil {
+		// Clients can still find the server with AGENTED_URL.
+		a.o.Log.Warn("the runtime file for client commands could not be written", "err", err)
+	}
+	if other != nil {
+		a.o.Log.Warn("another server of this user is running: client commands use that one unless AGENTED_DATA_DIR or AGENTED_URL is set",
+			"other_address", other.Address, "other_data", other.DataDir, "data", a.layout.Root)
 	}
 	return url, link, nil
 }
 
-// ready says to everyone who waits that the server is up.
+// runtime describes this server for the clients of the same user.
+func (a *App) runtime(url string) client.Runtime {
+	return client.Runtime{Address: url, Listens: listens(a.config.Load(), a.listener.Addr()), KeyFile: a.layout.CLIKey(), DataDir: a.layout.Root, PID: os.Getpid()}
+}
+
+// withdrawFiles removes the files that lead clients to this server. They are kept if a service
+// manager keeps the socket, because the next server uses it.
+func (a *App) withdrawFiles(url string) {
+	if s := a.o.Supervisor; s.Notify != "" || len(s.Sockets) > 0 {
+		return
+	}
+	c := a.config.Load()
+	if err := client.Withdraw(a.runtime(url), c.XDGRuntimeDir, c.Home); err != nil {
+		a.o.Log.Warn("the runtime file for client commands could not be removed", "err", err)
+	}
+}
+
+// ready announces that the server is ready.
 func (a *App) ready(ctx context.Context, url, link string) {
 	if err := a.firstStart(ctx); err != nil {
-		a.o.Log.Warn("the sample trigger could not be made", "err", err)
+		a.o.Log.Warn("the sample trigger could not be created", "err", err)
 	}
 	a.o.Log.Info("ready", "address", url, "version", a.o.Version, "data", a.layout.Root)
 	if link != "" && a.o.Announce == nil {
-		a.o.Log.Info("nobody can log in yet: the one-time link is in a file", "file", a.layout.SetupLink())
+		a.o.Log.Info("no user exists yet: create the first one with the one-time link in this file", "file", a.layout.SetupLink())
 	}
 	if a.o.Announce != nil {
-		a.o.Announce(url, link)
+		a.o.Announce(url+a.config.Load().BasePath, link)
 	}
 	a.notify.ready(a.status())
 }
 
-// baseURL is the address at which a client on this machine reaches the server.
+// baseURL returns the URL of the server for clients on this machine.
 func baseURL(c *config.Config, addr net.Addr) string {
 	scheme := "http"
 	if c.TLSCert != "" {
@@ -135,15 +162,25 @@ func baseURL(c *config.Config, addr net.Addr) string {
 	return fmt.Sprintf("%s://%s", scheme, net.JoinHostPort(host, fmt.Sprint(tcp.Port)))
 }
 
-// drain ends the serving without losing a request. http.Server.Shutdown by
-// itself drops a request that it reads just after it began, so the order is:
-// no keep-alive, streams told to come back, no new connections, wait for those
-// that are open, and only then Shutdown.
+// listens returns the listen address as a URL. Unlike baseURL it keeps an address that stands for
+// all addresses.
+func listens(c *config.Config, addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return baseURL(c, addr)
+	}
+	scheme, _, _ := strings.Cut(baseURL(c, addr), "://")
+	return scheme + "://" + tcp.String()
+}
+
+// drain stops serving without losing a request. http.Server.Shutdown alone drops a request that
+// it reads just after it began, so the order is: disable keep-alive, end streams with a hint to
+// reconnect, close the listener, wait for open connections, and only then call Shutdown.
 func (a *App) drain(served <-chan error) error {
 	c := a.config.Load()
 	began := time.Now()
 	a.draining.Store(true)
-	a.notify.stopping(fmt.Sprintf("draining; executions that go on: %d", a.dispatch.Running()), c.Shutdown)
+	a.notify.stopping(fmt.Sprintf("shutting down; executions that continue: %d", a.dispatch.Running()), c.Shutdown)
 	a.o.Log.Info("draining", "connections", a.conns.count(), "running", a.dispatch.Running(), "timeout", c.Shutdown.String())
 	a.api.Drain()
 	a.http.SetKeepAlivesEnabled(false)
@@ -159,7 +196,7 @@ func (a *App) drain(served <-chan error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.Shutdown)
 	defer cancel()
 	if err := a.conns.wait(ctx); err != nil {
-		a.o.Log.Warn("connections were cut at the end of the drain time", "connections", a.conns.count())
+		a.o.Log.Warn("connections were closed at the end of AGENTED_SHUTDOWN_TIMEOUT", "connections", a.conns.count())
 	}
 	last, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -170,7 +207,7 @@ func (a *App) drain(served <-chan error) error {
 	return errors.Join(errs...)
 }
 
-// certificates holds the certificate that new connections get.
+// certificates holds the certificate for new connections.
 type certificates struct {
 	current atomic.Pointer[tls.Certificate]
 }

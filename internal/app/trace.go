@@ -11,8 +11,8 @@ import (
 	"github.com/agented/agented/internal/trace"
 )
 
-// traced is the dispatcher as the API sees it: with traces on, it notes which
-// request an execution comes from.
+// traced returns the dispatcher for the API. With tracing on, it records the request that an
+// execution comes from.
 func (a *App) traced() api.Dispatcher {
 	if a.o.Trace == nil {
 		return a.dispatch

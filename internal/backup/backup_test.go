@@ -18,9 +18,11 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/testrun"
 )
 
 const (
@@ -28,7 +30,7 @@ const (
 	testPassphrase = "correct horse battery"
 )
 
-// folder is a data folder as a server leaves it.
+// folder is a data folder of a stopped server.
 type folder struct {
 	agented.Layout
 	db      *store.DB
@@ -83,7 +85,7 @@ func newFolder(t testing.TB) *folder {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	err = f.db.FinishAttempt(t.Context(), store.AttemptEnd{
+	_, err = f.db.EndAttempt(t.Context(), store.AttemptEnd{
 		Attempt: agented.Attempt{Execution: e.ID, Number: 1, State: agented.StateSuccess}, Next: agented.StateSuccess, LastSeq: 50, Result: "done",
 	}, e.Lease, now)
 	if err != nil {
@@ -106,7 +108,7 @@ func newFolder(t testing.TB) *folder {
 	f.running = e.ID
 	t.Cleanup(func() { f.log.Close() })
 	f.waiting = admit().ID
-	// What must never be in a backup.
+	// These must never be in a backup.
 	for _, path := range []string{f.CLIKey(), filepath.Join(f.Attempt(f.running, 1), "stdout"), filepath.Join(f.Work(f.ended), "file"), filepath.Join(f.Temp(f.running), "file")} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
@@ -141,7 +143,7 @@ func check(t testing.TB, file string) error {
 	return err
 }
 
-func TestABackupOfARunningServerBecomesAFolderThatSaysTheSame(t *testing.T) {
+func TestBackup_round_trip(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
 	file := filepath.Join(t.TempDir(), "a.agented-backup")
@@ -197,7 +199,7 @@ func TestABackupOfARunningServerBecomesAFolderThatSaysTheSame(t *testing.T) {
 	if e, err := db.Execution(t.Context(), f.waiting); err != nil || e.State != agented.StatePending {
 		t.Errorf("%+v %v", e, err)
 	}
-	// What ran is taken over by whoever comes, and each has its end.
+	// Executions that were running are taken over by the next server, and each has an end.
 	open, err := db.TakeOver(t.Context(), "node-01jdc4q7zv8m3k2n5p6r7s8t9x", time.Now(), time.Minute)
 	if err != nil || len(open) != 2 {
 		t.Fatalf("%d, %v", len(open), err)
@@ -221,7 +223,7 @@ func TestABackupOfARunningServerBecomesAFolderThatSaysTheSame(t *testing.T) {
 	}
 }
 
-func TestAFlippedBitAnywhereIsFound(t *testing.T) {
+func TestCheck_flipped_bits(t *testing.T) {
 	t.Parallel()
 	file := newFolder(t).backup(t)
 	good, err := os.ReadFile(file)
@@ -231,10 +233,7 @@ func TestAFlippedBitAnywhereIsFound(t *testing.T) {
 	if err := check(t, file); err != nil {
 		t.Fatal(err)
 	}
-	step := len(good)/150 + 1
-	if testing.Short() {
-		step *= 4
-	}
+	step := len(good)/testrun.Size(20, 40, 150) + 1
 	tried := 0
 	for at := 0; at < len(good); at++ {
 		if at > 24 && at < len(good)-trailerSize-24 && at%step != 0 {
@@ -261,8 +260,8 @@ func TestAFlippedBitAnywhereIsFound(t *testing.T) {
 	t.Logf("%d flipped bits in %d bytes, all found", tried, len(good))
 }
 
-// archive packs entries into a file whose outer checksum is right: what somebody
-// who knows the format would send.
+// archive packs entries into a file with a correct outer checksum, as an attacker who knows the
+// format would.
 func archive(t testing.TB, write func(*tar.Writer)) string {
 	t.Helper()
 	var packed bytes.Buffer
@@ -272,7 +271,7 @@ func archive(t testing.TB, write func(*tar.Writer)) string {
 	}
 	w := tar.NewWriter(enc)
 	write(w)
-	_ = w.Flush() // fails where an entry was left short on purpose
+	_ = w.Flush() // fails for entries that are incomplete on purpose
 	if err := enc.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -285,7 +284,7 @@ func archive(t testing.TB, write func(*tar.Writer)) string {
 	return file
 }
 
-// entries unpacks a good backup.
+// entries unpacks a valid backup.
 func entries(t testing.TB, file string) (list []tar.Header, bodies [][]byte) {
 	t.Helper()
 	b, err := os.ReadFile(file)
@@ -313,7 +312,7 @@ func entries(t testing.TB, file string) (list []tar.Header, bodies [][]byte) {
 	}
 }
 
-func TestHostileArchivesAreRefusedAndWriteNothingOutside(t *testing.T) {
+func TestRestore_hostile_archives(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
 	heads, bodies := entries(t, f.backup(t))
@@ -416,9 +415,9 @@ func TestHostileArchivesAreRefusedAndWriteNothingOutside(t *testing.T) {
 	}
 }
 
-func TestABombIsStoppedByTheRoomOnTheDisk(t *testing.T) {
+func TestRestore_archive_bomb(t *testing.T) {
 	t.Parallel()
-	free, _, err := room(t.TempDir())
+	space, err := disk.Measure(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -426,15 +425,15 @@ func TestABombIsStoppedByTheRoomOnTheDisk(t *testing.T) {
 		head := []byte(`{"format":1,"key":"left out"}`)
 		w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: headName, Size: int64(len(head))})
 		w.Write(head)
-		w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dbName, Size: free})
+		w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dbName, Size: space.Free})
 		w.Write(make([]byte, 16<<20))
 	})
-	if err := check(t, file); agented.KindOf(err) != agented.Unavailable || !strings.Contains(agented.Message(err), "make room") {
+	if err := check(t, file); agented.KindOf(err) != agented.Unavailable || !strings.Contains(agented.Message(err), "free disk space") {
 		t.Error(err)
 	}
 }
 
-func TestAWrongPassphraseAndARestoreOverSomethingAreRefused(t *testing.T) {
+func TestRestore_rejected(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
 	file := f.backup(t)
@@ -470,7 +469,7 @@ func TestAWrongPassphraseAndARestoreOverSomethingAreRefused(t *testing.T) {
 	lock.Close()
 	src := f.source()
 	src.MinFree = 1 << 60
-	if _, err := Create(t.Context(), src, file+"2", nil); agented.KindOf(err) != agented.Unavailable || !strings.Contains(err.Error(), "to stay free") {
+	if _, err := Create(t.Context(), src, file+"2", nil); agented.KindOf(err) != agented.Unavailable || !strings.Contains(err.Error(), "must stay free") {
 		t.Errorf("on a disk that is low: %v", err)
 	}
 	src = f.source()
@@ -484,7 +483,7 @@ func TestAWrongPassphraseAndARestoreOverSomethingAreRefused(t *testing.T) {
 	}
 }
 
-func TestALogThatGoesWhileItIsBackedUpIsSaid(t *testing.T) {
+func TestBackup_log_removed_meanwhile(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
 	if err := os.Remove(filepath.Join(f.Execution(f.ended), "log.zst")); err != nil {

@@ -1,22 +1,24 @@
-// Package backup writes all that a server keeps into one file, proves that such
-// a file is whole, and makes a data folder of it again.
+// Package backup writes all data of a server to one file, verifies such a file, and restores it
+// to a data folder.
 //
 // # The file
 //
-// A tar archive, compressed with zstd, and behind it a skippable zstd frame of
-// 48 bytes with the SHA-256 of everything before it: `zstd -dc FILE | tar t`
-// lists it, and no bit can change unnoticed. The entries come in this order:
+// A tar archive, compressed with zstd, followed by a skippable zstd frame of 48 bytes with the
+// SHA-256 of everything before it: `zstd -dc FILE | tar t` lists it, and every changed bit is
+// detected. The entries have this order:
 //
-//	backup.json                        what it is: version of the format, when, by which program, with a key or without
-//	secret_key.sealed                  SECRET_KEY under a passphrase, if it is in
-//	agented.db                         the database as of one moment
-//	executions/ID/attempt-N/exit.json  how an attempt ended that the database has as running, if it has
-//	executions/ID/log or log.zst       the run log, whole records, at least as far as the database knows of it
-//	SHA256SUMS                         one line for each entry before, as sha256sum writes it
+//	backup.json                        version of the format, time, program, and whether it contains the key
+//	secret_key.sealed                  SECRET_KEY, encrypted with a passphrase; optional
+//	agented.db                         a consistent copy of the database
+//	executions/ID/attempt-N/exit.json  exit record of an attempt that the database records as running, if it has ended
+//	executions/ID/log or log.zst       the run log in whole records, at least up to the last line in the database
+//	conversations/ID/files/NAME        attachments of a conversation
+//	conversations/ID/sessions/NAME     histories that the anthropic backend resumes
+//	SHA256SUMS                         one line per entry above, in the format of sha256sum
 //	manifest.json                      counts, and the SHA-256 of SHA256SUMS
 //
-// Unmasked output, sessions, keys of client commands, working directories and
-// temporary files are not in it.
+// It does not contain unmasked output, login sessions, keys of client commands, working
+// directories and temporary files.
 package backup
 
 import (
@@ -35,8 +37,9 @@ import (
 	"github.com/agented/agented/internal/store"
 )
 
-// formatVersion is that of the file.
-const formatVersion = 1
+// formatVersion is the version of the file format. Version 2 added the files of conversations;
+// version 1 can also be read.
+const formatVersion = 2
 
 // Names of the entries.
 const (
@@ -46,34 +49,37 @@ const (
 	sumsName     = "SHA256SUMS"
 	manifestName = "manifest.json"
 	logsFolder   = "executions"
+	convFolder   = "conversations"
 )
 
-// maxSmall bounds the entries that are read into memory.
+// maxSmall is the maximum size of the entries that are read into memory, in bytes.
 const maxSmall = 64 << 10
 
-// Head is backup.json.
+// Head is the content of backup.json.
 type Head struct {
 	Format    int       `json:"format"`
-	CreatedAt time.Time `json:"created_at"` // the database is as of this moment
-	Program   string    `json:"program"`    // version of the one that wrote it
+	CreatedAt time.Time `json:"created_at"` // the time of the database copy
+	Program   string    `json:"program"`    // version of the program that wrote it
 	Key       string    `json:"key"`        // sealed, or left out
 	KeyID     string    `json:"key_id,omitempty"`
 }
 
-// What Head.Key says.
+// Values of Head.Key.
 const (
 	KeySealed  = "sealed"
 	KeyLeftOut = "left out"
 )
 
-// Manifest is manifest.json.
+// Manifest is the content of manifest.json.
 type Manifest struct {
 	Counts      store.CopyCounts `json:"counts"`
 	Logs        int64            `json:"logs"`
-	MissingLogs int64            `json:"missing_logs"` // that the database knows of and that were not there
-	Files       int64            `json:"files"`
-	Bytes       int64            `json:"bytes"` // of the files
-	Sums        string           `json:"sha256sums"`
+	MissingLogs int64            `json:"missing_logs"` // logs in the database that were missing on disk
+	// Conversations is the number of conversation files: attachments and histories.
+	Conversations int64  `json:"conversation_files,omitempty"`
+	Files         int64  `json:"files"`
+	Bytes         int64  `json:"bytes"` // total size of the files
+	Sums          string `json:"sha256sums"`
 }
 
 // The frame at the end of the file.
@@ -91,22 +97,31 @@ func trailer(sum []byte) []byte {
 	return append(b, sum...)
 }
 
-// sumLine is the line of a file in SHA256SUMS.
+// sumLine returns the line of a file in SHA256SUMS.
 func sumLine(sum hash.Hash, name string) string { return fmt.Sprintf("%x  %s\n", sum.Sum(nil), name) }
 
-// place is where an entry stands in the order of the file.
+// place is the position of an entry in the order of the file.
 type place struct {
-	stage     int // 0 head, 1 key, 2 database, 3 executions, 4 sums, 5 manifest
-	execution agented.ExecutionID
-	attempt   int // of an exit record; 0 is the log
+	stage        int // 0 head, 1 key, 2 database, 3 executions, then as named below
+	execution    agented.ExecutionID
+	attempt      int // of an exit record; 0 for the log
+	conversation agented.ConversationID
+	rest         string // folder and name of a conversation's file
 }
+
+// The last stages.
+const (
+	stageConversations = 4
+	stageSums          = 5
+	stageManifest      = 6
+)
 
 var entryName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^executions/(exec-[0-9a-z]{26})/(?:log|log\.zst|attempt-([1-9][0-9]{0,5})/exit\.json)$`)
 })
 
-// placeOf returns where an entry of that name belongs; false for a name that no
-// backup has. There is no way to write a name that leaves the folder.
+// placeOf returns the position of the entry with that name; it returns false for a name that no
+// backup contains, which includes every name outside the folder.
 func placeOf(name string) (place, bool) {
 	switch name {
 	case headName:
@@ -116,9 +131,12 @@ func placeOf(name string) (place, bool) {
 	case dbName:
 		return place{stage: 2}, true
 	case sumsName:
-		return place{stage: 4}, true
+		return place{stage: stageSums}, true
 	case manifestName:
-		return place{stage: 5}, true
+		return place{stage: stageManifest}, true
+	}
+	if p, ok := conversationPlace(name); ok {
+		return p, true
 	}
 	m := entryName().FindStringSubmatch(name)
 	if m == nil || path.Clean(name) != name || !agented.ValidID("exec", m[1]) {
@@ -129,11 +147,17 @@ func placeOf(name string) (place, bool) {
 	return p, true
 }
 
-// before reports whether p may come before q: each place is there once, and an
-// execution's exit comes before its log.
+// before reports whether p may precede q: each position occurs once, and an execution's exit
+// record precedes its log.
 func (p place) before(q place) bool {
 	if p.stage != q.stage {
 		return p.stage < q.stage
+	}
+	if p.stage == stageConversations {
+		if c := strings.Compare(string(p.conversation), string(q.conversation)); c != 0 {
+			return c < 0
+		}
+		return p.rest < q.rest
 	}
 	if p.stage != 3 {
 		return false
@@ -144,17 +168,18 @@ func (p place) before(q place) bool {
 	return p.attempt > 0 && q.attempt == 0
 }
 
-// Report is what a backup holds, or a restore found.
+// Report describes the content of a backup or the result of a restore.
 type Report struct {
-	File     string   `json:"file"`
-	Size     int64    `json:"size"` // of the file
-	SHA256   string   `json:"sha256"`
-	Head     Head     `json:"backup"`
-	Manifest Manifest `json:"manifest"`
-	Lines    int64    `json:"log_lines,omitempty"` // read back from the logs
-	Settled  int64    `json:"interrupted"`         // executions that ran when the backup was taken
-	Restored string   `json:"restored_to,omitempty"`
-	Key      string   `json:"key,omitempty"` // what became of it
-	TookMS   int64    `json:"took_ms"`
-	Warnings []string `json:"warnings,omitempty"`
+	File       string   `json:"file"`
+	Size       int64    `json:"size"` // of the file
+	SHA256     string   `json:"sha256"`
+	Head       Head     `json:"backup"`
+	Manifest   Manifest `json:"manifest"`
+	Lines      int64    `json:"log_lines,omitempty"` // read back from the logs
+	Settled    int64    `json:"interrupted"`         // executions that were running at the time of the backup
+	Restored   string   `json:"restored_to,omitempty"`
+	Held       bool     `json:"held,omitempty"` // the restored server starts in drain mode
+	Key        string   `json:"key,omitempty"`  // what was done with the key
+	DurationMS int64    `json:"duration_ms"`
+	Warnings   []string `json:"warnings,omitempty"`
 }

@@ -19,64 +19,77 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/store"
 )
 
-// Options say how a backup is read.
+// Options configure how a backup is read.
 type Options struct {
-	Passphrase []byte // opens the key; empty: it is left as it is
-	WithoutKey bool   // restore without the key although it is in
-	Temp       string // where Check unpacks what it looks at; empty is the system's place
+	Passphrase []byte // decrypts the key; empty leaves it encrypted
+	WithoutKey bool   // do not restore the key, even if it is in the backup
+	Hold       bool   // start the restored server in drain mode
+	Temp       string // folder where Check unpacks files; empty means the system's temporary folder
 	Progress   Progress
 }
 
-// keepFree is what reading a backup leaves free on a disk.
+// keepFree is the disk space in bytes that reading a backup leaves free.
 const keepFree = 64 << 20
 
-// bad is a backup that cannot be trusted.
+// bad returns the error of a backup that is damaged.
 func bad(format string, args ...any) error {
-	return agented.Errorf(agented.Invalid, "the backup is damaged or not one of Agented: %s", fmt.Sprintf(format, args...))
+	return agented.Errorf(agented.Invalid, "the backup is damaged, or it is not a backup of Agented: %s", fmt.Sprintf(format, args...))
 }
 
-// Check proves that a backup is whole: every checksum and count, SQLite's own
-// check of the database, and every log read to its end. Nothing is kept of what
-// it unpacks: the database and one log at a time.
+// Check verifies a backup: every checksum and count, SQLite's integrity check of the database,
+// and every log from start to end. It unpacks only the database and one log at a time, and
+// removes both.
 func Check(ctx context.Context, file string, o Options) (Report, error) {
-	dir, err := os.MkdirTemp(o.Temp, "agented-check-")
+	temp, err := newTemp(o.Temp, checkPrefix)
 	if err != nil {
 		return Report{}, explain("the backup cannot be checked", err)
 	}
-	defer os.RemoveAll(dir)
-	r := &reader{o: o, dir: dir}
+	defer temp.remove()
+	r := &reader{o: o, dir: temp.path}
 	if err := r.read(ctx, file); err != nil {
 		return Report{}, explain("the backup cannot be checked", err)
 	}
 	return r.report, nil
 }
 
-// Restore makes a data folder of a backup, after the same checks. The folder must
-// be new or empty; it is there only when all of it is.
+// Restore restores a backup to a data folder, after the same checks. The folder must be new or
+// empty; it appears only once it is complete.
 func Restore(ctx context.Context, file, to string, o Options) (Report, error) {
 	to, err := filepath.Abs(to)
 	if err != nil {
 		return Report{}, err
 	}
+	if info, err := os.Lstat(to); err == nil && info.Mode()&os.ModeSymlink != 0 {
+		return Report{}, agented.Errorf(agented.Conflict, "%s is a symbolic link: use its target instead; existing files are never overwritten", to)
+	}
 	if entries, err := os.ReadDir(to); err == nil && len(entries) > 0 || err != nil && !errors.Is(err, os.ErrNotExist) {
-		return Report{}, agented.Errorf(agented.Conflict, "%s is not an empty folder: name a new one, nothing is ever overwritten", to)
+		return Report{}, agented.Errorf(agented.Conflict, "%s is not an empty folder: use a new one; existing files are never overwritten", to)
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 		return Report{}, explain("the backup cannot be restored", err)
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(to), ".agented-restore-")
+	temp, err := newTemp(filepath.Dir(to), restorePrefix)
 	if err != nil {
 		return Report{}, explain("the backup cannot be restored", err)
 	}
-	defer os.RemoveAll(dir)
-	r := &reader{o: o, dir: dir, keep: true}
+	defer temp.remove()
+	r := &reader{o: o, dir: temp.path, keep: true}
 	if err := r.read(ctx, file); err != nil {
 		return Report{}, explain("the backup cannot be restored", err)
 	}
+	if o.Hold {
+		if err := store.HoldCopy(ctx, filepath.Join(r.dir, dbName), time.Now()); err != nil {
+			return Report{}, explain("the backup cannot be restored", err)
+		}
+		r.report.Held = true
+	}
+	temp.unlock()
 	if err := r.install(to); err != nil {
 		return Report{}, explain("the backup cannot be restored", err)
 	}
@@ -88,25 +101,25 @@ func Restore(ctx context.Context, file, to string, o Options) (Report, error) {
 type reader struct {
 	o    Options
 	dir  string
-	keep bool // the logs stay; else they go once they were looked at
+	keep bool // keep the logs; otherwise each is removed after its check
 
 	report Report
 	last   place
-	sums   *os.File // as they should be
+	sums   *os.File // expected checksums
 	line   *bufio.Writer
 	done   int64
 	db     *store.Copy
 	sealed []byte
-	ended  map[agented.ExecutionID]bool // of those that the database has as running: an exit record is here
-	logs   int64                        // that were there of those that must be
-	tail   string                       // name of the entry that is being read
+	ended  map[agented.ExecutionID]bool // executions recorded as running that have an exit record
+	logs   int64                        // number of required logs that were found
+	tail   string                       // name of the current entry
 }
 
 func (r *reader) read(ctx context.Context, file string) error {
 	began := time.Now()
 	f, err := os.Open(file)
 	if err != nil {
-		return agented.Errorf(agented.NotFound, "%s cannot be read: name the file of a backup", file).Because(err)
+		return agented.Errorf(agented.NotFound, "%s cannot be read: give the path of a backup file", file).Because(err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
@@ -126,11 +139,11 @@ func (r *reader) read(ctx context.Context, file string) error {
 	}
 	sum := end[trailerSize-sha256.Size:]
 	if !bytes.Equal(end[:], trailer(sum)) {
-		return bad("its end is not there; it may have been cut off")
+		return bad("its end is missing; it may be truncated")
 	}
 	r.report.SHA256 = hex.EncodeToString(sum)
 	all := sha256.New()
-	body := io.TeeReader(&ticking{ctx, io.LimitReader(f, st.Size()-int64(trailerSize)), func(int) {}}, all)
+	body := io.TeeReader(&ticking{ctx.Err, io.LimitReader(f, st.Size()-int64(trailerSize)), func(int) {}}, all)
 	if err := r.unpack(ctx, body); err != nil {
 		return err
 	}
@@ -140,7 +153,7 @@ func (r *reader) read(ctx context.Context, file string) error {
 	if !bytes.Equal(all.Sum(nil), sum) {
 		return bad("its checksum does not match")
 	}
-	r.report.TookMS = time.Since(began).Milliseconds()
+	r.report.DurationMS = time.Since(began).Milliseconds()
 	return nil
 }
 
@@ -177,15 +190,15 @@ func (r *reader) unpack(ctx context.Context, body io.Reader) (err error) {
 			return err
 		}
 	}
-	if r.last.stage != 5 {
+	if r.last.stage != stageManifest {
 		return bad("it ends before its manifest")
 	}
-	// Behind the archive is padding, and nothing else.
+	// Only padding may follow the archive.
 	rest := make([]byte, 32<<10)
 	for total := 0; ; {
 		n, err := dec.Read(rest)
 		if total += n; len(bytes.Trim(rest[:n], "\x00")) > 0 || total > 1<<20 {
-			return bad("there is something behind its manifest")
+			return bad("there is data after its manifest")
 		}
 		if errors.Is(err, io.EOF) {
 			return r.whole(ctx)
@@ -196,7 +209,7 @@ func (r *reader) unpack(ctx context.Context, body io.Reader) (err error) {
 	}
 }
 
-// broken is what reading the archive failed with.
+// broken returns the error for a failure to read the archive.
 func (r *reader) broken(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -207,24 +220,24 @@ func (r *reader) broken(ctx context.Context, err error) error {
 	return bad("%v", err)
 }
 
-// entry takes one entry, if it is one that a backup has, in its order.
+// entry reads one entry, and verifies its name and its position.
 func (r *reader) entry(ctx context.Context, h *tar.Header, t io.Reader) error {
 	r.tail = printable(h.Name)
 	p, ok := placeOf(h.Name)
 	switch {
 	case !ok:
-		return bad("it has an entry %q, which no backup has", r.tail)
+		return bad("it contains the entry %q, which no backup can contain", r.tail)
 	case h.Typeflag != tar.TypeReg || h.Size < 0 || len(h.PAXRecords) > 8:
-		return bad("%s is not a plain file", r.tail)
+		return bad("%s is not a regular file", r.tail)
 	case !r.last.before(p):
-		return bad("%s is out of order, or there twice", r.tail)
-	case p.stage > 0 && r.last.stage < 0, p.stage > 2 && r.last.stage < 2, p.stage == 5 && r.last.stage != 4:
-		return bad("something is missing before %s", r.tail)
+		return bad("%s is out of order or duplicated", r.tail)
+	case p.stage > 0 && r.last.stage < 0, p.stage > 2 && r.last.stage < 2, p.stage == stageManifest && r.last.stage != stageSums:
+		return bad("an entry is missing before %s", r.tail)
 	}
 	r.last = p
 	sum := sha256.New()
 	switch p.stage {
-	case 0, 1, 5:
+	case 0, 1, stageManifest:
 		b, err := r.small(ctx, h, t, sum)
 		if err != nil {
 			return err
@@ -244,10 +257,14 @@ func (r *reader) entry(ctx context.Context, h *tar.Header, t io.Reader) error {
 		if err := r.execution(ctx, p, h, t, sum); err != nil {
 			return err
 		}
-	case 4:
+	case stageConversations:
+		if err := r.conversation(ctx, p, h, t, sum); err != nil {
+			return err
+		}
+	case stageSums:
 		return r.compareSums(ctx, h, t)
 	}
-	if p.stage == 5 {
+	if p.stage == stageManifest {
 		return nil
 	}
 	r.report.Manifest.Files++
@@ -273,36 +290,36 @@ func (r *reader) meta(stage int, b []byte) error {
 		if err := json.Unmarshal(b, &r.report.Head); err != nil {
 			return bad("%s cannot be read", headName)
 		}
-		if v := r.report.Head.Format; v != formatVersion {
-			return agented.Errorf(agented.Invalid, "the backup has format %d, and this program knows %d: use the version that wrote it (%s)", v, formatVersion, printable(r.report.Head.Program))
+		if v := r.report.Head.Format; v < 1 || v > formatVersion {
+			return agented.Errorf(agented.Invalid, "the backup has format %d, and this program supports formats up to %d: use the version that wrote it (%s)", v, formatVersion, printable(r.report.Head.Program))
 		}
 	case 1:
 		if r.report.Head.Key != KeySealed {
-			return bad("it has a key and says that it has none")
+			return bad("it contains a key, but its head names none")
 		}
 		r.sealed = b
-	case 5:
+	case stageManifest:
 		var m Manifest
 		if err := json.Unmarshal(b, &m); err != nil {
 			return bad("%s cannot be read", manifestName)
 		}
 		have := r.report.Manifest
-		if m.Files != have.Files || m.Bytes != have.Bytes || m.Logs != have.Logs || m.Sums != have.Sums || m.Counts != have.Counts {
-			return bad("its manifest says %+v, and it holds %+v", m, have)
+		if m.Files != have.Files || m.Bytes != have.Bytes || m.Logs != have.Logs || m.Conversations != have.Conversations || m.Sums != have.Sums || m.Counts != have.Counts {
+			return bad("its manifest lists %+v, but it contains %+v", m, have)
 		}
 		r.report.Manifest = m
 	}
 	return nil
 }
 
-// file writes an entry to a file, as long as the disk has room for it.
+// file writes an entry to a file, as long as the disk has enough space.
 func (r *reader) file(ctx context.Context, h *tar.Header, t io.Reader, sum hash.Hash, path string) error {
-	free, files, err := room(r.dir)
+	space, err := disk.Measure(r.dir)
 	if err != nil {
 		return err
 	}
-	if free-h.Size < keepFree || files >= 0 && files < 100 {
-		return agented.Errorf(agented.Unavailable, "%s needs %s, and %s are free in %s: make room, or choose another place", r.tail, size(h.Size), size(free), filepath.Dir(r.dir))
+	if space.Free-h.Size < keepFree || space.Files >= 0 && space.Files < 100 {
+		return agented.Errorf(agented.Unavailable, "%s needs %s, and %s are free in %s: free disk space, or choose another folder", r.tail, format.Bytes(h.Size), format.Bytes(space.Free), filepath.Dir(r.dir))
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
@@ -312,7 +329,7 @@ func (r *reader) file(ctx context.Context, h *tar.Header, t io.Reader, sum hash.
 		return err
 	}
 	defer f.Close()
-	_, err = io.CopyBuffer(io.MultiWriter(onlyWriter{f}, sum), &ticking{ctx, t, func(n int) {
+	_, err = io.CopyBuffer(io.MultiWriter(onlyWriter{f}, sum), &ticking{ctx.Err, t, func(n int) {
 		if before := r.done >> 24; (r.done+int64(n))>>24 != before && r.o.Progress != nil {
 			r.o.Progress(r.done, r.tail)
 		}
@@ -328,7 +345,7 @@ func (r *reader) file(ctx context.Context, h *tar.Header, t io.Reader, sum hash.
 	return f.Close()
 }
 
-// onlyWriter hides the other methods of a file, so that a copy goes by the buffer.
+// onlyWriter hides the other methods of a file, so that a copy uses the buffer.
 type onlyWriter struct{ io.Writer }
 
 func (r *reader) openDB(ctx context.Context, path string) error {
@@ -347,14 +364,14 @@ func (r *reader) openDB(ctx context.Context, path string) error {
 	return err
 }
 
-// execution takes the log of an execution, or how its last attempt ended.
+// execution reads the log of an execution, or the exit record of its last attempt.
 func (r *reader) execution(ctx context.Context, p place, h *tar.Header, t io.Reader, sum hash.Hash) error {
 	e, err := r.db.Execution(ctx, p.execution)
 	if err != nil {
-		return bad("%s belongs to an execution that its database does not have", r.tail)
+		return bad("%s belongs to an execution that is not in its database", r.tail)
 	}
 	if p.attempt > 0 && (e.State != agented.StateRunning || p.attempt != e.AttemptNo) {
-		return bad("%s belongs to an attempt that is over", r.tail)
+		return bad("%s belongs to an attempt that has ended", r.tail)
 	}
 	if p.attempt > 0 && h.Size > maxSmall {
 		return bad("%s is too long", r.tail)
@@ -374,7 +391,7 @@ func (r *reader) execution(ctx context.Context, p place, h *tar.Header, t io.Rea
 	}
 	if e.HasLog() {
 		if last < e.LastSeq {
-			return bad("%s ends at line %d, and its database knows of %d", r.tail, last, e.LastSeq)
+			return bad("%s ends at line %d, but its database records %d", r.tail, last, e.LastSeq)
 		}
 		r.logs++
 	}
@@ -389,7 +406,7 @@ func (r *reader) execution(ctx context.Context, p place, h *tar.Header, t io.Rea
 	return os.RemoveAll(dir)
 }
 
-// compareSums reads SHA256SUMS and names the first file whose sum is another.
+// compareSums reads SHA256SUMS and names the first file with another checksum.
 func (r *reader) compareSums(ctx context.Context, h *tar.Header, t io.Reader) error {
 	if err := r.line.Flush(); err != nil {
 		return err
@@ -406,7 +423,7 @@ func (r *reader) compareSums(ctx context.Context, h *tar.Header, t io.Reader) er
 		case errA != nil && !errors.Is(errA, io.EOF):
 			return r.broken(ctx, errA)
 		case !bytes.Equal(a, b):
-			return bad("its checksums say %q, and it holds %q", printable(string(a)), printable(string(b)))
+			return bad("its checksums list %q, but it contains %q", printable(string(a)), printable(string(b)))
 		case errA != nil && errB != nil:
 			r.report.Manifest.Sums = hex.EncodeToString(sum.Sum(nil))
 			return nil
@@ -414,17 +431,17 @@ func (r *reader) compareSums(ctx context.Context, h *tar.Header, t io.Reader) er
 	}
 }
 
-// whole looks at what can only be seen at the end.
+// whole performs the checks that need the whole backup.
 func (r *reader) whole(ctx context.Context) error {
 	expected, err := r.db.Expected(ctx)
 	if err != nil {
 		return bad("its database: %v", err)
 	}
 	if m := r.report.Manifest; r.logs+m.MissingLogs != expected {
-		return bad("its database knows of %d logs, and %d are here", expected, r.logs)
+		return bad("its database lists %d logs, but it contains %d", expected, r.logs)
 	}
 	if n := r.report.Manifest.MissingLogs; n > 0 {
-		r.report.Warnings = append(r.report.Warnings, fmt.Sprintf("%d logs were missing already when the backup was taken", n))
+		r.report.Warnings = append(r.report.Warnings, fmt.Sprintf("%d logs were already missing when the backup was taken", n))
 	}
 	if err := r.key(); err != nil {
 		return err
@@ -434,7 +451,7 @@ func (r *reader) whole(ctx context.Context) error {
 			return nil
 		}
 		if !agented.ValidID("exec", string(e.ID)) {
-			return bad("its database has an execution %q", printable(string(e.ID)))
+			return bad("its database contains an invalid execution id %q", printable(string(e.ID)))
 		}
 		r.report.Settled++
 		if r.ended[e.ID] || !r.keep {

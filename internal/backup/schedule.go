@@ -16,50 +16,51 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/cron"
+	"github.com/agented/agented/internal/remove"
 	"github.com/agented/agented/internal/store"
 )
 
-// Plan is how a server takes backups by itself.
+// Plan configures the scheduled backups of a server.
 type Plan struct {
-	Source         Source // but for the passphrase
+	Source         Source // without the passphrase
 	DB             *store.DB
 	Dir            string
-	Schedule       string // cron
+	Schedule       string // cron expression
 	Zone           *time.Location
 	Keep           int
-	PassphraseFile string // empty: the key is left out
+	PassphraseFile string // if empty, the key is left out
 	Now            func() time.Time
 	Log            *slog.Logger
 }
 
-// Status is how the scheduled backups stand.
+// Status is the state of the scheduled backups.
 type Status struct {
-	Enabled     bool      `json:"enabled"`
-	Schedule    string    `json:"schedule"`
-	Dir         string    `json:"dir"`
-	LastSuccess time.Time `json:"last_success_at,omitzero"`
-	LastFile    string    `json:"last_file"`
-	LastBytes   int64     `json:"last_bytes"`
-	LastTookMS  int64     `json:"last_took_ms"`
-	LastFailure time.Time `json:"last_failure_at,omitzero"`
-	LastError   string    `json:"last_error"`
-	Failures    int64     `json:"failures"` // since the server started
-	Running     bool      `json:"running"`
-	Next        time.Time `json:"next_at,omitzero"`
-	Since       time.Time `json:"since,omitzero"` // when they were first due to be taken
-	Trouble     string    `json:"trouble"`        // what is wrong; empty if nothing is
+	Enabled        bool      `json:"enabled"`
+	Schedule       string    `json:"schedule"`
+	Dir            string    `json:"dir"`
+	LastSuccess    time.Time `json:"last_success_at,omitzero"`
+	LastFile       string    `json:"last_file"`
+	LastBytes      int64     `json:"last_bytes"`
+	LastDurationMS int64     `json:"last_duration_ms"`
+	LastFailure    time.Time `json:"last_failure_at,omitzero"`
+	LastError      string    `json:"last_error"`
+	Failures       int64     `json:"failures"` // since the start of the server
+	Running        bool      `json:"running"`
+	Next           time.Time `json:"next_at,omitzero"`
+	Since          time.Time `json:"since,omitzero"` // first due time
+	Problem        string    `json:"problem"`        // current problem, or empty
 }
 
-// Pauses of the keeper.
+// Delays and limits of the scheduler.
 const (
 	retryAfter  = 15 * time.Minute // after a failure
-	overdue     = 2 * time.Hour    // behind the due time of a backup that is not there
-	longestWait = time.Hour        // clocks are set, machines are suspended
-	settingName = "backup"         // under which the database keeps the status
+	overdue     = 2 * time.Hour    // after the due time of a missing backup
+	longestWait = time.Hour        // the clock may be set, or the machine suspended
+	settingName = "backup"         // key of the status in the database
 )
 
-// Keeper takes backups when they are due. Make it with NewKeeper.
-type Keeper struct {
+// Scheduler takes backups when they are due. Create it with NewScheduler.
+type Scheduler struct {
 	plan  Plan
 	table cron.Schedule
 
@@ -67,7 +68,7 @@ type Keeper struct {
 	status Status
 }
 
-// CheckSchedule says what is wrong with the schedule of backups.
+// CheckSchedule parses the schedule of backups.
 func CheckSchedule(text string) (cron.Schedule, error) {
 	table, err := cron.Parse(text)
 	if err != nil {
@@ -76,8 +77,8 @@ func CheckSchedule(text string) (cron.Schedule, error) {
 	return table, nil
 }
 
-// NewKeeper returns a keeper that knows how the last backups went.
-func NewKeeper(ctx context.Context, p Plan) (*Keeper, error) {
+// NewScheduler returns a Scheduler with the stored status of earlier backups.
+func NewScheduler(ctx context.Context, p Plan) (*Scheduler, error) {
 	if p.Now == nil {
 		p.Now = time.Now
 	}
@@ -88,7 +89,7 @@ func NewKeeper(ctx context.Context, p Plan) (*Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	k := &Keeper{plan: p, table: table}
+	k := &Scheduler{plan: p, table: table}
 	text, err := p.DB.Setting(ctx, settingName)
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &k.status)
@@ -96,7 +97,7 @@ func NewKeeper(ctx context.Context, p Plan) (*Keeper, error) {
 		err = nil
 	}
 	if err != nil {
-		p.Log.Warn("how the last backup went cannot be read", "err", err)
+		p.Log.Warn("the status of the last backup cannot be read", "err", err)
 	}
 	k.status.Enabled, k.status.Schedule, k.status.Dir, k.status.Failures, k.status.Running = true, p.Schedule, p.Dir, 0, false
 	if k.status.Since.IsZero() {
@@ -105,8 +106,8 @@ func NewKeeper(ctx context.Context, p Plan) (*Keeper, error) {
 	return k, nil
 }
 
-// Status says how the backups stand. A nil Keeper has none.
-func (k *Keeper) Status() Status {
+// Status returns the state of the backups. It is empty for a nil Scheduler.
+func (k *Scheduler) Status() Status {
 	if k == nil {
 		return Status{}
 	}
@@ -117,15 +118,15 @@ func (k *Keeper) Status() Status {
 	s.Next, _ = k.table.Next(now, k.plan.Zone)
 	switch due := k.due(s); {
 	case s.LastFailure.After(s.LastSuccess):
-		s.Trouble = "the last backup failed: " + s.LastError
+		s.Problem = "the last backup failed: " + s.LastError
 	case !due.IsZero() && now.Sub(due) > overdue && !s.Running:
-		s.Trouble = fmt.Sprintf("the backup due at %s was not taken", due.UTC().Format(time.RFC3339))
+		s.Problem = fmt.Sprintf("the backup due at %s was not taken", due.UTC().Format(time.RFC3339))
 	}
 	return s
 }
 
-// due is the first due time since the last backup.
-func (k *Keeper) due(s Status) time.Time {
+// due returns the first due time after the last backup.
+func (k *Scheduler) due(s Status) time.Time {
 	from := s.LastSuccess
 	if from.IsZero() {
 		from = s.Since
@@ -134,9 +135,8 @@ func (k *Keeper) due(s Status) time.Time {
 	return at
 }
 
-// Run takes backups until ctx ends. It returns when the one that is being taken
-// has ended.
-func (k *Keeper) Run(ctx context.Context) error {
+// Run takes backups until ctx ends. It returns when a backup in progress has ended.
+func (k *Scheduler) Run(ctx context.Context) error {
 	for {
 		k.mu.Lock()
 		at := k.due(k.status)
@@ -158,7 +158,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		if err := k.Take(ctx); ctx.Err() != nil {
+		if err := k.RunNow(ctx); ctx.Err() != nil {
 			return nil
 		} else if err != nil {
 			k.plan.Log.Error("the scheduled backup failed", "err", err, "retry_in", retryAfter.String())
@@ -166,13 +166,13 @@ func (k *Keeper) Run(ctx context.Context) error {
 	}
 }
 
-// Take takes a backup now, reads it back, and removes those beyond the limit.
-func (k *Keeper) Take(ctx context.Context) error {
+// RunNow takes a backup now, verifies it, and removes the oldest ones beyond the limit.
+func (k *Scheduler) RunNow(ctx context.Context) error {
 	k.mu.Lock()
 	k.status.Running = true
 	k.mu.Unlock()
 	began := k.plan.Now().UTC()
-	r, err := k.take(ctx, began)
+	r, err := k.run(ctx, began)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -180,18 +180,18 @@ func (k *Keeper) Take(ctx context.Context) error {
 	s := &k.status
 	s.Running = false
 	if err == nil {
-		s.LastSuccess, s.LastFile, s.LastBytes, s.LastTookMS, s.LastError = began, r.File, r.Size, r.TookMS, ""
+		s.LastSuccess, s.LastFile, s.LastBytes, s.LastDurationMS, s.LastError = began, r.File, r.Size, r.DurationMS, ""
 	} else {
 		s.LastFailure, s.LastError = k.plan.Now().UTC(), agented.Message(err)
 		s.Failures++
 	}
-	text, _ := json.Marshal(s) // strings and times always marshal
+	text, _ := json.Marshal(s) // marshalling strings and times cannot fail
 	k.mu.Unlock()
 	if err := k.plan.DB.SetSetting(ctx, settingName, string(text)); err != nil {
-		k.plan.Log.Warn("how the backup went cannot be kept", "err", err)
+		k.plan.Log.Warn("the status of the backup cannot be stored", "err", err)
 	}
 	if err == nil {
-		k.plan.Log.Info("backup taken", "file", r.File, "bytes", r.Size, "executions", r.Manifest.Counts.Executions, "logs", r.Manifest.Logs, "took_ms", r.TookMS, "key", r.Head.Key)
+		k.plan.Log.Info("backup taken", "file", r.File, "bytes", r.Size, "executions", r.Manifest.Counts.Executions, "logs", r.Manifest.Logs, "took_ms", r.DurationMS, "key", r.Head.Key)
 		for _, w := range r.Warnings {
 			k.plan.Log.Warn("backup: " + w)
 		}
@@ -200,7 +200,7 @@ func (k *Keeper) Take(ctx context.Context) error {
 	return err
 }
 
-func (k *Keeper) take(ctx context.Context, at time.Time) (Report, error) {
+func (k *Scheduler) run(ctx context.Context, at time.Time) (Report, error) {
 	src := k.plan.Source
 	if k.plan.PassphraseFile != "" {
 		var err error
@@ -219,22 +219,22 @@ func (k *Keeper) take(ctx context.Context, at time.Time) (Report, error) {
 	}
 	checked, err := Check(ctx, file, Options{Passphrase: src.Passphrase, Temp: k.plan.Dir})
 	if err != nil {
-		// It stays: whoever looks for the cause needs it, and it is no success.
-		return r, errors.Join(agented.Errorf(agented.KindOf(err), "the backup %s was written and is not good: %s", file, agented.Message(err)), os.Rename(file, file+".bad"))
+		// The file is kept for analysis, although it does not count as a backup.
+		return r, errors.Join(agented.Errorf(agented.KindOf(err), "the backup %s was written but failed verification: %s", file, agented.Message(err)), os.Rename(file, file+".bad"))
 	}
 	if checked.Manifest != r.Manifest {
-		return r, agented.Errorf(agented.Internal, "the backup %s reads back as another", file)
+		return r, agented.Errorf(agented.Internal, "the content of the backup %s differs from what was written", file)
 	}
-	r.TookMS += checked.TookMS
+	r.DurationMS += checked.DurationMS
 	return r, nil
 }
 
-// NameAt is the name of a scheduled backup; names sort by time.
+// NameAt returns the name of a scheduled backup; names sort by time.
 func NameAt(at time.Time) string { return "agented-" + at.UTC().Format("20060102T150405Z") + ".backup" }
 
 var scheduledName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^agented-\d{8}T\d{6}Z\.backup$`) })
 
-// Scheduled lists the scheduled backups of a folder, the oldest first.
+// Scheduled lists the scheduled backups in a folder, oldest first.
 func Scheduled(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -250,14 +250,14 @@ func Scheduled(dir string) ([]string, error) {
 	return out, nil
 }
 
-// TakenAt is when a scheduled backup of that name was taken.
+// TakenAt returns the time of the scheduled backup with that name.
 func TakenAt(file string) (time.Time, bool) {
 	at, err := time.Parse("agented-20060102T150405Z.backup", filepath.Base(file))
 	return at, err == nil
 }
 
 // prune removes the oldest backups beyond the limit.
-func (k *Keeper) prune() {
+func (k *Scheduler) prune() {
 	list, err := Scheduled(k.plan.Dir)
 	for i := 0; err == nil && i < len(list)-k.plan.Keep; i++ {
 		if err = os.Remove(list[i]); err == nil {
@@ -269,14 +269,11 @@ func (k *Keeper) prune() {
 	}
 }
 
-// sweep removes what backups that were cut short have left behind.
-func (k *Keeper) sweep() {
-	for _, pattern := range []string{tempPrefix + "*", "agented-check-*"} {
-		left, _ := filepath.Glob(filepath.Join(k.plan.Dir, pattern))
-		for _, dir := range left {
-			if info, err := os.Lstat(dir); err == nil && info.IsDir() && k.plan.Now().Sub(info.ModTime()) > 24*time.Hour {
-				os.RemoveAll(dir)
-			}
+// sweep removes temporary files of interrupted backups.
+func (k *Scheduler) sweep() {
+	for _, prefix := range []string{tempPrefix, checkPrefix} {
+		for _, dir := range abandoned(k.plan.Dir, prefix) {
+			_ = remove.All(dir)
 		}
 	}
 }
@@ -286,20 +283,23 @@ func ReadPassphrase(file string) ([]byte, error) {
 	info, err := os.Stat(file)
 	switch {
 	case err != nil || !info.Mode().IsRegular() || info.Size() > maxSmall:
-		return nil, agented.Errorf(agented.Invalid, "the passphrase file %s cannot be read: name a file with one line", file).Because(err)
+		return nil, agented.Errorf(agented.Invalid, "the passphrase file %s cannot be read: give a file with one line", file).Because(err)
 	case info.Mode().Perm()&0o002 != 0:
-		return nil, agented.Errorf(agented.Invalid, "the passphrase file %s can be changed by every user: run `chmod 600 %s`", file, file)
+		return nil, agented.Errorf(agented.Invalid, "the passphrase file %s is writable by every user: run `chmod 600 %s`", file, file)
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, agented.Errorf(agented.Invalid, "the passphrase file %s cannot be read: check its permissions", file).Because(err)
 	}
 	b, _, _ = bytes.Cut(b, []byte("\n"))
-	b = bytes.TrimRight(b, "\r")
+	b = bytes.TrimPrefix(bytes.TrimRight(b, "\r"), []byte("\uFEFF"))
+	if fault := agented.PlaceholderFault(string(b)); fault != "" {
+		return nil, agented.Errorf(agented.Invalid, "the passphrase in %s %s; write a passphrase of %d characters or more", file, fault, MinPassphrase)
+	}
 	return b, CheckPassphrase(b)
 }
 
-// CheckPassphrase says what is wrong with a passphrase.
+// CheckPassphrase returns an error if a passphrase is not acceptable.
 func CheckPassphrase(b []byte) error {
 	if n := len([]rune(string(b))); n < MinPassphrase {
 		return agented.Errorf(agented.Invalid, "the passphrase has %d characters and needs at least %d", n, MinPassphrase)

@@ -19,32 +19,32 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
 )
 
-// Source is what a backup is taken of.
+// Source describes the server to back up.
 type Source struct {
 	Layout agented.Layout
 	DBPath string
-	// Key is SECRET_KEY and KeyID names it. An empty Key, or an empty Passphrase,
-	// leaves it out.
+	// Key is SECRET_KEY, and KeyID names it. If Key or Passphrase is empty, the key is left out.
 	Key, KeyID string
 	Passphrase []byte
 	Program    string // version of this program
-	MinFree    int64  // bytes that the backup leaves free on its disk
+	MinFree    int64  // disk space in bytes that the backup leaves free
 }
 
-// Progress is told how far a backup or a restore is, in bytes of what is stored.
+// Progress receives the progress of a backup or a restore, in bytes of stored data.
 type Progress func(done int64, what string)
 
-// Create writes a backup to the new file at target. A server may run meanwhile
-// and is not disturbed: what it had acknowledged before the call is in the
-// backup. Until it is whole and on the disk, no file of that name is there.
+// Create writes a backup to the new file at target. A server may be running and is not
+// interrupted: the backup contains everything that it had acknowledged before the call. The file
+// appears once it is complete and on disk.
 func Create(ctx context.Context, src Source, target string, progress Progress) (_ Report, err error) {
 	began := time.Now()
 	target, err = filepath.Abs(target)
@@ -52,62 +52,64 @@ func Create(ctx context.Context, src Source, target string, progress Progress) (
 		return Report{}, err
 	}
 	if _, err := os.Lstat(target); err == nil {
-		return Report{}, agented.Errorf(agented.Conflict, "%s is there already: choose another name, or move it away", target)
+		return Report{}, agented.Errorf(agented.Conflict, "%s already exists: choose another name, or move it away", target)
 	}
 	lock, err := Lock(src.Layout)
 	if err != nil {
 		return Report{}, err
 	}
 	defer lock.Close()
-	dir, err := os.MkdirTemp(filepath.Dir(target), tempPrefix)
+	sweepUnfinished(src.Layout)
+	temp, err := newTemp(filepath.Dir(target), tempPrefix)
 	if err != nil {
-		return Report{}, agented.Errorf(agented.Unavailable, "the folder %s cannot be written: create it, or choose another place", filepath.Dir(target)).Because(err)
+		return Report{}, agented.Errorf(agented.Unavailable, "the folder %s is not writable: create it, or choose another path", filepath.Dir(target)).Because(err)
 	}
-	defer os.RemoveAll(dir)
+	dir := temp.path
+	defer func() {
+		temp.remove()
+		sweepUnfinished(src.Layout)
+	}()
+	noteUnfinished(src.Layout, dir)
 	w := &writer{src: src, dir: dir, progress: progress, counted: sha256.New()}
 	w.report.File = target
 	if err := w.write(ctx); err != nil {
 		return Report{}, explain("the backup was not written", err)
 	}
-	// A link, unlike a rename, never takes the place of a file that appeared
-	// meanwhile. Not every file system has links.
+	// Unlike a rename, a link never replaces a file that was created meanwhile. Not every file
+	// system supports links.
 	made := filepath.Join(dir, "archive")
 	if err := os.Link(made, target); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return Report{}, agented.Errorf(agented.Conflict, "%s appeared meanwhile: choose another name", target)
+			return Report{}, agented.Errorf(agented.Conflict, "%s was created meanwhile: choose another name", target)
 		}
 		if err := os.Rename(made, target); err != nil {
 			return Report{}, explain("the backup was not written", err)
 		}
 	}
-	if err := syncDir(filepath.Dir(target)); err != nil {
+	if err := disk.SyncDir(filepath.Dir(target)); err != nil {
 		return Report{}, explain("the backup was not written", err)
 	}
-	w.report.TookMS = time.Since(began).Milliseconds()
+	w.report.DurationMS = time.Since(began).Milliseconds()
 	return w.report, nil
 }
 
-// tempPrefix begins the names of folders in which backups are made.
-const tempPrefix = ".agented-backup-"
-
-// Lock keeps a data folder's files from being removed while they are copied, and
-// others from taking a backup at the same time. It is a Conflict while somebody
-// has it.
+// Lock keeps a data folder's files from being removed while they are copied, and prevents a
+// second backup at the same time. It returns Conflict while another process holds the lock.
 func Lock(layout agented.Layout) (io.Closer, error) {
 	path := filepath.Join(layout.Root, "backup.lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, agented.Errorf(agented.Unavailable, "the data folder %s cannot be used: run this as the user of the server, or set AGENTED_DATA_DIR", layout.Root).Because(err)
+		return nil, agented.Errorf(agented.Unavailable, "the data folder %s cannot be accessed: run the command as the user of the server, or set AGENTED_DATA_DIR", layout.Root).Because(err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close()
-		return nil, agented.Errorf(agented.Conflict, "another backup of %s is being taken: wait for it", layout.Root).Because(err)
+		return nil, agented.Errorf(agented.Conflict, "another backup of %s is in progress: wait until it has ended", layout.Root).Because(err)
 	}
 	return unlocker{f}, nil
 }
 
-// unlocker unlocks by hand: a child that is just being forked holds the file for
-// a moment longer.
+// unlocker unlocks explicitly, because a child that is being forked keeps the file open a moment
+// longer.
 type unlocker struct{ f *os.File }
 
 func (u unlocker) Close() error {
@@ -115,38 +117,38 @@ func (u unlocker) Close() error {
 	return u.f.Close()
 }
 
-// explain puts what went wrong into a sentence.
+// explain converts an error to a message.
 func explain(what string, err error) error {
 	if _, ok := errors.AsType[*agented.Error](err); ok || errors.Is(err, context.Canceled) {
 		return err
 	}
 	if errors.Is(err, syscall.ENOSPC) {
-		return agented.Errorf(agented.Unavailable, "%s: the disk is full; make room or choose another place", what).Because(err)
+		return agented.Errorf(agented.Unavailable, "%s: the disk is full; free disk space, or choose another path", what).Because(err)
 	}
 	return agented.Errorf(agented.Unavailable, "%s: %v", what, err).Because(err)
 }
 
-// writer makes one archive.
+// writer writes one archive.
 type writer struct {
 	src      Source
-	dir      string // of what is temporary
+	dir      string // temporary folder
 	progress Progress
 	report   Report
 
 	file    *os.File
-	counted hash.Hash // of the file
+	counted hash.Hash // checksum of the file
 	tar     *tar.Writer
 	sums    *os.File // SHA256SUMS so far
-	checked int64    // bytes written when the disk's room was last looked at
+	checked int64    // bytes written at the last check of the disk
 }
 
-// Write writes to the file, counts, and stops before its disk is full.
+// Write writes to the file, counts the bytes, and fails before the disk is full.
 func (w *writer) Write(p []byte) (int, error) {
 	if w.report.Size-w.checked >= 4<<20 || w.checked == 0 {
 		w.checked = max(1, w.report.Size)
-		if free, _, err := room(w.dir); err == nil && free < w.src.MinFree {
-			return 0, agented.Errorf(agented.Unavailable, "the backup was not written: only %s are free in %s, and %s are to stay free; make room or choose another place",
-				size(free), filepath.Dir(w.dir), size(w.src.MinFree))
+		if space, err := disk.Measure(w.dir); err == nil && space.Free < w.src.MinFree {
+			return 0, agented.Errorf(agented.Unavailable, "the backup was not written: only %s are free in %s, and %s must stay free; free disk space, or choose another path",
+				format.Bytes(space.Free), filepath.Dir(w.dir), format.Bytes(w.src.MinFree))
 		}
 	}
 	n, err := w.file.Write(p)
@@ -164,7 +166,7 @@ func (w *writer) write(ctx context.Context) (err error) {
 		return err
 	}
 	defer w.sums.Close()
-	// Larger windows compress a little better, and whoever reads needs as much.
+	// Larger windows compress slightly better, but a reader needs as much memory.
 	enc, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		return err
@@ -189,12 +191,12 @@ func (w *writer) write(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	w.say("database")
+	w.reportProgress("database")
 	copied := filepath.Join(w.dir, dbName)
 	if st, err := os.Stat(w.src.DBPath); err == nil {
-		if free, _, err := room(w.dir); err == nil && free-st.Size() < w.src.MinFree {
-			return agented.Errorf(agented.Unavailable, "the backup was not written: %s are free in %s, and the copy of the database takes up to %s while %s are to stay free; make room or choose another place",
-				size(free), filepath.Dir(w.dir), size(st.Size()), size(w.src.MinFree))
+		if space, err := disk.Measure(w.dir); err == nil && space.Free-st.Size() < w.src.MinFree {
+			return agented.Errorf(agented.Unavailable, "the backup was not written: %s are free in %s, and the copy of the database needs up to %s while %s must stay free; free disk space, or choose another path",
+				format.Bytes(space.Free), filepath.Dir(w.dir), format.Bytes(st.Size()), format.Bytes(w.src.MinFree))
 		}
 	}
 	if err := store.Snapshot(ctx, w.src.DBPath, copied); err != nil {
@@ -204,6 +206,9 @@ func (w *writer) write(ctx context.Context) (err error) {
 		return err
 	}
 	if err := w.logs(ctx, copied); err != nil {
+		return err
+	}
+	if err := w.conversations(ctx, copied); err != nil {
 		return err
 	}
 	if err := w.end(); err != nil {
@@ -221,8 +226,8 @@ func (w *writer) write(ctx context.Context) (err error) {
 	return errors.Join(w.file.Sync(), w.file.Close())
 }
 
-// logs adds the log of each execution that the copy of the database knows. Those
-// that run are as long as they are when their turn comes.
+// logs adds the log of each execution in the copy of the database. The log of a running execution
+// is included up to its current end.
 func (w *writer) logs(ctx context.Context, copied string) error {
 	db, err := store.OpenCopy(ctx, copied)
 	if err != nil {
@@ -242,7 +247,7 @@ func (w *writer) logs(ctx context.Context, copied string) error {
 		}
 		if e.State == agented.StateRunning {
 			w.report.Settled++
-			// The record first: once it is there the log is complete.
+			// The exit record first: once it exists, the log is complete.
 			if err := w.exit(e); err != nil {
 				return err
 			}
@@ -251,7 +256,7 @@ func (w *writer) logs(ctx context.Context, copied string) error {
 		if err == nil && !found && e.HasLog() {
 			m.MissingLogs++
 			if len(w.report.Warnings) < 10 {
-				w.report.Warnings = append(w.report.Warnings, fmt.Sprintf("the log of %s is not there", e.ID))
+				w.report.Warnings = append(w.report.Warnings, fmt.Sprintf("the log of %s does not exist", e.ID))
 			}
 		}
 		return err
@@ -259,11 +264,11 @@ func (w *writer) logs(ctx context.Context, copied string) error {
 	return err
 }
 
-// exit adds the exit record of an attempt that the database has as running.
+// exit adds the exit record of an attempt that the database records as running.
 func (w *writer) exit(e store.CopiedExecution) error {
 	bundle := w.src.Layout.Attempt(e.ID, e.AttemptNo)
 	if _, err := shim.ReadExit(bundle); err != nil {
-		return nil // still at it, or nobody knows
+		return nil // still running, or its end is unknown
 	}
 	b, err := os.ReadFile(filepath.Join(bundle, "exit.json"))
 	if err != nil || len(b) > maxSmall {
@@ -278,19 +283,19 @@ func (w *writer) log(ctx context.Context, e store.CopiedExecution) (found bool, 
 		return false, nil
 	}
 	if err != nil {
-		// It is not what a log is. The backup of all else is worth more than none.
+		// The log is invalid. A backup without it is better than none.
 		w.report.Warnings = append(w.report.Warnings, fmt.Sprintf("the log of %s cannot be read: %v", e.ID, err))
 		return false, nil
 	}
 	defer c.Close()
 	w.report.Manifest.Logs++
 	if w.report.Manifest.Logs%64 == 0 {
-		w.say(fmt.Sprintf("%d logs", w.report.Manifest.Logs))
+		w.reportProgress(fmt.Sprintf("%d logs", w.report.Manifest.Logs))
 	}
 	return true, w.add(ctx, logsFolder+"/"+string(e.ID)+"/"+c.Name, c.Size, c)
 }
 
-// end adds the sums and the manifest.
+// end adds the checksums and the manifest.
 func (w *writer) end() error {
 	if _, err := w.sums.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -349,15 +354,15 @@ func (w *writer) addFile(ctx context.Context, name, path string) error {
 	return w.add(ctx, name, st.Size(), f)
 }
 
-// add adds a file with its sum.
+// add adds a file with its checksum.
 func (w *writer) add(ctx context.Context, name string, size int64, from io.Reader) error {
 	if err := w.header(name, size); err != nil {
 		return err
 	}
 	sum := sha256.New()
-	n, err := io.CopyBuffer(io.MultiWriter(w.tar, sum), &ticking{ctx, io.LimitReader(from, size), func(n int) {
+	n, err := io.CopyBuffer(io.MultiWriter(w.tar, sum), &ticking{ctx.Err, io.LimitReader(from, size), func(n int) {
 		if before := w.report.Manifest.Bytes >> 24; (w.report.Manifest.Bytes+int64(n))>>24 != before {
-			w.say(strings.TrimPrefix(name, logsFolder+"/"))
+			w.reportProgress(strings.TrimPrefix(name, logsFolder+"/"))
 		}
 		w.report.Manifest.Bytes += int64(n)
 	}}, make([]byte, 64<<10))
@@ -372,59 +377,24 @@ func (w *writer) add(ctx context.Context, name string, size int64, from io.Reade
 	return err
 }
 
-func (w *writer) say(what string) {
+func (w *writer) reportProgress(what string) {
 	if w.progress != nil {
 		w.progress(w.report.Manifest.Bytes, what)
 	}
 }
 
-// ticking reads until its context ends, and tells how much.
+// ticking reads until its context ends, and reports the progress.
 type ticking struct {
-	ctx  context.Context
+	done func() error // the error that ends the copy
 	r    io.Reader
 	tick func(n int)
 }
 
 func (t *ticking) Read(p []byte) (int, error) {
-	if err := t.ctx.Err(); err != nil {
+	if err := t.done(); err != nil {
 		return 0, err
 	}
 	n, err := t.r.Read(p)
 	t.tick(n)
 	return n, err
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// room is what is free where path is: bytes, and files; files is negative where
-// the file system does not say.
-func room(path string) (bytes, files int64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return 0, 0, err
-	}
-	files = -1
-	if st.Files > 0 {
-		files = int64(st.Ffree)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), files, nil
-}
-
-// size writes a number of bytes for people.
-func size(n int64) string {
-	const units = "KMGTPE"
-	if n < 1024 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	f, i := float64(n)/1024, 0
-	for f >= 1024 && i < len(units)-1 {
-		f, i = f/1024, i+1
-	}
-	return fmt.Sprintf("%.1f %ciB", f, units[i])
 }

@@ -12,10 +12,11 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// silent is a socket that takes connections although nobody answers, as one that
-// a supervisor keeps.
+// silent is a socket that accepts connections without an answer, like one that a service manager
+// keeps.
 func silent(t *testing.T) *Client {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -30,7 +31,7 @@ func silent(t *testing.T) *Client {
 	return c
 }
 
-func TestASocketThatNobodyAnswersOnIsSaidInsteadOfWaitedFor(t *testing.T) {
+func TestDo_no_answer(t *testing.T) {
 	t.Parallel()
 	c := silent(t)
 	c.within = 50 * time.Millisecond
@@ -40,7 +41,7 @@ func TestASocketThatNobodyAnswersOnIsSaidInsteadOfWaitedFor(t *testing.T) {
 	}
 }
 
-func TestACommandThatIsInterruptedWhileItWaitsIsNotToldThatTheServerHangs(t *testing.T) {
+func TestDo_interrupted(t *testing.T) {
 	t.Parallel()
 	c := silent(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -50,7 +51,7 @@ func TestACommandThatIsInterruptedWhileItWaitsIsNotToldThatTheServerHangs(t *tes
 	}
 }
 
-func TestTheLimitIsForTheFirstByteAndNotForTheAnswerOrAStream(t *testing.T) {
+func TestDo_timeout_first_byte_only(t *testing.T) {
 	t.Parallel()
 	more := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -71,7 +72,7 @@ func TestTheLimitIsForTheFirstByteAndNotForTheAnswerOrAStream(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.within = time.Second
-	// Far beyond the limit of both.
+	// Far beyond the timeout of both.
 	time.AfterFunc(1500*time.Millisecond, func() { close(more) })
 	streamed := make(chan error, 1)
 	go func() {
@@ -85,7 +86,7 @@ func TestTheLimitIsForTheFirstByteAndNotForTheAnswerOrAStream(t *testing.T) {
 	if err := c.Do(t.Context(), http.MethodGet, "/slow", nil, nil, &got); err != nil || got.A != 1 {
 		t.Errorf("%v %v", got, err)
 	}
-	if err := <-streamed; err != nil {
+	if err := testrun.Receive(t, streamed, "the stream to end"); err != nil {
 		t.Errorf("the stream: %v", err)
 	}
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/agented/agented"
 )
 
-// FollowFeed reads a stream of numbered events from behind the id after (empty:
-// where the server begins) until handle returns io.EOF, over any number of lost
-// connections: each event comes once, in order. Other errors of handle end it.
-// reconnecting is told once for each loss; it may be nil.
+// FollowFeed reads a stream of numbered events after the id after (empty: from the server's
+// default position) until handle returns io.EOF. It reconnects after lost connections; each event
+// arrives once, in order. Other errors of handle end it. reconnecting is called once per lost
+// connection; it may be nil.
 func (c *Client) FollowFeed(ctx context.Context, path, after string, handle func(event, id string, data []byte) error, reconnecting func(error)) error {
 	last := after
 	lost := false
@@ -25,7 +25,7 @@ func (c *Client) FollowFeed(ctx context.Context, path, after string, handle func
 				return stop
 			}
 			if id != "" {
-				last = id // only once the event has been handed on
+				last = id // after the event has been processed
 			}
 			return nil
 		})

@@ -15,8 +15,8 @@ import (
 	"github.com/agented/agented"
 )
 
-// Line is one line of a run log as the API gives it. Seq is 0 for a notice of
-// the server that is not in the log.
+// Line is one line of a run log from the API. Seq is 0 for a notice of the server that is not in
+// the log.
 type Line struct {
 	Seq       int64     `json:"seq"`
 	Attempt   int       `json:"attempt"`
@@ -27,7 +27,7 @@ type Line struct {
 	NoEOL     bool      `json:"no_eol"`
 }
 
-// Status is where an execution stands, from its stream.
+// Status is a status event of an execution's stream.
 type Status struct {
 	Execution string `json:"execution_id"`
 	Status    string `json:"status"`
@@ -43,16 +43,16 @@ type Complete struct {
 	DurationMS *int64 `json:"duration_ms"`
 }
 
-// Follower is told what a stream brings. Nil functions are not called.
+// Follower receives the events of a stream. Nil functions are not called.
 type Follower struct {
 	Line         func(Line)
 	Status       func(Status)
-	Reconnecting func(error) // once for each loss of the connection
+	Reconnecting func(error) // called once per lost connection
 }
 
-// Follow reads an execution's stream from behind line after (-1: the server's
-// own replay window) to its end, over any number of lost connections. It gives
-// up only when ctx ends or the server refuses.
+// Follow reads an execution's stream after line after (-1: the server's replay window) to its
+// end, and reconnects after lost connections. It returns early only if ctx ends or the server
+// rejects the request.
 func (c *Client) Follow(ctx context.Context, id string, after int64, f Follower) (*Complete, error) {
 	last := ""
 	if after >= 0 {
@@ -79,7 +79,7 @@ func (c *Client) Follow(ctx context.Context, id string, after int64, f Follower)
 	}
 }
 
-// followOnce reads one connection. It returns the end if that came.
+// followOnce reads one connection. It returns the end of the execution if it arrives.
 func (c *Client) followOnce(ctx context.Context, id string, last *string, f Follower) (*Complete, error) {
 	header := http.Header{"Accept": {"text/event-stream"}}
 	if *last != "" {
@@ -120,15 +120,14 @@ func (c *Client) followOnce(ctx context.Context, id string, last *string, f Foll
 			return io.EOF
 		}
 		if eventID != "" {
-			*last = eventID // only once the event has been handed on
+			*last = eventID // after the event has been processed
 		}
 		return nil
 	})
 	return done, err
 }
 
-// final asks for the end of an execution of which the stream has nothing more
-// to say.
+// final fetches the end of an execution whose stream has no more events.
 func (c *Client) final(ctx context.Context, id string) (*Complete, error) {
 	var e struct {
 		Complete
@@ -139,12 +138,12 @@ func (c *Client) final(ctx context.Context, id string) (*Complete, error) {
 	return &e.Complete, nil
 }
 
-// maxEvent bounds one event: a line of 1 MiB whose every byte is escaped, and
-// its frame.
+// maxEvent is the maximum size of one event in bytes: a line of 1 MiB with every byte escaped,
+// and its frame.
 const maxEvent = 8 << 20
 
-// Events reads server-sent events until the body ends or handle returns an
-// error; io.EOF from handle is a good end. The data is valid during the call.
+// Events reads server-sent events until the body ends or handle returns an error; io.EOF from
+// handle is a normal end. The data is valid during the call only.
 func Events(body io.Reader, handle func(event, id string, data []byte) error) error {
 	in := bufio.NewReaderSize(body, 64<<10)
 	var event, id string

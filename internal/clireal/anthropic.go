@@ -12,8 +12,15 @@ func (c *call) anthropic() {
 		c.anthropicError(status)
 		return
 	}
-	done := false
+	done, answers := false, 0
 	messages := list(c.in, "messages")
+	for _, m := range messages {
+		for _, block := range list(m, "content") {
+			if str(block, "type") == "tool_result" {
+				answers++
+			}
+		}
+	}
 	if c.scenario != Once {
 		messages = messages[max(len(messages)-1, 0):]
 	}
@@ -44,6 +51,10 @@ func (c *call) anthropic() {
 	input := object{"command": command, "description": "write a file"}
 	if c.scenario == Write {
 		input = object{"file_path": c.s.WritePath, "content": ToolContent + "\n"}
+	}
+	if next := c.next(answers); next != nil && len(list(c.in, "tools")) > 0 {
+		stop, input = "tool_use", next.Input
+		tool = object{"type": "tool_use", "id": fmt.Sprintf("toolu_standin_%d", answers), "name": next.Name, "input": object{}}
 	}
 	if stream, _ := c.in["stream"].(bool); !stream {
 		if c.stopHere() {
@@ -83,7 +94,7 @@ func (c *call) anthropic() {
 	c.event("message_stop", object{"type": "message_stop"})
 }
 
-// askedLast is what was said since the model answered last.
+// askedLast returns the messages since the model's last answer.
 func askedLast(in object) string {
 	var parts []string
 	for _, m := range list(in, "messages") {
@@ -102,7 +113,7 @@ func askedLast(in object) string {
 func (c *call) anthropicError(status int) {
 	kind, text := "api_error", "Internal server error"
 	if c.scenario == Refused || c.scenario == Quota {
-		c.w.Header().Set("X-Should-Retry", "false") // or the client asks ten times more
+		c.w.Header().Set("X-Should-Retry", "false") // otherwise the client retries ten times
 	}
 	switch c.scenario {
 	case Refused:

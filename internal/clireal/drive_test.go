@@ -18,23 +18,24 @@ import (
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/agentcli"
+	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/clireal"
 )
 
 // clis is the folder that scripts/install-clis.sh filled.
 var clis = os.Getenv("AGENTED_TEST_CLIS")
 
-// record is where outputs are kept as samples for internal/backend, if set.
+// record is where outputs are kept as samples for internal/agentcli, if set.
 var record = os.Getenv("AGENTED_RECORD_SAMPLES")
 
-// runLimit bounds one run of a CLI. The longest that comes to an end by itself
-// is Gemini's waiting out two refusals, about 20 seconds; a busy machine takes longer.
+// runLimit is the timeout of one run of a CLI. The longest normal run is Gemini with two retries,
+// about 20 seconds; a busy machine takes longer.
 const runLimit = 4 * time.Minute
 
-// bench is one CLI with a home of its own and a stand-in to talk to.
+// bench is a CLI with a home of its own and a stand-in.
 type bench struct {
-	backend backend.Backend
+	backend agentcli.CLI
 	program string // the CLI's absolute path
 	root    string
 	standIn *clireal.StandIn
@@ -45,7 +46,7 @@ type bench struct {
 func (b *bench) home() string { return filepath.Join(b.root, "home") }
 func (b *bench) work() string { return filepath.Join(b.root, "work") }
 
-// newBench skips the test, with the reason, when the CLI is not there.
+// newBench skips the test if the CLI is not installed.
 func newBench(t *testing.T, name string) *bench {
 	t.Helper()
 	if clis == "" {
@@ -59,7 +60,7 @@ func newBench(t *testing.T, name string) *bench {
 		}
 		t.Skipf("%s is not driven: %s", name, bytes.TrimSpace(reason))
 	}
-	be, ok := backend.ByName(name)
+	be, ok := registry.ByName(name)
 	if !ok {
 		t.Fatalf("there is no backend %s", name)
 	}
@@ -72,12 +73,12 @@ func newBench(t *testing.T, name string) *bench {
 	b.standIn.WritePath = filepath.Join(b.work(), clireal.ToolFile)
 	server := httptest.NewServer(b.standIn)
 	t.Cleanup(func() {
-		// A CLI that was killed leaves connections that Close would wait for.
+		// A killed CLI leaves connections that Close would wait for.
 		server.CloseClientConnections()
 		server.Close()
 	})
 	b.url = server.URL
-	// What was installed; asking costs seconds, and has a test of its own.
+	// The installed version; running the CLI takes seconds and has a test of its own.
 	pinned, err := os.ReadFile(filepath.Join(clis, name, "package.txt"))
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +87,7 @@ func newBench(t *testing.T, name string) *bench {
 	return b
 }
 
-// request is what one run asks for.
+// request describes one run.
 type request struct {
 	scenario   clireal.Scenario
 	permission agented.Permission
@@ -94,17 +95,18 @@ type request struct {
 	model      string
 	resume     string
 	args       []string
+	paths      []string // further directories
 	env        map[string]string
 	oauth      bool           // a subscription's token instead of a key (claude)
-	key        string         // the key or token; empty is one that anybody has
+	key        string         // the key or token; empty means a default one
 	noKey      bool           // no credentials at all
-	stuck      bool           // ended as soon as it would count as waiting for good, had that long passed
-	signal     syscall.Signal // sent once the model has been asked and something was printed
-	cause      agented.Cause  // what the supervisor says of the end; empty: it ended by itself
-	sample     string         // name to keep the output under
+	stuck      bool           // stopped as soon as it would count as stalled after the maximum time
+	signal     syscall.Signal // sent after the model was called and output was printed
+	cause      agented.Cause  // cause of the end; empty if the CLI ended by itself
+	sample     string         // store the output under this name
 }
 
-// run is what came of it.
+// run is the result of a request.
 type run struct {
 	result agented.Result
 	exit   agented.Exit
@@ -112,7 +114,7 @@ type run struct {
 	out    string // standard output and error, for a failure's message
 }
 
-// account is the CLI's credentials and address, as an account gives them.
+// account returns the CLI's credentials and address, as an account provides them.
 func (b *bench) account(q request) map[string]string {
 	base := b.url + "/" + string(q.scenario)
 	key := func(otherwise string) string {
@@ -146,7 +148,7 @@ func (b *bench) account(q request) map[string]string {
 
 func (b *bench) spec(q request) agented.Spec {
 	spec := agented.Spec{
-		Backend: b.backend.Name(), Prompt: "x", Permission: q.permission, Model: q.model, Args: q.args,
+		Backend: b.backend.Name(), Prompt: "x", Permission: q.permission, Model: q.model, Args: q.args, Paths: q.paths,
 		WorkingDir: b.work(), Env: map[string]*string{},
 	}.WithDefaults()
 	for name, value := range q.env {
@@ -159,19 +161,19 @@ func (b *bench) env(t *testing.T, q request) []string {
 	t.Helper()
 	server := map[string]string{
 		"PATH": filepath.Dir(b.program) + ":" + os.Getenv("PATH"), "HOME": b.home(), "LANG": "C.UTF-8",
-		// Codex keeps its sandbox out of a home below the temporary folder.
+		// Codex does not create its sandbox in a home below the temporary folder.
 		"TMPDIR":     filepath.Join(b.root, "tmp"),
 		"SECRET_KEY": "of the server", "CLAUDECODE": "1",
 	}
 	lookup := func(name string) (string, bool) { v, ok := server[name]; return v, ok }
-	env, err := backend.ChildEnv(b.backend, b.spec(q), b.account(q), lookup, nil)
+	env, err := registry.ChildEnv(b.backend, b.spec(q), b.account(q), lookup, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return env
 }
 
-// configure writes the settings files that a CLI needs to talk to a stand-in.
+// configure writes the settings files that a CLI needs to use a stand-in.
 func (b *bench) configure(t *testing.T, q request) {
 	t.Helper()
 	write := func(path, text string) {
@@ -191,8 +193,8 @@ func (b *bench) configure(t *testing.T, q request) {
 	}
 }
 
-// do calls the CLI as an attempt would: standard input, output and error are
-// files, the environment is explicit.
+// do runs the CLI like an attempt: standard input, output and error are files, the environment is
+// explicit.
 func (b *bench) do(t *testing.T, q request) run {
 	t.Helper()
 	if q.prompt == "" {
@@ -206,7 +208,7 @@ func (b *bench) do(t *testing.T, q request) run {
 		vars[name] = value
 	}
 	id := agented.ExecutionID(agented.NewID("exec", time.Now()))
-	plan, err := b.backend.Plan(backend.Request{
+	plan, err := b.backend.Plan(agentcli.Request{
 		Spec: b.spec(q), Prompt: q.prompt, Execution: id, Attempt: 1, Resume: q.resume, Root: os.Geteuid() == 0, Env: vars,
 	})
 	if err != nil {
@@ -288,19 +290,19 @@ func (b *bench) do(t *testing.T, q request) run {
 	if q.cause != "" {
 		exit.Cause = q.cause
 	}
-	reader := b.backend.Reader()
-	out := feed(t, reader, agented.Stdout, stdout) + feed(t, reader, agented.Stderr, stderr)
+	reader := agentcli.NewReader(b.backend)
+	out := feed(t, b.backend, reader, agented.Stdout, stdout) + feed(t, b.backend, reader, agented.Stderr, stderr)
 	r := run{result: reader.Result(exit, time.Now().UTC()), exit: exit, took: exit.FinishedAt.Sub(exit.StartedAt), out: out}
 	b.keep(t, q, plan, exit, stdout, stderr)
 	t.Logf("%s %s %s %s: %v, exit %s, outcome %s %q", b.backend.Name(), b.version, q.scenario, q.permission, r.took.Round(time.Millisecond), exitText(exit), r.result.Outcome, r.result.Reason)
 	return r
 }
 
-// waitStuck returns when the CLI has said what would make it count as waiting
-// for good if it went on like that for as long as one has patience with it.
+// waitStuck returns when the CLI has printed something that would make it count as stalled after
+// the maximum time.
 func (b *bench) waitStuck(t *testing.T, ctx context.Context, stdout, stderr string) {
 	for ctx.Err() == nil {
-		p, at := b.backend.Pulse(time.Now()), time.Now()
+		p, at := agentcli.NewStallDetector(b.backend, time.Now()), time.Now()
 		for stream, name := range map[agented.Stream]string{agented.Stdout: stdout, agented.Stderr: stderr} {
 			text, err := os.ReadFile(name)
 			if err != nil {
@@ -308,10 +310,10 @@ func (b *bench) waitStuck(t *testing.T, ctx context.Context, stdout, stderr stri
 				return
 			}
 			for line := range bytes.Lines(text) {
-				p.Line(at, stream, bytes.TrimSuffix(line, []byte("\n")))
+				p.Add(at, agentcli.Decode(b.backend, stream, bytes.TrimSuffix(line, []byte("\n"))))
 			}
 		}
-		if s, stuck := p.Stuck(at.Add(6 * time.Minute)); stuck {
+		if s, stuck := p.Stalled(at.Add(6 * time.Minute)); stuck {
 			t.Logf("it waits: %+v", s)
 			return
 		}
@@ -352,8 +354,8 @@ func exitText(e agented.Exit) string {
 	return string(b)
 }
 
-// feed gives a file's lines to the reader and returns its text, cut short.
-func feed(t *testing.T, to backend.Reader, stream agented.Stream, f *os.File) string {
+// feed passes a file's lines to the reader and returns its text, shortened.
+func feed(t *testing.T, cli agentcli.CLI, to *agentcli.Reader, stream agented.Stream, f *os.File) string {
 	t.Helper()
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		t.Fatal(err)
@@ -363,7 +365,7 @@ func feed(t *testing.T, to backend.Reader, stream agented.Stream, f *os.File) st
 	for {
 		line, err := r.ReadBytes('\n')
 		if len(line) > 0 {
-			to.Line(stream, bytes.TrimSuffix(line, []byte("\n")))
+			to.Add(agentcli.Decode(cli, stream, bytes.TrimSuffix(line, []byte("\n"))))
 			if text.Len() < 20_000 {
 				text.WriteString(string(stream) + " " + string(line[:min(len(line), 1500)]))
 				if len(line) > 1500 {
@@ -378,7 +380,7 @@ func feed(t *testing.T, to backend.Reader, stream agented.Stream, f *os.File) st
 }
 
 // keep stores the output as a sample, without this machine's paths and ports.
-func (b *bench) keep(t *testing.T, q request, plan backend.Plan, exit agented.Exit, stdout, stderr *os.File) {
+func (b *bench) keep(t *testing.T, q request, plan agentcli.Plan, exit agented.Exit, stdout, stderr *os.File) {
 	t.Helper()
 	if record == "" || q.sample == "" {
 		return

@@ -12,9 +12,16 @@ func (c *call) gemini() {
 		c.geminiError(status)
 		return
 	}
-	done := false
+	done, answers := false, 0
 	for _, part := range list(last(list(c.in, "contents")), "parts") {
 		done = done || part["functionResponse"] != nil
+	}
+	for _, content := range list(c.in, "contents") {
+		for _, part := range list(content, "parts") {
+			if part["functionResponse"] != nil {
+				answers++
+			}
+		}
 	}
 	usage := object{"promptTokenCount": 300, "candidatesTokenCount": 15, "totalTokenCount": 315, "cachedContentTokenCount": 60}
 	answer := func(parts []any, finish string) object {
@@ -27,8 +34,12 @@ func (c *call) gemini() {
 		return out
 	}
 	if !strings.Contains(c.path, "streamGenerateContent") {
-		// The question which model is to answer; any JSON that fits will do.
+		// The CLI asks which model should answer; any JSON of the right form will do.
 		c.json(http.StatusOK, answer([]any{object{"text": `{"reasoning":"simple","complexity_reasoning":"simple","complexity_score":10,"model_choice":"flash"}`}}, "STOP"))
+		return
+	}
+	if next := c.next(answers); next != nil && len(list(c.in, "tools")) > 0 {
+		c.event("", answer([]any{object{"functionCall": object{"name": next.Name, "args": next.Input}}}, "STOP"))
 		return
 	}
 	if c.wantsTool(done) {

@@ -13,10 +13,10 @@ import (
 	"github.com/agented/agented/internal/clireal"
 )
 
-// onceCommand leaves a line in a file each time that it runs.
+// onceCommand appends a line to a file each time that it runs.
 const onceCommand = "echo " + clireal.ToolContent + " >> " + clireal.ToolFile
 
-func TestASessionGoesOnAfterALimitAndNothingIsDoneTwice(t *testing.T) {
+func TestSession_resumes_after_limit(t *testing.T) {
 	for name, q := range map[string]request{
 		"claude": {scenario: clireal.Once, permission: edit, oauth: true, key: "sk-ant-oat01-a", args: []string{"--allowedTools", "Bash"}},
 		"codex":  {scenario: clireal.Once, permission: edit, key: "sk-a"},
@@ -24,7 +24,7 @@ func TestASessionGoesOnAfterALimitAndNothingIsDoneTwice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, name)
 			b.standIn.Command = onceCommand
-			// The tool is called, its answer is refused.
+			// The tool is called, and the request with its result is rejected.
 			until := time.Now().Add(45 * time.Second)
 			b.standIn.Set(q.key, clireal.Rule{Scenario: clireal.UsageLimit, After: 1, Until: until})
 			q.prompt = "Write the file about rhubarb."
@@ -33,7 +33,7 @@ func TestASessionGoesOnAfterALimitAndNothingIsDoneTwice(t *testing.T) {
 			if r.Class != agented.ClassAccountLimit || r.Outcome != agented.OutcomeRateLimited || r.SessionID == "" {
 				t.Fatalf("%+v\n%s", r, one.out)
 			}
-			// Codex prints minutes only, and leaves today's seconds off.
+			// Codex prints minutes only, and omits seconds for today.
 			if d := r.Limit.Until.Sub(until); r.Limit.Until.IsZero() && name == "claude" || !r.Limit.Until.IsZero() && (d > 2*time.Second || d < -time.Minute) {
 				t.Errorf("lifts at %v, want %v: %q", r.Limit.Until, until, r.Limit.Evidence)
 			}
@@ -63,7 +63,7 @@ func TestASessionGoesOnAfterALimitAndNothingIsDoneTwice(t *testing.T) {
 	}
 }
 
-func TestOneAccountsLimitIsNotAnothers(t *testing.T) {
+func TestLimit_per_account(t *testing.T) {
 	for name, keys := range map[string][2]string{"claude": {"sk-ant-a", "sk-ant-b"}, "codex": {"sk-a", "sk-b"}} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, name)
@@ -84,8 +84,8 @@ func TestOneAccountsLimitIsNotAnothers(t *testing.T) {
 	}
 }
 
-// A CLI that waits for good is seen to do so from what it really prints.
-func TestCLIsThatWaitForGoodAreSeenToDoSo(t *testing.T) {
+// The stall detector detects a stalled CLI by its real output.
+func TestRealCLI_stall_detector(t *testing.T) {
 	for _, c := range []struct {
 		name, cli string
 		scenario  clireal.Scenario
@@ -101,7 +101,7 @@ func TestCLIsThatWaitForGoodAreSeenToDoSo(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, c.cli)
-			q := request{scenario: c.scenario, stuck: true, cause: agented.CauseStuck, sample: c.cli + "-stuck-" + string(c.scenario)}
+			q := request{scenario: c.scenario, stuck: true, cause: agented.CauseStalled, sample: c.cli + "-stuck-" + string(c.scenario)}
 			if c.cli == agented.BackendGemini {
 				q.model = "gemini-3.8-flash"
 			}
@@ -120,14 +120,14 @@ func TestCLIsThatWaitForGoodAreSeenToDoSo(t *testing.T) {
 	}
 }
 
-func TestClaudeAndCodexSayThatTheNetworkIsDown(t *testing.T) {
+func TestRealCLI_network_down(t *testing.T) {
 	for _, name := range []string{"claude", "codex"} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, name)
-			b.url = "http://127.0.0.1:9" // where nobody listens
+			b.url = "http://127.0.0.1:9" // nothing listens there
 			q := request{scenario: clireal.Text, env: map[string]string{"CLAUDE_CODE_MAX_RETRIES": "1"}}
 			if name == agented.BackendCodex {
-				q.stuck, q.cause = true, agented.CauseStuck // it would wait for ever
+				q.stuck, q.cause = true, agented.CauseStalled // it would wait without end
 			}
 			down := b.do(t, q)
 			if down.result.Class != agented.ClassNetwork || down.result.Outcome != agented.OutcomeTransient {

@@ -10,7 +10,7 @@ import (
 func jsonText(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // every answer here can be marshalled
+		panic(err) // marshalling cannot fail
 	}
 	return string(b)
 }
@@ -22,11 +22,11 @@ func (c *call) responses() {
 		return
 	}
 	input := list(c.in, "input")
-	done := false
+	done, answers := false, 0
 	for _, item := range input {
 		switch kind := str(item, "type"); {
 		case strings.HasSuffix(kind, "_call_output"):
-			done = true
+			done, answers = true, answers+1
 		case kind == "message" && str(item, "role") == "user" && c.scenario != Once:
 			done = false
 		}
@@ -34,8 +34,11 @@ func (c *call) responses() {
 	response := object{"id": "resp_standin", "object": "response", "status": "in_progress", "model": str(c.in, "model"), "output": []any{}}
 	c.event("response.created", object{"type": "response.created", "response": response})
 	var item object
-	if c.wantsTool(done) {
-		item = c.openAITool()
+	if next := c.next(answers); next != nil {
+		command, _ := next.Input["command"].(string)
+		item = c.openAITool(command)
+	} else if c.wantsTool(done) {
+		item = c.openAITool(c.s.command())
 	} else {
 		id := "msg_standin"
 		whole := ""
@@ -59,11 +62,10 @@ func (c *call) responses() {
 	c.event("response.completed", object{"type": "response.completed", "response": response})
 }
 
-// openAITool is a call of whichever shell tool the CLI offers: it differs by
-// model.
-func (c *call) openAITool() object {
+// openAITool returns a call of the CLI's shell tool with a command; the tool differs by model.
+func (c *call) openAITool(command string) object {
 	id := fmt.Sprintf("call_standin_%d", len(c.s.Requests()))
-	has := map[string]string{} // name to type
+	has := map[string]string{} // type by name
 	var gather func(tools []object)
 	gather = func(tools []object) {
 		for _, t := range tools {
@@ -73,12 +75,11 @@ func (c *call) openAITool() object {
 	}
 	gather(list(c.in, "tools"))
 	for _, item := range list(c.in, "input") {
-		gather(list(item, "tools")) // some models get theirs as an input item
+		gather(list(item, "tools")) // some models receive theirs as an input item
 	}
 	call := func(name string, arguments any) object {
 		return object{"id": "fc_standin", "type": "function_call", "name": name, "call_id": id, "arguments": jsonText(arguments), "status": "completed"}
 	}
-	command := c.s.command()
 	if c.scenario == Write {
 		patch := "*** Begin Patch\n*** Add File: " + ToolFile + "\n+" + ToolContent + "\n*** End Patch\n"
 		switch {
@@ -130,7 +131,12 @@ func (c *call) chat() {
 		c.openAIError(status)
 		return
 	}
-	done := str(last(list(c.in, "messages")), "role") == "tool"
+	done, answers := str(last(list(c.in, "messages")), "role") == "tool", 0
+	for _, m := range list(c.in, "messages") {
+		if str(m, "role") == "tool" {
+			answers++
+		}
+	}
 	chunk := func(delta object, finish any) {
 		out := object{
 			"id": "chatcmpl-standin", "object": "chat.completion.chunk", "created": 1, "model": str(c.in, "model"),
@@ -145,19 +151,23 @@ func (c *call) chat() {
 		fmt.Fprint(c.w, "data: [DONE]\n\n")
 	}
 	if len(list(c.in, "tools")) == 0 {
-		// A side question, such as a title for the session.
+		// A side query, such as one for the title of the session.
 		chunk(object{"role": "assistant", "content": "A title"}, nil)
 		chunk(object{}, "stop")
 		end()
 		return
 	}
-	if c.wantsTool(done) {
+	next := c.next(answers)
+	if next != nil || c.wantsTool(done) {
 		name, arguments := "bash", object{"command": c.s.command(), "description": "write a file"}
 		if c.scenario == Write {
 			name, arguments = "write", object{"filePath": c.s.WritePath, "content": ToolContent + "\n"}
 		}
+		if next != nil {
+			name, arguments = next.Name, next.Input
+		}
 		chunk(object{"role": "assistant", "content": nil, "tool_calls": []any{object{
-			"index": 0, "id": "call_standin", "type": "function", "function": object{"name": name, "arguments": jsonText(arguments)},
+			"index": 0, "id": fmt.Sprintf("call_standin_%d", answers), "type": "function", "function": object{"name": name, "arguments": jsonText(arguments)},
 		}}}, nil)
 		chunk(object{}, "tool_calls")
 		end()

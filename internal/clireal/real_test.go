@@ -10,7 +10,7 @@ import (
 	"github.com/agented/agented/internal/clireal"
 )
 
-// realCase is one run of a real CLI and what its reader must say of it.
+// realCase is one run of a real CLI with the expected result.
 type realCase struct {
 	request
 	name    string
@@ -18,7 +18,7 @@ type realCase struct {
 	reason  string // must be in the reason; empty: the reason must be empty
 	text    string // the whole answer
 	denied  string // must be in the first denied tool; empty: none may be denied
-	silent  bool   // the CLI may keep quiet about denied
+	silent  bool   // the CLI may omit denied tools
 	file    bool   // ToolFile must have been written; otherwise it must not
 }
 
@@ -27,7 +27,7 @@ var (
 	success, failed  = agented.OutcomeSuccess, agented.OutcomeFailed
 )
 
-func TestClaudeCodeIsCalledAndReadRight(t *testing.T) {
+func TestClaudeCode_scenarios(t *testing.T) {
 	drive(t, agented.BackendClaude, []realCase{
 		{name: "ok", request: request{scenario: clireal.Text, prompt: "--help is not a flag here"}, outcome: success, text: clireal.Answer},
 		{name: "tool-edit", request: request{scenario: clireal.Tool, permission: edit}, outcome: success, text: clireal.ToolAnswer, file: true},
@@ -45,7 +45,7 @@ func TestClaudeCodeIsCalledAndReadRight(t *testing.T) {
 		{name: "500", request: request{scenario: clireal.Broken, env: map[string]string{"CLAUDE_CODE_MAX_RETRIES": "1"}}, outcome: agented.OutcomeTransient, reason: "500"},
 		{name: "drop", request: request{scenario: clireal.Drop, env: map[string]string{"CLAUDE_CODE_MAX_RETRIES": "1"}}, outcome: agented.OutcomeTransient, reason: "API Error"},
 		{name: "empty", request: request{scenario: clireal.Empty}, outcome: failed, reason: "no answer"},
-		{name: "term", request: request{scenario: clireal.Hang, signal: syscall.SIGTERM, cause: agented.CauseTimeout}, outcome: agented.OutcomeTimeout, reason: "time limit"},
+		{name: "term", request: request{scenario: clireal.Hang, signal: syscall.SIGTERM, cause: agented.CauseTimeout}, outcome: agented.OutcomeTimeout, reason: "timeout"},
 		{name: "int", request: request{scenario: clireal.Hang, signal: syscall.SIGINT}, outcome: failed, reason: "aborted"},
 		{name: "maxturns", request: request{scenario: clireal.Tool, args: []string{"--max-turns", "1"}}, outcome: failed, reason: "turns", file: true},
 		{name: "budget", request: request{scenario: clireal.Tool, args: []string{"--max-budget-usd", "0.0001"}}, outcome: failed, reason: "budget"},
@@ -55,12 +55,12 @@ func TestClaudeCodeIsCalledAndReadRight(t *testing.T) {
 	})
 }
 
-func TestCodexIsCalledAndReadRight(t *testing.T) {
+func TestCodex_scenarios(t *testing.T) {
 	drive(t, agented.BackendCodex, []realCase{
 		{name: "ok", request: request{scenario: clireal.Text, prompt: "--help is not a flag here"}, outcome: success, text: clireal.Answer},
 		{name: "tool-edit", request: request{scenario: clireal.Tool, permission: edit}, outcome: success, text: clireal.ToolAnswer, file: true},
 		{name: "tool-full", request: request{scenario: clireal.Tool, permission: full}, outcome: success, text: clireal.ToolAnswer, file: true},
-		// The sandbox refuses, and only sometimes an event says so.
+		// The sandbox denies it, and only some events report that.
 		{name: "tool-read", request: request{scenario: clireal.Tool, permission: read}, outcome: success, text: clireal.ToolAnswer, denied: "command_execution", silent: true},
 		{name: "tool-model", request: request{scenario: clireal.Tool, model: "gpt-5"}, outcome: success, text: clireal.ToolAnswer, file: true},
 		{name: "write-edit", request: request{scenario: clireal.Write, permission: edit}, outcome: success, text: clireal.ToolAnswer, file: true},
@@ -79,7 +79,7 @@ func TestCodexIsCalledAndReadRight(t *testing.T) {
 	})
 }
 
-func TestGeminiIsCalledAndReadRight(t *testing.T) {
+func TestGemini_scenarios(t *testing.T) {
 	drive(t, agented.BackendGemini, []realCase{
 		{name: "ok", request: request{scenario: clireal.Text, prompt: "--help is not a flag here"}, outcome: success, text: clireal.Answer},
 		{name: "tool-full", request: request{scenario: clireal.Tool, permission: full}, outcome: success, text: clireal.ToolAnswer, file: true},
@@ -93,7 +93,7 @@ func TestGeminiIsCalledAndReadRight(t *testing.T) {
 		{name: "nokey", request: request{scenario: clireal.Text, noKey: true}, outcome: agented.OutcomeAuth, reason: "GEMINI_API_KEY"},
 		{name: "drop", request: request{scenario: clireal.Drop, model: "gemini-3.8-flash"}, outcome: agented.OutcomeTransient, reason: "terminated"},
 		{name: "empty", request: request{scenario: clireal.Empty, model: "gemini-3.8-flash"}, outcome: agented.OutcomeTransient, reason: "empty response"},
-		{name: "term", request: request{scenario: clireal.Hang, model: "gemini-3.8-flash", signal: syscall.SIGTERM, cause: agented.CauseTimeout}, outcome: agented.OutcomeTimeout, reason: "time limit"},
+		{name: "term", request: request{scenario: clireal.Hang, model: "gemini-3.8-flash", signal: syscall.SIGTERM, cause: agented.CauseTimeout}, outcome: agented.OutcomeTimeout, reason: "timeout"},
 		{name: "term-by-others", request: request{scenario: clireal.Hang, model: "gemini-3.8-flash", signal: syscall.SIGTERM}, outcome: failed, reason: "without"},
 		{name: "untrusted", request: request{scenario: clireal.Text, env: map[string]string{"GEMINI_CLI_TRUST_WORKSPACE": "false"}}, outcome: failed, reason: "trusted"},
 		{name: "resume-bad", request: request{scenario: clireal.Text, resume: "99999999-2222-4333-8444-555555555555"}, outcome: failed, reason: "Error resuming session"},
@@ -101,7 +101,7 @@ func TestGeminiIsCalledAndReadRight(t *testing.T) {
 	})
 }
 
-func TestOpenCodeIsCalledAndReadRight(t *testing.T) {
+func TestOpenCode_scenarios(t *testing.T) {
 	drive(t, agented.BackendOpenCode, []realCase{
 		{name: "ok", request: request{scenario: clireal.Text, prompt: "--help is not a flag here"}, outcome: success, text: clireal.Answer},
 		{name: "tool-full", request: request{scenario: clireal.Tool, permission: full}, outcome: success, text: clireal.ToolAnswer, file: true},
@@ -119,7 +119,7 @@ func TestOpenCodeIsCalledAndReadRight(t *testing.T) {
 	})
 }
 
-// drive runs the cases, one after another: each CLI takes a core to itself.
+// drive runs the cases one after another, because each CLI uses a whole core.
 func drive(t *testing.T, name string, cases []realCase) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -6,21 +6,21 @@ import (
 	"testing"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/clireal"
 )
 
 // driven are the backends whose CLIs come from elsewhere.
 var driven = []string{agented.BackendClaude, agented.BackendCodex, agented.BackendGemini, agented.BackendOpenCode}
 
-func TestEachCLISaysTheVersionThatWasInstalled(t *testing.T) {
+func TestCLI_versions(t *testing.T) {
 	for _, name := range driven {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, name)
 			var got string
 			var err error
 			for range 5 { // a busy machine may need more than ten seconds
-				if got, err = backend.Version(t.Context(), b.program, b.env(t, request{})); err == nil {
+				if got, err = agentcli.Version(t.Context(), b.backend, b.program, b.env(t, request{})); err == nil {
 					break
 				}
 				t.Log(err)
@@ -32,7 +32,7 @@ func TestEachCLISaysTheVersionThatWasInstalled(t *testing.T) {
 	}
 }
 
-func TestASessionGoesOnWithItsHistory(t *testing.T) {
+func TestSession_history(t *testing.T) {
 	for _, name := range driven {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t, name)
@@ -45,7 +45,7 @@ func TestASessionGoesOnWithItsHistory(t *testing.T) {
 			if two.result.Outcome != agented.OutcomeSuccess || two.result.SessionID != one.result.SessionID {
 				t.Fatalf("second run: %+v, want session %s\n%s", two.result, one.result.SessionID, two.out)
 			}
-			// What was said before was sent to the model again.
+			// The earlier messages were sent to the model again.
 			requests := b.standIn.Requests()
 			var sent []byte
 			for _, r := range requests {

@@ -1,5 +1,5 @@
-// Package clireal drives the real agent CLIs in its tests. What other tests
-// may use of it is StandIn, which answers as the model APIs do.
+// Package clireal runs the real agent CLIs in its tests. It exports StandIn, a server that
+// imitates the model APIs, for other tests.
 package clireal
 
 import (
@@ -15,9 +15,8 @@ import (
 	"time"
 )
 
-// Scenario is what a stand-in's answers do. It is the first element of the
-// address's path: a CLI with the base address http://HOST/tool is served the
-// scenario "tool".
+// Scenario is the behaviour of a stand-in's answers. It is the first path element of the base
+// address: a CLI with the base address http://HOST/tool gets the scenario "tool".
 type Scenario string
 
 // The scenarios.
@@ -28,20 +27,21 @@ const (
 	Limited    Scenario = "limited"    // 429 with Retry-After twice, then Answer
 	Limit      Scenario = "limit"      // 429 always
 	LongLimit  Scenario = "longlimit"  // 429 always, Retry-After an hour
-	Refused    Scenario = "refused"    // the key is refused
+	Refused    Scenario = "refused"    // the key is rejected
 	Overloaded Scenario = "overloaded" // 529 or 503 always
 	Broken     Scenario = "broken"     // 500 always
 	UsageLimit Scenario = "usagelimit" // a subscription's limit is used up
 	Quota      Scenario = "quota"      // no credit is left
-	Empty      Scenario = "empty"      // an answer of no text
+	Empty      Scenario = "empty"      // an answer without text
 	Big        Scenario = "big"        // an answer of StandIn.BigBytes
-	Drop       Scenario = "drop"       // the connection is cut in the middle of the answer
-	Hang       Scenario = "hang"       // half an answer, and nothing more until the client goes
-	Once       Scenario = "once"       // Tool, unless a tool has answered anywhere in the history: then ToolAnswer
+	Drop       Scenario = "drop"       // the connection is closed in the middle of the answer
+	Hang       Scenario = "hang"       // half an answer, and nothing more until the client disconnects
+	Once       Scenario = "once"       // Tool, unless the history contains the result of a tool: then ToolAnswer
+	Calls      Scenario = "calls"      // calls of StandIn.Calls one after the other, then ToolAnswer
 	Cut        Scenario = "cut"        // the connection is closed without an answer
 )
 
-// What the stand-in says and does.
+// Texts of the stand-in.
 const (
 	Answer      = "Hello from the stand-in."
 	ToolAnswer  = "Done: the file is written."
@@ -50,20 +50,20 @@ const (
 	ToolCommand = "echo " + ToolContent + " > " + ToolFile
 )
 
-// limitedTimes is how often the scenario Limited refuses.
+// limitedTimes is how often the scenario Limited answers with 429.
 const limitedTimes = 2
 
-// StandIn answers as the Anthropic Messages, OpenAI Responses, Gemini and
-// OpenAI-compatible chat APIs do, one scenario by path prefix. It is made for
-// tests: nothing it says costs, and it needs no network.
+// StandIn imitates the Anthropic Messages, OpenAI Responses, Gemini and OpenAI-compatible chat
+// APIs, one scenario per path prefix. It is for tests: it costs nothing and needs no network.
 type StandIn struct {
-	Command string // for the scenario Tool; empty is ToolCommand
-	// Ask makes the command for the scenario Tool of what the model was asked
-	// last, in place of Command; empty: it answers without a tool. Only claude's.
+	Command string // for the scenario Tool; empty means ToolCommand
+	// Ask returns the command for the scenario Tool from the last user message, instead of
+	// Command; an empty command answers without a tool. Claude only.
 	Ask       func(asked string) string
+	Calls     []ToolCall    // for the scenario Calls
 	WritePath string        // absolute path for the scenario Write
-	BigBytes  int           // for the scenario Big; 0 is 5 MiB
-	Resets    time.Time     // when UsageLimit says that the limit lifts; zero is in an hour
+	BigBytes  int           // for the scenario Big; 0 means 5 MiB
+	Resets    time.Time     // reset time in UsageLimit; zero means in an hour
 	Pause     time.Duration // between the pieces of an answer
 
 	mu       sync.Mutex // guards requests, refused and rules
@@ -72,26 +72,41 @@ type StandIn struct {
 	rules    map[string]*Rule
 }
 
-// Rule is what the calls with one key get instead of what their address says.
+// ToolCall is a call of a CLI's own tool. For Codex, whose only tool is a shell, the command is
+// under "command" in Input.
+type ToolCall struct {
+	Name  string
+	Input map[string]any
+}
+
+// next returns the call after n results of tools in the scenario Calls, or nil.
+func (c *call) next(n int) *ToolCall {
+	if c.scenario != Calls || n >= len(c.s.Calls) {
+		return nil
+	}
+	return &c.s.Calls[n]
+}
+
+// Rule overrides the scenario for calls with one key.
 type Rule struct {
 	Scenario Scenario
-	After    int       // calls for an answer that go as the address says before
-	Until    time.Time // from then on they go as the address says again; zero: never
+	After    int       // number of calls for an answer before the rule applies
+	Until    time.Time // end of the rule; zero means never
 
-	// Together makes it a limit that so many agents run into at once, each after
-	// its tool has answered: the calls before go as the address says, and each
-	// of these waits for the others. Lasts gives Until from then on.
+	// Together makes it a limit that this number of agents reach at once, each after the result
+	// of its tool: earlier calls are not affected, and each of these calls waits for the others.
+	// Lasts sets Until from then on.
 	Together int
 	Lasts    time.Duration
 
 	met int
-	all chan struct{} // closed when so many have met it
+	all chan struct{} // closed when that number of calls has arrived
 }
 
 // maxTogether bounds how long a call waits for the others of Rule.Together.
 const maxTogether = 2 * time.Minute
 
-// Set makes a rule for a key or token, in place of the one before.
+// Set sets the rule for a key or token.
 func (s *StandIn) Set(key string, r Rule) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +117,7 @@ func (s *StandIn) Set(key string, r Rule) {
 	s.rules[key] = &r
 }
 
-// Until is when the rule for a key ends; zero if that is not known yet.
+// Until returns the end of the rule for a key, or zero if it is not known yet.
 func (s *StandIn) Until(key string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,8 +127,8 @@ func (s *StandIn) Until(key string) time.Time {
 	return time.Time{}
 }
 
-// ruled returns the rule that holds for a call with the key, and counts the
-// call. Only those that offer tools count: a CLI asks other things too.
+// ruled returns the rule that applies to a call with the key, and counts the call. Only calls
+// that offer tools count, because a CLI sends other queries too.
 func (s *StandIn) ruled(key string, counts bool) (Rule, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,8 +145,8 @@ func (s *StandIn) ruled(key string, counts bool) (Rule, bool) {
 	return *r, true
 }
 
-// together waits until as many calls as the rule wants have met it, and returns
-// the rule as it is then; false when they do not come.
+// together waits until the number of calls that the rule needs have arrived, and returns the
+// rule; it returns false after maxTogether.
 func (s *StandIn) together(ctx context.Context, key string, r Rule) (Rule, bool) {
 	s.mu.Lock()
 	now := s.rules[key]
@@ -152,21 +167,21 @@ func (s *StandIn) together(ctx context.Context, key string, r Rule) (Rule, bool)
 	return *now, true
 }
 
-// hasWorked reports whether a tool has answered in what a call tells the model.
+// hasWorked reports whether a call contains the result of a tool.
 func hasWorked(body []byte) bool {
 	return bytes.Contains(body, []byte(`"tool_result"`)) || bytes.Contains(body, []byte(`_call_output"`))
 }
 
-// Request is one call that a CLI made.
+// Request is one call of a CLI.
 type Request struct {
 	Method   string
 	Path     string // without the scenario
 	Scenario Scenario
-	Key      string // or token that it came with
+	Key      string // key or token of the call
 	Header   http.Header
 	Body     []byte // at most 4 MiB
 	At       time.Time
-	Status   int // that it was answered with; 0 while it is being answered
+	Status   int // status of the answer; 0 while it is being sent
 }
 
 func (s *StandIn) command() string {
@@ -198,7 +213,7 @@ func (s *StandIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	scenario, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	c := &call{s: s, w: w, r: r, scenario: Scenario(scenario), path: "/" + path, body: body, status: http.StatusOK}
-	_ = json.Unmarshal(body, &c.in) // what is not JSON has no fields
+	_ = json.Unmarshal(body, &c.in) // anything but JSON has no fields
 	s.mu.Lock()
 	number := len(s.requests)
 	s.requests = append(s.requests, Request{r.Method, c.path, c.scenario, keyOf(r), r.Header.Clone(), body, time.Now(), 0})
@@ -228,8 +243,7 @@ func (s *StandIn) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasSuffix(c.path, "/messages"):
 		c.anthropic()
 	case strings.HasSuffix(c.path, "/responses") && r.Method == http.MethodGet:
-		// Codex asks for a WebSocket first; this answer makes it go on with HTTP
-		// at once.
+		// Codex tries a WebSocket first; after this answer it uses HTTP at once.
 		c.json(http.StatusUpgradeRequired, object{"error": object{"message": "use HTTP"}})
 	case strings.HasSuffix(c.path, "/responses"):
 		c.responses()
@@ -254,10 +268,10 @@ type call struct {
 	body     []byte
 	in       object
 	status   int
-	until    time.Time // when the limit lifts that this call runs into; zero: StandIn.Resets
+	until    time.Time // reset time of the limit for this call; zero means StandIn.Resets
 }
 
-// keyOf is the key or token that a call came with.
+// keyOf returns the key or token of a call.
 func keyOf(r *http.Request) string {
 	for _, name := range []string{"X-Api-Key", "X-Goog-Api-Key"} {
 		if key := r.Header.Get(name); key != "" {
@@ -267,10 +281,10 @@ func keyOf(r *http.Request) string {
 	return strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 }
 
-// resets is when the limit lifts, as an epoch time.
+// resets returns the reset time of the limit as an epoch time.
 func (c *call) resets() int64 {
 	if !c.until.IsZero() {
-		return c.until.Add(time.Second - time.Nanosecond).Unix() // not before it does
+		return c.until.Add(time.Second - time.Nanosecond).Unix() // rounded up
 	}
 	return c.s.resets()
 }
@@ -279,11 +293,11 @@ func (c *call) json(status int, v any) {
 	c.status = status
 	c.w.Header().Set("Content-Type", "application/json")
 	c.w.WriteHeader(status)
-	_ = json.NewEncoder(c.w).Encode(v) // the client went: nothing to do
+	_ = json.NewEncoder(c.w).Encode(v) // ignore a disconnected client
 }
 
-// refuse reports whether the call is one that the scenario answers with an
-// error, and gives its status. Retry-After is set already.
+// refuse reports whether the scenario answers the call with an error, and returns the status.
+// Retry-After is already set.
 func (c *call) refuse() (status int, yes bool) {
 	retry := func(seconds int) { c.w.Header().Set("Retry-After", strconv.Itoa(seconds)) }
 	switch c.scenario {
@@ -319,7 +333,7 @@ func (c *call) refuse() (status int, yes bool) {
 	return 0, false
 }
 
-// text is the scenario's answer, in the pieces that it is sent in.
+// text returns the scenario's answer in pieces.
 func (c *call) text(toolDone bool) []string {
 	switch {
 	case c.scenario == Empty:
@@ -341,17 +355,17 @@ func (c *call) text(toolDone bool) []string {
 	return []string{Answer[:half], Answer[half:]}
 }
 
-// wantsTool reports whether the scenario calls a tool that has not answered.
+// wantsTool reports whether the scenario calls a tool whose result is missing.
 func (c *call) wantsTool(done bool) bool {
 	return (c.scenario == Tool || c.scenario == Write || c.scenario == Once) && !done
 }
 
-// stopHere ends an answer that the scenario does not finish, after its first
-// piece; it reports whether it did.
+// stopHere ends an answer that the scenario does not finish, after its first piece, and reports
+// whether it did.
 func (c *call) stopHere() bool {
 	switch c.scenario {
 	case Drop:
-		panic(http.ErrAbortHandler) // closes the connection without an end
+		panic(http.ErrAbortHandler) // closes the connection before the end
 	case Hang:
 		<-c.r.Context().Done()
 		return true
@@ -367,7 +381,7 @@ func (c *call) event(name string, v any) {
 	}
 	data, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // every answer here can be marshalled
+		panic(err) // marshalling cannot fail
 	}
 	if name != "" {
 		fmt.Fprintf(c.w, "event: %s\n", name)
@@ -382,7 +396,7 @@ func (c *call) event(name string, v any) {
 	}
 }
 
-// list is the field of the object as a list of objects.
+// list returns a field of the object as a list of objects.
 func list(in object, field string) []object {
 	items, _ := in[field].([]any)
 	var out []object
@@ -399,7 +413,7 @@ func str(in object, field string) string {
 	return s
 }
 
-// last is the last of a list; nil when it is empty.
+// last returns the last element of a list, or nil.
 func last(items []object) object {
 	if len(items) == 0 {
 		return nil

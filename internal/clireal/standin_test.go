@@ -12,7 +12,7 @@ import (
 	"github.com/agented/agented/internal/clireal"
 )
 
-func TestTheStandInSpeaksTheFourAPIs(t *testing.T) {
+func TestStandIn_four_apis(t *testing.T) {
 	t.Parallel()
 	standIn := &clireal.StandIn{}
 	server := httptest.NewServer(standIn)
@@ -60,7 +60,7 @@ func TestTheStandInSpeaksTheFourAPIs(t *testing.T) {
 	}
 }
 
-func TestAKeysRuleHoldsForItAloneAndForItsTime(t *testing.T) {
+func TestStandIn_rule_per_key(t *testing.T) {
 	t.Parallel()
 	standIn := &clireal.StandIn{}
 	server := httptest.NewServer(standIn)
@@ -98,7 +98,7 @@ func TestAKeysRuleHoldsForItAloneAndForItsTime(t *testing.T) {
 	}
 }
 
-func TestALimitThatManyMeetTogetherRefusesThemAllAtOnceAndNoneBefore(t *testing.T) {
+func TestStandIn_limit_together(t *testing.T) {
 	t.Parallel()
 	standIn := &clireal.StandIn{}
 	server := httptest.NewServer(standIn)

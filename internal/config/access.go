@@ -17,11 +17,12 @@ import (
 	"github.com/agented/agented"
 )
 
-// DotenvPath is the .env file that was read, empty if none was.
+// DotenvPath returns the path of the .env file that was read, or "" if none
+// was.
 func (c *Config) DotenvPath() string { return c.dotenvPath }
 
-// Origin says where the value of a setting came from; name is that of the
-// variable.
+// Origin returns where the value of a setting came from; name is its
+// environment variable.
 func (c *Config) Origin(name string) Origin {
 	if o, ok := c.origins[name]; ok {
 		return o
@@ -29,7 +30,7 @@ func (c *Config) Origin(name string) Origin {
 	return Origin{Kind: "default"}
 }
 
-// text gives a setting as one writes it, secrets included.
+// text returns a setting as it would be written, including secrets.
 func (c *Config) text(s setting) string {
 	switch v := reflect.ValueOf(c).Elem().Field(s.index).Interface().(type) {
 	case Secret:
@@ -37,7 +38,7 @@ func (c *Config) text(s setting) string {
 	case Address:
 		return v.String()
 	case time.Duration:
-		return plain(v)
+		return formatDuration(v)
 	case slog.Level:
 		return levelName(v)
 	case *time.Location:
@@ -52,8 +53,19 @@ func (c *Config) text(s setting) string {
 	}
 }
 
-// BackendEnv returns the variables of the default account of a backend (claude,
-// codex, gemini, opencode or anthropic): those that are set, and no others.
+// BackendSettings returns the names of the variables of default accounts.
+func BackendSettings() []string {
+	var names []string
+	for _, s := range settings() {
+		if len(s.backends) > 0 {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
+// BackendEnv returns the variables of the default account of a backend that are
+// set.
 func (c *Config) BackendEnv(backend string) map[string]string {
 	env := make(map[string]string)
 	for _, s := range settings() {
@@ -66,9 +78,9 @@ func (c *Config) BackendEnv(backend string) map[string]string {
 	return env
 }
 
-// Variable looks a name up in the environment as it was at the start, then in
-// .env. It serves triggers that pass a variable of the server on by name, and
-// refuses the server's own secrets, whatever an admin has allowed.
+// Variable looks up a name in the environment at start, then in .env. Triggers
+// use it to pass a variable of the server; it never returns the server's own
+// secrets.
 func (c *Config) Variable(name string) (string, bool) {
 	if slices.ContainsFunc(settings(), func(s setting) bool {
 		return (s.secret == "server" || s.name == "SECRET_KEY_FILE") && slices.Contains(s.names(), name)
@@ -83,7 +95,7 @@ func (c *Config) Variable(name string) (string, bool) {
 }
 
 // SecretFiles returns the absolute paths from which secrets are read, by the
-// name of the variable that holds the path, such as AGENTED_API_KEY_FILE.
+// name of the variable with the path, such as AGENTED_API_KEY_FILE.
 func (c *Config) SecretFiles() map[string]string {
 	out := map[string]string{}
 	for _, s := range settings() {
@@ -101,9 +113,31 @@ func (c *Config) SecretFiles() map[string]string {
 	return out
 }
 
-// Secrets returns every secret that was read, for the masker: secret settings and
-// passwords inside URLs. Each once, in no order. A key that the server keeps in a
-// file is not among them.
+// Hidden returns the files and folders outside of the data folder that contain secrets and data of
+// the server, for sandboxes, and the user's folder for sockets, XDG_RUNTIME_DIR.
+func (c *Config) Hidden() (paths []string, runtime string) {
+	for _, path := range c.SecretFiles() {
+		paths = append(paths, path)
+	}
+	for _, path := range []string{c.dotenvPath, c.SecretKeyFile, c.BackupDir, c.BackupPassphrase, c.TLSKey} {
+		if path != "" {
+			paths = append(paths, path)
+		}
+	}
+	// SQLite's other files are next to the database, and are created again while agents run.
+	if dir := filepath.Dir(c.DBPath); c.DBPath != "" && dir != c.DataDir {
+		paths = append(paths, dir)
+	}
+	if c.Home != "" {
+		paths = append(paths, filepath.Join(c.Home, ".local", "state", "agented"))
+	}
+	slices.Sort(paths)
+	return slices.Compact(paths), c.XDGRuntimeDir
+}
+
+// Secrets returns every secret that was read, for masking: secret settings and
+// passwords inside URLs, without duplicates and in no particular order. It does
+// not include a key that the server stores in a file.
 func (c *Config) Secrets() []string {
 	seen := make(map[string]bool)
 	for _, s := range settings() {
@@ -128,9 +162,9 @@ func (c *Config) Secrets() []string {
 	return list
 }
 
-// ClearEnvironment takes every secret out of the environment of this process, so
-// that nothing it starts inherits one by accident. Call it once the settings are
-// loaded; Reload remembers what was there.
+// ClearEnvironment removes all secrets from the environment of this process, so
+// that child processes cannot inherit one. Call it once the settings are
+// loaded; Reload remembers the removed values.
 func ClearEnvironment() {
 	for _, s := range settings() {
 		if s.secret == "" {
@@ -142,7 +176,7 @@ func ClearEnvironment() {
 	}
 }
 
-// Row is one setting as `config show` prints it.
+// Row is one setting in the output of `config show`.
 type Row struct {
 	Name    string `json:"name"`
 	Value   string `json:"value"` // masked if secret
@@ -153,9 +187,9 @@ type Row struct {
 	Help    string `json:"help"`
 }
 
-// Show lists every setting in the order of the reference page. For SECRET_KEY it
-// shows the given source and fingerprint of the key in use; both may be empty if
-// there is no key yet.
+// Show returns all settings in the order of the reference page. For SECRET_KEY
+// it returns the given source and fingerprint of the key in use; both may be
+// empty if there is no key yet.
 func (c *Config) Show(keySource, keyFingerprint string) []Row {
 	var rows []Row
 	for _, s := range settings() {
@@ -178,19 +212,18 @@ func (c *Config) Show(keySource, keyFingerprint string) []Row {
 	return rows
 }
 
-// Format keeps a Config that is printed by accident, with whatever verb, from
-// showing passwords in addresses; use Show.
+// Format keeps passwords in URLs from being printed by accident; use Show.
 func (c Config) Format(f fmt.State, _ rune) { io.WriteString(f, "config.Config") }
 
-// LogValue is Format for slog.
+// LogValue prevents slog from printing secret values.
 func (c Config) LogValue() slog.Value { return slog.StringValue("config.Config") }
 
-// MarshalJSON gives the rows of Show.
+// MarshalJSON returns the rows of Show.
 func (c Config) MarshalJSON() ([]byte, error) { return json.Marshal(c.Show("", "")) }
 
-// PrepareDataDir makes the data folder with mode 0700 if it is not there, shuts it
-// for other users if it is open to them, and makes sure that it can be written. The
-// warnings are sentences for the log.
+// PrepareDataDir creates the data folder with mode 0700 if it does not exist,
+// closes it to other users, and verifies that it is writable. The warnings are
+// sentences for the log.
 func PrepareDataDir(path string) (warnings []string, err error) {
 	refuse := func(err error) error {
 		return agented.Errorf(agented.Invalid,
@@ -210,14 +243,14 @@ func PrepareDataDir(path string) (warnings []string, err error) {
 	if mode := info.Mode().Perm(); mode != 0o700 {
 		if err := os.Chmod(path, 0o700); err == nil {
 			if mode&0o077 != 0 {
-				warnings = append(warnings, fmt.Sprintf("the data folder %s was open to other users (mode %04o) and is now shut (0700)", path, mode))
+				warnings = append(warnings, fmt.Sprintf("the data folder %s was open to other users (mode %04o); its mode is now 0700", path, mode))
 			}
 		} else if mode&0o077 != 0 {
-			warnings = append(warnings, fmt.Sprintf("the data folder %s is open to other users (mode %04o) and cannot be shut; let the user that runs the server own it", path, mode))
+			warnings = append(warnings, fmt.Sprintf("the data folder %s is open to other users (mode %04o) and its mode cannot be changed; make the user that runs the server its owner", path, mode))
 		}
 	}
-	// Only an attempt tells: modes do not show read-only mounts, full disks and
-	// access lists.
+	// Only a test write detects read-only mounts, full disks and access control
+	// lists.
 	file, err := os.CreateTemp(path, ".write-test-*")
 	if err != nil {
 		return warnings, refuse(err)
@@ -236,7 +269,7 @@ func PrepareDataDir(path string) (warnings []string, err error) {
 	return warnings, nil
 }
 
-// Chains is what one cause may set going.
+// Chains returns the limits of chains of causes.
 func (c *Config) Chains() agented.ChainLimits {
 	return agented.ChainLimits{Depth: c.ChainDepth, Fanout: c.ChainFanout, Total: c.ChainTotal, CostUSD: float64(c.ChainCostUSD)}
 }

@@ -9,46 +9,46 @@ import (
 	"strings"
 )
 
-// maxSocketPath is the longest path of a socket file that both Linux (107) and
-// macOS (103) take.
+// maxSocketPath is the longest socket path, in bytes, that both Linux (107) and
+// macOS (103) support.
 const maxSocketPath = 103
 
-// Address is a place to listen on.
+// Address is an address to listen on.
 type Address struct {
 	Network string // "tcp" or "unix"
-	Host    string // tcp: name or IP without brackets, empty for every address
-	Port    int    // tcp: 0 to 65535, 0 lets the system choose
+	Host    string // tcp: name or IP without brackets, empty for all addresses
+	Port    int    // tcp: 0 to 65535; with 0 the system chooses
 	Path    string // unix: absolute path of the socket file
 }
 
-// ParseAddress reads host:port, :port, [v6]:port or unix:/path. A relative socket
-// path belongs to the folder dir.
+// ParseAddress parses host:port, :port, [v6]:port or unix:/path. A relative
+// socket path is relative to dir.
 func ParseAddress(s, dir string) (Address, error) {
 	if path, ok := strings.CutPrefix(s, "unix:"); ok {
 		path = strings.TrimPrefix(path, "//")
 		if path == "" {
-			return Address{}, fmt.Errorf("names no file; write unix:/run/agented/agented.sock")
+			return Address{}, fmt.Errorf("has no file name; write unix:/run/agented/agented.sock")
 		}
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(dir, path)
 		}
 		if path = filepath.Clean(path); len(path) > maxSocketPath {
-			return Address{}, fmt.Errorf("is a socket path of %d bytes; at most %d are possible", len(path), maxSocketPath)
+			return Address{}, fmt.Errorf("is a socket path of %d bytes; use at most %d", len(path), maxSocketPath)
 		}
 		return Address{Network: "unix", Path: path}, nil
 	}
 	if strings.Contains(s, ",") {
-		return Address{}, fmt.Errorf("names more than one address; keep one")
+		return Address{}, fmt.Errorf("has more than one address; keep one")
 	}
 	if strings.Contains(s, "://") || strings.Contains(s, "/") {
 		return Address{}, fmt.Errorf("is not an address; write host:port, without http:// and path")
 	}
 	if _, err := strconv.Atoi(s); err == nil {
-		return Address{}, fmt.Errorf("is a port alone; write :%s for every address or 127.0.0.1:%s for this machine only", s, s)
+		return Address{}, fmt.Errorf("is only a port; write :%s for all addresses or 127.0.0.1:%s for this machine only", s, s)
 	}
 	if ip, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil && !strings.Contains(s, "]:") {
-		if ip.Is6() && s[0] != '[' { // ::1:8080 is an address too, but hardly meant as one
-			return Address{}, fmt.Errorf("has no port; an IPv6 address needs brackets in front of it, as in [::1]:20000")
+		if ip.Is6() && s[0] != '[' { // ::1:8080 is also an IPv6 address, but hardly meant as one
+			return Address{}, fmt.Errorf("has no port; an IPv6 address with a port needs brackets, as in [::1]:20000")
 		}
 		return Address{}, fmt.Errorf("has no port; write %s", net.JoinHostPort(ip.String(), "20000"))
 	}
@@ -64,12 +64,12 @@ func ParseAddress(s, dir string) (Address, error) {
 		return Address{}, fmt.Errorf("has no valid port; write a number from 1 to 65535")
 	}
 	if host != "" && !validIP(host) && !validHostname(host) {
-		return Address{}, fmt.Errorf("has no valid host; write an IP address, a host name, or 0.0.0.0 for every address")
+		return Address{}, fmt.Errorf("has no valid host; write an IP address, a host name, or 0.0.0.0 for all addresses")
 	}
 	return Address{Network: "tcp", Host: host, Port: n}, nil
 }
 
-// Listen returns what net.Listen takes as its second argument.
+// Listen returns the address argument of net.Listen.
 func (a Address) Listen() string {
 	if a.Network == "unix" {
 		return a.Path
@@ -77,7 +77,7 @@ func (a Address) Listen() string {
 	return net.JoinHostPort(a.Host, strconv.Itoa(a.Port))
 }
 
-// String gives the address as one writes it in a setting.
+// String returns the address as it is written in a setting.
 func (a Address) String() string {
 	switch a.Network {
 	case "":
@@ -88,11 +88,12 @@ func (a Address) String() string {
 	return a.Listen()
 }
 
-// MarshalText gives String to encoders.
+// MarshalText returns String.
 func (a Address) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
 
-// Loopback reports whether only this machine can reach the address. A socket file
-// counts; a host name other than localhost does not, since it may change.
+// Loopback reports whether only this machine can reach the address. That
+// includes socket files, but no host name other than localhost, since names can
+// change.
 func (a Address) Loopback() bool {
 	if a.Network == "unix" || strings.EqualFold(a.Host, "localhost") {
 		return true
@@ -101,8 +102,8 @@ func (a Address) Loopback() bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// Dial returns host:port under which this machine reaches a server that listens
-// here: for 0.0.0.0 that is 127.0.0.1. Empty for a socket file.
+// Dial returns host:port at which this machine reaches a server that listens on
+// the address: for 0.0.0.0 that is 127.0.0.1. It is empty for a socket file.
 func (a Address) Dial() string {
 	if a.Network == "unix" {
 		return ""
@@ -122,8 +123,8 @@ func validIP(s string) bool {
 	return err == nil
 }
 
-// validHostname accepts the letters, digits, hyphens, dots and underscores that
-// resolvers accept, and something that is no mistyped IPv4 address.
+// validHostname accepts letters, digits, hyphens, dots and underscores, except
+// for mistyped IPv4 addresses.
 func validHostname(s string) bool {
 	s = strings.TrimSuffix(s, ".")
 	if s == "" || len(s) > 253 || strings.Trim(s, "0123456789.") == "" {

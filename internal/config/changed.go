@@ -2,8 +2,8 @@ package config
 
 import "reflect"
 
-// Changed lists the settings whose values differ in next, in the order of the
-// reference page. It compares secrets too, and shows none.
+// Changed returns the settings whose values differ in next, in the order of the
+// reference page. Secrets are compared, but not returned.
 func (c *Config) Changed(next *Config) []string {
 	var names []string
 	a, b := reflect.ValueOf(c).Elem(), reflect.ValueOf(next).Elem()

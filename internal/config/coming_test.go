@@ -11,9 +11,9 @@ import (
 	"github.com/agented/agented/internal/config"
 )
 
-// TestTheTableOfChangedDefaultsSaysWhatTheSettingsSay compares the page for those
-// who come from the Python product with the settings' one list.
-func TestTheTableOfChangedDefaultsSaysWhatTheSettingsSay(t *testing.T) {
+// TestChangedDefaults_documented compares the migration page for users of the
+// Python product with the settings.
+func TestChangedDefaults_documented(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "coming-from-python.md"))
 	if err != nil {
@@ -58,7 +58,7 @@ func TestTheTableOfChangedDefaultsSaysWhatTheSettingsSay(t *testing.T) {
 		t.Errorf("%d rows were read of %d", rows, strings.Count(table, "\n| `"))
 	}
 
-	// What is said of names holds too.
+	// The page's statements about names are correct too.
 	_, names, _ := strings.Cut(string(text), "## Names in the environment")
 	names, _, _ = strings.Cut(names, "## Defaults")
 	for line := range strings.Lines(names) {

@@ -22,8 +22,8 @@ import (
 
 var machine = config.Machine{CPUs: 4, MemoryBytes: 16 << 30, Descriptors: 1024}
 
-// options describes a start in an empty folder with the given environment and,
-// unless empty, a .env file.
+// options returns options for a start in an empty folder with the given
+// environment and, unless empty, a .env file.
 func options(t testing.TB, dotenv string, environ ...string) config.Options {
 	t.Helper()
 	dir := t.TempDir()
@@ -50,7 +50,7 @@ func load(t testing.TB, o config.Options) *config.Config {
 	return c
 }
 
-func TestDefaultsAreThoseOfTheContract(t *testing.T) {
+func TestLoad_defaults(t *testing.T) {
 	t.Parallel()
 	c := load(t, options(t, ""))
 	if len(c.Warnings) != 0 {
@@ -64,23 +64,23 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"AGENTED_BIND": "0.0.0.0:20000", "AGENTED_TLS_CERT": "", "AGENTED_TLS_KEY": "", "AGENTED_REQUEST_TIMEOUT": "5m",
+		"AGENTED_BIND": "127.0.0.1:20000", "AGENTED_TLS_CERT": "", "AGENTED_TLS_KEY": "", "AGENTED_REQUEST_TIMEOUT": "5m",
 		"AGENTED_MAX_CONNECTIONS": "576", "AGENTED_ACCESS_LOG": "stdout", "AGENTED_SHUTDOWN_TIMEOUT": "30s",
 		"AGENTED_DATA_DIR": "/home/u/.local/share/agented", "AGENTED_DB_PATH": "/home/u/.local/share/agented/agented.db",
 		"AGENTED_DATABASE_URL": "", "SECRET_KEY": "", "SECRET_KEY_FILE": "", "AGENTED_API_KEY": "",
-		"LOG_LEVEL": "info", "LOG_FORMAT": "auto", "CORS_ALLOWED_ORIGINS": "", "AGENTED_ALLOWED_HOSTS": "",
+		"LOG_LEVEL": "info", "LOG_FORMAT": "auto", "CORS_ALLOWED_ORIGINS": "", "AGENTED_ALLOWED_HOSTS": "", "AGENTED_TRUSTED_PROXIES": "", "AGENTED_BASE_PATH": "",
 		"GITHUB_WEBHOOK_SECRET": "", "AGENTED_MAX_CONCURRENT": "8", "SSE_REPLAY_LIMIT": "500",
 		"AGENTED_CHAIN_DEPTH": "30", "AGENTED_CHAIN_FANOUT": "50", "AGENTED_CHAIN_TOTAL": "500", "AGENTED_CHAIN_COST_USD": "0",
 		"AGENTED_WORKSPACE_PROTOCOLS": "https,ssh,file", "AGENTED_WORKSPACE_TIMEOUT": "30m", "AGENTED_WORKSPACE_KEEP_DAYS": "7",
-		"AGENTED_WORKSPACE_KEEP_COUNT": "200", "AGENTED_WORKSPACE_MIN_FREE": "1024", "AGENTED_PAUSE_LIMIT": "24h", "AGENTED_PRICES": "",
+		"AGENTED_WORKSPACE_KEEP_COUNT": "200", "AGENTED_WORKSPACE_MIN_FREE": "1024", "AGENTED_MAX_MEMORY": "0", "AGENTED_MAX_PROCESSES": "0", "AGENTED_SANDBOX": "off", "AGENTED_PAUSE_LIMIT": "24h", "AGENTED_PRICES": "",
 		"AGENTED_MIN_FREE": "256", "AGENTED_KEEP_LOGS_DAYS": "90", "AGENTED_KEEP_LOGS_MB": "0", "AGENTED_KEEP_EXECUTIONS_DAYS": "0",
 		"AGENTED_KEEP_EXECUTIONS": "0", "AGENTED_KEEP_BODIES_DAYS": "30", "AGENTED_KEEP_DELIVERIES_DAYS": "0", "AGENTED_KEEP_TICKS_DAYS": "365",
 		"AGENTED_KEEP_AUDIT_DAYS": "730", "AGENTED_KEEP_IDEMPOTENCY_DAYS": "0",
 		"AGENTED_BACKUP_DIR": "", "AGENTED_BACKUP_SCHEDULE": "0 3 * * *", "AGENTED_BACKUP_KEEP": "7", "AGENTED_BACKUP_PASSPHRASE_FILE": "",
 		"STALE_EXECUTION_THRESHOLD_SECS": "15m", "STALE_CONVERSATION_THRESHOLD_SECS": "30m", "TZ": "",
 		"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": "", "CLAUDE_CODE_OAUTH_TOKEN": "", "CLAUDE_CONFIG_DIR": "",
-		"CLAUDE_PLUGIN_ROOT": "", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "CODEX_HOME": "", "GEMINI_API_KEY": "", "GEMINI_CLI_HOME": "",
-		"OPENCODE_HOME": "", "SENTRY_DSN": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "", "OTEL_EXPORTER_OTLP_HEADERS": "", "OTEL_SERVICE_NAME": "agented",
+		"CLAUDE_PLUGIN_ROOT": "", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "CODEX_HOME": "", "GEMINI_API_KEY": "", "GOOGLE_GEMINI_BASE_URL": "", "GEMINI_CLI_HOME": "",
+		"OPENCODE_HOME": "", "SENTRY_DSN": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "", "OTEL_EXPORTER_OTLP_PROTOCOL": "", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "", "OTEL_RESOURCE_ATTRIBUTES": "", "OTEL_EXPORTER_OTLP_HEADERS": "", "OTEL_SERVICE_NAME": "agented",
 		"AGENTED_URL": "", "AGENTED_GITHUB_LOGINS": "", "HOME": "/home/u", "PATH": "/bin", "XDG_DATA_HOME": "",
 		"XDG_STATE_HOME": "", "XDG_RUNTIME_DIR": "", "NO_COLOR": "",
 	}
@@ -92,7 +92,7 @@ func TestDefaultsAreThoseOfTheContract(t *testing.T) {
 	}
 }
 
-func TestTheDataFolderFollowsTheXDGRules(t *testing.T) {
+func TestLoad_data_folder(t *testing.T) {
 	t.Parallel()
 	if c := load(t, options(t, "", "XDG_DATA_HOME=/xdg")); c.DataDir != "/xdg/agented" {
 		t.Error(c.DataDir)
@@ -110,11 +110,11 @@ func TestTheDataFolderFollowsTheXDGRules(t *testing.T) {
 	}
 }
 
-func TestEnvironmentBeatsDotenvBeatsDefault(t *testing.T) {
+func TestLoad_precedence(t *testing.T) {
 	t.Parallel()
 	o := options(t, "LOG_LEVEL=debug\nSSE_REPLAY_LIMIT=7\nAGENTED_BIND=:1\n", "LOG_LEVEL=error", "AGENTED_BIND=")
 	c := load(t, o)
-	if c.LogLevel != slog.LevelError || c.SSEReplayLimit != 7 || c.Bind.String() != "0.0.0.0:20000" {
+	if c.LogLevel != slog.LevelError || c.SSEReplayLimit != 7 || c.Bind.String() != "127.0.0.1:20000" {
 		t.Errorf("level %v, limit %d, bind %v", c.LogLevel, c.SSEReplayLimit, c.Bind)
 	}
 	env := filepath.Join(o.Dir, ".env")
@@ -130,7 +130,7 @@ func TestEnvironmentBeatsDotenvBeatsDefault(t *testing.T) {
 	}
 }
 
-func TestOldNamesCountInTheSourceWhereTheyStand(t *testing.T) {
+func TestLoad_old_names(t *testing.T) {
 	t.Parallel()
 	c := load(t, options(t, "AGENTED_BIND=:1\nANTHROPIC_API_BASE=http://dot\nANTHROPIC_BASE_URL=http://new", "GUNICORN_BIND=127.0.0.1:2"))
 	if c.Bind.String() != "127.0.0.1:2" || c.Origin("AGENTED_BIND").String() != "environment as GUNICORN_BIND" {
@@ -147,7 +147,7 @@ func TestOldNamesCountInTheSourceWhereTheyStand(t *testing.T) {
 	}
 }
 
-func TestSecretsCanComeFromFiles(t *testing.T) {
+func TestLoad_secret_files(t *testing.T) {
 	t.Parallel()
 	o := options(t, "ANTHROPIC_API_KEY_FILE=key\nGITHUB_WEBHOOK_SECRET=from-dotenv", "GITHUB_WEBHOOK_SECRET_FILE=hook")
 	write(t, filepath.Join(o.Dir, "key"), "sk-from-file\n")
@@ -167,7 +167,7 @@ func TestSecretsCanComeFromFiles(t *testing.T) {
 	}
 }
 
-func TestSecretKeyIsHandedOnAsItIsWithItsSource(t *testing.T) {
+func TestLoad_secret_key(t *testing.T) {
 	t.Parallel()
 	c := load(t, options(t, "SECRET_KEY=\" spaces \"\n"))
 	if c.SecretKey.Reveal() != " spaces " || c.SecretKeyFile != "" {
@@ -187,12 +187,12 @@ func TestSecretKeyIsHandedOnAsItIsWithItsSource(t *testing.T) {
 	}
 }
 
-func TestDotenvIsFoundInTheFoldersAbove(t *testing.T) {
+func TestDotenv_in_folders_above(t *testing.T) {
 	t.Parallel()
 	o := options(t, "AGENTED_DATA_DIR=./data\nCODEX_HOME=~/codex\nSSE_REPLAY_LIMIT=1")
 	top := o.Dir
 	o.Dir = filepath.Join(top, "a", "b")
-	if err := os.MkdirAll(filepath.Join(o.Dir, ".env"), 0o700); err != nil { // a folder of that name is none
+	if err := os.MkdirAll(filepath.Join(o.Dir, ".env"), 0o700); err != nil { // a directory of that name is ignored
 		t.Fatal(err)
 	}
 	c := load(t, o)
@@ -217,7 +217,7 @@ func TestDotenvIsFoundInTheFoldersAbove(t *testing.T) {
 	}
 }
 
-func TestDotenvOfAnotherUserAboveIsPassedOver(t *testing.T) {
+func TestDotenv_of_another_user(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give files away")
@@ -240,7 +240,7 @@ func TestDotenvOfAnotherUserAboveIsPassedOver(t *testing.T) {
 	}
 }
 
-func TestBadDotenvLinesAreReportedAndSkipped(t *testing.T) {
+func TestDotenv_invalid_lines(t *testing.T) {
 	t.Parallel()
 	o := options(t, "A=1\nnot a line hunter2\nLOG_LEVEL=debug\n")
 	c := load(t, o)
@@ -252,7 +252,7 @@ func TestBadDotenvLinesAreReportedAndSkipped(t *testing.T) {
 	}
 }
 
-func TestEveryProblemIsReportedAtOnceWithNameAndMend(t *testing.T) {
+func TestLoad_reports_all_problems(t *testing.T) {
 	t.Parallel()
 	const secret = "tiny-secret"
 	environ := []string{
@@ -286,21 +286,21 @@ func TestEveryProblemIsReportedAtOnceWithNameAndMend(t *testing.T) {
 	if len(e.Fields) != len(environ) {
 		t.Errorf("%d problems, want %d", len(e.Fields), len(environ))
 	}
-	if want := `"20000" is a port alone; write :20000 for every address or 127.0.0.1:20000 for this machine only (environment)`; got["AGENTED_BIND"] != want {
+	if want := `"20000" is only a port; write :20000 for all addresses or 127.0.0.1:20000 for this machine only (environment)`; got["AGENTED_BIND"] != want {
 		t.Errorf("text %q\nwant %q", got["AGENTED_BIND"], want)
 	}
 	t.Log(err)
 }
 
-func TestPostgreSQLIsRefusedInWords(t *testing.T) {
+func TestLoad_PostgreSQL(t *testing.T) {
 	t.Parallel()
 	_, err := config.Load(options(t, "", "AGENTED_DATABASE_URL=postgres://h/db"))
-	if err == nil || !strings.Contains(err.Error(), "PostgreSQL support is not in this version") {
+	if err == nil || !strings.Contains(err.Error(), "this version does not support PostgreSQL") {
 		t.Error(err)
 	}
 }
 
-func TestUnknownNamesGetTheNearestOne(t *testing.T) {
+func TestLoad_unknown_names(t *testing.T) {
 	t.Parallel()
 	c := load(t, options(t, "AGENTED_DATADIR=/x\nGITHUB_WEBHOOK_SECRT=x\nMY_OWN=1\nEDITOR=vi\n",
 		"AGENTED_BNID=:1", "AGENTED_VAULT_KEYS=x", "AGENTED_EXECUTION_ID=exec-1", "AGENTED_ATTEMPT=1", "AGENTED_TRIGGER_ID=t",
@@ -310,17 +310,17 @@ func TestUnknownNamesGetTheNearestOne(t *testing.T) {
 		got = append(got, w.Name+" → "+w.Text)
 	}
 	want := []string{
-		"AGENTED_BNID → there is no such setting; AGENTED_BIND is the nearest one",
-		"AGENTED_VAULT_KEYS → there is no such setting; `agented config show` lists all",
-		"AGENTED_DATADIR → there is no such setting; AGENTED_DATA_DIR is the nearest one",
-		"GITHUB_WEBHOOK_SECRT → this is not a setting, but close to GITHUB_WEBHOOK_SECRET",
+		"AGENTED_BNID → this is not a setting; the nearest one is AGENTED_BIND",
+		"AGENTED_VAULT_KEYS → this is not a setting; `agented config show` lists all",
+		"AGENTED_DATADIR → this is not a setting; the nearest one is AGENTED_DATA_DIR",
+		"GITHUB_WEBHOOK_SECRT → this is not a setting, but similar to GITHUB_WEBHOOK_SECRET",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestBackendsGetTheirOwnVariablesOnly(t *testing.T) {
+func TestBackendEnv(t *testing.T) {
 	t.Parallel()
 	var environ []string
 	for _, name := range []string{
@@ -331,11 +331,11 @@ func TestBackendsGetTheirOwnVariablesOnly(t *testing.T) {
 	for _, name := range []string{"CLAUDE_CONFIG_DIR", "CLAUDE_PLUGIN_ROOT", "CODEX_HOME", "GEMINI_CLI_HOME", "OPENCODE_HOME"} {
 		environ = append(environ, name+"=/"+name)
 	}
-	c := load(t, options(t, "", append(environ, "ANTHROPIC_API_BASE=http://h:1", "OPENAI_BASE_URL=http://h:1")...))
+	c := load(t, options(t, "", append(environ, "ANTHROPIC_API_BASE=http://h:1", "OPENAI_BASE_URL=http://h:1", "GOOGLE_GEMINI_BASE_URL=http://h:1")...))
 	for backend, want := range map[string]string{
 		"claude":    "ANTHROPIC_API_KEY ANTHROPIC_BASE_URL CLAUDE_CODE_OAUTH_TOKEN CLAUDE_CONFIG_DIR CLAUDE_PLUGIN_ROOT",
 		"codex":     "CODEX_HOME OPENAI_API_KEY OPENAI_BASE_URL",
-		"gemini":    "GEMINI_API_KEY GEMINI_CLI_HOME",
+		"gemini":    "GEMINI_API_KEY GEMINI_CLI_HOME GOOGLE_GEMINI_BASE_URL",
 		"opencode":  "ANTHROPIC_API_KEY GEMINI_API_KEY OPENAI_API_KEY OPENCODE_HOME",
 		"command":   "",
 		"anthropic": "ANTHROPIC_API_KEY ANTHROPIC_BASE_URL",
@@ -358,7 +358,7 @@ func TestBackendsGetTheirOwnVariablesOnly(t *testing.T) {
 	}
 }
 
-func TestSecretsNeverShow(t *testing.T) {
+func TestSecret_is_never_printed(t *testing.T) {
 	t.Parallel()
 	const secret = "do-not-show-me-0123456789"
 	var environ []string
@@ -407,7 +407,7 @@ func TestSecretsNeverShow(t *testing.T) {
 	}
 }
 
-func TestClientCommandsAreNotStoppedByAnotherProjectsDotenv(t *testing.T) {
+func TestLoad_client_ignores_other_settings(t *testing.T) {
 	t.Parallel()
 	o := options(t, "LOG_LEVEL=trace\nTZ=nowhere\nnot a line\nPORT=x\nOPENAI_API_KEYS=x\nAGENTED_DATABASE_URL=x\n", "AGENTED_API_KEY=0123456789abcdef")
 	o.Client = true
@@ -417,7 +417,7 @@ func TestClientCommandsAreNotStoppedByAnotherProjectsDotenv(t *testing.T) {
 	}
 }
 
-func TestDotenvCannotSendTheKeyOfTheEnvironmentElsewhere(t *testing.T) {
+func TestDotenv_URL_requires_key(t *testing.T) {
 	t.Parallel()
 	o := options(t, "AGENTED_URL=https://evil.example\n", "AGENTED_API_KEY=0123456789abcdef")
 	o.Client = true
@@ -431,7 +431,7 @@ func TestDotenvCannotSendTheKeyOfTheEnvironmentElsewhere(t *testing.T) {
 	}
 }
 
-func TestVariablesArePassedOnExceptTheServersSecrets(t *testing.T) {
+func TestVariable(t *testing.T) {
 	t.Parallel()
 	c := load(t, options(t, "A=dot\nB=dot\nSECRET_KEY=x\n", "A=env", "AGENTED_API_KEY=0123456789abcdef", "OPENAI_API_KEY=k", "GITHUB_WEBHOOK_SECRET=s"))
 	for name, want := range map[string]string{"A": "env", "B": "dot", "OPENAI_API_KEY": "k", "PATH": "/bin"} {
@@ -446,7 +446,7 @@ func TestVariablesArePassedOnExceptTheServersSecrets(t *testing.T) {
 	}
 }
 
-func TestReloadReadsTheFileAgainAndRemembersTheEnvironment(t *testing.T) {
+func TestReload(t *testing.T) {
 	t.Parallel()
 	o := options(t, "SSE_REPLAY_LIMIT=1\n")
 	environ := []string{"HOME=/home/u", "OPENAI_API_KEY=first"}
@@ -467,7 +467,7 @@ func TestReloadReadsTheFileAgainAndRemembersTheEnvironment(t *testing.T) {
 	}
 }
 
-func TestClearEnvironmentTakesSecretsAndNothingElse(t *testing.T) { // sets the process environment
+func TestClearEnvironment(t *testing.T) { // sets the process environment
 	for _, name := range []string{"SECRET_KEY", "AGENTED_API_KEY", "OPENAI_API_KEY", "AGENTED_DATABASE_URL", "GITHUB_WEBHOOK_SECRET", "CODEX_HOME", "LOG_LEVEL"} {
 		t.Setenv(name, "x")
 	}
@@ -483,7 +483,7 @@ func TestClearEnvironmentTakesSecretsAndNothingElse(t *testing.T) { // sets the 
 	}
 }
 
-func TestDataFolderIsMadeShutAndTried(t *testing.T) {
+func TestPrepareDataDir(t *testing.T) {
 	t.Parallel()
 	mode := func(path string) fs.FileMode {
 		info, err := os.Stat(path)
@@ -516,7 +516,7 @@ func TestDataFolderIsMadeShutAndTried(t *testing.T) {
 	}
 }
 
-func TestEverySettingIsDocumented(t *testing.T) {
+func TestSettings_documented(t *testing.T) {
 	t.Parallel()
 	example, reference := config.EnvExample(), config.Reference()
 	typ := reflect.TypeFor[config.Config]()

@@ -14,13 +14,14 @@ func (s setting) defaultText() string {
 	return s.def
 }
 
-// EnvExample is the content of `.env.example`: every setting with its help, each
-// as a comment, so that a copy changes nothing until a line is opened.
+// EnvExample returns the content of `.env.example`: every setting with its
+// help, commented out, so that a copy changes nothing until a line is
+// uncommented.
 func EnvExample() string {
 	var b strings.Builder
-	b.WriteString(`# Settings of Agented. Copy this file to .env and open the lines that you change.
-# A variable in the real environment beats the one here. Put comments on lines of
-# their own, and values with spaces or # into quotes.
+	b.WriteString(`# Settings of Agented. Copy this file to .env and uncomment the lines that you change.
+# A variable in the real environment takes precedence over this file. Put comments on
+# lines of their own, and quote values that contain spaces or #.
 # Generated from internal/config; every setting: docs/reference/configuration.md
 `)
 	for _, s := range settings() {
@@ -50,7 +51,7 @@ func EnvExample() string {
 	return b.String()
 }
 
-// Reference is the content of docs/reference/configuration.md.
+// Reference returns the content of docs/reference/configuration.md.
 func Reference() string {
 	var b strings.Builder
 	b.WriteString(`# Configuration
@@ -58,38 +59,39 @@ func Reference() string {
 <!-- Generated from internal/config by ` + "`go test ./internal/config -update`" + `. Do not edit. -->
 
 All settings are environment variables. ` + "`agented config show`" + ` prints every value in use and where it
-came from, secrets masked; ` + "`agented config check`" + ` says what is wrong with them.
+came from, with secrets masked; ` + "`agented config check`" + ` checks them.
 
 ## Where values come from
 
 1. The real environment.
-2. A ` + "`.env`" + ` file: the one named with ` + "`--env-file`" + `, which has to be there, else the first one found in
-   the working directory and the folders above it. One above it that belongs to another user (and
-   not to root) is passed over with a warning.
+2. A ` + "`.env`" + ` file: the one named with ` + "`--env-file`" + `, which must exist, otherwise the first one found in
+   the working directory and the folders above it. A file in a folder above that belongs to another
+   user (and not to root) is ignored with a warning.
 3. The default.
 
-- The first of these that has the variable counts. A variable that is set to nothing in the real
-  environment gives the default, also when ` + "`.env`" + ` has a value.
-- An older name is looked up right after the new one, in the same place: ` + "`GUNICORN_BIND`" + ` in the
-  environment beats ` + "`AGENTED_BIND`" + ` in ` + "`.env`" + `.
-- A secret can be given as a file: ` + "`NAME_FILE`" + ` holds its path. One line end at the end of the file is
-  dropped.
-- Relative paths in the environment belong to the working directory, those in ` + "`.env`" + ` to the folder of
-  that file. A ` + "`~/`" + ` in front stands for the home folder.
+- The first source that contains the variable is used. A variable that is empty in the real
+  environment has its default, even if ` + "`.env`" + ` has a value.
+- An older name is looked up after the new one in the same source: ` + "`GUNICORN_BIND`" + ` in the
+  environment takes precedence over ` + "`AGENTED_BIND`" + ` in ` + "`.env`" + `.
+- A secret can be given as a file: ` + "`NAME_FILE`" + ` contains its path. One line break at the end of the
+  file is removed.
+- Relative paths in the environment are relative to the working directory, those in ` + "`.env`" + ` to the folder of
+  that file. A leading ` + "`~/`" + ` stands for the home folder.
 - Durations are written ` + "`300`" + ` (seconds), ` + "`300s`, `5m` or `1h`" + `; lists are separated by commas.
-- A name that begins with ` + "`AGENTED_`" + ` and is no setting is reported with the nearest one that is.
-- A problem stops the start. All of them are reported at once, each with the variable, what is wrong
-  with its value, and the mend.
+- A name that begins with ` + "`AGENTED_`" + ` and is not a setting is reported with the nearest setting.
+- Invalid settings stop the start. All of them are reported at once, each with the variable, what is
+  wrong with its value, and the fix.
 
-The ` + "`.env`" + ` file is read in the grammar of python-dotenv: ` + "`export`" + `, single and double quotes, escapes in
+The ` + "`.env`" + ` file has the grammar of python-dotenv: ` + "`export`" + `, single and double quotes, escapes in
 double quotes, values over several lines, ` + "`${NAME}` and `${NAME:-default}`" + `, comments. A ` + "`#`" + ` begins a comment
-only after a space. A lone ` + "`$`" + ` is kept. Lines that cannot be read are skipped and reported with their number.
+only after a space. A lone ` + "`$`" + ` is kept. A
+line that cannot be parsed is skipped and reported with its number; if it names a setting, it is an error.
 `)
 	for _, s := range settings() {
 		if s.sectionOfItsOwn {
 			fmt.Fprintf(&b, "\n## %s\n\n", s.section)
 			if s.system {
-				b.WriteString("Read from the real environment only, never from `.env`.\n\n")
+				b.WriteString("Read only from the real environment, never from `.env`.\n\n")
 			}
 			b.WriteString("| name | default | meaning |\n|---|---|---|\n")
 		}
@@ -102,11 +104,11 @@ only after a space. A lone ` + "`$`" + ` is kept. Lines that cannot be read are 
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", s.nameCell(), def, s.meaningCell())
 	}
-	b.WriteString("\n## Set by the server\n\nFor the processes that it starts, not for you to set.\n\n| name | meaning |\n|---|---|\n")
-	for _, name := range slices.Sorted(maps.Keys(setByUs)) {
-		fmt.Fprintf(&b, "| `%s` | %s |\n", name, setByUs[name])
+	b.WriteString("\n## Set by the server\n\nThe server sets these for the processes that it starts.\n\n| name | meaning |\n|---|---|\n")
+	for _, name := range slices.Sorted(maps.Keys(setByServer)) {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", name, setByServer[name])
 	}
-	fmt.Fprintf(&b, "\nUnder systemd `%s` are read as well, as its protocol says.\n", strings.Join(readBySystemd, "`, `"))
+	fmt.Fprintf(&b, "\nUnder systemd, `%s` are also read, according to its protocol.\n", strings.Join(readBySystemd, "`, `"))
 	return b.String()
 }
 

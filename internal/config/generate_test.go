@@ -12,7 +12,7 @@ import (
 
 var update = flag.Bool("update", false, "write the generated files")
 
-func TestGeneratedFilesAreUpToDate(t *testing.T) {
+func TestGeneratedFiles(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join("..", "..")
 	for path, want := range map[string]string{
@@ -37,7 +37,7 @@ func TestGeneratedFilesAreUpToDate(t *testing.T) {
 	}
 }
 
-func TestTheExampleLoadsUnchangedAndChangesNothing(t *testing.T) {
+func TestEnvExample(t *testing.T) {
 	t.Parallel()
 	with, without := load(t, options(t, config.EnvExample())), load(t, options(t, ""))
 	if len(with.Warnings) != 0 {

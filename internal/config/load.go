@@ -19,37 +19,37 @@ import (
 	"github.com/agented/agented/internal/dotenv"
 )
 
-// maxFile bounds a .env file and a file that holds one secret.
+// maxFile is the largest .env file or secret file, in bytes.
 const maxFile = 1 << 20
 
-// Options say where settings come from.
+// Options are the sources of settings.
 type Options struct {
-	// Environ gives the real environment as NAME=value. nil means os.Environ.
+	// Environ returns the real environment as NAME=value. nil means os.Environ.
 	Environ func() []string
-	// Dir is the working directory, to which relative paths belong. Empty means
-	// the process's.
+	// Dir is the directory for relative paths. Empty means the process's
+	// working directory.
 	Dir string
-	// EnvFile is the .env file to read; it has to be there. Empty means the first
+	// EnvFile is the .env file to read; it must exist. Empty means the first
 	// .env in Dir or a folder above it, if there is one.
 	EnvFile string
-	// Client reads only what client commands use. They run in folders of other
-	// projects, whose .env must not stop them.
+	// Client reads only the settings of client commands. They run in folders of
+	// other projects, whose .env must not stop them.
 	Client bool
-	// Machine is what defaults are worked out from. The zero value means this
+	// Machine is the basis of computed defaults. The zero value means this
 	// machine.
 	Machine Machine
 }
 
-// Origin says where a value came from.
+// Origin is where a value came from.
 type Origin struct {
 	Kind string // "environment", "dotenv" or "default"
 	Path string // dotenv: the file
 	Line int    // dotenv: its line
-	As   string // the name it was found under, if not the setting's own
+	As   string // the name it was found under, if different from the setting's name
 }
 
-// String gives "environment", "/srv/.env:3", "environment as GUNICORN_BIND" or
-// "default".
+// String returns "environment", "/srv/.env:3", "environment as GUNICORN_BIND"
+// or "default".
 func (o Origin) String() string {
 	s := o.Kind
 	if o.Kind == "dotenv" {
@@ -61,15 +61,15 @@ func (o Origin) String() string {
 	return s
 }
 
-// Problem is something about one setting that a person should know. Text says
-// what is wrong and the mend, and never repeats a secret.
+// Problem is an error or a warning about one setting. Text says what is wrong
+// and how to fix it, and never contains a secret.
 type Problem struct {
-	Name   string // the setting, or empty for a line of .env
+	Name   string // name of the setting, or empty for a line of .env
 	Source string
 	Text   string
 }
 
-// String gives "NAME: text (source)".
+// String returns "NAME: text (source)".
 func (p Problem) String() string {
 	s := p.Text
 	if p.Name != "" {
@@ -81,13 +81,13 @@ func (p Problem) String() string {
 	return s
 }
 
-// Load reads all settings and checks them. The real environment beats .env, which
-// beats the default; an older name counts only in the source where it stands. A
-// variable that is set to nothing in the environment gives the default and hides
-// the one in .env.
+// Load reads and validates all settings. The real environment takes precedence
+// over .env, which takes precedence over the default; an older name is only
+// compared within one source. A variable that is empty in the environment has
+// its default and hides the one in .env.
 //
-// The error is of Kind Invalid and lists every problem, not just the first, one
-// field for each.
+// The error is of Kind Invalid and contains one field for every invalid
+// setting.
 func Load(o Options) (*Config, error) {
 	l, err := newLoader(o)
 	if err != nil {
@@ -121,9 +121,9 @@ func Load(o Options) (*Config, error) {
 	return l.config, nil
 }
 
-// Reload reads the settings again from where they came from: the .env file as it
-// is now and the environment as it was at the first load, since that of a process
-// does not change and its secrets have been taken out.
+// Reload rereads the settings from the same sources: the current .env file and
+// the environment at the first load, because the environment of a process does
+// not change and its secrets have been removed.
 func (c *Config) Reload() (*Config, error) {
 	o := c.options
 	o.Environ = func() []string {
@@ -154,7 +154,7 @@ func newLoader(o Options) (*loader, error) {
 	if o.Dir == "" {
 		dir, err := os.Getwd()
 		if err != nil {
-			return nil, agented.Errorf(agented.Invalid, "the working directory is gone; change to another").Because(err)
+			return nil, agented.Errorf(agented.Invalid, "the working directory does not exist any more; change to another").Because(err)
 		}
 		o.Dir = dir
 	}
@@ -164,7 +164,7 @@ func newLoader(o Options) (*loader, error) {
 	c.environ, c.dotenv = func() map[string]string { return l.environ }, func() map[string]string { return values }
 	for _, entry := range o.Environ() {
 		if name, value, ok := strings.Cut(entry, "="); ok && name != "" {
-			if _, twice := l.environ[name]; !twice { // getenv, too, takes the first
+			if _, twice := l.environ[name]; !twice { // getenv also returns the first
 				l.environ[name] = value
 			}
 		}
@@ -178,8 +178,8 @@ func newLoader(o Options) (*loader, error) {
 	return l, nil
 }
 
-// readDotenv finds and parses the .env file. A file asked for by name has to be
-// there; otherwise none is fine.
+// readDotenv finds and parses the .env file. A file given by name must exist;
+// otherwise it is optional.
 func (l *loader) readDotenv(path string) error {
 	if path == "" {
 		if path = l.findDotenv(); path == "" {
@@ -190,7 +190,7 @@ func (l *loader) readDotenv(path string) error {
 	}
 	data, err := readFile(path)
 	if err != nil {
-		return agented.Errorf(agented.Invalid, "the env file %s cannot be read (%v); mend it or name another with --env-file", path, err)
+		return agented.Errorf(agented.Invalid, "the env file %s cannot be read (%v); fix it or set another with --env-file", path, err)
 	}
 	vars, problems := dotenv.Parse(data, func(name string) (string, bool) {
 		v, ok := l.environ[name]
@@ -198,22 +198,23 @@ func (l *loader) readDotenv(path string) error {
 	})
 	for _, p := range problems {
 		if l.config.options.Client {
-			break // the file of another project, as likely as not
+			break // probably the file of another project
 		}
-		l.warn("", fmt.Sprintf("%s:%d", path, p.Line), "line skipped: "+p.Text)
+		l.skipped(fmt.Sprintf("%s:%d", path, p.Line), p)
 	}
 	l.config.dotenvPath = path
 	for _, v := range vars {
 		if v.Set {
 			l.dotenv[v.Name] = v
 		}
+		l.checkSwallowed(path, v)
 	}
 	return nil
 }
 
-// findDotenv looks for .env in the working directory and the folders above it.
-// One above it that somebody else owns is passed over: whoever can write to /tmp
-// could otherwise configure every server started below it.
+// findDotenv searches for .env in the working directory and the folders above
+// it. It ignores a file above that another user owns: otherwise any user who
+// can write to /tmp could configure every server started below it.
 func (l *loader) findDotenv() string {
 	for dir := filepath.Clean(l.dir); ; dir = filepath.Dir(dir) {
 		path := filepath.Join(dir, ".env")
@@ -221,7 +222,7 @@ func (l *loader) findDotenv() string {
 			if dir == filepath.Clean(l.dir) || trusted(info) {
 				return path
 			}
-			l.warn("", path, "passed over, because another user owns it; name it with --env-file if it is meant")
+			l.warn("", path, "ignored, because another user owns it; to use it, name it with --env-file")
 		}
 		if dir == filepath.Dir(dir) {
 			return ""
@@ -234,8 +235,8 @@ func trusted(info fs.FileInfo) bool {
 	return !ok || stat.Uid == 0 || int(stat.Uid) == os.Geteuid()
 }
 
-// find returns the text of a setting and where it stood, or nothing and the
-// default's origin. Secret files are read here.
+// find returns the text of a setting and its origin, or nothing and the origin
+// of the default. It also reads secret files.
 func (l *loader) find(s setting) (string, Origin) {
 	type source struct {
 		lookup func(name string) (string, bool)
@@ -266,7 +267,7 @@ func (l *loader) find(s setting) (string, Origin) {
 			}
 			if as != "" {
 				if v != value {
-					l.warn(s.name, origin.String(), fmt.Sprintf("%s is set too and not used; remove one of them", name))
+					l.warn(s.name, origin.String(), fmt.Sprintf("%s is also set and is not used; remove one of them", name))
 				}
 				continue
 			}
@@ -274,7 +275,7 @@ func (l *loader) find(s setting) (string, Origin) {
 		}
 		if as == "" {
 			if present {
-				break // set to nothing, which means the default
+				break // empty, which means the default
 			}
 			continue
 		}
@@ -295,12 +296,18 @@ func (l *loader) readSecret(s setting, path string, origin Origin) string {
 	if err == nil {
 		data, err = readFile(path)
 	}
-	text := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
-	if err == nil && text == "" {
+	// Some editors write a byte order mark at the start, which is not part of
+	// the secret.
+	text := strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), "\uFEFF")
+	switch {
+	case err != nil:
+	case text == "":
 		err = errors.New("is empty")
+	case strings.HasPrefix(text, "\xFF\xFE"), strings.HasPrefix(text, "\xFE\xFF"), strings.Contains(text, "\x00"):
+		err = errors.New("is UTF-16; save it as UTF-8")
 	}
 	if err != nil {
-		l.problem(s.fileName, origin.String(), fmt.Sprintf("%s cannot be used (%v); make it hold the secret, readable for the user that runs the server", path, err))
+		l.problem(s.fileName, origin.String(), fmt.Sprintf("%s cannot be used (%v); make it contain the secret, and readable for the user that runs the server", path, err))
 	}
 	return text
 }
@@ -310,22 +317,48 @@ func readFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, cause(err)
 	}
-	if !info.Mode().IsRegular() {
-		return nil, errors.New("not a regular file")
+	// A shell passes a pipe for <(sops -d settings.env).
+	if mode := info.Mode(); !mode.IsRegular() && mode.Type() != fs.ModeNamedPipe {
+		return nil, errors.New("neither a regular file nor a pipe")
 	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, cause(err)
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	data, err := readWithin(path, pipeTime)
 	if err == nil && len(data) > maxFile {
 		err = errors.New("larger than 1 MiB")
 	}
 	return data, cause(err)
 }
 
-// cause takes the path out of an error whose sentence names it already.
+// pipeTime is how long reading a pipe may take.
+const pipeTime = 10 * time.Second
+
+// readWithin reads a file, or a pipe until its writer closes it.
+func readWithin(path string, limit time.Duration) ([]byte, error) {
+	// Without O_NONBLOCK, opening a pipe without a writer blocks.
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	_ = file.SetReadDeadline(time.Now().Add(limit)) // not supported and not needed for regular files
+	data, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if info, serr := file.Stat(); serr == nil && info.Mode().Type() == fs.ModeNamedPipe {
+		// EOF on a pipe without a writer is not its end.
+		for wait := time.Now().Add(limit); err == nil && len(data) == 0; {
+			if time.Now().After(wait) {
+				err = os.ErrDeadlineExceeded
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+			data, err = io.ReadAll(io.LimitReader(file, maxFile+1))
+		}
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("a pipe that was not written and closed within %s", limit)
+	}
+	return data, err
+}
+
+// cause removes the path from an error if the message already contains it.
 func cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err
@@ -333,23 +366,23 @@ func cause(err error) error {
 	return err
 }
 
-// finish settles what depends on more than one variable.
+// finish validates settings that depend on each other.
 func (l *loader) finish() {
 	c := l.config
 	if c.DataDir == "" {
 		switch {
-		case filepath.IsAbs(c.XDGDataHome): // the XDG rules ignore any other
+		case filepath.IsAbs(c.XDGDataHome): // the XDG rules ignore relative paths
 			c.DataDir = filepath.Join(c.XDGDataHome, "agented")
 		case filepath.IsAbs(c.Home):
 			c.DataDir = filepath.Join(c.Home, ".local", "share", "agented")
 		case !c.options.Client && !l.refused("AGENTED_DATA_DIR"):
-			l.problem("AGENTED_DATA_DIR", "", "there is no home folder to put the data into; set it to an absolute path")
+			l.problem("AGENTED_DATA_DIR", "", "there is no home folder for the data; set it to an absolute path")
 		}
 	}
 	if url, key := c.origins["AGENTED_URL"], c.origins["AGENTED_API_KEY"]; c.URL != "" && url.Kind == "dotenv" && key.Kind != "dotenv" {
-		// A .env in a checked-out project could otherwise collect the key of
-		// whoever runs a client command there.
-		l.warn("AGENTED_URL", url.String(), "not used, because the same file does not set AGENTED_API_KEY; set it in the environment if it is meant")
+		// Otherwise a .env file in a checked-out project could redirect client
+		// commands and collect the user's key.
+		l.warn("AGENTED_URL", url.String(), "not used, because the same file does not set AGENTED_API_KEY; to use it, set it in the environment")
 		c.URL, c.origins["AGENTED_URL"] = "", Origin{Kind: "default"}
 	}
 	if c.options.Client {
@@ -361,7 +394,7 @@ func (l *loader) finish() {
 	}
 	if c.DatabaseURL.IsSet() {
 		l.problem("AGENTED_DATABASE_URL", c.origins["AGENTED_DATABASE_URL"].String(),
-			"PostgreSQL support is not in this version; remove the setting to use SQLite, which needs none")
+			"this version does not support PostgreSQL; remove the setting to use SQLite")
 	}
 	key, file := c.origins["SECRET_KEY"], c.origins["SECRET_KEY_FILE"]
 	switch {
@@ -371,10 +404,12 @@ func (l *loader) finish() {
 	default:
 		c.SecretKeyFile = ""
 		if key.Kind == file.Kind {
-			l.warn("SECRET_KEY", key.String(), "SECRET_KEY_FILE is set too and not used; remove one of them")
+			l.warn("SECRET_KEY", key.String(), "SECRET_KEY_FILE is also set and is not used; remove one of them")
 		}
 		c.origins["SECRET_KEY_FILE"] = Origin{Kind: "default"}
 	}
+	c.proxies = prefixes(c.TrustedProxies)
+	l.checkStrength()
 	l.checkTLS()
 	if c.MaxConcurrent == 0 {
 		c.MaxConcurrent = DefaultMaxConcurrent(c.options.Machine.CPUs, c.options.Machine.MemoryBytes)
@@ -392,18 +427,28 @@ func (l *loader) checkTLS() {
 	switch {
 	case c.TLSCert == "" && c.TLSKey == "":
 	case c.TLSKey == "":
-		l.problem("AGENTED_TLS_KEY", "", "AGENTED_TLS_CERT is set, so this has to be set as well")
+		l.problem("AGENTED_TLS_KEY", "", missing(c.TLSCert, "AGENTED_TLS_CERT", "AGENTED_TLS_KEY"))
 	case c.TLSCert == "":
-		l.problem("AGENTED_TLS_CERT", "", "AGENTED_TLS_KEY is set, so this has to be set as well")
+		l.problem("AGENTED_TLS_CERT", "", missing(c.TLSKey, "AGENTED_TLS_KEY", "AGENTED_TLS_CERT"))
 	default:
 		if _, err := tls.LoadX509KeyPair(c.TLSCert, c.TLSKey); err != nil {
 			l.problem("AGENTED_TLS_CERT", c.origins["AGENTED_TLS_CERT"].String(),
-				fmt.Sprintf("certificate and key cannot be used together (%v); give a certificate chain and its private key, both in PEM", err))
+				fmt.Sprintf("certificate and key cannot be used together (%v); set a certificate chain and its private key, both in PEM", err))
 		}
 	}
 }
 
-// unknownNames warns of names that look like settings and are none.
+// missing reports that one file of a TLS pair needs the other, and whether the
+// one that is set can be read.
+func missing(path, set, unset string) string {
+	text := fmt.Sprintf("%s is set, so %s must be set too", set, unset)
+	if _, err := readFile(path); err != nil {
+		text += fmt.Sprintf("; and %s in %s cannot be read (%v)", path, set, err)
+	}
+	return text
+}
+
+// unknownNames warns about variables that look like misspelt settings.
 func (l *loader) unknownNames() {
 	check := func(name, source string, ours bool) {
 		if known(name) {
@@ -412,11 +457,11 @@ func (l *loader) unknownNames() {
 		near, distance := nearest(name)
 		switch {
 		case ours && distance <= max(3, len(name)/4):
-			l.warn(name, source, fmt.Sprintf("there is no such setting; %s is the nearest one", near))
+			l.warn(name, source, fmt.Sprintf("this is not a setting; the nearest one is %s", near))
 		case ours:
-			l.warn(name, source, "there is no such setting; `agented config show` lists all")
+			l.warn(name, source, "this is not a setting; `agented config show` lists all")
 		case distance <= 2 && len(near) >= 8:
-			l.warn(name, source, fmt.Sprintf("this is not a setting, but close to %s", near))
+			l.warn(name, source, fmt.Sprintf("this is not a setting, but similar to %s", near))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.environ)) {
@@ -425,8 +470,8 @@ func (l *loader) unknownNames() {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.dotenv)) {
-		// Other names in the environment belong to others, but the server's .env
-		// was most likely written for it.
+		// Other names in the environment may belong to other programs, but the
+		// server's .env was most likely written for it.
 		if l.config.options.Client && !strings.HasPrefix(name, "AGENTED_") {
 			continue
 		}
@@ -446,7 +491,7 @@ func (l *loader) refused(name string) bool {
 	return slices.ContainsFunc(l.problems, func(p Problem) bool { return p.Name == name })
 }
 
-// refuse notes a value that cannot be used, with the value unless it could be
+// refuse records an invalid value, and the value itself unless it could be
 // secret.
 func (l *loader) refuse(s setting, origin Origin, raw string, err error) {
 	value := "the value"

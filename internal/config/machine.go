@@ -10,20 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Machine is what defaults are worked out from.
+// Machine is the hardware and the limits from which defaults are computed.
 type Machine struct {
-	CPUs        int    // that this process may use
-	MemoryBytes uint64 // that this process may use; 0 if unknown
+	CPUs        int    // usable by this process
+	MemoryBytes uint64 // usable by this process; 0 if unknown
 	Descriptors uint64 // limit of open files; 0 if unknown
 }
 
-// ThisMachine measures the machine, with the limits of a container or service.
+// ThisMachine returns this machine with the limits of its container or service.
 func ThisMachine() Machine {
 	m := Machine{CPUs: runtime.GOMAXPROCS(0), MemoryBytes: physicalMemory()}
 	if limit := groupMemory("/proc/self/cgroup", "/sys/fs/cgroup"); limit > 0 && (m.MemoryBytes == 0 || limit < m.MemoryBytes) {
 		m.MemoryBytes = limit
 	}
-	// The Go runtime has raised the soft limit to the hard one by now.
+	// The Go runtime has already raised the soft limit to the hard one.
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
 		m.Descriptors = limit.Cur
@@ -31,10 +31,10 @@ func ThisMachine() Machine {
 	return m
 }
 
-// DefaultMaxConcurrent is the number of executions at once: two per CPU, since
-// agents mostly wait for their model, but no more than one per GiB of memory,
-// which is about what an agent CLI with its tools takes. At least 2, so that one
-// long execution does not stop everything.
+// DefaultMaxConcurrent returns the default limit of concurrent executions: two
+// per CPU, since agents mostly wait for their model, but at most one per GiB of
+// memory, which an agent CLI with its tools needs. At least 2, so that one long
+// execution does not block all others.
 func DefaultMaxConcurrent(cpus int, memoryBytes uint64) int {
 	n := 2 * cpus
 	if memoryBytes > 0 {
@@ -43,9 +43,9 @@ func DefaultMaxConcurrent(cpus int, memoryBytes uint64) int {
 	return max(n, 2)
 }
 
-// DefaultMaxConnections is the number of connections at once under a limit of
+// DefaultMaxConnections returns the default connection limit for a limit of
 // open files: three quarters of what is left after 256 for database, logs and
-// shims. At least 64; at most 16384, which is where memory becomes the limit.
+// shims. At least 64; at most 16384, beyond which memory is the limit.
 func DefaultMaxConnections(descriptors uint64) int {
 	if descriptors <= 256 {
 		return 64
@@ -53,8 +53,8 @@ func DefaultMaxConnections(descriptors uint64) int {
 	return int(min(max((descriptors-256)/4*3, 64), 16384))
 }
 
-// groupMemory returns the lowest memory limit of the process's cgroup and those
-// above it, 0 if there is none.
+// groupMemory returns the lowest memory limit in bytes of the process's cgroup
+// and its ancestors, 0 if there is none.
 func groupMemory(membership, root string) uint64 {
 	data, err := os.ReadFile(membership)
 	if err != nil {

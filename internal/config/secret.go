@@ -4,15 +4,15 @@ import "log/slog"
 
 const mask = "********"
 
-// Secret is a setting that never shows, however it is printed, logged or
-// encoded: only Reveal gives the text. The zero Secret is not set.
+// Secret is a setting that is never shown, however it is printed, logged or
+// encoded: only Reveal returns the text. The zero Secret is not set.
 type Secret struct {
-	// A pointer to a string prints as an address where fmt cannot call the
-	// methods below, as in unexported fields.
+	// A pointer to a string, because fmt prints it as an address where it
+	// cannot call the methods below, as in unexported fields.
 	text *string
 }
 
-// NewSecret wraps a text; an empty one is not set.
+// NewSecret wraps a text; an empty text is not set.
 func NewSecret(text string) Secret {
 	if text == "" {
 		return Secret{}
@@ -20,7 +20,7 @@ func NewSecret(text string) Secret {
 	return Secret{&text}
 }
 
-// Reveal returns the text, empty if not set.
+// Reveal returns the text, or "" if not set.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""
@@ -28,10 +28,10 @@ func (s Secret) Reveal() string {
 	return *s.text
 }
 
-// IsSet reports whether there is a text.
+// IsSet reports whether the secret is set.
 func (s Secret) IsSet() bool { return s.text != nil }
 
-// String gives a mask of fixed length, or nothing if not set.
+// String returns a mask of fixed length, or "" if not set.
 func (s Secret) String() string {
 	if s.text == nil {
 		return ""
@@ -39,11 +39,11 @@ func (s Secret) String() string {
 	return mask
 }
 
-// GoString gives the mask to %#v.
+// GoString returns the mask for %#v.
 func (s Secret) GoString() string { return "config.Secret(" + s.String() + ")" }
 
-// LogValue gives the mask to slog.
+// LogValue returns the mask for slog.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
-// MarshalText gives the mask to every encoder.
+// MarshalText returns the mask for encoders.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/agented/agented"
 )
 
 // setting is one tagged field of Config.
@@ -20,14 +22,14 @@ type setting struct {
 	backends        []string
 	client, system  bool
 	section, help   string
-	fileName        string // NAME_FILE, empty if the setting cannot be given so
-	sectionOfItsOwn bool   // whether the tag itself begins a section
+	fileName        string // NAME_FILE; empty if the setting cannot be read from a file
+	sectionOfItsOwn bool   // the tag itself begins a section
 }
 
 var secretType = reflect.TypeFor[Secret]()
 
-// settings lists the tagged fields in order. It is made at first use, because
-// every process of the program would pay for it at start.
+// settings returns the tagged fields in order. It is computed on first use,
+// because every process of the program would pay for it at start.
 var settings = sync.OnceValue(func() []setting {
 	var (
 		all     []setting
@@ -65,18 +67,17 @@ var settings = sync.OnceValue(func() []setting {
 	return all
 })
 
-// names returns every name under which the setting can be given, the one that
-// counts most first.
+// names returns all names of the setting, in order of precedence.
 func (s setting) names() []string {
 	return slices.DeleteFunc([]string{s.name, s.old, s.fileName}, func(n string) bool { return n == "" })
 }
 
-// known reports whether some part of the server reads or sets the name.
+// known reports whether a part of the server reads or sets the name.
 func known(name string) bool {
-	if _, ok := setByUs[name]; ok {
+	if _, ok := setByServer[name]; ok {
 		return true
 	}
-	for _, prefix := range setByUsPrefixes {
+	for _, prefix := range setByServerPrefixes {
 		if strings.HasPrefix(name, prefix) {
 			return true
 		}
@@ -84,40 +85,35 @@ func known(name string) bool {
 	return slices.ContainsFunc(settings(), func(s setting) bool { return slices.Contains(s.names(), name) })
 }
 
-// nearest returns the setting whose name is closest to a misspelt one, with the
-// number of changes between them.
+// otherNames maps words that people use for a setting to its name.
+var otherNames = map[string]string{
+	"PORT": "AGENTED_BIND", "HOST": "AGENTED_BIND", "ADDR": "AGENTED_BIND", "ADDRESS": "AGENTED_BIND", "LISTEN": "AGENTED_BIND", "LISTEN_ADDR": "AGENTED_BIND",
+	"HTTP_PORT": "AGENTED_BIND", "SERVER_PORT": "AGENTED_BIND", "IP": "AGENTED_BIND", "BIND_ADDRESS": "AGENTED_BIND",
+	"DATA": "AGENTED_DATA_DIR", "HOME": "AGENTED_DATA_DIR", "DIR": "AGENTED_DATA_DIR", "STATE_DIR": "AGENTED_DATA_DIR",
+	"DB": "AGENTED_DB_PATH", "DATABASE": "AGENTED_DB_PATH", "DATABASE_PATH": "AGENTED_DB_PATH", "SQLITE_PATH": "AGENTED_DB_PATH",
+	"TOKEN": "AGENTED_API_KEY", "KEY": "AGENTED_API_KEY", "API_TOKEN": "AGENTED_API_KEY", "ADMIN_KEY": "AGENTED_API_KEY", "SECRET": "SECRET_KEY", "SECRET_KEY": "SECRET_KEY",
+	"LOG_LEVEL": "LOG_LEVEL", "LOGLEVEL": "LOG_LEVEL", "DEBUG": "LOG_LEVEL", "LOG_FORMAT": "LOG_FORMAT", "TZ": "TZ", "TIMEZONE": "TZ",
+	"CERT": "AGENTED_TLS_CERT", "TLS_CERTIFICATE": "AGENTED_TLS_CERT", "CORS": "CORS_ALLOWED_ORIGINS", "CORS_ORIGINS": "CORS_ALLOWED_ORIGINS",
+	"BASE_URL": "AGENTED_BASE_PATH", "PREFIX": "AGENTED_BASE_PATH", "ROOT_PATH": "AGENTED_BASE_PATH", "WEBHOOK_SECRET": "GITHUB_WEBHOOK_SECRET", "CONCURRENCY": "AGENTED_MAX_CONCURRENT",
+	"SERVER": "AGENTED_URL", "ENDPOINT": "AGENTED_URL",
+}
+
+// nearest returns the setting whose name is closest to a misspelt one, and the
+// edit distance between them.
 func nearest(name string) (best string, distance int) {
+	if meant, ok := otherNames[strings.TrimPrefix(name, "AGENTED_")]; ok && strings.HasPrefix(name, "AGENTED_") {
+		return meant, 1
+	}
 	distance = len(name) + 1
 	for _, s := range settings() {
 		if s.system {
 			continue
 		}
 		for _, n := range s.names() {
-			if d := editDistance(name, n); d < distance {
+			if d := agented.EditDistance(name, n); d < distance {
 				best, distance = n, d
 			}
 		}
 	}
 	return best, distance
-}
-
-// editDistance counts the letters to insert, drop or replace to get from a to b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/agented/agented"
 )
 
-// convert turns the text of a setting into the value of its field. The error
-// continues a sentence that begins with the value: "is not a number; write …".
+// convert converts the text of a setting into the value of its field. The error
+// completes a sentence that begins with the value: "is not a number; write …".
 func (l *loader) convert(s setting, raw string, origin Origin) (any, error) {
 	if s.kindOf == secretType {
 		return convertSecret(s, raw)
@@ -51,13 +51,15 @@ func (l *loader) convertString(s setting, raw string, origin Origin) (any, error
 		return l.path(raw, origin)
 	case "url":
 		return parseURL(raw)
+	case "basepath":
+		return parseBasePath(raw)
 	case "sink":
 		switch word := strings.ToLower(raw); word {
 		case "stdout", "stderr", "off":
 			return word, nil
 		}
 		if !strings.Contains(raw, "/") {
-			// Else a mistyped word would silently become a file.
+			// Otherwise a mistyped word would silently become a file name.
 			return nil, fmt.Errorf("is neither stdout, stderr nor off; write a file as a path, for example ./%s", raw)
 		}
 		return l.path(raw, origin)
@@ -73,9 +75,9 @@ func (l *loader) convertString(s setting, raw string, origin Origin) (any, error
 	return raw, nil
 }
 
-// base is the folder that relative paths of a source belong to: for a .env file
-// its own folder, so that a command means the same data folder in every folder
-// below it.
+// base returns the folder for relative paths of a source: for a .env file its
+// own folder, so that a command uses the same data folder in every folder below
+// it.
 func (l *loader) base(origin Origin) string {
 	if origin.Kind == "dotenv" {
 		return filepath.Dir(origin.Path)
@@ -85,7 +87,7 @@ func (l *loader) base(origin Origin) string {
 
 func (l *loader) path(raw string, origin Origin) (string, error) {
 	if strings.ContainsFunc(raw, unicode.IsControl) {
-		return "", errors.New("holds control characters; write a plain path")
+		return "", errors.New("contains control characters; write a plain path")
 	}
 	if rest, ok := strings.CutPrefix(raw, "~"); ok && (rest == "" || rest[0] == '/') {
 		home := l.environ["HOME"]
@@ -101,11 +103,14 @@ func (l *loader) path(raw string, origin Origin) (string, error) {
 }
 
 func convertSecret(s setting, raw string) (any, error) {
+	if fault := agented.PlaceholderFault(raw); fault != "" {
+		return nil, errors.New(fault + "; " + s.fixText())
+	}
 	if s.name == "SECRET_KEY" {
-		return NewSecret(raw), nil // as it is
+		return NewSecret(raw), nil // unchanged
 	}
 	if strings.ContainsFunc(raw, unicode.IsControl) || strings.TrimSpace(raw) != raw {
-		return nil, errors.New("holds a line break, a control character, or spaces at its ends; write it on one line without them")
+		return nil, errors.New("contains a line break, a control character, or spaces at its ends; write it on one line without them")
 	}
 	if least, _ := strconv.Atoi(s.min); utf8.RuneCountInString(raw) < least {
 		return nil, fmt.Errorf("is too short; use at least %d characters, for example the output of `openssl rand -hex 32`", least)
@@ -124,13 +129,13 @@ func parseDuration(s setting, raw string) (any, error) {
 	least, _ := time.ParseDuration(s.min)
 	most, _ := time.ParseDuration(s.max)
 	if d < least || d > most {
-		return nil, fmt.Errorf("is out of range; write a duration from %s to %s", plain(least), plain(most))
+		return nil, fmt.Errorf("is out of range; write a duration from %s to %s", formatDuration(least), formatDuration(most))
 	}
 	return d, nil
 }
 
-// plain writes a duration without the zero parts that time.Duration adds.
-func plain(d time.Duration) string {
+// formatDuration formats a duration without the zero parts that time.Duration adds.
+func formatDuration(d time.Duration) string {
 	switch {
 	case d != 0 && d%time.Hour == 0:
 		return fmt.Sprintf("%dh", d/time.Hour)
@@ -179,8 +184,8 @@ func levelName(level slog.Level) string {
 	return strings.ToLower(level.String())
 }
 
-// parseZone reads the forms of TZ that name a zone: a name, or the path of a zone
-// file, with or without the colon of POSIX.
+// parseZone parses the forms of TZ that name a zone: a name, or the path of a
+// zone file, with or without the leading colon of POSIX.
 func parseZone(raw string) (any, error) {
 	name := strings.TrimPrefix(raw, ":")
 	if name == "" {
@@ -208,7 +213,7 @@ func parseURL(raw string) (any, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Opaque != "" {
-		return nil, errors.New("is not an address of the web; write https://host or http://host:port")
+		return nil, errors.New("is not a web address; write https://host or http://host:port")
 	}
 	return strings.TrimRight(raw, "/"), nil
 }
@@ -225,6 +230,8 @@ func parseList(s setting, raw string) (any, error) {
 			item, err = parseOrigin(item)
 		case "protocols":
 			item, err = parseProtocol(item)
+		case "proxies":
+			item, err = parseProxy(item)
 		case "logins":
 			item, err = parseLogin(item)
 		default:
@@ -240,26 +247,26 @@ func parseList(s setting, raw string) (any, error) {
 
 func parseProtocol(item string) (string, error) {
 	if item = strings.ToLower(item); !slices.Contains(agented.Protocols, item) {
-		return "", fmt.Errorf("has an entry that is no protocol of git for this (%s); write some of %s", quote(item), strings.Join(agented.Protocols, ", "))
+		return "", fmt.Errorf("has an entry that is not a supported git protocol (%s); write some of %s", quote(item), strings.Join(agented.Protocols, ", "))
 	}
 	return item, nil
 }
 
 func parseOrigin(item string) (string, error) {
 	if item == "*" {
-		return "", errors.New("would let every site call the API; name the origins, for example https://dash.example.org")
+		return "", errors.New("would allow every site to call the API; list the origins, for example https://dash.example.org")
 	}
 	u, err := url.Parse(strings.TrimSuffix(item, "/"))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
 		return "", fmt.Errorf("has an entry that is not an origin (%s); write scheme, host and port alone, for example https://dash.example.org", quote(item))
 	}
 	if !validHostname(u.Hostname()) && !validIP(u.Hostname()) {
-		return "", fmt.Errorf("has an entry without a valid host (%s); name every host, without wildcards", quote(item))
+		return "", fmt.Errorf("has an entry without a valid host (%s); write every host, without wildcards", quote(item))
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host), nil
 }
 
-// parseLogin reads the name of an account of GitHub, which may be an app's.
+// parseLogin parses the name of a GitHub account, which may be an app's.
 func parseLogin(item string) (string, error) {
 	name := strings.TrimSuffix(strings.TrimPrefix(item, "@"), "[bot]")
 	for _, c := range []byte(name) {
@@ -280,10 +287,10 @@ func parseHost(item string) (string, error) {
 	return strings.ToLower(strings.TrimSuffix(strings.Trim(item, "[]"), ".")), nil
 }
 
-// quote shows a value in a message, unless it may hold a password.
+// quote formats a value for a message, unless it may contain a password.
 func quote(value string) string {
 	if strings.Contains(value, "@") {
-		return "not shown, since it holds an @"
+		return "not shown, since it contains an @"
 	}
 	return fmt.Sprintf("%.80q", value)
 }

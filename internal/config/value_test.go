@@ -10,7 +10,7 @@ import (
 	"github.com/agented/agented/internal/config"
 )
 
-func TestAddresses(t *testing.T) {
+func TestParseAddress(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		in, out, dial string
@@ -46,7 +46,7 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 	for in, want := range map[string]string{
-		"20000":     "port alone",
+		"20000":     "only a port",
 		"127.0.0.1": "write 127.0.0.1:20000",
 		"::1":       "brackets", "::1:8080": "brackets",
 		"[::1]":                             "write [::1]:20000",
@@ -63,7 +63,7 @@ func TestAddresses(t *testing.T) {
 		"a b:80":                            "valid host",
 		"*:80":                              "valid host",
 		"127.0.0.1:1,127.0.0.1:2":           "more than one",
-		"unix:":                             "names no file",
+		"unix:":                             "has no file name",
 		"unix:/" + strings.Repeat("x", 200): "at most 103",
 		"":                                  "host:port",
 	} {
@@ -73,7 +73,7 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-func TestValuesAreReadInEveryAllowedForm(t *testing.T) {
+func TestConvert(t *testing.T) {
 	t.Parallel()
 	with := func(name, value string) *config.Config { return load(t, options(t, "", name+"="+value)) }
 	for in, want := range map[string]time.Duration{
@@ -123,7 +123,7 @@ func TestValuesAreReadInEveryAllowedForm(t *testing.T) {
 	}
 }
 
-func TestOriginsAndHostsThatWouldOpenTooMuchAreRefused(t *testing.T) {
+func TestLoad_origins_and_hosts(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{
 		"CORS_ALLOWED_ORIGINS=*", "CORS_ALLOWED_ORIGINS=null", "CORS_ALLOWED_ORIGINS=example.org", "CORS_ALLOWED_ORIGINS=https://*.example.org",
@@ -136,7 +136,7 @@ func TestOriginsAndHostsThatWouldOpenTooMuchAreRefused(t *testing.T) {
 	}
 }
 
-func TestTLSNeedsBothPartsAndTheyHaveToFit(t *testing.T) {
+func TestLoad_TLS_pair(t *testing.T) {
 	t.Parallel()
 	o := options(t, "", "AGENTED_TLS_CERT=c.pem", "AGENTED_TLS_KEY=k.pem")
 	if _, err := config.Load(o); err == nil || !strings.Contains(err.Error(), "no such file") {
@@ -152,7 +152,7 @@ func TestTLSNeedsBothPartsAndTheyHaveToFit(t *testing.T) {
 	}
 }
 
-func TestExecutionsAtOnceFollowCPUAndMemory(t *testing.T) {
+func TestDefaultMaxConcurrent(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		cpus   int
@@ -167,7 +167,7 @@ func TestExecutionsAtOnceFollowCPUAndMemory(t *testing.T) {
 	}
 }
 
-func TestConnectionsAtOnceFollowTheDescriptorLimit(t *testing.T) {
+func TestDefaultMaxConnections(t *testing.T) {
 	t.Parallel()
 	for limit, want := range map[uint64]int{0: 64, 100: 64, 256: 64, 300: 64, 1024: 576, 4096: 2880, 65536: 16384, 1 << 63: 16384, ^uint64(0): 16384} {
 		if got := config.DefaultMaxConnections(limit); got != want {
@@ -176,7 +176,7 @@ func TestConnectionsAtOnceFollowTheDescriptorLimit(t *testing.T) {
 	}
 }
 
-func TestThisMachineIsMeasured(t *testing.T) {
+func TestThisMachine(t *testing.T) {
 	t.Parallel()
 	m := config.ThisMachine()
 	if m.CPUs < 1 || m.MemoryBytes < 64<<20 || m.Descriptors < 64 {

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// This file is the other half of the proof: cronie's rules, derived from how
-// cronie works and not from the package under test. A clock ticks through the
-// instants one by one; what the wall shows is asked of the standard library; a
-// virtual time remembers how far the wall has come.
+// This file is an independent implementation of cronie's rules, for comparison. A clock ticks
+// through the instants one by one; the standard library supplies the wall time; a virtual time
+// records how far the wall time has come.
 
 // oracle is a parsed expression as sets, without bit masks.
 type oracle struct {
@@ -79,7 +78,7 @@ func newOracle(expr string) oracle {
 	return o
 }
 
-// shows reports whether the expression names that minute of the wall.
+// shows reports whether the expression matches that minute of the wall time.
 func (o oracle) shows(wall int64) bool {
 	minute := int(((wall % 60) + 60) % 60)
 	if !o.ok[0](minute) {
@@ -101,8 +100,8 @@ func offsetAt(unix int64, zone *time.Location) int64 {
 	return int64(offset)
 }
 
-// tick is one thing that a clock brings about: minutes of the wall that are
-// due for fixed expressions and one for wild ones.
+// tick is one step of the clock: wall minutes that are due for fixed expressions, and one for
+// wildcard ones.
 type tick struct {
 	at      int64
 	wild    bool // the wall shows a whole minute now
@@ -111,8 +110,8 @@ type tick struct {
 	caughtB int64
 }
 
-// walk lets a clock run from one instant to another in steps of so many
-// seconds, which has to divide the offsets of the zone.
+// walk runs a clock from one instant to another in steps of the given seconds, which must divide
+// the offsets of the zone.
 func walk(zone *time.Location, from, to, step int64, each func(tick)) {
 	var virtual int64
 	started := false
@@ -167,8 +166,8 @@ func (o oracle) due(t tick) bool {
 	return false
 }
 
-// changes finds the instants between two at which the offset of a zone changes,
-// by looking every half hour and then closer.
+// changes finds the offset changes of a zone between two instants, first in steps of half an hour
+// and then exactly.
 func changes(zone *time.Location, from, to int64) []int64 {
 	var out []int64
 	const look = 1800

@@ -2,8 +2,8 @@ package cron
 
 import "math/bits"
 
-// calendar is the five fields as bit masks: the schedule in terms of a wall
-// clock and a calendar, without any zone.
+// calendar holds the five fields as bit masks: the schedule in terms of a wall clock and a
+// calendar, without a zone.
 type calendar struct {
 	minutes  uint64 // bit 0-59
 	hours    uint32 // bit 0-23
@@ -11,13 +11,13 @@ type calendar struct {
 	months   uint16 // bit 1-12
 	weekdays uint8  // bit 0-6, 0 = Sunday
 	fixed    bool   // neither minute nor hour is a star
-	either   bool   // neither day field is a star: a day has to meet one of them, else both
+	either   bool   // neither day field is a star: a day must match one of them, otherwise both
 }
 
 const minutesPerDay = 24 * 60
 
-// possible reports whether any date meets the fields. Each weekday comes round
-// to each date, 29 February included, within 40 years.
+// possible reports whether any date matches the fields. Each weekday falls on each date,
+// including 29 February, within 40 years.
 func (c calendar) possible() bool {
 	if c.either {
 		return true
@@ -30,10 +30,9 @@ func (c calendar) possible() bool {
 	return false
 }
 
-// next returns the first time of the schedule that is not before wall. Both
-// count the minutes that a clock without any change would have shown since
-// 1970-01-01 00:00. It reports false when there is none within 60 years, which
-// for possible fields does not happen.
+// next returns the first time of the schedule that is not before wall. Both count the minutes
+// since 1970-01-01 00:00 on a clock that never changes. It returns false if there is none within
+// 60 years, which does not happen for possible fields.
 func (c calendar) next(wall int64) (int64, bool) {
 	day, minute := floorDiv(wall, minutesPerDay), int(floorMod(wall, minutesPerDay))
 	found, ok := c.nextDay(day)
@@ -50,8 +49,8 @@ func (c calendar) next(wall int64) (int64, bool) {
 	return found*minutesPerDay + int64(m), true
 }
 
-// nextMinute returns the first minute of a day, from minute on, that meets the
-// hour and minute fields.
+// nextMinute returns the first minute of a day, from minute on, that matches the hour and minute
+// fields.
 func (c calendar) nextMinute(minute int) (int, bool) {
 	h, m := minute/60, minute%60
 	if c.hours>>h&1 != 0 {
@@ -66,8 +65,8 @@ func (c calendar) nextMinute(minute int) (int, bool) {
 	return (h+1+bits.TrailingZeros32(rest))*60 + bits.TrailingZeros64(c.minutes), true
 }
 
-// nextDay returns the first day, in days since 1970-01-01, from day on, that
-// meets the month and the day fields.
+// nextDay returns the first day, in days since 1970-01-01, from day on, that matches the month
+// and the day fields.
 func (c calendar) nextDay(day int64) (int64, bool) {
 	year, month, date := civil(day)
 	first := day - int64(date) + 1 // the first of the month

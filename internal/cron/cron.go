@@ -54,11 +54,11 @@ const (
 	MaxPeriod = 3660 * 24 * time.Hour // about ten years
 )
 
-// MaxSpec is the longest text of a schedule, in bytes. The longest sensible one
-// lists every minute.
+// MaxSpec is the maximum length of a schedule's text, in bytes. The longest useful one lists
+// every minute.
 const MaxSpec = 1000
 
-// kind tells the forms of a schedule.
+// kind is the form of a schedule.
 type kind uint8
 
 const (
@@ -66,11 +66,10 @@ const (
 	kindCron              // fields
 	kindEvery             // anchor + k*period
 	kindOnce              // one instant
-	kindWall              // one time on the clock of whatever zone is asked for
+	kindWall              // a time on the clock of the zone
 )
 
-// Schedule says when something is due. It is comparable; the zero Schedule is
-// never due.
+// Schedule is a parsed schedule. It is comparable; the zero Schedule is never due.
 type Schedule struct {
 	kind   kind
 	text   string // canonical; Parse(text) gives this Schedule again
@@ -89,7 +88,7 @@ func (s Schedule) IsZero() bool { return s.kind == kindNone }
 // Once reports whether the schedule is due at most once.
 func (s Schedule) Once() bool { return s.kind == kindOnce || s.kind == kindWall }
 
-// shorthands are the @ forms by the fields that they stand for.
+// shorthands maps the @ forms to cron fields.
 var shorthands = map[string]string{
 	"@hourly":   "0 * * * *",
 	"@daily":    "0 0 * * *",
@@ -102,15 +101,13 @@ var shorthands = map[string]string{
 
 const formsHint = `write five cron fields such as "30 2 * * MON", or "every 15m", or "once 2030-01-31T09:00:00Z"`
 
-// invalid returns the error of all refusals: one sentence that names the field
-// and the mend.
+// invalid returns a validation error, a sentence that names the field and the fix.
 func invalid(format string, args ...any) error {
 	return agented.Errorf(agented.Invalid, format, args...)
 }
 
-// Parse reads a schedule. An error is of kind Invalid and its sentence names the
-// field at fault and the mend. A zone is not part of the text: it is given to
-// Next.
+// Parse parses a schedule. Errors are of kind Invalid and name the field and the fix. The zone is
+// not part of the text; it is passed to Next.
 func Parse(spec string) (Schedule, error) {
 	if len(spec) > MaxSpec {
 		return Schedule{}, invalid("schedule is too long: use at most %d bytes", MaxSpec)
@@ -120,7 +117,10 @@ func Parse(spec string) (Schedule, error) {
 		return Schedule{}, invalid("schedule is empty: %s", formsHint)
 	}
 	if strings.Contains(spec, "=") {
-		return Schedule{}, invalid("schedule has a =, and variables such as TZ= and CRON_TZ= are not part of it: remove them and name the zone in the schedule's zone field")
+		return Schedule{}, invalid("schedule contains =, but variables such as TZ= and CRON_TZ= are not supported: remove them and set the schedule's zone field")
+	}
+	if plain := ascii.Replace(spec); plain != spec {
+		return Schedule{}, invalid("schedule %q contains a typographic dash, comma or star, as word processors insert them: write %q", clip(spec), clip(plain))
 	}
 	first := strings.ToLower(words[0])
 	switch {
@@ -133,7 +133,7 @@ func Parse(spec string) (Schedule, error) {
 	case strings.HasPrefix(first, "@"):
 		fields, ok := shorthands[first]
 		if !ok || len(words) > 1 {
-			return Schedule{}, invalid("schedule %q is not known: use @hourly, @daily, @midnight, @weekly, @monthly, @yearly or @annually alone, or five cron fields", clip(strings.Join(words, " ")))
+			return Schedule{}, invalid("schedule %q is unknown: use @hourly, @daily, @midnight, @weekly, @monthly, @yearly or @annually alone, or five cron fields", clip(strings.Join(words, " ")))
 		}
 		s, err := parseFields(strings.Fields(fields))
 		s.text = first
@@ -143,9 +143,12 @@ func Parse(spec string) (Schedule, error) {
 }
 
 func parseFields(words []string) (Schedule, error) {
+	if text := beyond(words); text != "" {
+		return Schedule{}, invalid("%s", text)
+	}
 	switch n := len(words); {
 	case n == 6 || n == 7:
-		return Schedule{}, invalid("schedule has %d fields, and cron has five (minute hour day-of-month month day-of-week): remove the field for seconds%s", n, map[bool]string{true: " and the one for years"}[n == 7])
+		return Schedule{}, invalid("schedule has %d fields, but cron has five (minute hour day-of-month month day-of-week): remove the field for seconds%s", n, map[bool]string{true: " and the one for years"}[n == 7])
 	case n != 5:
 		return Schedule{}, invalid("schedule %q has %d of the five cron fields (minute hour day-of-month month day-of-week): %s", clip(strings.Join(words, " ")), n, formsHint)
 	}
@@ -175,8 +178,8 @@ func parseFields(words []string) (Schedule, error) {
 	c.fixed = !stars[0] && !stars[1]
 	c.either = !stars[2] && !stars[4]
 	if !c.possible() {
-		// Only days past the end of every month are left; the months are short
-		// ones, since a month of 31 days has every day.
+		// Only days past the end of every month are left; the months are short ones, because a
+		// month of 31 days has every day.
 		day := bits.TrailingZeros32(c.days)
 		last := 30
 		if c.months == 1<<2 {
@@ -236,7 +239,7 @@ func OnceAt(at time.Time) (Schedule, error) {
 func parseEvery(words []string) (Schedule, error) {
 	const hint = `write for example "every 15m", "every 1h30m" or "every 2d from 2030-01-31T09:00:00Z"`
 	if len(words) != 1 && (len(words) != 3 || !strings.EqualFold(words[1], "from")) {
-		return Schedule{}, invalid("every: the period is missing or is followed by something else: %s", hint)
+		return Schedule{}, invalid("every: the period is missing or is followed by other text: %s", hint)
 	}
 	period, ok := parsePeriod(words[0])
 	if !ok {
@@ -266,7 +269,7 @@ func parseOnce(words []string) (Schedule, error) {
 			continue
 		}
 		if at.Second() != 0 {
-			return Schedule{}, invalid("once: a time on the clock of the zone is given to the minute: leave the seconds out, or give the offset, as in 2030-01-31T09:00:30+01:00")
+			return Schedule{}, invalid("once: a time without an offset is given to the minute: leave the seconds out, or give the offset, as in 2030-01-31T09:00:30+01:00")
 		}
 		if !inRange(at.Unix()) {
 			break
@@ -276,8 +279,7 @@ func parseOnce(words []string) (Schedule, error) {
 	return Schedule{}, invalid("once: %q is not a time: write 2030-01-31T09:00:00Z, 2030-01-31T09:00:00+01:00, or 2030-01-31 09:00 for the clock of the schedule's zone", clip(strings.Join(words, " ")))
 }
 
-// parsePeriod reads 1w2d3h4m5s: whole numbers, each unit at most once, largest
-// first.
+// parsePeriod parses 1w2d3h4m5s: whole numbers, each unit at most once, largest first.
 func parsePeriod(text string) (time.Duration, bool) {
 	var (
 		total int64

@@ -13,8 +13,8 @@ var (
 	longDays   = []string{"Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"}
 )
 
-// Describe says in plain English when the schedule is due, without a full stop:
-// "at 02:30 on Monday".
+// Describe returns a description of the schedule in English, without a full stop: "at 02:30 on
+// Monday".
 func (s Schedule) Describe() string {
 	switch s.kind {
 	case kindCron:
@@ -85,7 +85,7 @@ func (c calendar) describeTime() string {
 	return "at minutes " + numbers(c.minutes) + " of hours " + numbers(uint64(c.hours))
 }
 
-// describeHours says in which hours something happens over and over.
+// describeHours describes the hours in which something repeats.
 func (c calendar) describeHours() string {
 	first, count := bits.TrailingZeros32(c.hours), bits.OnesCount32(c.hours)
 	switch {
@@ -97,7 +97,7 @@ func (c calendar) describeHours() string {
 	return " in hours " + numbers(uint64(c.hours))
 }
 
-// oneDate reports whether the days are best said as a date, as in 25 December.
+// oneDate reports whether the days are best described as a date, as in 25 December.
 func (c calendar) oneDate() bool {
 	return !c.either && c.weekdays == 1<<7-1 && bits.OnesCount32(c.days) == 1 && bits.OnesCount16(c.months) == 1
 }
@@ -121,7 +121,7 @@ func (c calendar) describeDays() string {
 	case c.oneDate():
 		return fmt.Sprintf("on %d %s", bits.TrailingZeros32(c.days), longMonths[bits.TrailingZeros16(c.months)-1])
 	case c.either && (date == "" || weekday == ""):
-		return "" // meeting either is then always met
+		return "" // then every day matches one of them
 	case c.either:
 		return date + " or " + weekday
 	case date != "" && weekday != "":
@@ -130,8 +130,7 @@ func (c calendar) describeDays() string {
 	return date + weekday
 }
 
-// weekdayRuns names the days of a week that begins on Monday, with runs of at
-// least so many days in a row as a range.
+// weekdayRuns names the weekdays, starting on Monday; runs of at least least days become a range.
 func weekdayRuns(mask uint8, names []string, to string, least int) []string {
 	week := mask>>1&0x3f | mask&1<<6 // Monday first
 	var out []string
@@ -153,8 +152,8 @@ func weekdayRuns(mask uint8, names []string, to string, least int) []string {
 	return out
 }
 
-// even returns n if the mask has every n-th of size values from 0 on and they
-// are at equal distances also across the wrap; else 0.
+// even returns n if the mask contains every n-th of size values from 0 on, at equal distances
+// also across the wrap; otherwise 0.
 func even(mask uint64, size int) int {
 	count := bits.OnesCount64(mask)
 	if count < 2 || size%count != 0 {
@@ -169,7 +168,7 @@ func even(mask uint64, size int) int {
 	return step
 }
 
-// numbers lists the bits of a mask, runs of three and more as a range.
+// numbers lists the bits of a mask; runs of three or more become a range.
 func numbers(mask uint64) string {
 	var out []string
 	for i := 0; i < 64; i++ {
@@ -200,7 +199,7 @@ func monthNames(mask uint16) []string {
 	return out
 }
 
-// list joins words as English does, without a comma before the last.
+// list joins words with commas and last, without a comma before last.
 func list(words []string, last string) string {
 	if len(words) < 2 {
 		return strings.Join(words, "")
@@ -209,7 +208,7 @@ func list(words []string, last string) string {
 	return strings.Join(words[:n], ", ") + " " + last + " " + words[n]
 }
 
-// periodText writes a period as parsePeriod reads it.
+// periodText formats a period for parsePeriod.
 func periodText(seconds int64) string {
 	var b strings.Builder
 	for _, u := range units {
@@ -239,7 +238,7 @@ func periodWords(seconds int64) string {
 	return list(out, "and")
 }
 
-// dateText and clockText write wall minutes.
+// dateText and clockText format wall minutes.
 func dateText(wall int64) string {
 	year, month, date := civil(floorDiv(wall, minutesPerDay))
 	return fmt.Sprintf("%04d-%02d-%02d", year, month, date)

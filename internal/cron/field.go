@@ -33,7 +33,7 @@ func (f field) invalid(format string, args ...any) error {
 	return invalid("%s: %s", f.name, fmt.Sprintf(format, args...))
 }
 
-// span tells people which values the field takes.
+// span describes the values of the field.
 func (f field) span() string {
 	s := fmt.Sprintf("%d to %d", f.min, f.max)
 	if f.names != nil {
@@ -47,13 +47,13 @@ func (f field) span() string {
 func (f field) parse(text string) (mask uint64, star bool, err error) {
 	if text == "?" {
 		if !f.day {
-			return 0, false, f.invalid("? is for the two day fields only: write * for every %s", f.name)
+			return 0, false, f.invalid("? is allowed in the two day fields only: write * for every %s", f.name)
 		}
 		text = "*"
 	}
 	for term := range strings.SplitSeq(text, ",") {
 		if term == "" {
-			return 0, false, f.invalid("%q has an empty place in its list: remove the comma", clip(text))
+			return 0, false, f.invalid("%q contains an empty list item: remove the comma", clip(text))
 		}
 		m, err := f.term(term)
 		if err != nil {
@@ -64,8 +64,7 @@ func (f field) parse(text string) (mask uint64, star bool, err error) {
 	return mask, text[0] == '*', nil
 }
 
-// term parses one item of a list: a value, a range or a star, each with or
-// without a step.
+// term parses one item of a list: a value, a range or a star, each with or without a step.
 func (f field) term(term string) (uint64, error) {
 	if err := f.foreign(term); err != nil {
 		return 0, err
@@ -99,7 +98,7 @@ func (f field) term(term string) (uint64, error) {
 	if stepped {
 		var ok bool
 		if step, ok = number(stepText); !ok || step == 0 {
-			return 0, f.invalid("the step in %q is not a number from 1: write for example */5", clip(term))
+			return 0, f.invalid("the step in %q must be a number from 1: write for example */5", clip(term))
 		}
 		if step > f.max {
 			mend := "use a smaller step"
@@ -116,7 +115,7 @@ func (f field) term(term string) (uint64, error) {
 	return mask, nil
 }
 
-// last is the largest value of the field, without 7 as the second name of Sunday.
+// last returns the largest value of the field, without 7 as the second value of Sunday.
 func (f field) last() int {
 	if f.max == 7 {
 		return 6
@@ -124,7 +123,7 @@ func (f field) last() int {
 	return f.max
 }
 
-// value reads a number or a name.
+// value parses a number or a name.
 func (f field) value(text string) (int, error) {
 	if v, ok := number(text); ok {
 		if v < f.min || v > f.max {
@@ -138,20 +137,19 @@ func (f field) value(text string) (int, error) {
 	}
 	for _, name := range f.names {
 		if len(upper) > 3 && strings.HasPrefix(upper, name) {
-			return 0, f.invalid("%q is not known: write %s", clip(text), name)
+			return 0, f.invalid("%q is unknown: write %s", clip(text), name)
 		}
 	}
 	if text == "*" {
 		return 0, f.invalid("* cannot be part of a range: use %s", f.span())
 	}
 	if text == "" {
-		return 0, f.invalid("a range or a step lacks its number: use %s", f.span())
+		return 0, f.invalid("a number is missing in a range or a step: use %s", f.span())
 	}
 	return 0, f.invalid("%q is not a value of this field: use %s", clip(text), f.span())
 }
 
-// foreign refuses what other cron dialects have and this one has not, each with
-// the way to say it here.
+// foreign rejects syntax of other cron dialects, and names the alternative.
 func (f field) foreign(term string) error {
 	upper := strings.ToUpper(term)
 	digits := func(s string) bool { return s == "" || isNumber(s) }
@@ -161,7 +159,7 @@ func (f field) foreign(term string) error {
 	case strings.Contains(term, "~"):
 		return f.invalid("~ (a random value) is not supported: give the value, and use the schedule's jitter")
 	case strings.Contains(term, "?"):
-		return f.invalid("? stands alone: write * in its place")
+		return f.invalid("? must stand alone: write * in its place")
 	case upper == "L" || strings.HasPrefix(upper, "L-") || strings.HasSuffix(upper, "L") && digits(upper[:len(upper)-1]) || upper == "LW":
 		return f.invalid("L (the last day) is not supported: run on day 1 of the next month, or on days 28-31 and let the command or the prompt check the date")
 	case strings.HasSuffix(upper, "W") && digits(upper[:len(upper)-1]):
@@ -181,7 +179,7 @@ func isNumber(s string) bool {
 	return s != ""
 }
 
-// number reads an unsigned decimal number of at most nine digits.
+// number parses an unsigned decimal number of at most nine digits.
 func number(s string) (int, bool) {
 	if !isNumber(s) || len(s) > 9 {
 		return 0, false
@@ -190,8 +188,7 @@ func number(s string) (int, bool) {
 	return n, err == nil
 }
 
-// clip bounds a piece of input that an error repeats, and takes out what would
-// disturb a terminal.
+// clip shortens input that an error repeats, and removes control characters.
 func clip(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {

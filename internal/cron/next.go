@@ -2,9 +2,8 @@ package cron
 
 import "time"
 
-// maxShift is the largest change of a zone's offset, in seconds, that counts as
-// a clock being put forward or back. A larger one is a change of the calendar.
-// cronie draws the line in the same place.
+// maxShift is the largest change of a zone's offset, in seconds, that counts as a daylight saving
+// change. A larger one is a change of the calendar. cronie uses the same limit.
 const maxShift = 3 * 3600
 
 // The range of the search.
@@ -15,16 +14,15 @@ var (
 
 func inRange(unix int64) bool { return unix >= minUnix && unix <= maxUnix }
 
-// Next returns the first time after the given one, never equal to it, at which
-// the schedule is due on the clock of the zone; nil is UTC. The result is whole
-// seconds and is in the zone. It reports false when there is none: a single time
-// has passed, or the year would be beyond 9999.
+// Next returns the first time after the given one at which the schedule is due on the clock of
+// the zone; a nil zone is UTC. The result has whole seconds and is in the zone. It returns false
+// if there is none: a single time has passed, or the year would be after 9999.
 func (s Schedule) Next(after time.Time, zone *time.Location) (time.Time, bool) {
 	if zone == nil {
 		zone = time.UTC
 	}
-	// What is due is due on whole seconds, so the second behind after is the
-	// first that can be, whatever fraction after has.
+	// Due times are whole seconds, so the search starts at the second after after, whatever
+	// fraction after has.
 	if after.Unix() >= maxUnix {
 		return time.Time{}, false
 	}
@@ -58,8 +56,8 @@ func (c calendar) nextIn(from int64, zone *time.Location) (int64, bool) {
 		known     bool
 	)
 	for seg.start <= maxUnix {
-		// Walls before least, in seconds, are out: the clock shows them before
-		// from, or has shown them earlier and they are not to be repeated.
+		// Wall times before least, in seconds, are skipped: the clock shows them before from, or
+		// has already shown them and they must not repeat.
 		least := from + seg.offset
 		if c.fixed && from-seg.start <= lookBack {
 			if shown := seg.shown(zone); from == seg.start || shown > least {
@@ -73,7 +71,7 @@ func (c calendar) nextIn(from int64, zone *time.Location) (int64, bool) {
 			}
 			low, wall, known = m, w, true
 		}
-		// A wall that the clock jumped over comes out before the span begins.
+		// A wall time that the clock skipped maps to an instant before the span.
 		if due := max(wall*60-seg.offset, seg.start); due < seg.end {
 			return due, true
 		}
@@ -83,8 +81,8 @@ func (c calendar) nextIn(from int64, zone *time.Location) (int64, bool) {
 	return 0, false
 }
 
-// firstShown returns the first instant at which the zone's clock shows that
-// minute or a later one.
+// firstShown returns the first instant at which the zone's clock shows that minute or a later
+// one.
 func firstShown(wall int64, zone *time.Location) int64 {
 	// No zone has been more than 26 hours from UTC.
 	for seg := spanAt(wall*60-26*3600, zone); ; seg = seg.next(zone) {
@@ -94,28 +92,26 @@ func firstShown(wall int64, zone *time.Location) int64 {
 	}
 }
 
-// span is a time in which a zone's offset from UTC stays the same. Two
-// neighbours may have the same offset.
+// span is a period in which a zone's offset from UTC is constant. Two neighbours may have the
+// same offset.
 type span struct {
-	start, end int64 // Unix seconds; end is the first second behind it
+	start, end int64 // Unix seconds; end is the first second after it
 	offset     int64 // seconds east of UTC
 }
 
-// lookBack is how far before an instant, in seconds, a change of the clock still
-// matters to it. No overlap is longer than maxShift, so a day leaves room for
-// several in a row.
+// lookBack is how far before an instant, in seconds, a change of the clock still matters. No
+// overlap is longer than maxShift, so a day covers several in a row.
 const lookBack = 86400
 
 // forever bounds a span that has no end; adding an offset to it does not
 // overflow.
 const forever = 1 << 60
 
-// spanAt returns the span that holds the instant.
+// spanAt returns the span that contains the instant.
 func spanAt(unix int64, zone *time.Location) span {
 	s := rawSpan(unix, zone)
-	// Behind the last tabulated change the library computes the start by rule,
-	// and may name one from before that change. Walking there from the
-	// supposed start meets the true one.
+	// After the last tabulated change the library computes the start by rule, and may return one
+	// before that change. Walking back from it finds the actual start.
 	if s.start > -forever {
 		for p := rawSpan(s.start, zone); p.end <= unix; p = rawSpan(p.end, zone) {
 			s.start = p.end
@@ -153,18 +149,17 @@ func rawSpan(unix int64, zone *time.Location) span {
 		s.end = end.Unix()
 	}
 	if s.end <= unix {
-		// On 31 December of a leap year the library names an end that has
-		// passed: it takes every year to have 365 days. The next one is the
-		// end of the day.
+		// On 31 December of a leap year the library returns an end in the past, because it
+		// assumes 365 days. The next end is the end of the day.
 		s.end = (floorDiv(unix, 86400) + 1) * 86400
 	}
 	return s
 }
 
-// shown returns how far the zone's clock had come when the span began: the
-// latest wall, in seconds, that was reached before it. It is below the span's
-// first wall after a gap, and above it in an overlap. After a change of the
-// calendar, and where the zone begins, it is the span's first wall.
+// shown returns how far the zone's clock had come when the span began: the latest wall time, in
+// seconds, reached before it. It is below the span's first wall time after a gap, and above it in
+// an overlap. After a change of the calendar, and at the start of the zone's data, it is the
+// span's first wall time.
 func (s span) shown(zone *time.Location) int64 {
 	wall := s.start + s.offset
 	latest, first := wall, true

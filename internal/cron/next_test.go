@@ -16,12 +16,12 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/agented/agented/internal/cron"
+	"github.com/agented/agented/internal/testrun"
 )
 
 var full = flag.Bool("full", false, "compare Next with the brute force around every change of the clock since 2007 and in every minute of 2020 to 2030")
 
-// expressions are the grid: every kind of field, and the times at which clocks
-// change.
+// expressions cover every kind of field, and the times at which clocks change.
 var expressions = []string{
 	"* * * * *", "*/5 * * * *", "*/15 * * * *", "*/7 * * * *", "0 * * * *", "30 * * * *", "15,45 * * * *", "59 * * * *",
 	"0 0 * * *", "30 0 * * *", "59 23 * * *", "0 1 * * *", "30 1 * * *", "0 2 * * *", "15 2 * * *", "30 2 * * *", "45 2 * * *",
@@ -57,7 +57,7 @@ func parse(t testing.TB, spec string) cron.Schedule {
 
 func unix(year int) int64 { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC).Unix() }
 
-func TestNextAgreesWithAClockThatTicksAroundEveryChange(t *testing.T) {
+func TestNext_around_clock_changes(t *testing.T) {
 	t.Parallel()
 	var compared atomic.Int64
 	t.Cleanup(func() { t.Logf("%d times compared", compared.Load()) })
@@ -74,7 +74,7 @@ func TestNextAgreesWithAClockThatTicksAroundEveryChange(t *testing.T) {
 				if change < unix(2020) && len(found) > 15 && !*full {
 					continue // the zone has changes enough after that
 				}
-				if testing.Short() && change > unix(2024) {
+				if !testrun.Long() && change > unix(2024) {
 					break
 				}
 				compared.Add(compareWindow(t, z, change-2*day-day/2, change+day+day/2, []int64{
@@ -89,8 +89,8 @@ func TestNextAgreesWithAClockThatTicksAroundEveryChange(t *testing.T) {
 	}
 }
 
-// compareWindow compares all times in the window, as a chain from two days in,
-// and the first one after each of the starts.
+// compareWindow compares all times in the window, as a chain from two days in, and the first time
+// after each of the starts.
 func compareWindow(t *testing.T, z *time.Location, from, to int64, starts []int64) int64 {
 	t.Helper()
 	oracles := make([]oracle, len(expressions))
@@ -144,7 +144,7 @@ func compareWindow(t *testing.T, z *time.Location, from, to int64, starts []int6
 	return n
 }
 
-// fieldText draws one cron field.
+// fieldText generates one cron field.
 func fieldText(t *rapid.T, low, high int, label string) string {
 	value := rapid.IntRange(low, high)
 	term := func() string {
@@ -189,7 +189,7 @@ func expression(t *rapid.T) string {
 	return minute + " " + hour + " " + day + " " + month + " " + weekday
 }
 
-func TestNextOfAnyExpressionAgreesWithAClockThatTicks(t *testing.T) {
+func TestNext_any_expression(t *testing.T) {
 	t.Parallel()
 	zones := make([]*time.Location, len(zoneNames))
 	around := make([][]int64, len(zoneNames))
@@ -229,7 +229,7 @@ func TestNextOfAnyExpressionAgreesWithAClockThatTicks(t *testing.T) {
 	})
 }
 
-func TestNextFollowsOffsetsWithSeconds(t *testing.T) {
+func TestNext_offsets_with_seconds(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		zone   string
@@ -266,7 +266,7 @@ func TestNextFollowsOffsetsWithSeconds(t *testing.T) {
 	}
 }
 
-func TestNextKeepsTheNamedPromises(t *testing.T) {
+func TestNext_documented_rules(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, spec, zone, after string
@@ -342,9 +342,8 @@ func TestNextKeepsTheNamedPromises(t *testing.T) {
 	}
 }
 
-// zoneFile builds the data of a zone with two kinds of time, an hour apart, that
-// changes at the given instants, to summer time first, and follows the rule
-// behind the last.
+// zoneFile builds the data of a zone with two offsets, an hour apart, that changes at the given
+// instants, to summer time first, and follows the rule after the last.
 func zoneFile(rule string, changes ...time.Time) []byte {
 	header := func(changes, kinds, letters uint32) []byte {
 		out := append([]byte("TZif2"), make([]byte, 15+3*4)...)
@@ -364,9 +363,9 @@ func zoneFile(rule string, changes ...time.Time) []byte {
 	return append(data, "STD\x00DST\x00\n"+rule+"\n"...)
 }
 
-// Behind the last tabulated change the library says by rule since when an offset
-// holds, even when that change came later than the rule has it.
-func TestALastChangeThatBreaksTheRuleIsSeenWhereItWas(t *testing.T) {
+// After the last tabulated change the library computes the start of an offset by rule, even if
+// the change was later than the rule.
+func TestNext_last_change(t *testing.T) {
 	t.Parallel()
 	z, err := time.LoadLocationFromTZData("late", zoneFile("STD0DST,M3.5.0/0,M10.5.0/1",
 		time.Date(2023, 3, 26, 0, 0, 0, 0, time.UTC), time.Date(2023, 11, 2, 0, 0, 0, 0, time.UTC)))
@@ -384,7 +383,7 @@ func TestALastChangeThatBreaksTheRuleIsSeenWhereItWas(t *testing.T) {
 	compareWindow(t, z, between.Unix()/86400*86400-3*86400, between.Unix()+3*86400, []int64{between.Unix()})
 }
 
-func TestNextOfExtremesEnds(t *testing.T) {
+func TestNext_extremes(t *testing.T) {
 	t.Parallel()
 	z := zone(t, "Europe/Berlin")
 	for _, spec := range []string{"* * * * *", "0 0 29 2 */7", "every 1s", "every 3660d", "once 2026-01-01T00:00:00Z", "once 0001-01-01 00:00", "once 9999-12-31 23:59"} {
@@ -449,7 +448,7 @@ func FuzzNext(f *testing.F) {
 		if w := wall(u); w%60 == 0 && o.shows(w/60) {
 			return
 		}
-		// Else it has been moved to the end of a gap that swallowed a fixed time.
+		// Otherwise it was moved to the end of a gap that skipped a fixed time.
 		swallowed := false
 		for w := wall(u-1) + 1; w <= wall(u); w++ {
 			swallowed = swallowed || w%60 == 0 && o.shows(w/60)

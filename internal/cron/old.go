@@ -5,19 +5,18 @@ import (
 	"strings"
 )
 
-// Old is a schedule as the Python product stored it.
+// Old is a schedule in the format of the Python version.
 type Old struct {
 	Type string // schedule_type: daily, weekly or monthly
 	Time string // schedule_time: HH:MM
 	Day  int    // schedule_day: weekly 0-6 from Monday, monthly 1-28
-	Cron string // cron_expression: five fields, 0 = Monday in the last; it wins over the others when it is set
+	Cron string // cron_expression: five fields, 0 = Monday in the last; it takes precedence over the others
 }
 
-// Rewrite returns the schedule as text for Parse that is due at the same times,
-// and a sentence that says what was rewritten, empty when nothing had to be. An
-// old expression that restricts day-of-month and day-of-week at once is refused:
-// it meant days that meet both, which cron cannot say. The zone is not part of
-// it.
+// Rewrite converts the schedule to text for Parse that is due at the same times. note describes
+// the conversion and is empty if nothing changed. An old expression that restricts day-of-month
+// and day-of-week is rejected: it meant days that match both, which cron cannot express. The zone
+// is not part of it.
 func (o Old) Rewrite() (spec, note string, err error) {
 	if strings.TrimSpace(o.Cron) != "" {
 		return rewriteCron(o.Cron)
@@ -44,13 +43,13 @@ func (o Old) Rewrite() (spec, note string, err error) {
 		spec = fmt.Sprintf("%d %d %d * *", minute, hour, o.Day)
 		note = fmt.Sprintf("monthly on day %d at %s is now the cron schedule %q", o.Day, when, spec)
 	default:
-		return "", "", invalid("schedule_type: %q is not known: use daily, weekly or monthly, or give cron_expression", clip(o.Type))
+		return "", "", invalid("schedule_type: %q is unknown: use daily, weekly or monthly, or give cron_expression", clip(o.Type))
 	}
 	return spec, note, nil
 }
 
-// rewriteCron turns an expression whose day-of-week counts from Monday, and
-// whose days had to meet both day fields, into one of this package.
+// rewriteCron converts an expression whose day-of-week counts from Monday and whose days must
+// match both day fields.
 func rewriteCron(text string) (spec, note string, err error) {
 	words := strings.Fields(text)
 	if len(words) != 5 {
@@ -69,13 +68,13 @@ func rewriteCron(text string) (spec, note string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	// Our own day fields mean both as soon as one of them begins with a star.
+	// In this package, days must match both day fields if one of them begins with a star.
 	restricted := !star && everyDay != 1<<32-2
 	if weekdays == 1<<7-1 {
 		words[4] = "*"
 	} else {
 		if restricted {
-			return "", "", invalid("cron_expression: day-of-month %s and day-of-week %s are both set, which used to mean days that meet both and in cron means days that meet either: set one of them to * and let the command or the prompt check the other", clip(words[2]), clip(old))
+			return "", "", invalid("cron_expression: day-of-month %s and day-of-week %s are both set; this used to mean days that match both, but in cron it means days that match either: set one of them to * and let the command or the prompt check the other", clip(words[2]), clip(old))
 		}
 		if !star {
 			words[2] = "*" // every day by list; a star keeps it from meaning "either"
@@ -91,15 +90,15 @@ func rewriteCron(text string) (spec, note string, err error) {
 	}
 	switch before := strings.Join(strings.Fields(text), " "); {
 	case words[4] != old:
-		note = fmt.Sprintf("day-of-week %s counted from 0 = Monday and is now %s, since cron counts from 0 = Sunday: %q is now %q", old, words[4], before, s.text)
+		note = fmt.Sprintf("day-of-week %s counted from 0 = Monday and is now %s, because cron counts from 0 = Sunday: %q is now %q", old, words[4], before, s.text)
 	case s.text != before:
 		note = fmt.Sprintf("%q is now %q, which means the same", before, s.text)
 	}
 	return s.text, note, nil
 }
 
-// oldWeekdays reads a day-of-week field that counts from 0 = Monday into a mask
-// that counts from Sunday.
+// oldWeekdays parses a day-of-week field that counts from 0 = Monday to a mask that counts from
+// Sunday.
 func oldWeekdays(text string) (uint8, error) {
 	f := field{name: "day-of-week", min: 0, max: 6, names: append(shortDays[1:7:7], shortDays[0]), day: true}
 	mask, _, err := f.parse(text)
@@ -109,7 +108,7 @@ func oldWeekdays(text string) (uint8, error) {
 	return uint8(mask<<1&0x7f | mask>>6&1), nil
 }
 
-// timeOfDay reads H:MM or HH:MM.
+// timeOfDay parses H:MM or HH:MM.
 func timeOfDay(text string) (hour, minute int, ok bool) {
 	h, m, _ := strings.Cut(strings.TrimSpace(text), ":")
 	hour, okHour := number(h)

@@ -14,7 +14,7 @@ import (
 	"github.com/agented/agented/internal/cron"
 )
 
-func TestDescriptionsReadAsEnglish(t *testing.T) {
+func TestDescribe_english(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]string{
 		"30 2 * * MON":       "at 02:30 on Monday",
@@ -58,7 +58,7 @@ func TestDescriptionsReadAsEnglish(t *testing.T) {
 	}
 }
 
-func TestTheTextOfAScheduleIsCanonical(t *testing.T) {
+func TestParse_canonical_text(t *testing.T) {
 	t.Parallel()
 	for spec, want := range map[string]string{
 		" 30\t2  * * mon ": "30 2 * * mon",
@@ -91,49 +91,56 @@ func TestTheTextOfAScheduleIsCanonical(t *testing.T) {
 	}
 }
 
-func TestRefusalsNameTheFieldAndTheMend(t *testing.T) {
+func TestParse_errors(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ spec, want string }{
 		{"", "schedule is empty: write five cron fields"},
 		{" \n ", "schedule is empty"},
 		{strings.Repeat("0,", 600) + "0 * * * *", "schedule is too long: use at most 1000 bytes"},
-		{"TZ=0", "schedule has a =, and variables such as TZ= and CRON_TZ= are not part of it: remove them and name the zone"},
-		{"TZ=Europe/Berlin 0 9 * * *", "name the zone in the schedule's zone field"},
-		{"CRON_TZ=UTC 0 9 * * *", "name the zone"},
-		{"0 9 * * * FOO=1", "schedule has a ="},
-		{"0 0 9 * * *", "schedule has 6 fields, and cron has five (minute hour day-of-month month day-of-week): remove the field for seconds"},
+		{"TZ=0", "schedule contains =, but variables such as TZ= and CRON_TZ= are not supported: remove them and set the schedule's zone field"},
+		{"TZ=Europe/Berlin 0 9 * * *", "set the schedule's zone field"},
+		{"CRON_TZ=UTC 0 9 * * *", "set the schedule's zone field"},
+		{"0 9 * * * FOO=1", "schedule contains ="},
+		{"0 0 9 * * *", "schedule has 6 fields, but cron has five (minute hour day-of-month month day-of-week): remove the field for seconds"},
 		{"0 0 9 * * * 2030", "remove the field for seconds and the one for years"},
+		{"0 2 * * MON–FRI", `write "0 2 * * MON-FRI"`},
+		{"＊/5 * * * *", `write "*/5 * * * *"`},
+		{"0 9 * * * root /usr/bin/x", "like a line of a crontab"},
+		{"0 9 * * * /usr/bin/x", "keep \"0 9 * * *\""},
+		{"*/5 * * * * www-data cd /srv && make", "like a line of a crontab"},
+		{"0 0 1 1 ? 2027", "ends with a year"},
+		{"0 0 9 * * MON", "remove the field for seconds"},
 		{"0 9 * *", "4 of the five cron fields"},
 		{"hello", "1 of the five cron fields"},
-		{"@fortnightly", "schedule \"@fortnightly\" is not known: use @hourly"},
+		{"@fortnightly", "schedule \"@fortnightly\" is unknown: use @hourly"},
 		{"@daily 5", "alone, or five cron fields"},
 		{"@reboot", "is not a time"},
 		{"60 * * * *", "minute: 60 is out of range: use 0 to 59"},
 		{"99999999999999999999 * * * *", "minute: \"99999999999999999999\" is not a value"},
-		{"-1 * * * *", "minute: a range or a step lacks its number"},
+		{"-1 * * * *", "minute: a number is missing in a range or a step"},
 		{"+5 * * * *", "minute: \"+5\" is not a value of this field: use 0 to 59"},
 		{"* 24 * * *", "hour: 24 is out of range: use 0 to 23"},
 		{"* * 0 * *", "day-of-month: 0 is out of range: use 1 to 31"},
 		{"* * * 13 *", "month: 13 is out of range: use 1 to 12 or JAN to DEC"},
 		{"* * * * 8", "day-of-week: 8 is out of range: use 0 to 7 or SUN to SAT"},
-		{"* * * * Monday", "day-of-week: \"Monday\" is not known: write MON"},
-		{"* * * January *", "month: \"January\" is not known: write JAN"},
+		{"* * * * Monday", "day-of-week: \"Monday\" is unknown: write MON"},
+		{"* * * January *", "month: \"January\" is unknown: write JAN"},
 		{"* * * * FOO", "day-of-week: \"FOO\" is not a value"},
 		{"MON * * * *", "minute: \"MON\" is not a value"},
-		{"1,,2 * * * *", "minute: \"1,,2\" has an empty place in its list: remove the comma"},
-		{", * * * *", "has an empty place"},
+		{"1,,2 * * * *", "minute: \"1,,2\" contains an empty list item: remove the comma"},
+		{", * * * *", "contains an empty list item"},
 		{"5-1 * * * *", "minute: the range 5-1 runs backwards: write it as two, 5-59,0-1"},
 		{"* * * NOV-FEB *", "month: the range NOV-FEB runs backwards: write it as two, NOV-12,1-FEB"},
 		{"* * * * FRI-MON", "day-of-week: the range FRI-MON runs backwards: write it as two, FRI-6,0-MON"},
 		{"*-5 * * * *", "minute: * cannot be part of a range: use 0 to 59"},
 		{"1-2-3 * * * *", "minute: \"2-3\" is not a value"},
-		{"*/0 * * * *", "minute: the step in \"*/0\" is not a number from 1: write for example */5"},
+		{"*/0 * * * *", "minute: the step in \"*/0\" must be a number from 1: write for example */5"},
 		{"*/ * * * *", "minute: the step in \"*/\""},
 		{"*/2/3 * * * *", "minute: the step in \"*/2/3\""},
 		{"*/90 * * * *", "minute: the step of 90 is larger than the field, which ends at 59: use a smaller step, or \"every 90m\""},
 		{"0 */36 * * *", "hour: the step of 36 is larger than the field, which ends at 23: use a smaller step, or \"every 36h\""},
-		{"? * * * *", "minute: ? is for the two day fields only: write * for every minute"},
-		{"* * ?/2 * *", "day-of-month: ? stands alone"},
+		{"? * * * *", "minute: ? is allowed in the two day fields only: write * for every minute"},
+		{"* * ?/2 * *", "day-of-month: ? must stand alone"},
 		{"* * L * *", "day-of-month: L (the last day) is not supported: run on day 1"},
 		{"* * L-3 * *", "day-of-month: L (the last day)"},
 		{"* * LW * *", "day-of-month: L (the last day)"},
@@ -154,13 +161,13 @@ func TestRefusalsNameTheFieldAndTheMend(t *testing.T) {
 		{"every -5m", "every: \"-5m\" is not a period"},
 		{"every 4000d", "up to 3660d"},
 		{"every 99999999999999999999s", "is not a period"},
-		{"every 15 minutes", "every: the period is missing or is followed by something else"},
+		{"every 15 minutes", "every: the period is missing or is followed by other text"},
 		{"every 15m from noon", "every: \"noon\" after from is not a time with an offset"},
 		{"every 15m from 2030-01-31T09:00:00", "is not a time with an offset"},
 		{"once", "once: \"\" is not a time: write 2030-01-31T09:00:00Z"},
 		{"once tomorrow", "once: \"tomorrow\" is not a time"},
 		{"once 2030-02-30 09:00", "is not a time"},
-		{"once 2030-01-31 09:00:30", "once: a time on the clock of the zone is given to the minute"},
+		{"once 2030-01-31 09:00:30", "once: a time without an offset is given to the minute"},
 		{"0 9 * * \x1b[31m", "day-of-week: \"\uFFFD[31m\" is not a value"},
 	} {
 		s, err := cron.Parse(c.spec)
@@ -177,7 +184,7 @@ func TestRefusalsNameTheFieldAndTheMend(t *testing.T) {
 	}
 }
 
-func TestEveryAndOnceRefuseWhatTextCannotSay(t *testing.T) {
+func TestEvery_and_once_invalid(t *testing.T) {
 	t.Parallel()
 	for _, period := range []time.Duration{0, -time.Hour, time.Millisecond, 1500 * time.Millisecond, cron.MaxPeriod + time.Second} {
 		if s, err := cron.Every(period, time.Time{}); err == nil {
@@ -224,9 +231,9 @@ func robfigTimes(spec string) ([]time.Time, error) {
 	return out, nil
 }
 
-// Without changes of the clock, and without steps of star in the day fields,
-// where the two differ on purpose, another widely used parser has to agree.
-func TestFieldsMeanWhatAnotherParserSaysTheyMean(t *testing.T) {
+// Without clock changes, and without steps of star in the day fields, where the two differ on
+// purpose, another widely used parser must agree.
+func TestParse_agrees_with_other_parser(t *testing.T) {
 	t.Parallel()
 	compared := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -260,9 +267,9 @@ func TestFieldsMeanWhatAnotherParserSaysTheyMean(t *testing.T) {
 	t.Logf("%d expressions compared", compared)
 }
 
-// The reasons not to leave the fields to that parser: each of these would be
-// a silent mistake or a needless refusal.
-func TestTheOtherParserIsNotGoodEnough(t *testing.T) {
+// The reasons not to use that parser for the fields: each of these would be a silent error or a
+// needless rejection.
+func TestOther_parser_differs(t *testing.T) {
 	t.Parallel()
 	for spec, accepts := range map[string]bool{
 		"*-5 * * * *": true, "1,,2 * * * *": true, ", * * * *": true, "+5 * * * *": true, "*/90 * * * *": true, "0 0 30 2 *": true,
@@ -275,7 +282,7 @@ func TestTheOtherParserIsNotGoodEnough(t *testing.T) {
 	}
 }
 
-func TestOldSchedulesAreRewrittenWithANote(t *testing.T) {
+func TestRewrite_old_schedules(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		old              cron.Old
@@ -289,8 +296,8 @@ func TestOldSchedulesAreRewrittenWithANote(t *testing.T) {
 		{old: cron.Old{Type: "monthly", Time: "09:00", Day: 29}, fail: "schedule_day: 29 is not a day that every month has: use 1 to 28"},
 		{old: cron.Old{Type: "daily", Time: "24:00"}, fail: "schedule_time: \"24:00\" is not a time of the day"},
 		{old: cron.Old{Type: "daily", Time: "9"}, fail: "schedule_time"},
-		{old: cron.Old{Type: "yearly", Time: "09:00"}, fail: "schedule_type: \"yearly\" is not known"},
-		{old: cron.Old{Cron: "0 9 * * 1"}, spec: "0 9 * * TUE", note: `day-of-week 1 counted from 0 = Monday and is now TUE, since cron counts from 0 = Sunday: "0 9 * * 1" is now "0 9 * * TUE"`},
+		{old: cron.Old{Type: "yearly", Time: "09:00"}, fail: "schedule_type: \"yearly\" is unknown"},
+		{old: cron.Old{Cron: "0 9 * * 1"}, spec: "0 9 * * TUE", note: `day-of-week 1 counted from 0 = Monday and is now TUE, because cron counts from 0 = Sunday: "0 9 * * 1" is now "0 9 * * TUE"`},
 		{old: cron.Old{Type: "daily", Time: "x", Cron: "0 9 * * 0-4"}, spec: "0 9 * * MON-FRI", note: "now MON-FRI"},
 		{old: cron.Old{Cron: "0 9 * * 5,6"}, spec: "0 9 * * SAT,SUN", note: "now SAT,SUN"},
 		{old: cron.Old{Cron: "0 9 * * */2"}, spec: "0 9 * * MON,WED,FRI,SUN", note: "now MON,WED,FRI,SUN"},

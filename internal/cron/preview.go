@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// MaxPreview is the largest number of runs that Preview gives.
+// MaxPreview is the maximum number of runs in a preview.
 const MaxPreview = 1000
 
 // Run is one coming run of a schedule.
 type Run struct {
-	At    time.Time    // in the zone that was asked for
-	Clock *ClockChange // the change of the zone's clock on the day of the run; nil on the many other days
+	At    time.Time    // in the requested zone
+	Clock *ClockChange // change of the zone's clock on the day of the run; usually nil
 }
 
 // ClockChange is a change of a zone's offset from UTC.
@@ -19,13 +19,13 @@ type ClockChange struct {
 	At     time.Time     // the first moment of the new offset, in the zone
 	Before time.Duration // offset from UTC until then, positive in the east
 	After  time.Duration // offset from then on
-	Text   string        // what happens to the clock and what it means for this run, without a full stop
+	Text   string        // the change and its effect on this run, without a full stop
 }
 
-// Preview returns the next runs after the given time, at most n and at most
-// MaxPreview, earliest first. A run on a day on which the clock of the zone
-// changes says so, and so does the first run after a day that the zone left out.
-// Of several changes on one day the one nearest to the run is named.
+// Preview returns the next runs after the given time, earliest first, at most n and at most
+// MaxPreview. Clock is set for a run on a day on which the clock of the zone changes, and for the
+// first run after a day that the zone skipped. Of several changes on one day it is the one
+// nearest to the run.
 func (s Schedule) Preview(after time.Time, n int, zone *time.Location) []Run {
 	if zone == nil {
 		zone = time.UTC
@@ -48,8 +48,8 @@ func (s Schedule) clock(run time.Time, zone *time.Location) *ClockChange {
 	seg := spanAt(at, zone)
 	day := floorDiv(at+seg.offset, 86400)
 
-	// The nearest changes are at the start of the run's span and at its end;
-	// spans of one offset that only a table separates are one.
+	// The nearest changes are at the start and the end of the run's span; adjacent spans with the
+	// same offset count as one.
 	var back, ahead *ClockChange
 	for b := seg; back == nil && b.start > -forever && at-b.start <= 2*86400; {
 		prev := b.before(zone)
@@ -67,13 +67,13 @@ func (s Schedule) clock(run time.Time, zone *time.Location) *ClockChange {
 	return back
 }
 
-// change describes the step from one span to the next for a run at the instant,
-// or returns nil if the day has no part in it.
+// change describes the transition between two spans for a run at the instant. It returns nil if
+// it does not affect the day.
 func (s Schedule) change(old, span span, at, day int64, zone *time.Location) *ClockChange {
 	if old.offset == span.offset {
 		return nil
 	}
-	// The walls that are left out or repeated.
+	// The wall times that are skipped or repeated.
 	from, to := span.start+old.offset, span.start+span.offset
 	first, last := from, to
 	if to < from {
@@ -101,8 +101,8 @@ func (s Schedule) change(old, span span, at, day int64, zone *time.Location) *Cl
 	return c
 }
 
-// inGap says what a gap means for the run at the instant, when the walls from
-// and to bound it and it happens at the instant start.
+// inGap describes the effect of a gap on the run at the instant. The gap skips the wall times
+// between from and to, at the instant start.
 func (s Schedule) inGap(from, to, at, start int64) string {
 	wall, skipped := int64(0), false
 	switch s.kind {
@@ -115,15 +115,15 @@ func (s Schedule) inGap(from, to, at, start int64) string {
 	case !skipped || wall*60 >= to:
 		return ""
 	case s.kind == kindCron && !s.fields.fixed:
-		return fmt.Sprintf("; what falls between does not run, as %s does not exist", clockText(wall))
+		return fmt.Sprintf("; runs in the skipped time are omitted, because %s does not exist", clockText(wall))
 	case at == start:
 		return fmt.Sprintf("; %s does not exist, runs at %s", clockText(wall), wallText(to))
 	}
 	return ""
 }
 
-// inOverlap says what an overlap of the walls from low to high, which begins again
-// at the instant start, means for the run at the instant.
+// inOverlap describes the effect of an overlap on the run at the instant. It repeats the wall
+// times from low to high from the instant start on.
 func (s Schedule) inOverlap(at, low, high, start int64) string {
 	length := high - low
 	switch {
@@ -137,8 +137,7 @@ func (s Schedule) inOverlap(at, low, high, start int64) string {
 	return "; this is the second time the clock shows it"
 }
 
-// wallText writes wall seconds as a time of the day, with seconds if there are
-// any.
+// wallText formats wall seconds as a time of the day, with seconds if there are any.
 func wallText(wall int64) string {
 	text := clockText(floorDiv(wall, 60))
 	if s := floorMod(wall, 60); s != 0 {

@@ -9,7 +9,7 @@ import (
 	"github.com/agented/agented/internal/cron"
 )
 
-func TestPreviewMarksTheDaysOnWhichTheClockChanges(t *testing.T) {
+func TestPreview_clock_changes(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, spec, zone, after string
@@ -25,8 +25,8 @@ func TestPreviewMarksTheDaysOnWhichTheClockChanges(t *testing.T) {
 			"2026-03-30T09:00:00+02:00",
 		}},
 		{"spring, wildcard", "30 * * * *", "Europe/Berlin", "2026-03-29T01:00:00+01:00", []string{
-			"2026-03-29T01:30:00+01:00 clock goes forward at 02:00 to 03:00; what falls between does not run, as 02:30 does not exist",
-			"2026-03-29T03:30:00+02:00 clock goes forward at 02:00 to 03:00; what falls between does not run, as 02:30 does not exist",
+			"2026-03-29T01:30:00+01:00 clock goes forward at 02:00 to 03:00; runs in the skipped time are omitted, because 02:30 does not exist",
+			"2026-03-29T03:30:00+02:00 clock goes forward at 02:00 to 03:00; runs in the skipped time are omitted, because 02:30 does not exist",
 		}},
 		{"autumn, fixed", "30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00+02:00", []string{
 			"2026-10-25T02:30:00+02:00 clock goes back at 03:00 to 02:00; runs once, the first time the clock shows it",

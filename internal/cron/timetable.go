@@ -11,8 +11,8 @@ import (
 	"github.com/agented/agented"
 )
 
-// Timetable is a schedule of a trigger, ready to be asked: its rhythm in its
-// zone, from its start to its end, with its jitter.
+// Timetable is a trigger's schedule, ready for use: times in its zone, from its start to its end,
+// with its jitter.
 type Timetable struct {
 	Rhythm Schedule
 	Zone   *time.Location
@@ -22,17 +22,17 @@ type Timetable struct {
 	seed   string
 }
 
-// Of reads a schedule. local is the zone of one that names none. The error is
-// of kind Invalid and lists each field that cannot stand, with the mend.
+// Of validates a schedule. local is the zone of one without a zone. The error is of kind Invalid
+// and lists each invalid field with the fix.
 func Of(s agented.Schedule, local *time.Location) (Timetable, error) {
 	t, bad := read(s, local)
 	return t, agented.InvalidFields(bad)
 }
 
-// Next returns the first due time after the given one, false if there is none.
+// Next returns the first due time after the given one, or false if there is none.
 func (t Timetable) Next(after time.Time) (time.Time, bool) {
 	if !t.start.IsZero() && after.Before(t.start) {
-		after = t.start.Add(-time.Nanosecond) // due at the very start counts
+		after = t.start.Add(-time.Nanosecond) // the start itself may be due
 	}
 	at, ok := t.Rhythm.Next(after, t.Zone)
 	if !ok || !t.end.IsZero() && at.After(t.end) {
@@ -41,9 +41,9 @@ func (t Timetable) Next(after time.Time) (time.Time, bool) {
 	return at.UTC(), true
 }
 
-// Run is when a due time is fired: up to the jitter later, always the same for
-// the same due time of the same schedule, and before the next due time, so that
-// jitter never changes an order.
+// Run returns when a due time is fired: up to the jitter later, always the same for the same due
+// time of the same schedule, and before the next due time, so that jitter never changes the
+// order.
 func (t Timetable) Run(due time.Time) time.Time {
 	if t.jitter <= 0 {
 		return due
@@ -62,7 +62,7 @@ func (t Timetable) Run(due time.Time) time.Time {
 	return due.Add(time.Duration(x % uint64(most)).Truncate(time.Microsecond))
 }
 
-// Preview is Schedule.Preview within the timetable's start and end.
+// Preview is like Schedule.Preview within the timetable's start and end.
 func (t Timetable) Preview(after time.Time, n int) []Run {
 	if !t.start.IsZero() && after.Before(t.start) {
 		after = t.start.Add(-time.Nanosecond)
@@ -74,7 +74,7 @@ func (t Timetable) Preview(after time.Time, n int) []Run {
 	return runs
 }
 
-// read is Of that returns the fields.
+// read is like Of and returns the invalid fields.
 func read(s agented.Schedule, local *time.Location) (Timetable, []agented.Field) {
 	var bad []agented.Field
 	refuse := func(path, format string, args ...any) {
@@ -101,9 +101,9 @@ func read(s agented.Schedule, local *time.Location) (Timetable, []agented.Field)
 	var err error
 	switch {
 	case forms == 0:
-		refuse("cron", `is missing: give one of cron ("30 2 * * MON-FRI", "@hourly"), every ("15m") and at ("2030-01-31T09:00:00Z")`)
+		refuse("cron", `is missing: set one of cron ("30 2 * * MON-FRI", "@hourly"), every ("15m") and at ("2030-01-31T09:00:00Z")`)
 	case forms > 1:
-		refuse("cron", "is one of several forms that are given: keep one of cron, every and at, and make a schedule of its own for each other")
+		refuse("cron", "is one of several forms that are set: keep one of cron, every and at, and create a separate schedule for each other one")
 	case s.Cron != "":
 		if t.Rhythm, err = parseCron(s.Cron); err != nil {
 			refuse("cron", "%s", strings.TrimPrefix(agented.Message(err), "schedule "))
@@ -118,7 +118,7 @@ func read(s agented.Schedule, local *time.Location) (Timetable, []agented.Field)
 		}
 	}
 	if !s.Anchor.IsZero() && s.Every == "" {
-		refuse("anchor", "belongs to every: remove it")
+		refuse("anchor", "is allowed together with every only: remove it")
 	}
 	if !slices.Contains([]agented.Missed{agented.MissedLatest, agented.MissedAll, agented.MissedSkip}, s.Missed) {
 		refuse("missed", "must be latest, all or skip%s", suggest(string(s.Missed), "latest", "all", "skip"))
@@ -127,7 +127,7 @@ func read(s agented.Schedule, local *time.Location) (Timetable, []agented.Field)
 		refuse("missed_limit", "must be from 1 to %d", agented.MaxMissedLimit)
 	}
 	if s.WindowSeconds < 0 || s.WindowSeconds > agented.MaxWindowSeconds {
-		refuse("window_seconds", "must be from 0 (for ever) to %d", agented.MaxWindowSeconds)
+		refuse("window_seconds", "must be from 0 (no limit) to %d", agented.MaxWindowSeconds)
 	}
 	if s.JitterSeconds < 0 || s.JitterSeconds > agented.MaxJitterSeconds {
 		refuse("jitter_seconds", "must be from 0 (none) to %d", agented.MaxJitterSeconds)
@@ -139,7 +139,7 @@ func read(s agented.Schedule, local *time.Location) (Timetable, []agented.Field)
 		refuse("end_at", "is before start_at: give a later time, or remove one of them")
 	}
 	if len(s.Message) > agented.MaxPrompt || strings.ContainsRune(s.Message, 0) {
-		refuse("message", "is too long or has a NUL byte: use at most %d bytes of text", agented.MaxPrompt)
+		refuse("message", "is too long or contains a NUL byte: use at most %d bytes of text", agented.MaxPrompt)
 	}
 	if len(bad) > 0 {
 		return Timetable{}, bad
@@ -147,7 +147,7 @@ func read(s agented.Schedule, local *time.Location) (Timetable, []agented.Field)
 	return t, nil
 }
 
-// parseCron is Parse for a field that holds cron and nothing else.
+// parseCron is like Parse for a field that must contain a cron expression.
 func parseCron(text string) (Schedule, error) {
 	words := strings.Fields(text)
 	if len(words) > 0 {
@@ -161,7 +161,7 @@ func parseCron(text string) (Schedule, error) {
 	return Parse(text)
 }
 
-// parsePeriodFrom reads the field every.
+// parsePeriodFrom parses the field every.
 func parsePeriodFrom(text string, anchor time.Time) (Schedule, error) {
 	words := strings.Fields(text)
 	if len(words) == 2 && strings.EqualFold(words[0], "every") {
@@ -177,12 +177,12 @@ func parsePeriodFrom(text string, anchor time.Time) (Schedule, error) {
 	return Every(period, anchor)
 }
 
-// zones keeps what was loaded: a look-up reads a file, and every tick needs
-// one. It holds no more than the zones that exist.
+// zones caches loaded zones, because loading reads a file and every tick needs one. Its size is
+// limited by the number of existing zones.
 var zones sync.Map // name → *time.Location
 
-// LoadZone returns the zone of an IANA name. The error is of kind Invalid and
-// names what was most likely meant.
+// LoadZone returns the zone of an IANA name. The error is of kind Invalid and suggests a similar
+// name.
 func LoadZone(name string) (*time.Location, error) {
 	if z, ok := zones.Load(name); ok {
 		return z.(*time.Location), nil
@@ -200,16 +200,15 @@ func LoadZone(name string) (*time.Location, error) {
 		if near != "" {
 			near = fmt.Sprintf("; did you mean %q?", near)
 		}
-		return nil, agented.Errorf(agented.Invalid, "%q is not a time zone that is known here: %s%s", clip(name), hint, near).Because(err)
+		return nil, agented.Errorf(agented.Invalid, "%q is not a known time zone: %s%s", clip(name), hint, near).Because(err)
 	}
 	zones.Store(name, z)
 	return z, nil
 }
 
-// nearestZone returns the zone that a misspelt name most likely meant, empty if
-// none is near.
+// nearestZone returns the zone that a misspelt name most likely means, or "".
 func nearestZone(name string) string {
-	// Most often only the case or the word separator is wrong.
+	// Usually only the case or the word separator is wrong.
 	words := strings.FieldsFunc(strings.ToLower(name), func(r rune) bool { return r == ' ' || r == '_' })
 	for i, w := range words {
 		parts := strings.Split(w, "/")
@@ -237,7 +236,7 @@ func nearestZone(name string) string {
 	return ""
 }
 
-// commonZones are those that a misspelt name is compared with.
+// commonZones are compared with a misspelt name.
 var commonZones = strings.Fields(`UTC
 	Africa/Cairo Africa/Johannesburg Africa/Lagos Africa/Nairobi
 	America/Anchorage America/Argentina/Buenos_Aires America/Bogota America/Chicago America/Denver America/Halifax

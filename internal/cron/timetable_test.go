@@ -7,7 +7,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestATimetableKeepsToItsStartAndEnd(t *testing.T) {
+func TestTimetable_start_and_end(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2030, 5, 6, 12, 0, 0, 0, time.UTC)
 	table, err := Of(agented.Schedule{
@@ -17,8 +17,8 @@ func TestATimetableKeepsToItsStartAndEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The full hours of India are at half past in UTC: 12:30, 13:30 and 14:30,
-	// the first and the last on the very bounds.
+	// Full hours in India are at half past in UTC: 12:30, 13:30 and 14:30; the first and the last
+	// are exactly on the limits.
 	var got []time.Time
 	for at, ok := table.Next(start.AddDate(-1, 0, 0)); ok; at, ok = table.Next(at) {
 		got = append(got, at)
@@ -34,7 +34,7 @@ func TestATimetableKeepsToItsStartAndEnd(t *testing.T) {
 	}
 }
 
-func TestAMisspeltZoneIsAnsweredWithTheNearest(t *testing.T) {
+func TestLoadZone_suggestion(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"europe/berlin": "Europe/Berlin", "america/new york": "America/New_York", "utc": "UTC", "Europe/Berln": "Europe/Berlin",

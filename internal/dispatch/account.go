@@ -6,10 +6,10 @@ import (
 	"slices"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/agentcli"
 )
 
-// current is the attempt that an execution is at; nil before the first.
+// current returns the execution's current attempt, or nil before the first.
 func current(e *agented.Execution) *agented.Attempt {
 	for i := range e.Attempts {
 		if e.Attempts[i].Number == e.AttemptNo {
@@ -19,8 +19,8 @@ func current(e *agented.Execution) *agented.Attempt {
 	return nil
 }
 
-// backendOf is the backend of the attempt that an execution is at, which need
-// not be its trigger's first choice.
+// backendOf returns the backend of the current attempt, which may be another than the trigger's
+// first choice.
 func backendOf(e *agented.Execution) string {
 	if a := current(e); a != nil && a.Backend != "" {
 		return a.Backend
@@ -28,8 +28,8 @@ func backendOf(e *agented.Execution) string {
 	return e.Backend
 }
 
-// specOf is what the attempt runs: the snapshot as it applies to the backend
-// that was picked.
+// specOf returns the spec of the current attempt: the execution's snapshot, adapted to the
+// selected backend.
 func specOf(e *agented.Execution) agented.Spec {
 	spec := e.Snapshot
 	a := current(e)
@@ -37,17 +37,16 @@ func specOf(e *agented.Execution) agented.Spec {
 		return spec
 	}
 	if a.Backend != spec.Backend {
-		spec.Backend, spec.Args = a.Backend, nil // arguments belong to one CLI
+		spec.Backend, spec.Args = a.Backend, nil // arguments are specific to one CLI
 		spec.Model = ""
 	}
-	if e.Probes == "" {
+	if e.ProbeAccount == "" {
 		spec.Model = a.Model
 	}
 	return spec
 }
 
-// accountOf is the account of the attempt that an execution is at; nil when it
-// needs none.
+// accountOf returns the account of the current attempt, or nil if it needs none.
 func (d *Dispatcher) accountOf(ctx context.Context, e *agented.Execution) (*agented.Account, error) {
 	a := current(e)
 	if a == nil || a.Account == "" {
@@ -56,10 +55,10 @@ func (d *Dispatcher) accountOf(ctx context.Context, e *agented.Execution) (*agen
 	return d.o.DB.Account(ctx, a.Account)
 }
 
-// accountEnv is what an account gives to a child: for the default one what the
-// server's environment has for its backend, for all others their own
-// credentials and folder in place of the server's.
-func (d *Dispatcher) accountEnv(b backend.Backend, a *agented.Account) (map[string]string, error) {
+// accountEnv returns the environment variables of an account. For the default account they are
+// those of the server's environment for its backend; for other accounts, their own credentials
+// and folder replace them.
+func (d *Dispatcher) accountEnv(b agentcli.CLI, a *agented.Account) (map[string]string, error) {
 	server := map[string]string{}
 	if d.o.Account != nil {
 		server = d.o.Account(b.Name())
@@ -71,7 +70,7 @@ func (d *Dispatcher) accountEnv(b backend.Backend, a *agented.Account) (map[stri
 	home := agented.ConfigVariable(b.Name())
 	for name, value := range server {
 		if !agented.SecretName(name) && name != home {
-			out[name] = value // where the API is, and the like
+			out[name] = value // settings other than credentials, such as the API's address
 		}
 	}
 	own, err := d.openCredentials(a.ID, a.Credentials)
@@ -99,11 +98,11 @@ func (d *Dispatcher) openCredentials(id agented.AccountID, sealed map[string]str
 	return out, nil
 }
 
-// accountSecrets lists the credentials that the attempt has or had.
+// accountSecrets lists the current and earlier credentials of the attempt's account.
 func (d *Dispatcher) accountSecrets(ctx context.Context, e *agented.Execution) ([]string, error) {
 	a, err := d.accountOf(ctx, e)
-	if agented.KindOf(err) == agented.NotFound && err != nil {
-		return nil, nil // it cannot be deleted while it is in use
+	if agented.KindOf(err) == agented.NotFound {
+		return nil, nil // unreachable: an account in use cannot be deleted
 	}
 	if a == nil || err != nil {
 		return nil, err
@@ -116,34 +115,41 @@ func (d *Dispatcher) accountSecrets(ctx context.Context, e *agented.Execution) (
 	for _, sealed := range []map[string]string{a.Credentials, former} {
 		open, err := d.openCredentials(a.ID, sealed)
 		if err != nil {
-			continue // then no process got them either
+			continue // then no process received them either
 		}
 		out = slices.AppendSeq(out, maps.Values(open))
 	}
 	return out, nil
 }
 
-// goOn is what the agent is told when its session goes on.
-const goOn = "You were interrupted by something outside of your task (a limit, an overload, or a restart of the machine). " +
-	"Go on where you were interrupted: first look at what is done already, do not do it again, and finish the task."
+// resumePrompt is the prompt that resumes an interrupted session.
+const resumePrompt = "You were interrupted by an external cause (a limit, an overload, or a restart of the machine). " +
+	"Continue where you were interrupted: check what is already done, do not repeat it, and finish the task."
 
-// begunBefore is what an agent that begins afresh is told beside its task.
-const begunBefore = "\n\nNote: an earlier attempt at this task was interrupted. It worked in this same directory. " +
-	"Look at what is there before you begin, and do not do again what is done."
+// restartNote is appended to the prompt of an agent that starts without the session of an earlier
+// attempt.
+const restartNote = "\n\nNote: an earlier attempt at this task was interrupted. It worked in this same directory. " +
+	"Check the existing work before you begin, and do not repeat what is already done."
 
-// continuation is how an attempt goes on from those before it.
+// continuation describes how an attempt continues the work of earlier ones.
 type continuation struct {
-	session string // to resume; empty: begin afresh
+	session string // session to resume; empty starts a new one
 	prompt  string
-	note    string // for the log; empty: nothing to say
+	note    string // log line; may be empty
 }
 
-// continueFrom decides whether the attempt goes on in the session of an earlier
-// one, which must be of the same backend and kept where its account sees it.
+// continueFrom decides whether the attempt resumes the session of an earlier one. The session
+// must belong to the same backend and be stored where the attempt's account can read it.
 func (d *Dispatcher) continueFrom(ctx context.Context, e *agented.Execution, acc *agented.Account) (continuation, error) {
 	cur := current(e)
-	if cur == nil || acc == nil {
+	if cur == nil || acc == nil && (cur.Backend == "" || cur.Backend == agented.BackendCommand) {
 		return continuation{prompt: e.Prompt}, nil
+	}
+	label := "its trigger's own credentials"
+	if acc == nil {
+		acc = &agented.Account{Backend: cur.Backend, Default: true}
+	} else {
+		label = "account " + acc.Label()
 	}
 	gone := map[string]bool{}
 	before, worked := 0, false
@@ -157,7 +163,7 @@ func (d *Dispatcher) continueFrom(ctx context.Context, e *agented.Execution, acc
 			worked = worked || a.SessionID != "" && !a.SessionGone
 		}
 	}
-	with := "attempt " + plain(e.AttemptNo) + " with account " + acc.Label()
+	with := "attempt " + plain(e.AttemptNo) + " with " + label
 	elsewhere := ""
 	for i := len(e.Attempts) - 1; i >= 0; i-- {
 		a := &e.Attempts[i]
@@ -169,9 +175,9 @@ func (d *Dispatcher) continueFrom(ctx context.Context, e *agented.Execution, acc
 			return continuation{}, err
 		}
 		if sees {
-			return continuation{session: a.SessionID, prompt: goOn, note: with + " goes on in the same session (" + a.SessionID + ")"}, nil
+			return continuation{session: a.SessionID, prompt: resumePrompt, note: with + " resumes the same session (" + a.SessionID + ")"}, nil
 		}
-		elsewhere = "account " + acc.Label() + " keeps its sessions in another folder"
+		elsewhere = label + " stores its sessions in another folder"
 	}
 	if r := e.Snapshot.Resume; r != nil && elsewhere == "" && r.Backend == cur.Backend && r.Session != "" && !gone[r.Session] {
 		sees, err := d.seesSession(ctx, acc, r.Account)
@@ -181,32 +187,32 @@ func (d *Dispatcher) continueFrom(ctx context.Context, e *agented.Execution, acc
 		if sees {
 			return continuation{session: r.Session, prompt: e.Prompt, note: ""}, nil
 		}
-		elsewhere = "account " + acc.Label() + " keeps its sessions in another folder"
+		elsewhere = label + " stores its sessions in another folder"
 	}
 	c := continuation{prompt: e.Prompt}
 	switch {
 	case elsewhere != "":
 	case len(gone) > 0:
-		elsewhere = "the earlier session is gone"
+		elsewhere = "the earlier session no longer exists"
 	case worked:
-		elsewhere = "the earlier session is another CLI's"
+		elsewhere = "the earlier session belongs to another CLI"
 	}
 	if before > 0 {
-		c.note = with + " begins afresh"
+		c.note = with + " starts a new session"
 		if elsewhere != "" {
 			c.note += ": " + elsewhere
 		}
 	} else if e.Snapshot.Resume != nil && elsewhere != "" {
-		c.note = with + " begins afresh: " + elsewhere
+		c.note = with + " starts a new session: " + elsewhere
 	}
 	if worked || len(gone) > 0 {
-		c.prompt += begunBefore
+		c.prompt += restartNote
 	}
 	return c, nil
 }
 
-// seesSession reports whether an account sees the sessions that another one
-// made. An account that is gone took its folder with it, unless it had none.
+// seesSession reports whether an account can read the sessions of another account. The folder of
+// a deleted account was deleted with it, unless it had none of its own.
 func (d *Dispatcher) seesSession(ctx context.Context, acc *agented.Account, maker agented.AccountID) (bool, error) {
 	if maker == acc.ID || maker == "" {
 		return true, nil

@@ -11,11 +11,12 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// fakeClaude stands for Claude Code: it keeps sessions in its folder as the
-// real one does, and prints what the real one printed. The file limit holds the
-// second at which its limit lifts; auth makes it refuse its credentials.
+// fakeClaude imitates Claude Code: it stores sessions in its folder and prints recorded output.
+// The file limit contains the second at which its limit resets; the file auth makes it reject its
+// credentials.
 const fakeClaude = `#!/bin/sh
 if [ "$1" = --version ]; then
 	echo "2.1.330 (Claude Code)"
@@ -78,7 +79,7 @@ func (h *house) clis(o *dispatch.Options) {
 		h.t.Fatal(err)
 	}
 	for name, text := range map[string]string{"claude": fakeClaude, "codex": fakeCodex} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil {
+		if err := testrun.WriteProgram(filepath.Join(bin, name), []byte(text), 0o700); err != nil {
 			h.t.Fatal(err)
 		}
 	}
@@ -86,7 +87,7 @@ func (h *house) clis(o *dispatch.Options) {
 	o.Account = func(string) map[string]string { return map[string]string{"ANTHROPIC_API_KEY": "servers-own-key-123"} }
 }
 
-// account makes an account with a folder of its own, or that of another one.
+// account creates an account with a folder of its own, or with that of another one.
 func (h *house) account(name, folder string) *agented.Account {
 	h.t.Helper()
 	dir := filepath.Join(h.layout.Root, "home-"+folder)
@@ -119,7 +120,7 @@ func (h *house) lines(a *agented.Account, name string) []string {
 	return strings.Fields(string(b))
 }
 
-// noDefault takes the default account out of the choice.
+// noDefault disables the default account.
 func (h *house) noDefault() {
 	h.t.Helper()
 	a, err := h.db.Account(h.t.Context(), agented.DefaultAccount(agented.BackendClaude))
@@ -132,7 +133,7 @@ func (h *house) noDefault() {
 	}
 }
 
-// until waits until an execution is as ok wants it.
+// until waits until ok returns true for an execution.
 func (h *house) until(id agented.ExecutionID, what string, ok func(*agented.Execution) bool) *agented.Execution {
 	h.t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
@@ -146,7 +147,7 @@ func (h *house) until(id agented.ExecutionID, what string, ok func(*agented.Exec
 		if time.Now().After(deadline) {
 			h.t.Fatalf("%s is not %s: %+v", id, what, e)
 		}
-		time.Sleep(5 * time.Millisecond) // the poll's rhythm; nothing depends on it
+		time.Sleep(5 * time.Millisecond) // interval of the poll
 	}
 }
 
@@ -154,7 +155,7 @@ func parked(e *agented.Execution) bool {
 	return e.State == agented.StatePending && e.AttemptNo > 0 && e.WaitingOn != ""
 }
 
-// system is what Agented itself wrote into an execution's log.
+// system returns the system lines of an execution's log.
 func (h *house) system(id agented.ExecutionID) string {
 	h.t.Helper()
 	r, err := runlog.OpenReader(h.layout.Execution(id))
@@ -184,7 +185,7 @@ func claudeSpec() *agented.Spec {
 	return &agented.Spec{Backend: agented.BackendClaude, Prompt: "Do the work.", TimeoutSeconds: 60}
 }
 
-func TestTenExecutionsThatHitALimitGoOnInTheirSessionsWhenItLifts(t *testing.T) {
+func TestLimit_ten_executions_resume(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.noDefault()
@@ -204,12 +205,12 @@ func TestTenExecutionsThatHitALimitGoOnInTheirSessionsWhenItLifts(t *testing.T) 
 		if !strings.Contains(e.Reason, "limit") || e.ParkedUntil.Before(lifts) {
 			t.Errorf("parked until %v because %q", e.ParkedUntil, e.Reason)
 		}
-		if e.AttemptNo == 1 && !strings.Contains(e.Reason, "goes on in the same session at") {
+		if e.AttemptNo == 1 && !strings.Contains(e.Reason, "resumes in the same session at") {
 			t.Errorf("reason %q does not say what happens next", e.Reason)
 		}
 	}
-	// All ten slots are free for others. On a machine too slow to leave two seconds
-	// for that there is nothing to be said.
+	// All ten slots are free for others. A machine that is too slow to leave two seconds for the
+	// check skips it.
 	left := time.Until(lifts)
 	if e := h.await(h.fire(d, command("true"))); left > 2*time.Second && e.FinishedAt.After(lifts) {
 		t.Error("what is parked takes the slots of others")
@@ -227,7 +228,7 @@ func TestTenExecutionsThatHitALimitGoOnInTheirSessionsWhenItLifts(t *testing.T) 
 		}
 		if len(e.Attempts) > 1 {
 			first := e.Attempts[0]
-			if last.ResumedFrom != first.SessionID || first.Class != agented.ClassAccountLimit || first.RetryAt.IsZero() || !strings.Contains(h.system(id), "goes on in the same session") {
+			if last.ResumedFrom != first.SessionID || first.Class != agented.ClassAccountLimit || first.RetryAt.IsZero() || !strings.Contains(h.system(id), "resumes the same session") {
 				t.Errorf("first attempt %+v, last %+v\n%s", first, last, h.system(id))
 			}
 		}
@@ -246,16 +247,16 @@ func TestTenExecutionsThatHitALimitGoOnInTheirSessionsWhenItLifts(t *testing.T) 
 	if len(done) != 10 || len(seen) != 10 {
 		t.Errorf("work was done %d times in %d sessions, want 10 in 10", len(done), len(seen))
 	}
-	if acc, err := h.db.Account(t.Context(), a.ID); err != nil || acc.State != agented.AccountReady || acc.Strikes != 0 || acc.Running != 0 {
+	if acc, err := h.db.Account(t.Context(), a.ID); err != nil || acc.State != agented.AccountReady || acc.ConsecutiveLimits != 0 || acc.Running != 0 {
 		t.Errorf("account %+v, %v", acc, err)
 	}
-	// But for the probe nobody called while the limit held.
+	// Only the probe called while the limit applied.
 	if calls := len(h.lines(a, "calls")) / 2; calls > 20 {
 		t.Errorf("%d calls for ten executions with one limit", calls)
 	}
 }
 
-func TestALimitOnOneAccountGoesToAnotherAtOnce(t *testing.T) {
+func TestLimit_next_account(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, folder string
@@ -297,7 +298,7 @@ func TestALimitOnOneAccountGoesToAnotherAtOnce(t *testing.T) {
 			if same := e.Attempts[1].ResumedFrom == e.Attempts[0].SessionID; same != c.same {
 				t.Errorf("resumed from %q after %q", e.Attempts[1].ResumedFrom, e.Attempts[0].SessionID)
 			}
-			if says := strings.Contains(h.system(id), "begins afresh: account claude/b keeps its sessions in another folder"); says == c.same {
+			if says := strings.Contains(h.system(id), "starts a new session: account claude/b stores its sessions in another folder"); says == c.same {
 				t.Errorf("the log says:\n%s", h.system(id))
 			}
 			if text := h.text(id); strings.Contains(text, "the-key-of-") || strings.Contains(text, "servers-own") || !strings.Contains(text, "key=") {
@@ -310,7 +311,7 @@ func TestALimitOnOneAccountGoesToAnotherAtOnce(t *testing.T) {
 	}
 }
 
-func TestALimitGoesToTheNextBackendOfTheChain(t *testing.T) {
+func TestLimit_next_backend(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.noDefault()
@@ -324,12 +325,12 @@ func TestALimitGoesToTheNextBackendOfTheChain(t *testing.T) {
 	if e.State != agented.StateSuccess || len(e.Attempts) != 2 || e.Attempts[1].Backend != agented.BackendCodex || e.Attempts[1].Model != "gpt-x" {
 		t.Fatalf("%s: %+v", e.Reason, e.Attempts)
 	}
-	if text := h.system(e.ID); !strings.Contains(text, "begins afresh: the earlier session is another CLI's") {
+	if text := h.system(e.ID); !strings.Contains(text, "starts a new session: the earlier session belongs to another CLI") {
 		t.Errorf("the log says:\n%s", text)
 	}
 }
 
-func TestASessionThatIsGoneIsBegunAfresh(t *testing.T) {
+func TestResume_missing_session(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.noDefault()
@@ -349,16 +350,16 @@ func TestASessionThatIsGoneIsBegunAfresh(t *testing.T) {
 	if got.State != agented.StateSuccess || len(got.Attempts) != 3 || !got.Attempts[1].SessionGone || got.Attempts[2].ResumedFrom != "" {
 		t.Fatalf("%s: %+v", got.Reason, got.Attempts)
 	}
-	if text := h.system(id); !strings.Contains(text, "begins afresh: the earlier session is gone") {
+	if text := h.system(id); !strings.Contains(text, "starts a new session: the earlier session no longer exists") {
 		t.Errorf("the log says:\n%s", text)
 	}
 	prompts := strings.Join(h.lines(a, "prompts"), " ")
-	if strings.Count(prompts, "Do the work.") != 2 || strings.Count(prompts, "Go on where you were interrupted") != 1 || strings.Count(prompts, "Note: an earlier attempt") != 1 {
+	if strings.Count(prompts, "Do the work.") != 2 || strings.Count(prompts, "Continue where you were interrupted") != 1 || strings.Count(prompts, "Note: an earlier attempt") != 1 {
 		t.Errorf("prompts: %s", prompts)
 	}
 }
 
-func TestRefusedCredentialsParkUntilSomebodyActs(t *testing.T) {
+func TestPark_rejected_credentials(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.noDefault()
@@ -389,7 +390,7 @@ func TestRefusedCredentialsParkUntilSomebodyActs(t *testing.T) {
 	}
 }
 
-func TestAProbeTriesAnAccountWhateverItsState(t *testing.T) {
+func TestProbe_any_state(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.noDefault()
@@ -398,7 +399,7 @@ func TestAProbeTriesAnAccountWhateverItsState(t *testing.T) {
 	d := h.dispatcher(h.clis)
 	defer h.run(d)()
 	probe := func() agented.Execution {
-		e, _, err := d.Fire(t.Context(), dispatch.Firing{Spec: claudeSpec(), Name: "probe", Source: agented.SourceManual, Probes: a.ID})
+		e, _, err := d.Fire(t.Context(), dispatch.Firing{Spec: claudeSpec(), Name: "probe", Source: agented.SourceManual, ProbeAccount: a.ID})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -419,7 +420,7 @@ func TestAProbeTriesAnAccountWhateverItsState(t *testing.T) {
 	}
 }
 
-func TestAnExecutionThatBeginsInASessionGoesOnThereWithItsOwnPrompt(t *testing.T) {
+func TestResume_with_new_prompt(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.noDefault()

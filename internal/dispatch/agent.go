@@ -8,12 +8,12 @@ import (
 	"github.com/agented/agented/internal/store"
 )
 
-// agentBook holds the agents, for firings that are decided in the middle of a
-// transaction and must not ask the store.
-type agentBook map[string]*agented.Agent // by id, and by name in lower case
+// agentBook caches the agents for firings that are decided within a transaction, where the store
+// cannot be queried.
+type agentBook map[string]*agented.Agent // by id, and by lower-case name
 
-// ReloadAgents reads the agents anew. Whoever changes one calls it before the
-// change is answered.
+// ReloadAgents reloads the agents from the store. It must be called after each change of an
+// agent, before the change is acknowledged.
 func (d *Dispatcher) ReloadAgents(ctx context.Context) error {
 	book := agentBook{}
 	page := store.Page{Limit: 200}
@@ -26,7 +26,7 @@ func (d *Dispatcher) ReloadAgents(ctx context.Context) error {
 			book[strings.ToLower(list[i].Name)] = &list[i]
 		}
 		for i := range list {
-			book[string(list[i].ID)] = &list[i] // an id wins over a name
+			book[string(list[i].ID)] = &list[i] // ids take precedence over names
 		}
 		if next == "" {
 			d.agents.Store(&book)
@@ -36,7 +36,7 @@ func (d *Dispatcher) ReloadAgents(ctx context.Context) error {
 	}
 }
 
-// withAgent fills a spec that names an agent with what the agent brings.
+// withAgent completes a spec that names an agent with the agent's spec.
 func (d *Dispatcher) withAgent(s agented.Spec) (agented.Spec, error) {
 	if s.Agent == "" {
 		return s, nil
@@ -56,7 +56,7 @@ func (d *Dispatcher) withAgent(s agented.Spec) (agented.Spec, error) {
 	return a.Fill(s), nil
 }
 
-// AgentName is the name of an agent by its id; the id itself when there is none.
+// AgentName returns the name of an agent, or the id itself if there is no such agent.
 func (d *Dispatcher) AgentName(id agented.AgentID) string {
 	if book := d.agents.Load(); book != nil {
 		if a := (*book)[string(id)]; a != nil {
@@ -66,8 +66,8 @@ func (d *Dispatcher) AgentName(id agented.AgentID) string {
 	return string(id)
 }
 
-// AgentID is the id of an agent by its id or name, ignoring case; empty when
-// there is none.
+// AgentID returns the id of an agent by id or, ignoring case, by name. It returns "" if there is
+// none.
 func (d *Dispatcher) AgentID(idOrName string) agented.AgentID {
 	if book := d.agents.Load(); book != nil {
 		if a := (*book)[idOrName]; a != nil {

@@ -5,19 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/agentcli"
+	"github.com/agented/agented/internal/agentcli/registry"
+	"github.com/agented/agented/internal/backoff"
 	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/searchpath"
 	"github.com/agented/agented/internal/shim"
 )
 
-// begin starts a claimed execution's attempt and carries it to its end. Every
-// way out either writes the end down or leaves the bundle for Recover.
+// begin starts the attempt of a claimed execution and processes it until it ends. On every path
+// it either records the end or leaves the bundle for Recover.
 func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 	log := d.o.Log.With("execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger)
 	if d.asked(w) {
@@ -29,7 +32,7 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 	}
 	ready, err := d.prepare(ctx, e)
 	if ctx.Err() != nil {
-		return // nothing ran yet: the next server begins it anew
+		return // nothing ran yet: the next server starts it again
 	}
 	if full(err) {
 		d.putBack(ctx, e, err)
@@ -53,31 +56,27 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 	}
 	if err != nil {
 		log.Error("start shim", "err", err)
-		text := "the attempt's supervisor could not be started; the server's log says why"
+		text := "the attempt's shim could not be started; see the server's log"
 		d.systemLine(e, text)
 		d.finish(ctx, e, noStart(agented.CauseNoStart, text, d.now()))
 		return
 	}
 	if a := current(e); a != nil {
-		a.CLIVersion = ready.version
+		a.CLIVersion, a.Sandbox = ready.version, ready.level()
 	}
-	if d.attach(w, h) {
-		if err := h.Stop(agented.CauseCancelled); err != nil {
-			log.Warn("stop", "err", err)
-		}
-	}
-	log.Info("attempt started", "backend", backendOf(e), "cli_version", ready.version)
-	noted := d.noteSoon(ctx, e, ready.version, began)
+	d.attach(e.ID, w, h)
+	log.Info("attempt started", "backend", backendOf(e), "cli_version", ready.version, "sandbox", ready.level())
+	noted := d.noteSoon(ctx, e, ready.version, ready.level(), began)
 	d.follow(ctx, e, h, noted)
 }
 
-// noteAfter is how long an attempt runs before its start is written down. What
-// ends sooner has it with its end, and what begins does so undisturbed.
+// noteAfter is how long an attempt runs before its start is recorded. Shorter attempts record
+// start and end together, and the start of an attempt is not delayed by a write.
 const noteAfter = 10 * time.Millisecond
 
-// noteSoon writes down that the attempt runs, unless the function that it returns
-// is called before. When that returns, nothing is being written any more.
-func (d *Dispatcher) noteSoon(ctx context.Context, e *agented.Execution, version string, at time.Time) (enough func()) {
+// noteSoon records that the attempt is running, unless the returned function is called before.
+// After that function has returned, no write is in progress.
+func (d *Dispatcher) noteSoon(ctx context.Context, e *agented.Execution, version string, level agented.Sandbox, at time.Time) (enough func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	d.attempts.Go(func() {
@@ -85,31 +84,31 @@ func (d *Dispatcher) noteSoon(ctx context.Context, e *agented.Execution, version
 		select {
 		case <-ctx.Done():
 		case <-time.After(noteAfter):
-			d.noteStart(ctx, e, version, at)
+			d.noteStart(ctx, e, version, level, at)
 		}
 	})
 	return func() { cancel(); <-done }
 }
 
-// noteStart writes down that the attempt runs. It is for people only (recovery
-// asks the bundle), so a store that does not answer must not stop the attempt.
-func (d *Dispatcher) noteStart(ctx context.Context, e *agented.Execution, version string, at time.Time) {
-	err := d.o.DB.AttemptStarted(ctx, e.ID, e.Lease, e.AttemptNo, version, at)
+// noteStart records that the attempt is running. Only the display depends on it, since recovery
+// reads the bundle; so an error of the store must not stop the attempt.
+func (d *Dispatcher) noteStart(ctx context.Context, e *agented.Execution, version string, level agented.Sandbox, at time.Time) {
+	err := d.o.DB.AttemptStarted(ctx, e.ID, e.Lease, e.AttemptNo, version, level, at)
 	if err != nil && ctx.Err() == nil {
-		d.o.Log.Warn("note the attempt's start", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
+		d.o.Log.Warn("record the start of the attempt", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 	}
 }
 
-// follow waits for a running attempt to end, then finishes it. When ctx ends
-// first the attempt is left to its shim. It calls noted when the attempt has ended.
+// follow waits until a running attempt ends, then finishes it. If ctx ends first, the shim keeps
+// the attempt. follow calls noted when the attempt has ended.
 func (d *Dispatcher) follow(ctx context.Context, e *agented.Execution, h *shim.Handle, noted func()) {
-	end, brakeEnd := d.watched(ctx, e, h), d.braked(ctx, e, h)
-	exit, err := h.Wait(ctx)
+	end, brakeEnd := d.watchStall(ctx, e, h), d.watchCost(ctx, e, h)
+	exit, err := d.waitFor(ctx, e, h)
 	end()
 	brakeEnd()
 	noted()
 	if ctx.Err() != nil {
-		return // even when both happened: the next server finds exit.json
+		return // also if the attempt has ended: the next server finds exit.json
 	}
 	if err != nil {
 		d.o.Log.Warn("shim lost", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
@@ -119,10 +118,30 @@ func (d *Dispatcher) follow(ctx context.Context, e *agented.Execution, h *shim.H
 	d.finish(ctx, e, exit)
 }
 
-// settle finishes an attempt whose shim is gone without an exit record.
+// waitFor waits until a running attempt ends. A wait that fails while the shim is alive, for
+// example for lack of file descriptors, is repeated; stall detection and the cost guard stay
+// active meanwhile.
+func (d *Dispatcher) waitFor(ctx context.Context, e *agented.Execution, h *shim.Handle) (agented.Exit, error) {
+	for pause := (backoff.Backoff{Pause: 100 * time.Millisecond, Longest: 5 * time.Second}); ; {
+		exit, err := h.Wait(ctx)
+		if err == nil || ctx.Err() != nil || errors.Is(err, shim.ErrLost) {
+			return exit, err
+		}
+		facts, lookErr := shim.Inspect(d.o.Layout.Attempt(e.ID, e.AttemptNo))
+		if lookErr == nil && !facts.Locked {
+			return exit, err
+		}
+		d.o.Log.Warn("wait for the end of the attempt", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.Pause.String())
+		if pause.Wait(ctx) != nil {
+			return exit, ctx.Err()
+		}
+	}
+}
+
+// settle finishes an attempt whose shim ended without an exit record.
 func (d *Dispatcher) settle(ctx context.Context, e *agented.Execution) {
 	bundle := d.o.Layout.Attempt(e.ID, e.AttemptNo)
-	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 10*time.Second) {
+	for pause := (backoff.Backoff{Pause: 100 * time.Millisecond, Longest: 10 * time.Second}); ; {
 		mask, err := d.secretsOf(ctx, e)
 		var exit agented.Exit
 		if err == nil {
@@ -132,27 +151,32 @@ func (d *Dispatcher) settle(ctx context.Context, e *agented.Execution) {
 			d.finish(ctx, e, exit)
 			return
 		}
-		d.o.Log.Error("settle", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.String())
-		select {
-		case <-ctx.Done():
+		d.o.Log.Error("settle", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.Pause.String())
+		if pause.Wait(ctx) != nil {
 			return
-		case <-time.After(pause):
 		}
 	}
 }
 
-// prepared is everything that a shim is started with.
+// prepared holds everything needed to start a shim.
 type prepared struct {
 	spec    shim.Spec
 	private shim.Private
-	plan    backend.Plan
-	version string // of the CLI, if it was known at once
+	plan    agentcli.Plan
+	version string // version of the CLI, if known without running it
 }
 
-// prepare builds the command of an attempt and its folders. Its errors are
-// sentences for people.
+// level returns the sandbox level of the attempt.
+func (p *prepared) level() agented.Sandbox {
+	if p.spec.Sandbox == nil {
+		return agented.SandboxOff
+	}
+	return p.spec.Sandbox.Level
+}
+
+// prepare builds the command and the folders of an attempt. Its errors are messages for users.
 func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prepared, err error) {
-	b, ok := backend.ByName(backendOf(e))
+	b, ok := registry.ByName(backendOf(e))
 	if !ok {
 		return nil, agented.Errorf(agented.Invalid, "this version of Agented has no backend %q", backendOf(e))
 	}
@@ -163,23 +187,36 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 	if err := d.fillInbox(ctx, e); err != nil {
 		return nil, err
 	}
+	if err := d.fillChanges(ctx, e); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(d.o.Layout.Execution(e.ID), 0o700); err != nil {
-		return nil, agented.Errorf(agented.Unavailable, "the execution's folder could not be made: %v", errors.Unwrap(err)).Because(err)
+		return nil, agented.Errorf(agented.Unavailable, "the execution's folder could not be created: %v", errors.Unwrap(err)).Because(err)
 	}
 	dir := d.workDir(e)
 	if e.Snapshot.WorkingDir == "" {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, agented.Errorf(agented.Unavailable, "the working directory could not be made: %v", errors.Unwrap(err)).Because(err)
+			return nil, agented.Errorf(agented.Unavailable, "the working directory could not be created: %v", errors.Unwrap(err)).Because(err)
 		}
-	} else if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil, agented.Errorf(agented.Invalid, "working directory %s is not there: create it, or change the trigger's working_dir", dir)
+	} else if err := usableFolder(dir); err != nil {
+		return nil, err
+	}
+	owner, foreign := d.foreign(e)
+	if foreign {
+		if err := d.resetAgentFiles(e, owner); err != nil {
+			return nil, err
+		}
+	} else if foreign = d.ownFolder(e); foreign {
+		if err := d.removeStartupFiles(e, b); err != nil {
+			return nil, err
+		}
 	}
 	own, err := d.accountEnv(b, account)
 	if err != nil {
 		return nil, err
 	}
-	// Only an admin writes a spec, and naming a variable there with null is how
-	// an admin allows it. Lookup refuses the server's own secrets even so.
+	// Only an admin can write a spec, and allows a variable by setting it to null. Lookup rejects
+	// the server's own secrets even then.
 	var allowed []string
 	for name, value := range e.Snapshot.Env {
 		if value == nil {
@@ -190,7 +227,7 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 	if spec.Env, err = d.openEnv(e.Snapshot.Env); err != nil {
 		return nil, err
 	}
-	env, err := backend.ChildEnv(b, spec, own, d.o.Lookup, allowed)
+	env, err := registry.ChildEnv(b, spec, own, d.o.Lookup, allowed)
 	if err != nil {
 		return nil, err
 	}
@@ -205,12 +242,12 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return nil, agented.Errorf(agented.Internal, "the server does not know where its own program is").Because(err)
+		return nil, agented.Errorf(agented.Internal, "the path of the server's program is unknown").Because(err)
 	}
-	plan, err := b.Plan(backend.Request{
+	plan, err := b.Plan(agentcli.Request{
 		Spec: spec, Prompt: from.prompt, Execution: e.ID, Attempt: e.AttemptNo, Resume: from.session,
-		Root: os.Geteuid() == 0, Pieces: e.Source == agented.SourceTurn, Env: vars,
-		Self: self, State: d.stateOf(e),
+		Root: os.Geteuid() == 0, Pieces: e.Source == agented.SourceTurn, Env: vars, BudgetUSD: d.left(ctx, e, from.session),
+		Self: self, State: d.stateOf(e), Foreign: foreign,
 	})
 	if err != nil {
 		return nil, err
@@ -218,12 +255,12 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 	for name, value := range plan.Env {
 		vars[name] = value
 	}
-	// Temporary files of its own, so that what an agent leaves lying about goes
-	// with it. A trigger's own choice stands.
+	// A temporary folder per execution, so that files an agent leaves behind are removed with it.
+	// A trigger may set another one.
 	if _, own := spec.Env["TMPDIR"]; !own {
 		temp := d.o.Layout.Temp(e.ID)
 		if err := os.MkdirAll(temp, 0o700); err != nil {
-			return nil, agented.Errorf(agented.Unavailable, "the folder for temporary files could not be made: %v", errors.Unwrap(err)).Because(err)
+			return nil, agented.Errorf(agented.Unavailable, "the temporary folder could not be created: %v", errors.Unwrap(err)).Because(err)
 		}
 		vars["TMPDIR"] = temp
 	}
@@ -233,7 +270,8 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 		vars[agented.EnvTrigger] = string(e.Trigger)
 	}
 	vars["PWD"] = dir
-	if err := d.giveBus(e, vars); err != nil {
+	distrustRepository(vars, foreign)
+	if err := d.addMessageTools(e, vars); err != nil {
 		return nil, err
 	}
 	path, err := lookPath(plan.Args[0], vars["PATH"], dir)
@@ -242,6 +280,10 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 			return nil, agented.Errorf(agented.Invalid, "%s is not installed, or not on the server's PATH: %s", plan.Args[0], install)
 		}
 		return nil, agented.Errorf(agented.Invalid, "program %q: %v", plan.Args[0], err)
+	}
+	box, err := d.box(e, b, vars)
+	if err != nil {
+		return nil, err
 	}
 	if from.session != "" {
 		if err := d.o.DB.NoteResume(ctx, e.ID, e.Lease, e.AttemptNo, from.session); err != nil {
@@ -269,16 +311,17 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 		Timeout: time.Duration(e.Snapshot.TimeoutSeconds) * time.Second,
 		Silence: time.Duration(e.Snapshot.SilenceSeconds) * time.Second,
 		Grace:   d.o.Grace, OutputCap: d.o.OutputCap, MinFree: d.o.MinFree,
+		MaxMemory: d.o.MaxMemory, MaxProcesses: d.o.MaxProcesses, Sandbox: box,
 		CreatedAt: d.now(),
 	}
 	if b.Program() != "" {
 		p.version = d.versions.Cached(path)
 		if p.version == "" {
-			// Asking can take seconds; the attempt does not wait for it.
+			// Running the CLI can take seconds, so the attempt does not wait for it.
 			d.attempts.Go(func() {
 				ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 				defer cancel()
-				if _, err := d.versions.Version(ctx, path, p.private.Env); err != nil {
+				if _, err := d.versions.Version(ctx, b, path, p.private.Env); err != nil {
 					d.o.Log.Info("CLI version", "backend", b.Name(), "err", err)
 				}
 			})
@@ -287,8 +330,20 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 	return p, nil
 }
 
-// stateOf is where a backend that is part of Agented keeps the sessions of an
-// execution: turns of one conversation share a folder.
+// distrustRepository keeps git from running programs that a foreign repository names, unless the
+// environment configures git itself.
+func distrustRepository(vars map[string]string, foreign bool) {
+	if _, own := vars["GIT_CONFIG_COUNT"]; own || !foreign {
+		return
+	}
+	for i, kv := range [][2]string{{"core.hooksPath", os.DevNull}, {"core.fsmonitor", "false"}, {"safe.bareRepository", "explicit"}} {
+		vars[fmt.Sprintf("GIT_CONFIG_KEY_%d", i)], vars[fmt.Sprintf("GIT_CONFIG_VALUE_%d", i)] = kv[0], kv[1]
+		vars["GIT_CONFIG_COUNT"] = fmt.Sprint(i + 1)
+	}
+}
+
+// stateOf returns the folder in which a built-in backend stores the sessions of an execution.
+// Turns of one conversation share a folder.
 func (d *Dispatcher) stateOf(e *agented.Execution) string {
 	dir := d.o.Layout.Execution(e.ID)
 	if c := e.Cause; c != nil && c.Conversation != "" {
@@ -297,52 +352,41 @@ func (d *Dispatcher) stateOf(e *agented.Execution) string {
 	return filepath.Join(dir, "sessions")
 }
 
-// lookPath finds the program in the PATH that the child will have, not in the
-// server's own. A relative name with a slash is taken from the working
-// directory, as a shell there would.
+// usableFolder returns an error if a folder cannot be a working directory.
+func usableFolder(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return agented.Errorf(agented.Invalid, "working directory %s does not exist: create it, or change the trigger's working_dir", dir)
+	case errors.Is(err, syscall.ENOTDIR):
+		return agented.Errorf(agented.Invalid, "the path of working directory %s contains a file instead of a folder: change the trigger's working_dir", dir)
+	case errors.Is(err, os.ErrPermission):
+		return agented.Errorf(agented.Invalid, "working directory %s cannot be read by the server's user (permission denied): give that user access, or change the trigger's working_dir", dir)
+	case err != nil:
+		return agented.Errorf(agented.Invalid, "working directory %s cannot be used (%v): change the trigger's working_dir", dir, errors.Unwrap(err))
+	case !info.IsDir():
+		return agented.Errorf(agented.Invalid, "working directory %s is a file: set the trigger's working_dir to a folder", dir)
+	}
+	return nil
+}
+
+// lookPath finds the program on the PATH of the child process, not of the server. A relative path
+// with a slash is resolved against the working directory, as in a shell.
 func lookPath(program, path, dir string) (string, error) {
 	if strings.ContainsRune(program, '/') {
 		if !filepath.IsAbs(program) {
 			program = filepath.Join(dir, program)
 		}
-		return program, executable(program)
+		return program, searchpath.Executable(program)
 	}
-	var denied error
-	for _, d := range filepath.SplitList(path) {
-		if !filepath.IsAbs(d) {
-			continue // the working directory may be somebody else's repository
-		}
-		file := filepath.Join(d, program)
-		err := executable(file)
-		if err == nil {
-			return file, nil
-		}
-		if !errors.Is(err, os.ErrNotExist) {
-			denied = err
-		}
+	file, err := searchpath.Find(program, path)
+	if errors.Is(err, searchpath.ErrNotFound) {
+		err = errors.New("not found on the PATH of the execution")
 	}
-	if denied != nil {
-		return "", denied
-	}
-	return "", errors.New("not found on the PATH of the execution")
+	return file, err
 }
 
-func executable(file string) error {
-	info, err := os.Stat(file)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return os.ErrNotExist
-	case err != nil:
-		return errors.Unwrap(err)
-	case info.IsDir():
-		return errors.New("is a directory")
-	case info.Mode()&0o111 == 0:
-		return exec.ErrNotFound
-	}
-	return nil
-}
-
-// lastSeq is the number of the last line that the execution's log has.
+// lastSeq returns the number of the last line of the execution's log.
 func (d *Dispatcher) lastSeq(e *agented.Execution) (agented.Seq, error) {
 	r, err := runlog.OpenReader(d.o.Layout.Execution(e.ID))
 	if errors.Is(err, agented.NotFound) {
@@ -355,8 +399,8 @@ func (d *Dispatcher) lastSeq(e *agented.Execution) (agented.Seq, error) {
 	return r.LastSeq()
 }
 
-// systemLine adds a line of ours to the log of an execution that has no shim
-// at the moment. A log that cannot be written does not stop the rest.
+// systemLine appends a line to the log of an execution that has no shim at the moment. Errors are
+// logged only.
 func (d *Dispatcher) systemLine(e *agented.Execution, text string) {
 	dir := d.o.Layout.Execution(e.ID)
 	err := os.MkdirAll(dir, 0o700)
@@ -371,7 +415,7 @@ func (d *Dispatcher) systemLine(e *agented.Execution, text string) {
 	}
 }
 
-// openEnv opens the values of a trigger's variables.
+// openEnv decrypts the values of a trigger's variables.
 func (d *Dispatcher) openEnv(sealed map[string]*string) (map[string]*string, error) {
 	if d.o.OpenEnv == nil || len(sealed) == 0 {
 		return sealed, nil
@@ -390,9 +434,9 @@ func (d *Dispatcher) openEnv(sealed map[string]*string) (map[string]*string, err
 	return out, nil
 }
 
-// secretsOf lists what must not appear in the execution's log: what the server
-// holds, the credentials of its account, and the trigger's own variables that
-// are named like a secret.
+// secretsOf lists the values that are masked in everything an execution prints:
+// those that the server holds, the credentials of its account, and the trigger's
+// own variables as [agented.Spec.SecretEnv] decides. Nothing else decides that.
 func (d *Dispatcher) secretsOf(ctx context.Context, e *agented.Execution) ([]string, error) {
 	out, err := d.accountSecrets(ctx, e)
 	if err != nil {
@@ -406,10 +450,10 @@ func (d *Dispatcher) secretsOf(ctx context.Context, e *agented.Execution) ([]str
 	}
 	env, err := d.openEnv(e.Snapshot.Env)
 	if err != nil {
-		return out, nil // then no process got them either
+		return out, nil // then no process received them either
 	}
 	for name, value := range env {
-		if !agented.SecretName(name) {
+		if !e.Snapshot.SecretEnv(name) {
 			continue
 		}
 		if value != nil {
@@ -421,7 +465,7 @@ func (d *Dispatcher) secretsOf(ctx context.Context, e *agented.Execution) ([]str
 	return out, nil
 }
 
-// noStart is the exit of an attempt that never had a process.
+// noStart is the exit of an attempt whose process was never started.
 func noStart(cause agented.Cause, detail string, at time.Time) agented.Exit {
 	return agented.Exit{Cause: cause, Detail: detail, StartedAt: at, FinishedAt: at}
 }

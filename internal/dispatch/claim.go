@@ -8,22 +8,22 @@ import (
 	"github.com/agented/agented/internal/store"
 )
 
-// maxIdle bounds how long the claim loop sleeps. Nothing depends on it for
-// timeliness: it is the rhythm in which the loop shows that it is alive.
+// maxIdle is the maximum sleep of the claim loop. It bounds how often the loop shows that it is
+// alive; due executions wake it earlier.
 const maxIdle = 20 * time.Second
 
-// fullAgain is how often a node whose slots are all taken looks at what is due,
-// which then is only told why it waits. A slot that becomes free wakes it at once.
+// fullAgain is how often a node without free slots looks for due executions, to record why they
+// wait. A slot that becomes free wakes the loop at once.
 const fullAgain = 250 * time.Millisecond
 
-// claimLoop takes whatever is due, then sleeps until something can be: a
-// wake-up, or the next scheduled time.
+// claimLoop claims everything that is due, then sleeps until the next wake-up or the next
+// scheduled time.
 func (d *Dispatcher) claimLoop(ctx context.Context) error {
 	d.setAlive(&ctx)
 	defer d.setAlive(nil)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	pause := time.Duration(0) // after a failure of the store
+	pause := time.Duration(0) // set after a failure of the store
 	for {
 		select {
 		case <-ctx.Done():
@@ -38,7 +38,7 @@ func (d *Dispatcher) claimLoop(ctx context.Context) error {
 			case <-time.After(pause):
 			}
 		}
-		d.beat.Store(time.Now().UnixNano())
+		d.beat.Store(int64(d.uptime()))
 		wait, err := d.claimAll(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -54,8 +54,7 @@ func (d *Dispatcher) claimLoop(ctx context.Context) error {
 	}
 }
 
-// claimAll claims until nothing more can be claimed and returns how long the
-// loop may sleep.
+// claimAll claims until nothing more can be claimed and returns how long the loop may sleep.
 func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 	for {
 		now := d.now()
@@ -71,7 +70,7 @@ func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 			return d.until(next), nil
 		}
 		if reason := d.drained.Load(); reason != nil {
-			return d.until(next), d.o.DB.SayWhyWaiting(ctx, *reason, now)
+			return d.until(next), d.o.DB.SetWaitReason(ctx, *reason, now)
 		}
 		if d.noRoom(ctx) {
 			return diskAgain, nil
@@ -83,7 +82,7 @@ func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if e == nil { // all slots are taken, or what was due waits for something else now
+		if e == nil { // no slot is free, or all due executions wait for something else
 			_, next, err := d.o.DB.Due(ctx, d.now())
 			return d.until(next), err
 		}
@@ -91,7 +90,7 @@ func (d *Dispatcher) claimAll(ctx context.Context) (time.Duration, error) {
 	}
 }
 
-// claimed begins with what was claimed.
+// claimed starts a claimed execution.
 func (d *Dispatcher) claimed(ctx context.Context, e *agented.Execution, now time.Time) {
 	if d.o.Observe.Claimed != nil {
 		d.o.Observe.Claimed(now.Sub(e.ScheduledAt))
@@ -99,7 +98,7 @@ func (d *Dispatcher) claimed(ctx context.Context, e *agented.Execution, now time
 	d.launch(ctx, e)
 }
 
-// alive returns the context of the claim loop, nil if it does not run; it goes on
+// alive returns the context of the claim loop, or nil if the loop is not running. The loop keeps
 // running until leave is called.
 func (d *Dispatcher) alive() (ctx context.Context, leave func()) {
 	d.live.RLock()
@@ -115,9 +114,9 @@ func (d *Dispatcher) setAlive(ctx *context.Context) {
 	d.live.Unlock()
 }
 
-// claimAtOnce asks for a claim in the transaction that admits an execution, if
-// that could be started now; nil leaves it to the claim loop. Whoever waits for
-// the first line waits for one commit less.
+// claimAtOnce returns a claim request for the transaction that admits an execution, if it could
+// be started now; otherwise nil, and the claim loop claims it. This saves a commit before the
+// first log line.
 func (d *Dispatcher) claimAtOnce(ctx context.Context) *store.ClaimRequest {
 	if ctx == nil || ctx.Err() != nil || d.drained.Load() != nil || d.o.Reserve > 0 && d.Disk().Low {
 		return nil
@@ -129,8 +128,8 @@ func (d *Dispatcher) claimAtOnce(ctx context.Context) *store.ClaimRequest {
 	return &store.ClaimRequest{Node: d.o.Node, Limit: limit, TTL: d.o.LeaseTTL}
 }
 
-// until is how long the loop may sleep when next is what comes next; zero is
-// nothing.
+// until returns how long the loop may sleep if next is the next scheduled time; the zero time
+// means none.
 func (d *Dispatcher) until(next time.Time) time.Duration {
 	if next.IsZero() {
 		return maxIdle
@@ -138,32 +137,32 @@ func (d *Dispatcher) until(next time.Time) time.Duration {
 	return min(max(next.Sub(d.now()), 0), maxIdle)
 }
 
-// launch starts the work on a claimed execution. When its last attempt has just
-// been written down, it waits until that is put away.
+// launch starts the work on a claimed execution. If the end of its previous attempt is still
+// being processed, it waits for that first.
 func (d *Dispatcher) launch(ctx context.Context, e *agented.Execution) {
-	w, ok := d.take(e.ID, e.CancelAsked)
+	w, ok := d.register(e.ID, e.CancelAsked)
 	d.attempts.Go(func() {
 		for !ok {
 			select {
 			case <-ctx.Done():
-				return // nothing ran yet: the next server begins it
+				return // nothing ran yet: the next server starts it
 			case <-w.done:
 			}
-			w, ok = d.take(e.ID, d.asked(w))
+			w, ok = d.register(e.ID, d.asked(w))
 		}
 		defer d.drop(e.ID)
-		// Who asked for the end between the claim and this found nobody to stop.
-		// The start does not wait for the answer.
+		// A stop that was requested between the claim and this point found no running work. The
+		// start does not wait for the check.
 		d.attempts.Go(func() {
 			if asked, err := d.o.DB.CancelAsked(ctx, e.ID); err == nil && asked {
-				d.stop(e.ID)
+				d.Stop(e.ID)
 			}
 		})
 		d.begin(ctx, e, w)
 	})
 }
 
-// renewLoop keeps the leases of this node, and settles what nobody owns.
+// renewLoop renews the leases of this node, and settles executions without an owner.
 func (d *Dispatcher) renewLoop(ctx context.Context) error {
 	tick := time.NewTicker(d.o.LeaseTTL / 3)
 	defer tick.Stop()

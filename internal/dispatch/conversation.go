@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,26 +12,27 @@ import (
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/agentcli"
+	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/store"
 )
 
-// talks carries conversations: who is at work on which, and who wants to know
-// of their events.
-type talks struct {
-	mu     sync.Mutex // guards what follows
+// conversationLoops tracks the conversations with running loops and wakes those loops.
+type conversationLoops struct {
+	mu     sync.Mutex // guards the following fields
 	active map[agented.ConversationID]chan struct{}
 	wake   chan struct{}
 }
 
-// wakeTalk has a conversation looked at: a post came, or its turn changed.
-func (d *Dispatcher) wakeTalk(id agented.ConversationID) {
-	d.talks.mu.Lock()
-	c := d.talks.active[id]
-	d.talks.mu.Unlock()
+// wakeConversation wakes the loop of a conversation after a new post or a change of its turn.
+func (d *Dispatcher) wakeConversation(id agented.ConversationID) {
+	// Send under the lock, because startConversation checks its channel once more after the loop has ended.
+	d.conversations.mu.Lock()
+	defer d.conversations.mu.Unlock()
+	c := d.conversations.active[id]
 	if c == nil {
-		c = d.talks.wake // nobody is at it: the loop finds it
+		c = d.conversations.wake // no loop yet: conversationLoop starts one
 	}
 	select {
 	case c <- struct{}{}:
@@ -40,75 +40,74 @@ func (d *Dispatcher) wakeTalk(id agented.ConversationID) {
 	}
 }
 
-// Changed is told of each change of an execution, right after it was stored.
-// It takes no time.
+// Changed is called after each stored change of an execution. It does not block.
 func (d *Dispatcher) Changed(e agented.ExecutionEvent) {
 	if c := e.Execution.Cause; c != nil && c.Conversation != "" {
-		d.wakeTalk(c.Conversation)
+		d.wakeConversation(c.Conversation)
 	}
 }
 
-// Say stores what somebody says in a conversation; its turn follows by itself.
-// The same key is the same post, and repeated is true.
-func (d *Dispatcher) Say(ctx context.Context, p *store.Post) (repeated bool, err error) {
+// Say stores a post in a conversation; its turn starts asynchronously. A post with the key of an
+// earlier one is not stored again, and repeated is true.
+func (d *Dispatcher) Say(ctx context.Context, p *store.PostMessage) (repeated bool, err error) {
 	repeated, err = d.o.DB.AddPost(ctx, p, d.now())
 	if err == nil {
-		d.told(p.Conversation)
-		d.wakeTalk(p.Conversation)
+		d.notifyEvents(p.Conversation)
+		d.wakeConversation(p.Conversation)
 	}
 	return repeated, err
 }
 
-// Interrupt stops the turn under way and takes back what waits. It reports
-// whether there was anything to stop.
+// Interrupt stops the running turn and withdraws waiting posts. It reports whether there was
+// anything to stop.
 func (d *Dispatcher) Interrupt(ctx context.Context, id agented.ConversationID, by agented.Principal) (bool, error) {
 	c, err := d.o.DB.Conversation(ctx, id)
 	if err != nil {
 		return false, err
 	}
-	n, err := d.o.DB.TakeBack(ctx, id, by.Name, d.now())
+	n, err := d.o.DB.DiscardQueued(ctx, id, by.Name, d.now())
 	if err != nil {
 		return false, err
 	}
-	d.told(id)
+	d.notifyEvents(id)
 	if c.Turn == "" {
 		return n > 0, nil
 	}
 	_, err = d.Cancel(ctx, c.Turn, by)
 	if agented.KindOf(err) == agented.Conflict {
-		err = nil // it ended by itself
+		err = nil // it has ended meanwhile
 	}
-	d.wakeTalk(id)
+	d.wakeConversation(id)
 	return true, err
 }
 
-// CloseConversation closes a conversation; it opens again when somebody writes.
+// CloseConversation closes a conversation; a new post reopens it.
 func (d *Dispatcher) CloseConversation(ctx context.Context, id agented.ConversationID, by agented.Principal) error {
 	err := d.o.DB.CloseConversation(ctx, id, by.Name, d.now())
 	if err == nil {
-		d.told(id)
+		d.notifyEvents(id)
 	}
 	return err
 }
 
-// told says that a conversation has new events.
-func (d *Dispatcher) told(id agented.ConversationID) {
-	if d.o.Observe.Told != nil {
-		d.o.Observe.Told(id)
+// notifyEvents notifies clients that a conversation has new events.
+func (d *Dispatcher) notifyEvents(id agented.ConversationID) {
+	if d.o.Observe.Notified != nil {
+		d.o.Observe.Notified(id)
 	}
 }
 
-// Times of conversations.
+// Intervals of conversations.
 const (
-	talkLook  = 5 * time.Second        // a conversation under way is looked at so often, whatever happens
-	tellEvery = 100 * time.Millisecond // pieces of an answer are stored at most so often
-	staleLook = time.Minute
-	keepWords = 24 * time.Hour // pieces of ended answers are kept so long for who resumes
+	conversationPoll = 5 * time.Second        // fallback interval for reading an active conversation
+	relayInterval    = 100 * time.Millisecond // minimum interval between writes of answer pieces
+	staleLook        = time.Minute
+	keepPieces       = 24 * time.Hour // how long pieces of ended answers are kept for clients that reconnect
 )
 
-// talkLoop goes on with every conversation that has a turn under way or a post
-// that waits, and closes those that nobody goes on with.
-func (d *Dispatcher) talkLoop(ctx context.Context) error {
+// conversationLoop starts a loop for every conversation with a running turn or a waiting post, and closes
+// idle conversations.
+func (d *Dispatcher) conversationLoop(ctx context.Context) error {
 	every := staleLook
 	if s := d.o.StaleConversation; s > 0 && s < 2*every {
 		every = max(s/4, 100*time.Millisecond)
@@ -121,12 +120,12 @@ func (d *Dispatcher) talkLoop(ctx context.Context) error {
 			d.o.Log.Error("conversations", "err", err)
 		}
 		for _, id := range ids {
-			d.attend(ctx, id)
+			d.startConversation(ctx, id)
 		}
 		select {
 		case <-ctx.Done():
 			return errDraining
-		case <-d.talks.wake:
+		case <-d.conversations.wake:
 		case <-tick.C:
 			d.closeStale(ctx)
 		}
@@ -144,35 +143,35 @@ func (d *Dispatcher) closeStale(ctx context.Context) {
 	}
 	for _, id := range ids {
 		d.o.Log.Info("conversation closed: idle for too long", "conversation", id)
-		d.told(id)
-		if err := d.o.DB.Compact(ctx, id, now.Add(-keepWords)); err != nil && ctx.Err() == nil {
+		d.notifyEvents(id)
+		if err := d.o.DB.Compact(ctx, id, now.Add(-keepPieces)); err != nil && ctx.Err() == nil {
 			d.o.Log.Error("compact a conversation", "conversation", id, "err", err)
 		}
 	}
 }
 
-// attend begins to work on a conversation unless somebody does.
-func (d *Dispatcher) attend(ctx context.Context, id agented.ConversationID) {
-	d.talks.mu.Lock()
-	defer d.talks.mu.Unlock()
-	if d.talks.active[id] != nil {
+// startConversation starts the loop of a conversation unless it is running.
+func (d *Dispatcher) startConversation(ctx context.Context, id agented.ConversationID) {
+	d.conversations.mu.Lock()
+	defer d.conversations.mu.Unlock()
+	if d.conversations.active[id] != nil {
 		return
 	}
 	wake := make(chan struct{}, 1)
-	d.talks.active[id] = wake
+	d.conversations.active[id] = wake
 	d.attempts.Go(func() {
-		err := d.talk(ctx, id, wake)
-		d.talks.mu.Lock()
-		delete(d.talks.active, id)
-		d.talks.mu.Unlock()
+		err := d.runConversation(ctx, id, wake)
+		d.conversations.mu.Lock()
+		delete(d.conversations.active, id)
+		d.conversations.mu.Unlock()
 		if err != nil && ctx.Err() == nil {
 			d.o.Log.Error("conversation", "conversation", id, "err", err)
-			return // the loop comes round again
+			return // conversationLoop starts it again
 		}
-		select { // what came while it was leaving
+		select { // a wake-up that arrived while the loop ended
 		case <-wake:
 			select {
-			case d.talks.wake <- struct{}{}:
+			case d.conversations.wake <- struct{}{}:
 			default:
 			}
 		default:
@@ -180,18 +179,18 @@ func (d *Dispatcher) attend(ctx context.Context, id agented.ConversationID) {
 	})
 }
 
-// talk carries one conversation until it has no turn and no post.
-func (d *Dispatcher) talk(ctx context.Context, id agented.ConversationID, wake chan struct{}) error {
+// runConversation processes one conversation until it has no turn and no post.
+func (d *Dispatcher) runConversation(ctx context.Context, id agented.ConversationID, wake chan struct{}) error {
 	for ctx.Err() == nil {
 		c, err := d.o.DB.Conversation(ctx, id)
-		if agented.KindOf(err) == agented.NotFound && err != nil {
+		if agented.KindOf(err) == agented.NotFound {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
 		if c.Turn != "" {
-			if err := d.tell(ctx, c, wake); err != nil {
+			if err := d.relayTurn(ctx, c, wake); err != nil {
 				return err
 			}
 			continue
@@ -207,9 +206,9 @@ func (d *Dispatcher) talk(ctx context.Context, id agented.ConversationID, wake c
 	return nil
 }
 
-// beginTurn admits the execution that answers a post. What cannot begin is an
-// error in the conversation, and the post is taken back.
-func (d *Dispatcher) beginTurn(ctx context.Context, c *agented.Conversation, p *store.Post) error {
+// beginTurn admits the execution that answers a post. If it cannot start, an error is added to
+// the conversation and the post is withdrawn.
+func (d *Dispatcher) beginTurn(ctx context.Context, c *agented.Conversation, p *store.PostMessage) error {
 	now := d.now()
 	e, err := d.turn(c, p, now)
 	if err == nil {
@@ -227,19 +226,19 @@ func (d *Dispatcher) beginTurn(ctx context.Context, c *agented.Conversation, p *
 		if err := d.o.DB.RefusePost(ctx, c.ID, p.Number, []agented.ConversationEvent{{Kind: agented.EventError, Data: text}}, now); err != nil {
 			return err
 		}
-		d.told(c.ID)
+		d.notifyEvents(c.ID)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	d.told(c.ID)
+	d.notifyEvents(c.ID)
 	d.Wake()
 	return nil
 }
 
-// turn makes the execution that answers a post.
-func (d *Dispatcher) turn(c *agented.Conversation, p *store.Post, now time.Time) (*agented.Execution, error) {
+// turn builds the execution that answers a post.
+func (d *Dispatcher) turn(c *agented.Conversation, p *store.PostMessage, now time.Time) (*agented.Execution, error) {
 	spec, err := d.withAgent(agented.Spec{
 		Agent: string(c.Agent), TimeoutSeconds: agented.DefaultTimeoutSeconds, Overlap: agented.OverlapQueue,
 	})
@@ -254,13 +253,12 @@ func (d *Dispatcher) turn(c *agented.Conversation, p *store.Post, now time.Time)
 	if spec.WorkingDir == "" && spec.Workspace == nil {
 		spec.WorkingDir = filepath.Join(home, "work")
 		if err := os.MkdirAll(spec.WorkingDir, 0o700); err != nil {
-			return nil, agented.Errorf(agented.Unavailable, "the conversation's folder could not be made").Because(err)
+			return nil, agented.Errorf(agented.Unavailable, "the conversation's folder could not be created").Because(err)
 		}
 	}
 	spec.Resume = c.Resume
 	if c.Resume != nil && spec.Workspace != nil && c.Resume.Dir != "" {
-		// It goes on in the checkout of its first turn, unless that has been
-		// swept: then in a new one.
+		// It uses the checkout of the first turn, or a new one if that was removed.
 		if info, err := os.Stat(c.Resume.Dir); err == nil && info.IsDir() {
 			spec.Workspace, spec.WorkingDir = nil, c.Resume.Dir
 		}
@@ -281,7 +279,7 @@ func (d *Dispatcher) turn(c *agented.Conversation, p *store.Post, now time.Time)
 	}, nil
 }
 
-// agentOf is an agent by its id, nil when there is none.
+// agentOf returns an agent by id, or nil if there is none.
 func (d *Dispatcher) agentOf(id agented.AgentID) *agented.Agent {
 	if book := d.agents.Load(); book != nil {
 		return (*book)[string(id)]
@@ -289,30 +287,33 @@ func (d *Dispatcher) agentOf(id agented.AgentID) *agented.Agent {
 	return nil
 }
 
-// telling is how far the log of a turn has been told to its conversation.
-type telling struct {
+// turnRelay is the state of copying a turn's log to its conversation.
+type turnRelay struct {
 	d       *Dispatcher
 	c       *agented.Conversation
 	e       *agented.Execution
 	dir     string
+	text    *printed
 	at      agented.Seq
 	attempt int
-	script  *backend.Transcript
-	open    bytes.Buffer // of a line that was cut, what has come
+	cli     string // its name
+	script  *agentcli.Transcript
+	open    runlog.Joiner
 	status  string
 }
 
-// tell tells a turn's log to its conversation until the turn has ended.
-func (d *Dispatcher) tell(ctx context.Context, c *agented.Conversation, wake <-chan struct{}) error {
+// relayTurn copies a turn's log to its conversation until the turn has ended.
+func (d *Dispatcher) relayTurn(ctx context.Context, c *agented.Conversation, wake <-chan struct{}) error {
 	e, err := d.o.DB.Execution(ctx, c.Turn)
-	if agented.KindOf(err) == agented.NotFound && err != nil {
-		return d.endTurn(ctx, c, nil, "the turn's execution is gone")
+	if agented.KindOf(err) == agented.NotFound {
+		return d.endTurn(ctx, c, nil, "the execution of the turn no longer exists")
 	}
 	if err != nil {
 		return err
 	}
-	t := &telling{d: d, c: c, e: e, dir: d.o.Layout.Execution(e.ID)}
-	told, err := d.o.DB.Told(ctx, c.ID, c.Turn)
+	t := &turnRelay{d: d, c: c, e: e, dir: d.o.Layout.Execution(e.ID), text: &printed{d: d, e: e}, open: runlog.Joiner{Max: maxJoined}}
+	defer t.text.close()
+	relayed, err := d.o.DB.RelayedUpTo(ctx, c.ID, c.Turn)
 	if err != nil {
 		return err
 	}
@@ -324,7 +325,7 @@ func (d *Dispatcher) tell(ctx context.Context, c *agented.Conversation, wake <-c
 		return err
 	}
 	defer watch.Close()
-	look := time.NewTicker(talkLook)
+	look := time.NewTicker(conversationPoll)
 	defer look.Stop()
 	for {
 		e, err := d.o.DB.Execution(ctx, c.Turn)
@@ -333,7 +334,7 @@ func (d *Dispatcher) tell(ctx context.Context, c *agented.Conversation, wake <-c
 		}
 		t.e = e
 		final := e.State.Final()
-		events, err := t.read(told)
+		events, err := t.read(ctx, relayed)
 		if err != nil {
 			return err
 		}
@@ -341,20 +342,20 @@ func (d *Dispatcher) tell(ctx context.Context, c *agented.Conversation, wake <-c
 			events = append(events, *s)
 		}
 		if len(events) > 0 {
-			if err := d.o.DB.Tell(ctx, c.ID, c.Turn, events, d.now()); err != nil {
+			if err := d.o.DB.RelayEvents(ctx, c.ID, c.Turn, events, d.now()); err != nil {
 				return err
 			}
-			told = max(told, t.at)
-			d.told(c.ID)
+			relayed = max(relayed, t.at)
+			d.notifyEvents(c.ID)
 		}
-		if len(events) >= maxTold {
-			continue // there is more
+		if len(events) >= maxRelayed {
+			continue // there is more to read
 		}
 		if final {
 			return d.endTurn(ctx, c, e, "")
 		}
-		// A little pause makes one transaction of many pieces.
-		pause := time.NewTimer(tellEvery)
+		// A short delay batches pieces into one transaction.
+		pause := time.NewTimer(relayInterval)
 		select {
 		case <-ctx.Done():
 			pause.Stop()
@@ -371,9 +372,8 @@ func (d *Dispatcher) tell(ctx context.Context, c *agented.Conversation, wake <-c
 	}
 }
 
-// standing is the event that says where the turn stands, nil when that is as it
-// was.
-func (t *telling) standing() *agented.ConversationEvent {
+// standing returns an event with the turn's status, or nil if the status has not changed.
+func (t *turnRelay) standing() *agented.ConversationEvent {
 	e := t.e
 	status := "queued"
 	switch {
@@ -389,7 +389,7 @@ func (t *telling) standing() *agented.ConversationEvent {
 	} else if first := t.status == ""; true {
 		t.status = key
 		if first && status == "queued" {
-			return nil // the beginning of the turn has said so
+			return nil // the start of the turn has already been sent
 		}
 	}
 	fields := map[string]any{"status": status, "execution_id": e.ID, "attempt": e.AttemptNo}
@@ -408,17 +408,17 @@ func (t *telling) standing() *agented.ConversationEvent {
 func conversationEvent(kind agented.ConversationEventKind, e agented.ExecutionID, source agented.Seq, fields map[string]any) *agented.ConversationEvent {
 	data, err := json.Marshal(fields)
 	if err != nil {
-		data = []byte("{}") // only a number that JSON cannot write
+		data = []byte("{}") // reached only for numbers that JSON cannot represent
 	}
 	return &agented.ConversationEvent{Kind: kind, Data: data, Execution: e, Source: source}
 }
 
-// maxTold bounds the events that one step stores.
-const maxTold = 2000
+// maxRelayed is the maximum number of events stored in one step.
+const maxRelayed = 2000
 
-// read turns the lines behind what was read into events. Those up to told have
-// been told before: they are read for what they mean to the lines after them.
-func (t *telling) read(told agented.Seq) ([]agented.ConversationEvent, error) {
+// read converts unread log lines to events. Lines up to stored were stored before; they are read
+// again only because later lines depend on them.
+func (t *turnRelay) read(ctx context.Context, stored agented.Seq) ([]agented.ConversationEvent, error) {
 	r, err := runlog.OpenReader(t.dir)
 	if errors.Is(err, agented.NotFound) {
 		return nil, nil
@@ -434,11 +434,12 @@ func (t *telling) read(told agented.Seq) ([]agented.ConversationEvent, error) {
 	}
 	var out []agented.ConversationEvent
 	var batch []agented.LogLine
-	for len(out) < maxTold {
+	for len(out) < maxRelayed {
 		batch, err = r.Next(batch[:0], 500, 1<<20)
 		if err != nil || len(batch) == 0 {
 			return out, err
 		}
+		fresh := 0 // attempt of which the unmasked text was refreshed for this batch
 		for i := range batch {
 			l := &batch[i]
 			t.at = l.Seq
@@ -448,33 +449,27 @@ func (t *telling) read(told agented.Seq) ([]agented.ConversationEvent, error) {
 			if l.Attempt != t.attempt {
 				t.attempt = l.Attempt
 				t.open.Reset()
-				t.script = backend.NewTranscript(backendAt(t.e, l.Attempt))
+				t.cli, t.script = backendAt(t.e, l.Attempt), agentcli.NewTranscript()
 			}
-			line := l.Content
-			if l.Part != agented.PartWhole {
-				if l.Part == agented.PartFirst {
-					t.open.Reset()
-				}
-				t.open.Write(line[:min(len(line), maxJoined-min(maxJoined, t.open.Len()))])
-				if l.Part != agented.PartLast {
-					continue
-				}
-				line = t.open.Bytes()
+			if l.Attempt != fresh {
+				fresh = l.Attempt
+				t.text.refresh(fresh)
 			}
-			for _, s := range t.script.Line(line) {
-				if l.Seq > told {
+			line, complete := t.open.Add(l.Part, l.Stream, t.text.line(ctx, l))
+			if !complete {
+				continue
+			}
+			for _, s := range t.script.Add(registry.Decode(t.cli, line)) {
+				if l.Seq > stored {
 					out = append(out, t.event(l, s))
 				}
-			}
-			if t.open.Cap() > 1<<20 {
-				t.open = bytes.Buffer{}
 			}
 		}
 	}
 	return out, nil
 }
 
-// backendAt is the backend that an attempt used.
+// backendAt returns the backend of an attempt.
 func backendAt(e *agented.Execution, attempt int) string {
 	for i := range e.Attempts {
 		if e.Attempts[i].Number == attempt && e.Attempts[i].Backend != "" {
@@ -484,31 +479,31 @@ func backendAt(e *agented.Execution, attempt int) string {
 	return e.Backend
 }
 
-// maxDelta bounds the text of one event; a longer piece is cut into several by
-// the reader of it, who finds the whole in the message at the end.
+// maxDelta is the maximum text size of one event, in bytes. A longer piece becomes several
+// events; the message at the end contains the whole text.
 const maxDelta = 64 << 10
 
-func (t *telling) event(l *agented.LogLine, s backend.Saying) agented.ConversationEvent {
+func (t *turnRelay) event(l *agented.LogLine, s agentcli.Saying) agented.ConversationEvent {
 	fields := map[string]any{"execution_id": t.e.ID, "line": l.Seq}
 	kind := agented.EventToolCall
 	switch s.Kind {
-	case backend.SaidText, backend.SaidThink:
+	case agentcli.SaidText, agentcli.SaidThink:
 		kind = agented.EventContentDelta
-		text := strings.ToValidUTF8(s.Text, "\uFFFD")
+		text := t.text.mask(strings.ToValidUTF8(s.Text, "\uFFFD"))
 		if len(text) > maxDelta {
 			text = strings.ToValidUTF8(text[:maxDelta], "") + "…"
-			fields["cut"] = true
+			fields["truncated"] = true
 		}
 		fields["text"] = text
-		fields["thinking"] = s.Kind == backend.SaidThink
+		fields["thinking"] = s.Kind == agentcli.SaidThink
 		fields["end"] = s.Whole
-	case backend.SaidCall:
-		fields["id"], fields["tool"], fields["state"] = s.ID, s.Tool, "called"
+	case agentcli.SaidCall:
+		fields["id"], fields["tool"], fields["state"] = t.text.mask(s.ID), t.text.mask(s.Tool), "called"
 		if s.Input != nil {
-			fields["input"] = s.Input
+			fields["input"] = t.text.maskRaw(s.Input)
 		}
-	case backend.SaidAnswer:
-		fields["id"], fields["state"], fields["output"] = s.ID, "answered", strings.ToValidUTF8(s.Text, "\uFFFD")
+	case agentcli.SaidAnswer:
+		fields["id"], fields["state"], fields["output"] = t.text.mask(s.ID), "answered", t.text.mask(strings.ToValidUTF8(s.Text, "\uFFFD"))
 		if s.Error {
 			fields["state"] = "failed"
 		}
@@ -516,8 +511,8 @@ func (t *telling) event(l *agented.LogLine, s backend.Saying) agented.Conversati
 	return *conversationEvent(kind, t.e.ID, l.Seq, fields)
 }
 
-// endTurn writes the answer and the end of a turn, and where the next one goes
-// on. e is nil when the execution is gone.
+// endTurn records the answer and the end of a turn, and the point where the next turn resumes. e
+// is nil if the execution no longer exists.
 func (d *Dispatcher) endTurn(ctx context.Context, c *agented.Conversation, e *agented.Execution, lost string) error {
 	var events []agented.ConversationEvent
 	var resume *agented.ResumePoint
@@ -539,25 +534,26 @@ func (d *Dispatcher) endTurn(ctx context.Context, c *agented.Conversation, e *ag
 		if e != nil {
 			why = e.Reason
 			if why == "" {
-				why = "the turn ended as " + string(e.State)
+				why = "the turn ended with status " + string(e.State)
 			}
 		}
 		events = append(events, *conversationEvent(agented.EventError, c.Turn, 0, map[string]any{"execution_id": c.Turn, "message": why}))
 	}
 	events = append(events, *conversationEvent(agented.EventFinish, c.Turn, 0, fields))
 	err := d.o.DB.EndTurn(ctx, c.ID, c.Turn, events, resume, d.now())
-	if agented.KindOf(err) == agented.Conflict && err != nil {
-		return nil // somebody else has ended it
+	if agented.KindOf(err) == agented.Conflict {
+		return nil // it was already ended
 	}
 	if err != nil {
 		return fmt.Errorf("end turn: %w", err)
 	}
-	d.told(c.ID)
+	d.notifyEvents(c.ID)
+	d.finishing.Go(func() { d.cleanUp(context.WithoutCancel(ctx), c.Turn) })
 	return nil
 }
 
-// resumePoint is where a conversation goes on after a turn: in the session of
-// the last attempt that had one. Nil when there was none.
+// resumePoint returns where a conversation resumes after a turn: in the last session of its
+// attempts, or nil if there was none.
 func resumePoint(e *agented.Execution, dir string) *agented.ResumePoint {
 	for i := len(e.Attempts) - 1; i >= 0; i-- {
 		a := &e.Attempts[i]

@@ -5,32 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/webhook"
 )
 
-// Inbound is a genuine call from outside and what the rules said about it.
+// Inbound is a verified webhook delivery with the results of the webhook rules.
 type Inbound struct {
-	Delivery agented.Delivery // ID, Endpoint, Key and what is known of the call
+	Delivery agented.Delivery // with ID, Endpoint, Key and the request's metadata
 	Body     []byte
 	Event    *webhook.Event
-	Rules    string // store.HookVersion of the rules that were asked
-	Hits     []Hit  // one for each trigger that the call could fire
+	Rules    string // store.HookVersion of the evaluated rules
+	Hits     []Hit  // one per trigger that the delivery could fire
 }
 
-// Hit is what the rules said about one trigger.
+// Hit is the result of the webhook rules for one trigger.
 type Hit struct {
 	Trigger *agented.Trigger
-	Webhook agented.Webhook // the one that fires, or the one that said no first
-	Verdict webhook.Verdict
+	Webhook agented.Webhook // the webhook that fires, or the first that did not match
+	Verdict webhook.MatchResult
 }
 
-// Deliver stores a call with the executions that it fires, in one transaction,
-// and starts them. A result that is Stale has stored nothing: the rules have
-// changed, and have to be asked again.
+// Deliver stores a delivery together with the executions that it fires, in one transaction, and
+// starts them. If the result is Stale, the rules have changed, nothing was stored, and the rules
+// must be evaluated again.
 func (d *Dispatcher) Deliver(ctx context.Context, in Inbound) (store.DeliveryResult, error) {
 	now := d.now()
 	a := store.DeliveryAdmission{Delivery: in.Delivery, Body: in.Body, Rules: in.Rules}
@@ -45,11 +44,12 @@ func (d *Dispatcher) Deliver(ctx context.Context, in Inbound) (store.DeliveryRes
 		if h.Verdict.Fires {
 			e, err := d.fromEvent(in, h)
 			if err != nil {
-				// One trigger that cannot take it must not keep the others from it.
+				// An error of one trigger must not keep the others from firing.
 				if agented.KindOf(err) == agented.Internal {
 					return store.DeliveryResult{}, err
 				}
 				f.Rule, f.Reason = "prompt", agented.Message(err)
+				f.Admission = RefusedFiring(e, err)
 			} else {
 				f.Admission = &store.Admission{
 					Execution: e, MaxConcurrent: e.Snapshot.MaxConcurrent, Overlap: e.Snapshot.Overlap,
@@ -64,9 +64,11 @@ func (d *Dispatcher) Deliver(ctx context.Context, in Inbound) (store.DeliveryRes
 	if err != nil || got.Duplicate || got.Stale {
 		return got, err
 	}
-	d.kept(len(in.Body))
+	if d.o.BodyStored != nil {
+		d.o.BodyStored(len(in.Body))
+	}
 	for _, id := range got.Replaced {
-		d.stop(id)
+		d.Stop(id)
 	}
 	if got.Delivery.Verdict == agented.VerdictAccepted {
 		d.Wake()
@@ -74,10 +76,12 @@ func (d *Dispatcher) Deliver(ctx context.Context, in Inbound) (store.DeliveryRes
 	return got, nil
 }
 
-// fromEvent makes the execution that a call fires. What the caller wrote goes
-// into the prompt and nowhere else, fenced.
+// fromEvent builds the execution that a delivery fires. The sender's text is used in the prompt
+// only, and it is fenced.
 func (d *Dispatcher) fromEvent(in Inbound, h Hit) (*agented.Execution, error) {
-	values, err := fence(in.Event, h.Verdict)
+	raw := in.Event.Values()
+	raw["arguments"] = h.Verdict.Arguments
+	values, err := fence(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -85,19 +89,18 @@ func (d *Dispatcher) fromEvent(in Inbound, h Hit) (*agented.Execution, error) {
 	if h.Webhook.Source == agented.SourceGitHub {
 		actor = strings.TrimSpace("github " + printable(in.Event.Sender))
 	}
-	e, err := d.admissible(Firing{Trigger: h.Trigger, Source: h.Webhook.Source, Actor: actor, Message: values["message"], Values: values}, d.now())
-	if err != nil {
-		return nil, err
+	if by := in.Delivery.Actor; by != "" {
+		actor = by // the user who sent the test or the replay, instead of the sender named in its body
 	}
-	e.Cause = &agented.Origin{Kind: h.Webhook.Source, Delivery: in.Delivery.ID}
-	return e, nil
+	e, err := d.Admissible(Firing{Trigger: h.Trigger, Source: h.Webhook.Source, Actor: actor, Message: values["message"], Values: values, Raw: raw}, d.now())
+	if e != nil {
+		e.Cause = &agented.Origin{Kind: h.Webhook.Source, Delivery: in.Delivery.ID}
+	}
+	return e, err
 }
 
-// fence returns the values of an event in the form in which a prompt may have
-// them.
-func fence(e *webhook.Event, v webhook.Verdict) (map[string]string, error) {
-	raw := e.Values()
-	raw["arguments"] = v.Arguments
+// fence converts the values of an event to the form that a prompt may contain.
+func fence(raw map[string]string) (map[string]string, error) {
 	for try := 0; ; try++ {
 		values, err := webhook.Fence(raw, webhook.NewBoundary())
 		if err == nil || !errors.Is(err, agented.Conflict) || try == 3 {
@@ -109,30 +112,11 @@ func fence(e *webhook.Event, v webhook.Verdict) (map[string]string, error) {
 	}
 }
 
-// printable is a short name from outside for people to read.
+// printable shortens an external name for display.
 func printable(name string) string {
 	name = strings.Join(strings.Fields(webhook.Clean(name)), " ")
 	if r := []rune(name); len(r) > 60 {
 		return string(r[:60]) + "…"
 	}
 	return name
-}
-
-// Limits of what deliveries keep.
-const (
-	bodiesFor   = 30 * 24 * time.Hour // for which bodies are kept
-	bodiesBytes = 1 << 30             // of all bodies, as they are stored
-	refusedRows = 10000               // refused calls, and repetitions, that are kept, each
-	pruneAfter  = 64 << 20            // bytes of bodies that come before it is looked again
-)
-
-// kept notes that a body was stored, and has the pruning look when there were
-// many.
-func (d *Dispatcher) kept(bytes int) {
-	if d.bodies.Add(int64(bytes)) > pruneAfter {
-		select {
-		case d.prune <- struct{}{}:
-		default:
-		}
-	}
 }

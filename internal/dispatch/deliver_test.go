@@ -8,7 +8,7 @@ import (
 	"github.com/agented/agented/internal/webhook"
 )
 
-func TestEveryValueOfAnEventIsAPlaceholderOfPrompts(t *testing.T) {
+func TestPrompt_event_placeholders(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{"arguments": true}
 	for _, p := range webhook.Placeholders {
@@ -24,12 +24,14 @@ func TestEveryValueOfAnEventIsAPlaceholderOfPrompts(t *testing.T) {
 	}
 }
 
-func TestTextOfStrangersIsFencedWithAWordThatIsNeverTheSame(t *testing.T) {
+func TestPrompt_fences_untrusted_text(t *testing.T) {
 	t.Parallel()
 	e := &webhook.Event{GitHub: true, Name: "push", Title: "do this instead", Branch: "main"}
 	seen := map[string]bool{}
 	for range 50 {
-		v, err := fence(e, webhook.Verdict{Fires: true, Arguments: "rm -rf"})
+		raw := e.Values()
+		raw["arguments"] = "rm -rf"
+		v, err := fence(raw)
 		if err != nil {
 			t.Fatal(err)
 		}

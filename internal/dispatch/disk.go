@@ -4,43 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 )
 
-// Disk is how much room there is for new executions.
+// Disk is the free space for new executions.
 type Disk struct {
 	Free  int64 // bytes
-	Files int64 // that can still be made; -1 where the file system does not say
-	Need  int64 // bytes below which executions wait
+	Files int64 // free inodes; -1 if the file system does not report them
+	Need  int64 // minimum free bytes to start executions
 	Low   bool
 }
 
 const (
-	minFiles  = 1000            // an execution makes a dozen, and what the agent makes
-	diskAgain = 5 * time.Second // how soon it is looked again while executions wait for room
+	minFiles  = 1000            // an execution creates about a dozen, plus the agent's files
+	diskAgain = 5 * time.Second // interval of checks while executions wait for space
 )
 
-// statDisk is the room where path is.
+// statDisk returns the free space and inodes at path.
 func statDisk(path string) (free, files int64, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(path, &st); err != nil {
-		return 0, 0, err
-	}
-	files = -1
-	if st.Files > 0 {
-		files = int64(st.Ffree)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), files, nil
+	space, err := disk.Measure(path)
+	return space.Free, space.Files, err
 }
 
-// Disk looks how much room there is now. A disk that cannot be asked counts as
-// one with room: what writes to it finds out.
+// Disk measures the free space. An error counts as enough space; writes will report a full disk.
 func (d *Dispatcher) Disk() Disk {
 	ask := d.o.StatDisk
 	if ask == nil {
@@ -53,14 +43,14 @@ func (d *Dispatcher) Disk() Disk {
 	s := Disk{Free: free, Files: files, Need: d.o.Reserve}
 	need := s.Need
 	if d.waitsForRoom.Load() != nil {
-		need += need / 8 // not to start and stop at the edge
+		need += need / 8 // hysteresis: do not start and stop at the edge
 	}
 	s.Low = free < need || files >= 0 && files < minFiles && s.Need > 0
 	return s
 }
 
-// noRoom reports whether new executions have to wait for room on the disk, and
-// tells those in front of the queue.
+// noRoom reports whether new executions must wait for disk space, and records the reason for
+// those at the head of the queue.
 func (d *Dispatcher) noRoom(ctx context.Context) bool {
 	if d.o.Reserve <= 0 {
 		return false
@@ -70,49 +60,39 @@ func (d *Dispatcher) noRoom(ctx context.Context) bool {
 	if !s.Low {
 		if said != nil {
 			d.waitsForRoom.Store(nil)
-			d.o.Log.Info("there is room on the disk again", "free", s.Free)
+			d.o.Log.Info("enough disk space is free again", "free", s.Free)
 		}
 		return false
 	}
 	if said == nil {
-		// The figure of this moment stays: to write a new one each time would take
-		// room that is not there.
-		text := fmt.Sprintf("waits for room on the disk: %d MiB are free where the data is, and %d MiB have to be (AGENTED_MIN_FREE)", s.Free>>20, s.Need>>20)
+		// The recorded figures stay unchanged, because each write would need disk space.
+		text := fmt.Sprintf("waits for disk space: %d MiB are free on the data disk, and %d MiB are required (AGENTED_MIN_FREE)", s.Free>>20, s.Need>>20)
 		if s.Free >= s.Need {
-			text = fmt.Sprintf("waits for room on the disk: only %d more files can be made where the data is", s.Files)
+			text = fmt.Sprintf("waits for disk space: only %d more files can be created on the data disk", s.Files)
 		}
 		said = &text
 		d.waitsForRoom.Store(said)
 		d.o.Log.Error("new executions wait: the disk is nearly full", "free", s.Free, "needed", s.Need, "files", s.Files)
 	}
-	if err := d.o.DB.SayWhyWaiting(ctx, *said, d.now()); err != nil && ctx.Err() == nil {
-		d.o.Log.Warn("say why executions wait", "err", err)
+	if err := d.o.DB.SetWaitReason(ctx, *said, d.now()); err != nil && ctx.Err() == nil {
+		d.o.Log.Warn("record why executions wait", "err", err)
 	}
 	return true
 }
 
-// full reports whether an error is for want of room: on the disk, of its files,
-// or of what this user may have of it.
+// full reports whether an error means that disk space, inodes or the user's quota are used up.
 func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-// putBack lets an execution whose start met a full disk wait in the queue again.
-// Nothing of it has run.
+// putBack returns an execution to the queue if the disk was full when it started. Nothing of it
+// has run.
 func (d *Dispatcher) putBack(ctx context.Context, e *agented.Execution, cause error) {
-	text := "the disk is full where the data is: nothing was started"
+	text := "the data disk is full: nothing was started"
 	if errors.Is(cause, syscall.EDQUOT) {
-		text = "the server may not take more of the disk where the data is (its quota is used up): nothing was started"
+		text = "the disk quota of the server's user is used up: nothing was started"
 	}
 	d.o.Log.Error("an execution waits again: "+text, "execution", e.ID, "attempt", e.AttemptNo, "err", cause)
 	exit := noStart(agented.CauseNoStart, text, d.now())
-	end := d.classify(e, exit)
+	end := d.classify(ctx, e, exit)
 	end.Reason, end.Error, end.Attempt.Reason, end.Attempt.Class, end.NoRoom = text, text, text, "", true
 	d.end(ctx, e, exit, end)
-}
-
-// onDisk is what a file takes on the disk.
-func onDisk(info fs.FileInfo) int64 {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return st.Blocks * 512
-	}
-	return info.Size()
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestAStartThatMeetsAFullDiskWaitsInTheQueueAndSaysThatItIsTheDisk(t *testing.T) {
+func TestStart_full_disk(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED: a small file system can be mounted by root only, so a full disk was not tried")
@@ -27,7 +27,7 @@ func TestAStartThatMeetsAFullDiskWaitsInTheQueueAndSaysThatItIsTheDisk(t *testin
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
 	ballast := filepath.Join(dir, "ballast")
-	// How much is left where the start ends: at the first folder, and after it.
+	// Remaining space at which the start fails: at the first folder, and after it.
 	for _, left := range []int{0, 5} {
 		f, err := os.Create(ballast)
 		if err != nil {
@@ -52,7 +52,7 @@ func TestAStartThatMeetsAFullDiskWaitsInTheQueueAndSaysThatItIsTheDisk(t *testin
 		stop := h.run(d)
 		id := h.fire(d, command("true"))
 		var e *agented.Execution
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) { // the poll's rhythm
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) { // interval of the poll
 			if e, err = h.db.Execution(t.Context(), id); err != nil || time.Now().After(deadline) {
 				t.Fatalf("%+v %v", e, err)
 			}
@@ -60,7 +60,7 @@ func TestAStartThatMeetsAFullDiskWaitsInTheQueueAndSaysThatItIsTheDisk(t *testin
 				break
 			}
 		}
-		if e.State != agented.StatePending || !strings.Contains(e.Reason, "the disk is full where the data is") || !strings.Contains(e.Reason, "tries again at") {
+		if e.State != agented.StatePending || !strings.Contains(e.Reason, "the data disk is full") || !strings.Contains(e.Reason, "tries again at") {
 			t.Errorf("%d blocks left: %s: %q", left, e.State, e.Reason)
 		}
 		if err := os.Remove(ballast); err != nil {

@@ -1,12 +1,11 @@
-// Package dispatch carries every execution from admission to its final state:
-// it claims what is due, starts a shim for each attempt, waits for it, reads
-// what its end means and writes that down once.
+// Package dispatch runs every execution from admission to its final status: it claims due
+// executions, starts a shim for each attempt, waits until it ends, classifies the result, and
+// records it once.
 package dispatch
 
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -15,138 +14,149 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/workspace"
 )
 
-// Options is what a Dispatcher works with.
+// Options configures a Dispatcher.
 type Options struct {
-	DB            *store.DB
-	Layout        agented.Layout
-	Node          agented.NodeID
-	MaxConcurrent int                                              // executions at once on this node
-	LeaseTTL      time.Duration                                    // how long a lease lasts without renewal
-	StaleAfter    time.Duration                                    // how long a running execution that nobody owns is left alone
-	Grace         time.Duration                                    // between SIGTERM and SIGKILL
-	OutputCap     int64                                            // bytes of output that end an attempt
-	MinFree       int64                                            // free bytes on the disk below which an attempt is ended
-	Reserve       int64                                            // free bytes on the disk below which no attempt is started; 0: it is not looked
-	StatDisk      func(path string) (free, files int64, err error) // nil asks the system
-	Retention     func() Retention                                 // nil keeps all but bodies of deliveries
-	Hold          func() (io.Closer, error)                        // keeps others from copying files while they are removed; nil: nobody does
-	Account       func(backend string) map[string]string
-	Lookup        func(name string) (string, bool)          // the server's environment
-	OpenEnv       func(name, sealed string) (string, error) // opens a value of a trigger's variable; nil: they are not sealed
-	// OpenCredential opens a value of an account; nil: they are not sealed.
-	OpenCredential func(id agented.AccountID, name, sealed string) (string, error)
-	Secrets        func() []string            // values to mask in run logs
-	Chains         func() agented.ChainLimits // what one cause may set going; nil: the defaults
-	// Token makes what an attempt that plays an agent sends messages with; nil: none.
-	Token func(id agented.ExecutionID, attempt int) string
-	URL   func() string // of this server, for what runs here
-	// StaleConversation is the idle time after which a conversation is closed; 0: never.
-	StaleConversation time.Duration
-	Now               func() time.Time // nil is time.Now
-	Zone              *time.Location   // of schedules that name none; nil is time.Local
-	Log               *slog.Logger
-	Observe           Observer
+	DB     *store.DB
+	Layout agented.Layout
+	Node   agented.NodeID
+	Limits
+	Environment
+	Chains     func() agented.ChainLimits                       // limits of what one cause may start; nil means the defaults
+	StatDisk   func(path string) (free, files int64, err error) // if nil, the system is asked
+	BodyStored func(bytes int)                                  // is called for each stored body of a delivery; may be nil
+	Observe    Observer
+	Now        func() time.Time // nil means time.Now
+	Log        *slog.Logger
 
-	Workspaces     *workspace.Manager // nil: triggers cannot have one
+	Workspaces     *workspace.Manager // nil disables workspaces
 	KeepWorkspaces workspace.Keep
-	PauseFor       time.Duration   // longest pause when nobody says it; 0 is agented.DefaultPause
-	Prices         *agented.Prices // for CLIs that print tokens and no cost; nil: such costs are not known
+	Prices         *agented.Prices // for CLIs that report tokens without a cost; if nil, such costs are unknown
 }
 
-// Observer is told what happened, for metrics. Nil functions are not called.
+// Limits are the limits of one node and of its attempts.
+type Limits struct {
+	MaxConcurrent int           // maximum concurrent executions on this node
+	LeaseTTL      time.Duration // duration of a lease without renewal
+	StaleAfter    time.Duration // how long a running execution without owner is left alone
+	Grace         time.Duration // between SIGTERM and SIGKILL
+	OutputCap     int64         // output in bytes that ends an attempt
+	MaxMemory     int64         // memory limit of an attempt's processes in bytes, where the system supports it; 0 means none
+	MaxProcesses  int           // limit of processes and threads of an attempt; 0 means none
+	MinFree       int64         // free bytes on the disk below which an attempt is stopped
+	Reserve       int64         // free bytes on the disk below which no attempt is started; 0 disables the check
+	PauseFor      time.Duration // default maximum pause; 0 means agented.DefaultPause
+	// StaleConversation is the idle time after which a conversation is closed; 0 means never.
+	StaleConversation time.Duration
+}
+
+// Environment provides what goes into the environment of attempts, and what is masked in their
+// output.
+type Environment struct {
+	Account func(backend string) map[string]string           // variables of the backend's default account
+	Lookup  func(name string) (string, bool)                 // reads the server's environment
+	OpenEnv func(name, sealed string) (string, error)        // decrypts a value of a trigger's variable; if nil, values are not encrypted
+	Secrets func() []string                                  // returns the values to mask in run logs
+	Token   func(id agented.ExecutionID, attempt int) string // creates the bus token of an attempt of an agent; nil means none
+	URL     func() string                                    // base URL of this server for local clients
+	// OpenCredential decrypts a value of an account; if nil, values are not encrypted.
+	OpenCredential func(id agented.AccountID, name, sealed string) (string, error)
+	// Sandbox returns the default level; nil means off. Hidden returns files and folders outside of
+	// the data folder that sandboxes hide, and XDG_RUNTIME_DIR.
+	Sandbox func() agented.Sandbox
+	Hidden  func() (paths []string, runtime string)
+}
+
+// Observer receives events for metrics. Nil functions are not called.
 type Observer struct {
 	Claimed      func(wait time.Duration)
 	AttemptEnded func(backend string, state agented.State, took time.Duration)
-	Ticked       func(outcome agented.TickOutcome, lag time.Duration) // lag: from the time at which it was to fire
-	Told         func(agented.ConversationID)                         // a conversation has new events
-	Expired      func(inbox agented.Address, seq int64)               // a message in it expired
+	Notified     func(agented.ConversationID)           // a conversation has new events
+	Expired      func(inbox agented.Address, seq int64) // a message in it has expired
 	Paused       func(why agented.Question)
-	Budget       func(b agented.Budget, reached bool) // it is near its limit, or has reached it
+	Budget       func(b agented.Budget, reached bool) // reached is false for the warning level and true for the limit
 }
 
-// Dispatcher owns the work of one node. Make it with New, call Recover once,
-// then Run, and what Recover returned as soon as the server answers.
+// Dispatcher runs the executions of one node. Create it with New, call Recover once, then Run,
+// and call the function that Recover returned as soon as the server accepts requests.
 type Dispatcher struct {
 	o        Options
-	versions *backend.Versions
+	versions *agentcli.Versions
 	wake     chan struct{}
-	wakeTick chan struct{}
-	tickBy   atomic.Int64  // unix nanoseconds by which the ticker means to come round; 0: when it is woken
-	lapse    chan struct{} // a message came that will expire
-	prune    chan struct{} // many bodies of deliveries have come
-	bodies   atomic.Int64  // their bytes since it was last looked
-	pruning  sync.Mutex    // held by whoever removes what lies beyond the limits
+	lapse    chan struct{} // signals a new message with an expiry
 
-	waitsForRoom atomic.Pointer[string] // what executions are told while the disk is low; nil: it is not
-	agents       atomic.Pointer[agentBook]
-	talks        talks
-	budgets      atomic.Pointer[[]agented.Budget]
-	resuming     chan struct{} // holds a place for each execution that is being taken up
-	toResume     atomic.Int64  // executions of a previous server with which this one does not go on yet
-	full         time.Time     // when the claim loop last found all slots taken; its own
-	beat         atomic.Int64  // unix nanoseconds at which the claim loop last came round
+	waitsForRoom  atomic.Pointer[string] // reason shown by executions while disk space is low; otherwise nil
+	agents        atomic.Pointer[agentBook]
+	conversations conversationLoops
+	budgets       atomic.Pointer[[]agented.Budget]
+	resuming      chan struct{} // limits concurrent resumptions
+	toResume      atomic.Int64  // executions of a previous server that are not resumed yet
+	full          time.Time     // when the claim loop last found no free slot; used by it only
+	beat          atomic.Int64  // time of the claim loop's last round since epoch
+	epoch         time.Time     // start of the monotonic clock of beat
 
-	limit   atomic.Int64           // executions at once on this node
-	drained atomic.Pointer[string] // why nothing is claimed; nil: it is
+	limit   atomic.Int64           // maximum concurrent executions on this node
+	drained atomic.Pointer[string] // why nothing is claimed; nil if claiming
 
 	live    sync.RWMutex     // guards liveCtx
-	liveCtx *context.Context // of the claim loop; nil while it does not run
+	liveCtx *context.Context // context of the claim loop; nil while it is not running
 
 	mu      sync.Mutex // guards running and closed
 	running map[agented.ExecutionID]*work
+	closed  bool // no more stops are started
 
-	// attempts holds the goroutines that watch attempts; finishing those that
-	// must not be cut short by a drain because they write an end down.
+	quit     chan struct{} // closed when closed is set
+	stoppers sync.WaitGroup
+
+	// attempts counts the goroutines that watch attempts; finishing counts those that record an
+	// end and must not be interrupted by a shutdown.
 	attempts  sync.WaitGroup
 	finishing sync.WaitGroup
 }
 
-// work is one execution that this node is at.
+// work is an execution that this node is processing.
 type work struct {
-	handle *shim.Handle  // nil until the shim is up
-	stop   bool          // someone asked for the end
-	done   chan struct{} // closed when this node is done with it
-	cut    func()        // ends what is done before the shim; may be nil
-	bill   *bill         // what it costs; nil: nobody looks
-	found  chan struct{} // of one that was taken over: closed when this node goes on with it; else nil
+	handle    *shim.Handle  // nil until the shim runs
+	stop      bool          // a stop was requested
+	stopping  bool          // and the shim is being stopped
+	done      chan struct{} // closed when this node has finished with it
+	cut       func()        // cancels the work before the shim starts; may be nil
+	costMeter *costMeter    // its cost; nil if it is not watched
+	found     chan struct{} // for an adopted execution: closed when it is resumed; otherwise nil
 }
 
-// errDraining is why Run's goroutines end.
+// errDraining is the reason why Run's goroutines end.
 var errDraining = errors.New("draining")
 
-// New returns a dispatcher that does nothing yet.
+// New returns a dispatcher that is not running yet.
 func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Zone == nil {
-		o.Zone = time.Local
-	}
 	d := &Dispatcher{
-		o:        o,
-		versions: backend.NewVersions(),
-		wake:     make(chan struct{}, 1),
-		resuming: make(chan struct{}, resumeAtOnce),
-		prune:    make(chan struct{}, 1),
-		lapse:    make(chan struct{}, 1),
-		wakeTick: make(chan struct{}, 1),
-		talks:    talks{active: map[agented.ConversationID]chan struct{}{}, wake: make(chan struct{}, 1)},
-		running:  map[agented.ExecutionID]*work{},
+		o:             o,
+		epoch:         time.Now(),
+		versions:      agentcli.NewVersions(),
+		wake:          make(chan struct{}, 1),
+		resuming:      make(chan struct{}, resumeAtOnce),
+		lapse:         make(chan struct{}, 1),
+		conversations: conversationLoops{active: map[agented.ConversationID]chan struct{}{}, wake: make(chan struct{}, 1)},
+		running:       map[agented.ExecutionID]*work{},
+		quit:          make(chan struct{}),
 	}
 	d.limit.Store(int64(o.MaxConcurrent))
 	return d
 }
 
-// now is the time in UTC, to the microsecond that the store keeps.
+// now returns the time in UTC, truncated to the microseconds that the store keeps.
 func (d *Dispatcher) now() time.Time { return d.o.Now().UTC().Truncate(time.Microsecond) }
 
-// Wake tells the claim loop that something may be due.
+// Wake makes the claim loop look for due executions.
 func (d *Dispatcher) Wake() {
 	select {
 	case d.wake <- struct{}{}:
@@ -154,46 +164,45 @@ func (d *Dispatcher) Wake() {
 	}
 }
 
-// Running is the number of executions that this node works on.
+// Running returns the number of executions that this node is processing.
 func (d *Dispatcher) Running() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.running)
 }
 
-// ToResume is the number of executions that a previous server left running and
-// with which this one does not go on yet.
+// ToResume returns the number of executions of a previous server that are not resumed yet.
 func (d *Dispatcher) ToResume() int { return int(d.toResume.Load()) }
 
-// Healthy reports an error when the claim loop or the ticker has not come round
-// for longer than it ever should; readiness and the watchdog ask it.
+// Healthy returns an error if the claim loop is overdue; the readiness probe and
+// the watchdog use it. It uses the monotonic clock, so changes of the wall clock have no effect.
 func (d *Dispatcher) Healthy() error {
 	last := d.beat.Load()
 	if last == 0 {
 		return errors.New("dispatcher has not started")
 	}
-	if age := time.Since(time.Unix(0, last)); age > 3*maxIdle {
-		return errors.New("dispatcher has not come round for " + age.Round(time.Second).String())
-	}
-	if by := d.tickBy.Load(); by != 0 && time.Since(time.Unix(0, by)) > 3*maxIdle {
-		return errors.New("the ticker of the schedules is overdue since " + time.Unix(0, by).UTC().Format(time.RFC3339))
+	now := int64(d.uptime())
+	if age := time.Duration(now - last); age > 3*maxIdle {
+		return errors.New("the last round of the dispatcher was before " + age.Round(time.Second).String())
 	}
 	return nil
 }
 
-// Run works until ctx is cancelled, then returns when every goroutine it
-// started has. Attempts that still run are left to their shims.
+// uptime returns the monotonic time since the dispatcher was created. It is never 0.
+func (d *Dispatcher) uptime() time.Duration { return time.Since(d.epoch) + 1 }
+
+// Run works until ctx is cancelled and returns when all its goroutines have ended. Running
+// attempts are left to their shims.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.claimLoop(ctx) })
-	g.Go(func() error { return d.tickLoop(ctx) })
-	g.Go(func() error { return d.talkLoop(ctx) })
+	g.Go(func() error { return d.conversationLoop(ctx) })
 	g.Go(func() error { return d.renewLoop(ctx) })
-	g.Go(func() error { return d.tidyLoop(ctx) })
-	g.Go(func() error { return d.pruneLoop(ctx) })
+	g.Go(func() error { return d.cleanUpLoop(ctx) })
 	g.Go(func() error { return d.sweepLoop(ctx) })
 	g.Go(func() error { return d.expireLoop(ctx) })
 	err := g.Wait()
+	d.endStops()
 	d.attempts.Wait()
 	d.finishing.Wait()
 	if errors.Is(err, errDraining) || errors.Is(err, context.Canceled) {
@@ -202,30 +211,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	return err
 }
 
-// stop ends the execution's attempt if it runs here. It does not wait.
-func (d *Dispatcher) stop(id agented.ExecutionID) {
-	d.mu.Lock()
-	w := d.running[id]
-	var h *shim.Handle
-	if w != nil {
-		w.stop = true
-		h = w.handle
-		if w.cut != nil {
-			w.cut()
-		}
-	}
-	d.mu.Unlock()
-	if h == nil {
-		return // not started yet: begin sees w.stop; or not ours
-	}
-	if err := h.Stop(agented.CauseCancelled); err != nil {
-		d.o.Log.Warn("stop", "execution", id, "err", err)
-	}
-}
-
-// take notes that this node works on id; false means that it does already, and
-// returns that work.
-func (d *Dispatcher) take(id agented.ExecutionID, stop bool) (*work, bool) {
+// register registers that this node processes id. It returns false and the existing work if the node
+// already does.
+func (d *Dispatcher) register(id agented.ExecutionID, stop bool) (*work, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if w, ok := d.running[id]; ok {
@@ -236,13 +224,14 @@ func (d *Dispatcher) take(id agented.ExecutionID, stop bool) (*work, bool) {
 	return w, true
 }
 
-// attach gives a work its handle and reports whether it was asked to stop in
-// the meantime.
-func (d *Dispatcher) attach(w *work, h *shim.Handle) (stop bool) {
+// attach sets the shim handle of a work, and stops the attempt if a stop was requested meanwhile.
+func (d *Dispatcher) attach(id agented.ExecutionID, w *work, h *shim.Handle) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	w.handle = h
-	return w.stop
+	if w.stop {
+		d.stopSoon(id, w)
+	}
 }
 
 func (d *Dispatcher) asked(w *work) bool {

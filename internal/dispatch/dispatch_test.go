@@ -2,15 +2,12 @@ package dispatch_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -19,147 +16,12 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/dispatch"
-	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// The test binary is also the shim that the dispatcher starts.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 2 && os.Args[1] == "shim" {
-		os.Exit(shim.Main())
-	}
-	os.Exit(m.Run())
-}
-
-const node = agented.NodeID("node-00000000000000000000000000")
-
-// house is a data folder with its database.
-type house struct {
-	t      *testing.T
-	db     *store.DB
-	layout agented.Layout
-
-	mu     sync.Mutex // guards states and waits
-	states map[agented.ExecutionID]chan agented.Execution
-	waits  []time.Duration
-}
-
-func newHouse(t *testing.T) *house {
-	t.Helper()
-	h := &house{t: t, layout: agented.Layout{Root: t.TempDir()}, states: map[agented.ExecutionID]chan agented.Execution{}}
-	db, err := store.Open(t.Context(), filepath.Join(h.layout.Root, "agented.db"), store.Options{Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	h.db = db
-	db.OnChange(func(e agented.ExecutionEvent) {
-		if e.Execution.State.Final() {
-			h.final(e.Execution.ID) <- *e.Execution
-		}
-	})
-	return h
-}
-
-// final is where an execution's final state arrives, once.
-func (h *house) final(id agented.ExecutionID) chan agented.Execution {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.states[id] == nil {
-		h.states[id] = make(chan agented.Execution, 8)
-	}
-	return h.states[id]
-}
-
-func (h *house) await(id agented.ExecutionID) agented.Execution {
-	h.t.Helper()
-	select {
-	case e := <-h.final(id):
-		return e
-	case <-time.After(time.Minute):
-		h.t.Fatalf("%s did not end", id)
-		panic("unreachable")
-	}
-}
-
-func (h *house) dispatcher(change func(*dispatch.Options)) *dispatch.Dispatcher {
-	o := dispatch.Options{
-		DB: h.db, Layout: h.layout, Node: node, MaxConcurrent: 10, LeaseTTL: 30 * time.Second, StaleAfter: 15 * time.Minute,
-		Grace: time.Second, OutputCap: 1 << 30, MinFree: 1,
-		Lookup: func(name string) (string, bool) { return "/usr/bin:/bin", name == "PATH" },
-		Log:    slog.New(slog.DiscardHandler),
-		Observe: dispatch.Observer{Claimed: func(wait time.Duration) {
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			h.waits = append(h.waits, wait)
-		}},
-	}
-	if change != nil {
-		change(&o)
-	}
-	return dispatch.New(o)
-}
-
-// run recovers and runs a dispatcher until the returned function is called.
-func (h *house) run(d *dispatch.Dispatcher) (stop func()) {
-	h.t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	resume, err := d.Recover(ctx)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	resume()
-	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx) }()
-	return func() {
-		cancel()
-		if err := <-done; err != nil {
-			h.t.Error(err)
-		}
-	}
-}
-
-func command(args ...string) *agented.Spec {
-	return &agented.Spec{Backend: agented.BackendCommand, Command: args, TimeoutSeconds: 60}
-}
-
-func (h *house) fire(d *dispatch.Dispatcher, spec *agented.Spec) agented.ExecutionID {
-	h.t.Helper()
-	e, _, err := d.Fire(h.t.Context(), dispatch.Firing{Spec: spec, Name: "test", Source: agented.SourceManual})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return e.ID
-}
-
-// text is what an execution printed on its streams.
-func (h *house) text(id agented.ExecutionID) string {
-	h.t.Helper()
-	r, err := runlog.OpenReader(h.layout.Execution(id))
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	defer r.Close()
-	var b strings.Builder
-	for {
-		lines, err := r.Next(nil, 100, 1<<20)
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		if len(lines) == 0 {
-			return b.String()
-		}
-		for _, l := range lines {
-			if l.Stream != agented.System {
-				b.Write(l.Content)
-				b.WriteByte('\n')
-			}
-		}
-	}
-}
-
-func TestAFiringRunsToItsEnd(t *testing.T) {
+func TestFire_runs_to_end(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(nil)
@@ -189,11 +51,11 @@ func parent(t *testing.T, pid int) int {
 	return ppid
 }
 
-func TestRecoverDoesWhatTheBundleSays(t *testing.T) {
+func TestRecover_bundle_states(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	// A dispatcher that only admits: what it admits is claimed by hand, as a
-	// server that dies at once after the claim would.
+	// This dispatcher only admits; executions are claimed manually, as by a server that dies
+	// right after the claim.
 	admits := h.dispatcher(nil)
 	claim := func(spec *agented.Spec) *agented.Execution {
 		h.fire(admits, spec)
@@ -238,6 +100,7 @@ func TestRecoverDoesWhatTheBundleSays(t *testing.T) {
 	syscall.Kill(parent(t, handle.PID()), syscall.SIGKILL)
 	stopped := claim(command("ignored"))
 	start(stopped, "echo stopped; exec sleep 1000")
+	eventually(t, "its output", func() bool { return h.text(stopped.ID) != "" })
 	if _, err := h.db.RequestCancel(t.Context(), stopped.ID, "somebody", time.Now().UTC()); err != nil {
 		t.Fatal(err)
 	}
@@ -275,15 +138,15 @@ func TestRecoverDoesWhatTheBundleSays(t *testing.T) {
 	}
 }
 
-func TestCancelHoldsAtEveryMoment(t *testing.T) {
+func TestCancel_at_any_time(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(nil)
 	defer h.run(d)()
-	by := agented.Principal{Name: "somebody", Role: agented.RoleOperator}
+	by := agented.Principal{Name: "somebody", Role: agented.RoleAdmin}
 	for range 20 {
 		id := h.fire(d, command("sleep", "1000"))
-		// At this moment it waits, is being started, or runs.
+		// The execution is pending, starting, or running now.
 		if _, err := d.Cancel(t.Context(), id, by); err != nil {
 			t.Fatal(err)
 		}
@@ -307,7 +170,7 @@ func TestCancelHoldsAtEveryMoment(t *testing.T) {
 	}
 }
 
-func TestAFiringThatCannotBeIsRefusedWithTheReason(t *testing.T) {
+func TestFire_rejected(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(nil)
@@ -332,7 +195,7 @@ func TestAFiringThatCannotBeIsRefusedWithTheReason(t *testing.T) {
 	}
 }
 
-func TestACommandThatCannotStartSaysWhyInItsLog(t *testing.T) {
+func TestCommand_start_failure(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(nil)
@@ -354,7 +217,7 @@ func TestACommandThatCannotStartSaysWhyInItsLog(t *testing.T) {
 	}
 }
 
-func TestAnIdleDispatcherSleepsUntilSomethingIsDue(t *testing.T) {
+func TestDispatcher_idle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h := newHouse(t)
@@ -381,14 +244,14 @@ func TestAnIdleDispatcherSleepsUntilSomethingIsDue(t *testing.T) {
 		if len(h.waits) != 1 || h.waits[0] > 20*time.Millisecond {
 			t.Errorf("claimed %v after it was due, want once within 20ms", h.waits)
 		}
-		// A few looks at the clock each 20 seconds, and at each renewal.
+		// A few reads of the clock per 20 seconds and per renewal.
 		if limit := 5 * 3600 / 20 * 8; asked.Load() > int64(limit) {
 			t.Errorf("%d looks at the clock in five idle hours, want at most %d", asked.Load(), limit)
 		}
 	})
 }
 
-func TestADrainLeavesAttemptsToTheirShims(t *testing.T) {
+func TestShutdown_leaves_attempts(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	first := h.dispatcher(nil)
@@ -418,13 +281,13 @@ func TestADrainLeavesAttemptsToTheirShims(t *testing.T) {
 	}
 }
 
-func TestWhatNobodyOwnsIsTakenOverWhenItIsStale(t *testing.T) {
+func TestRecover_stale_lease(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(func(o *dispatch.Options) {
 		o.LeaseTTL, o.StaleAfter = 150*time.Millisecond, 300*time.Millisecond
 	})
-	// Another node claims, and is never heard of again.
+	// Another node claims it and disappears.
 	_, err := h.db.Admit(t.Context(), store.Admission{Execution: &agented.Execution{
 		ID: agented.ExecutionID(agented.NewID("exec", time.Now())), State: agented.StatePending, Source: agented.SourceManual,
 		Backend: agented.BackendCommand, Snapshot: command("echo", "late").WithDefaults(), CreatedAt: time.Now().UTC(), ScheduledAt: time.Now().UTC(),
@@ -445,7 +308,7 @@ func TestWhatNobodyOwnsIsTakenOverWhenItIsStale(t *testing.T) {
 	}
 }
 
-func TestARepeatedKeyIsAnsweredWhateverBecameOfTheTrigger(t *testing.T) {
+func TestFire_repeated_key(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(nil)
@@ -470,7 +333,7 @@ func TestARepeatedKeyIsAnsweredWhateverBecameOfTheTrigger(t *testing.T) {
 	}
 }
 
-func TestSealedVariablesAreOpenedForTheChildOnly(t *testing.T) {
+func TestEnvironment_sealed_variables(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(func(o *dispatch.Options) {
@@ -488,7 +351,6 @@ func TestSealedVariablesAreOpenedForTheChildOnly(t *testing.T) {
 	id := h.fire(d, spec)
 	h.await(id)
 	if got := h.text(id); got != "***\n***\n" {
-		// Both are masked, because one of them is named like a secret.
 		t.Errorf("log = %q", got)
 	}
 	spec.Env = map[string]*string{"PLAIN": &broken}
@@ -498,7 +360,7 @@ func TestSealedVariablesAreOpenedForTheChildOnly(t *testing.T) {
 	}
 }
 
-func TestACommandGetsItsRenderedPromptOnStandardInput(t *testing.T) {
+func TestCommand_stdin_has_prompt(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(nil)
@@ -517,17 +379,17 @@ func TestACommandGetsItsRenderedPromptOnStandardInput(t *testing.T) {
 	}
 }
 
-func TestWhatHasEndedLeavesItsSealedLogAndNoRawOutput(t *testing.T) {
+func TestCleanup_ended_execution(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	// An agent CLI writes to files; this one says a word that the log masks.
+	// An agent CLI writes to files; this one prints a word that the log masks.
 	const secret = "a-secret-that-the-log-masks"
 	bin := filepath.Join(h.layout.Root, "bin")
 	script := "#!/bin/sh\necho '{\"type\":\"system\",\"subtype\":\"init\"}' " + secret + "\necho x > \"$TMPDIR/left-behind\"\n"
 	if err := os.Mkdir(bin, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(bin, "claude"), []byte(script), 0o700); err != nil {
+	if err := testrun.WriteProgram(filepath.Join(bin, "claude"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	d := h.dispatcher(func(o *dispatch.Options) {
@@ -537,7 +399,7 @@ func TestWhatHasEndedLeavesItsSealedLogAndNoRawOutput(t *testing.T) {
 	stop := h.run(d)
 	id := h.fire(d, &agented.Spec{Backend: "claude", Prompt: "hi"})
 	h.await(id)
-	stop() // returns when the tidying is done
+	stop() // returns when the cleanup is done
 	var left []string
 	err := filepath.WalkDir(h.layout.Execution(id), func(path string, e os.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -566,9 +428,9 @@ func TestWhatHasEndedLeavesItsSealedLogAndNoRawOutput(t *testing.T) {
 	}
 }
 
-// Nobody is there to be stopped between the claim and the start, so who asks then
-// writes it down, and the start finds it.
-func TestACancellationBetweenTheClaimAndTheStartIsFound(t *testing.T) {
+// Between the claim and the start there is nothing to stop yet, so the request is stored and the
+// start finds it.
+func TestCancel_between_claim_and_start(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(func(o *dispatch.Options) {

@@ -1,20 +1,20 @@
 package dispatch
 
-// Drain has this node claim nothing more, until Undrain: what is admitted waits,
-// and says reason. What runs goes on.
+// Drain makes this node claim nothing more until Undrain. Admitted executions wait and show
+// reason; running ones continue.
 func (d *Dispatcher) Drain(reason string) {
 	d.drained.Store(&reason)
 	d.Wake()
 }
 
-// Undrain has this node claim again.
+// Undrain makes this node claim again.
 func (d *Dispatcher) Undrain() {
 	d.drained.Store(nil)
 	d.Wake()
 }
 
-// SetLimit sets how many executions this node runs at once. More that run
-// already go on.
+// SetLimit sets the maximum number of concurrent executions on this node. It does not stop
+// running ones.
 func (d *Dispatcher) SetLimit(n int) {
 	d.limit.Store(int64(n))
 	d.Wake()

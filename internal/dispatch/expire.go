@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// How the sweep of messages goes.
+// Parameters of the expiry of messages.
 const (
-	expireEvery = time.Minute // what another process stored wakes nobody here
-	expireBatch = 500         // messages in one transaction
+	expireEvery = time.Minute // messages stored by another process do not wake the loop
+	expireBatch = 500         // messages per transaction
 )
 
-// expireLoop marks messages whose time to live has run out. It sleeps until the
-// next one's does.
+// expireLoop marks messages as expired when their time to live ends. It sleeps until the next
+// expiry.
 func (d *Dispatcher) expireLoop(ctx context.Context) error {
 	for {
 		wait := d.expire(ctx)
@@ -28,7 +28,7 @@ func (d *Dispatcher) expireLoop(ctx context.Context) error {
 	}
 }
 
-// expire marks all that has expired, and returns how long to wait for more.
+// expire marks expired messages and returns the time until the next expiry.
 func (d *Dispatcher) expire(ctx context.Context) time.Duration {
 	for {
 		lapsed, err := d.o.DB.ExpireMessages(ctx, d.now(), expireBatch)
@@ -57,7 +57,7 @@ func (d *Dispatcher) expire(ctx context.Context) time.Duration {
 	return min(max(next.Sub(d.now()), time.Millisecond), expireEvery)
 }
 
-// wakeExpiry tells the sweep that a message may expire before it looks again.
+// wakeExpiry wakes the loop after a message with an expiry was stored.
 func (d *Dispatcher) wakeExpiry() {
 	select {
 	case d.lapse <- struct{}{}:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,9 +13,20 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/store"
 )
 
-func TestMessagesExpireWhenTheirTimeIsUpAndNotBefore(t *testing.T) {
+func openStore(t testing.TB) *store.DB {
+	t.Helper()
+	db, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "agented.db"), store.Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func TestMessage_expiry(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		db := openStore(t)

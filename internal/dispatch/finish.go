@@ -1,51 +1,51 @@
 package dispatch
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
-	"os"
+	"strings"
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/agentcli"
+	"github.com/agented/agented/internal/agentcli/registry"
+	"github.com/agented/agented/internal/backoff"
+	"github.com/agented/agented/internal/remove"
+	"github.com/agented/agented/internal/retention"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
 )
 
-// finish reads what an ended attempt means and writes it down, once. It goes on
-// trying while the store cannot take it: the end is in the bundle, so a server
-// that dies here loses nothing either.
+// finish classifies an ended attempt and records the result once. It retries while the store is
+// unavailable. The exit record is in the bundle, so a crash loses nothing.
 func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agented.Exit) {
-	d.end(ctx, e, exit, d.classify(e, exit))
+	d.end(ctx, e, exit, d.classify(ctx, e, exit))
 }
 
-// end writes down what an attempt's end means, once.
+// end records the result of an attempt once.
 func (d *Dispatcher) end(ctx context.Context, e *agented.Execution, exit agented.Exit, end store.AttemptEnd) {
 	var plan store.Plan
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+	for pause := (backoff.Backoff{Pause: 50 * time.Millisecond, Longest: 5 * time.Second}); ; {
 		var err error
 		plan, err = d.o.DB.EndAttempt(context.WithoutCancel(ctx), end, e.Lease, end.Attempt.FinishedAt)
 		if err == nil {
 			break
 		}
 		if errors.Is(err, agented.Conflict) {
-			// Somebody with a newer lease decided. Their word stands.
+			// A server with a newer lease has recorded the end; its decision is final.
 			d.o.Log.Warn("finish", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 			return
 		}
-		d.o.Log.Error("finish", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.String())
-		select {
-		case <-ctx.Done():
+		d.o.Log.Error("finish", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.Pause.String())
+		if pause.Wait(ctx) != nil {
 			return
-		case <-time.After(pause):
 		}
 	}
-	d.spentSome(context.WithoutCancel(ctx))
+	d.checkBudgets(context.WithoutCancel(ctx))
 	took := end.Attempt.FinishedAt.Sub(end.Attempt.StartedAt)
 	d.o.Log.Info("attempt ended", "execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger,
 		"status", end.Attempt.State, "cause", exit.Cause, "duration_ms", took.Milliseconds())
@@ -53,29 +53,40 @@ func (d *Dispatcher) end(ctx context.Context, e *agented.Execution, exit agented
 		d.o.Observe.AttemptEnded(end.Attempt.Backend, end.Attempt.State, took)
 	}
 	if plan.Next == agented.StatePending {
-		// Nobody else has the log: a claim that came meanwhile waits for this.
+		// The log is free: a new claim waits until this is done.
 		d.systemLine(e, fmt.Sprintf("attempt %d ended: %s", e.AttemptNo, plan.Reason))
 		d.o.Log.Info("another attempt follows", "execution", e.ID, "class", end.Attempt.Class, "reason", plan.Reason)
-		d.tidyAttempts(context.WithoutCancel(ctx), e.ID, e.AttemptNo)
-	} else {
-		d.finishing.Go(func() { d.tidy(context.WithoutCancel(ctx), e.ID) })
+		if e.Source != agented.SourceTurn { // its conversation still reads; cleanUpLoop comes later
+			d.cleanUpAttempts(context.WithoutCancel(ctx), e.ID, e.AttemptNo)
+		}
+	} else if e.Source != agented.SourceTurn { // see endTurn
+		d.finishing.Go(func() { d.cleanUp(context.WithoutCancel(ctx), e.ID) })
 	}
 }
 
-// classify turns an exit and the log before it into what is written down.
-func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.AttemptEnd {
+// classify derives the result of an attempt from its exit and its log.
+func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit agented.Exit) store.AttemptEnd {
 	name := backendOf(e)
 	result := agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + name}
-	var meter *backend.Meter
-	if b, ok := backend.ByName(name); ok {
-		reader := b.Reader()
-		meter = backend.NewMeter(name, specOf(e).Model, d.o.Prices)
-		if err := d.read(e, metered{reader, meter}); err != nil {
+	var meter *agentcli.Meter
+	text := &printed{d: d, e: e}
+	defer text.close()
+	if cli, ok := registry.ByName(name); ok {
+		reader := agentcli.NewReader(cli)
+		meter = agentcli.NewMeter(specOf(e).Model, d.o.Prices)
+		err := d.read(ctx, text, cli, func(events []agentcli.Event) {
+			reader.Add(events)
+			meter.Add(events)
+		})
+		if err != nil {
 			d.o.Log.Error("read the run log", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 		}
-		result = reader.Result(exit, d.now().In(d.clockOf(e)))
-		if !result.Usage.Known() {
-			result.Usage = meter.Usage() // it was cut short
+		result = reader.Result(itsOwnEnd(exit), d.now().In(d.clockOf(e)))
+		if exit.Cause == agented.CauseLingered {
+			result.Reason = strings.TrimPrefix(result.Reason+"; "+exit.Detail, "; ")
+		}
+		if !result.Usage.Known() || meter.Ahead() {
+			result.Usage = meter.Usage() // the attempt was interrupted
 		}
 		if exit.Class != "" {
 			result.Class, result.Outcome = exit.Class, exit.Class.Outcome()
@@ -83,7 +94,7 @@ func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.Att
 	}
 	last := exit.LastSeq
 	if n, err := d.lastSeq(e); err == nil {
-		last = max(last, n) // lines of ours count too
+		last = max(last, n) // include the server's own lines
 	}
 	version := result.CLIVersion
 	if a := current(e); a != nil && version == "" {
@@ -98,7 +109,7 @@ func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.Att
 	}
 	end := store.AttemptEnd{
 		Attempt: agented.Attempt{
-			Execution: e.ID, Number: e.AttemptNo, Backend: name, CLIVersion: version,
+			Execution: e.ID, Number: e.AttemptNo, Backend: name, CLIVersion: version, Sandbox: d.ranAt(e, exit),
 			State: result.Outcome.State(), ExitCode: exit.Code, Signal: exit.Signal, Reason: result.Reason,
 			Usage: result.Usage, SessionID: result.SessionID,
 			StartedAt: exit.StartedAt, FinishedAt: at.UTC().Truncate(time.Microsecond),
@@ -116,17 +127,37 @@ func (d *Dispatcher) classify(e *agented.Execution, exit agented.Exit) store.Att
 		NotStarted: exit.Cause == agented.CauseNoStart,
 	}
 	if end.Price = d.price; meter != nil {
-		end.Model = meter.Model()
+		model := meter.Model()
+		end.Model = text.mask(model)
+		end.Price = func(name, of string, u agented.Usage) (float64, bool) {
+			if of == end.Model {
+				of = model // a mask has no price
+			}
+			return d.price(name, of, u)
+		}
 	}
 	end.Attempt.Class, end.Attempt.Evidence = classOf(result), result.Limit.Evidence
 	end.Attempt.SessionGone = result.SessionGone
 	if end.Next != agented.StateSuccess {
 		end.Error = result.Reason
 	}
+	if meter != nil {
+		d.judgeCeiling(e, itsOwnEnd(exit), &result, &end, meter)
+	}
+	text.maskEnd(&end)
 	return end
 }
 
-// classOf is whose doing an end was, also when a reader does not say so.
+// itsOwnEnd converts the exit of a CLI that was terminated because it did not exit after its
+// final result. The result counts as after exit code 0.
+func itsOwnEnd(exit agented.Exit) agented.Exit {
+	if exit.Cause == agented.CauseLingered {
+		exit.Cause, exit.Code, exit.Signal = agented.CauseExit, new(int), ""
+	}
+	return exit
+}
+
+// classOf returns the class of a result, and derives it if the reader did not set one.
 func classOf(r agented.Result) agented.Class {
 	switch {
 	case r.Class != "":
@@ -139,23 +170,22 @@ func classOf(r agented.Result) agented.Class {
 	return ""
 }
 
-// tidyAttempts removes the raw output of the attempts of an execution that goes
-// on.
-func (d *Dispatcher) tidyAttempts(ctx context.Context, id agented.ExecutionID, last int) {
+// cleanUpAttempts removes the raw output of earlier attempts of an execution that continues.
+func (d *Dispatcher) cleanUpAttempts(ctx context.Context, id agented.ExecutionID, last int) {
 	var err error
 	for n := 1; n <= last; n++ {
 		err = errors.Join(err, shim.RemoveRaw(d.o.Layout.Attempt(id, n)))
 	}
 	if err == nil {
-		err = d.o.DB.TidiedSoFar(ctx, id)
+		err = d.o.DB.AttemptCleanupDone(ctx, id)
 	}
 	if err != nil {
-		d.o.Log.Error("tidy", "execution", id, "err", err)
+		d.o.Log.Error("clean up files", "execution", id, "err", err)
 	}
 }
 
-// knownVersion is the version of the backend's CLI if a question asked at the
-// attempt's start was answered meanwhile.
+// knownVersion returns the version of the backend's CLI if the check that began with the attempt
+// has completed.
 func (d *Dispatcher) knownVersion(e *agented.Execution) string {
 	spec, err := shim.ReadSpec(d.o.Layout.Attempt(e.ID, e.AttemptNo))
 	if err != nil || backendOf(e) == agented.BackendCommand {
@@ -164,13 +194,16 @@ func (d *Dispatcher) knownVersion(e *agented.Execution) string {
 	return d.versions.Cached(spec.Path)
 }
 
-// maxJoined bounds a line that is put together from its parts for a reader. An
-// agent's answer of 5 MB is one line; what is longer than this reaches the
-// reader cut off, and the log has it whole.
+// maxJoined is the maximum size of a line that is reassembled from parts for a reader, in bytes.
+// An agent's answer of 5 MB is one line. A longer line reaches the reader truncated; the log
+// contains all of it.
 const maxJoined = 64 << 20
 
-// read gives the attempt's lines to a reader, parts joined.
-func (d *Dispatcher) read(e *agented.Execution, to backend.Reader) error {
+// read passes the events of the attempt's lines to add, in the order in which they were printed,
+// parts joined.
+func (d *Dispatcher) read(ctx context.Context, text *printed, cli agentcli.CLI, add func([]agentcli.Event)) error {
+	line := func(stream agented.Stream, content []byte) { add(agentcli.Decode(cli, stream, content)) }
+	e := text.e
 	r, err := runlog.OpenReader(d.o.Layout.Execution(e.ID))
 	if errors.Is(err, agented.NotFound) {
 		return nil
@@ -186,7 +219,7 @@ func (d *Dispatcher) read(e *agented.Execution, to backend.Reader) error {
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	open := map[agented.Stream]*bytes.Buffer{} // lines of which the end has not come yet
+	open := runlog.Joiner{Max: maxJoined}
 	var batch []agented.LogLine
 	for {
 		batch, err = r.Next(batch[:0], 1000, 4<<20)
@@ -196,45 +229,30 @@ func (d *Dispatcher) read(e *agented.Execution, to backend.Reader) error {
 		if len(batch) == 0 {
 			break
 		}
+		text.refresh(e.AttemptNo)
 		for _, l := range batch {
 			if l.Attempt != e.AttemptNo || l.Stream == agented.System {
 				continue
 			}
-			if l.Part == agented.PartWhole {
-				to.Line(l.Stream, l.Content)
-				continue
-			}
-			b := open[l.Stream]
-			if b == nil {
-				b = new(bytes.Buffer)
-				open[l.Stream] = b
-			}
-			if l.Part == agented.PartFirst {
-				b.Reset()
-			}
-			b.Write(l.Content[:min(len(l.Content), maxJoined-min(maxJoined, b.Len()))])
-			if l.Part == agented.PartLast {
-				to.Line(l.Stream, b.Bytes())
-				delete(open, l.Stream)
+			if whole, ok := open.Add(l.Part, l.Stream, text.line(ctx, &l)); ok {
+				line(l.Stream, whole)
 			}
 		}
 	}
-	for stream, b := range open {
-		to.Line(stream, b.Bytes())
+	for stream, rest := range open.Incomplete() {
+		line(stream, rest)
 	}
 	return nil
 }
 
-// tidy removes what a final execution does not need any more: the raw output,
-// which is not masked, temporary files, and the room that an uncompressed log
-// takes. It may be
-// repeated.
-func (d *Dispatcher) tidy(ctx context.Context, id agented.ExecutionID) {
+// cleanUp removes data that a final execution no longer needs: unmasked raw output, temporary files,
+// and the uncompressed log. It can be repeated.
+func (d *Dispatcher) cleanUp(ctx context.Context, id agented.ExecutionID) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	e, err := d.o.DB.Execution(ctx, id)
 	if err != nil {
-		d.o.Log.Error("tidy", "execution", id, "err", err)
+		d.o.Log.Error("clean up files", "execution", id, "err", err)
 		return
 	}
 	if !e.State.Final() {
@@ -242,38 +260,41 @@ func (d *Dispatcher) tidy(ctx context.Context, id agented.ExecutionID) {
 		if e.State == agented.StateRunning {
 			last--
 		}
-		d.tidyAttempts(ctx, id, last)
+		d.cleanUpAttempts(ctx, id, last)
 		return
 	}
 	for n := 1; n <= e.AttemptNo; n++ {
 		err = errors.Join(err, shim.RemoveRaw(d.o.Layout.Attempt(id, n)))
 	}
-	err = errors.Join(err, os.RemoveAll(d.o.Layout.Temp(id)))
+	if err := remove.All(d.o.Layout.Temp(id)); err != nil {
+		// Retention retries it when it removes the folder of the execution.
+		d.o.Log.Warn("the temporary folder of an execution could not be removed", "execution", id, "err", err)
+	}
 	if e.LastSeq > 0 {
 		err = errors.Join(err, runlog.Seal(d.o.Layout.Execution(id)))
 	}
 	if err == nil {
-		err = d.o.DB.TidiedAs(ctx, id, folderBytes(d.o.Layout.Execution(id)))
+		err = d.o.DB.CleanupDoneWithBytes(ctx, id, retention.FolderBytes(d.o.Layout.Execution(id)))
 	}
 	if err != nil {
-		d.o.Log.Error("tidy", "execution", id, "err", err)
+		d.o.Log.Error("clean up files", "execution", id, "err", err)
 	}
 }
 
-// tidyLoop tidies what an earlier server left behind, or what failed.
-func (d *Dispatcher) tidyLoop(ctx context.Context) error {
+// cleanUpLoop cleans up executions that an earlier server left, or whose cleanup failed.
+func (d *Dispatcher) cleanUpLoop(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Minute)
 	defer tick.Stop()
 	for {
-		ids, err := d.o.DB.Untidied(ctx, 1000)
+		ids, err := d.o.DB.PendingCleanups(ctx, 1000)
 		if err != nil && ctx.Err() == nil {
-			d.o.Log.Error("tidy", "err", err)
+			d.o.Log.Error("clean up files", "err", err)
 		}
 		for _, id := range ids {
 			if ctx.Err() != nil {
 				return errDraining
 			}
-			d.tidy(ctx, id)
+			d.cleanUp(ctx, id)
 		}
 		select {
 		case <-ctx.Done():

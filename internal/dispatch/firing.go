@@ -2,7 +2,7 @@ package dispatch
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -12,35 +12,36 @@ import (
 	"github.com/agented/agented/internal/store"
 )
 
-// Firing is a reason to run, whatever brought it.
+// Firing is a request to run something, from any source.
 type Firing struct {
-	Trigger        *agented.Trigger // nil for an ad-hoc execution, which then has a Spec
-	Spec           *agented.Spec    // what to run when Trigger is nil
-	Name           string           // name of an ad-hoc execution, for people
+	Trigger        *agented.Trigger // nil for an ad-hoc execution, which has a Spec
+	Spec           *agented.Spec    // used if Trigger is nil
+	Name           string           // name of an ad-hoc execution
 	Source         agented.Source
-	Actor          string            // who or what fired it, for people
-	Message        string            // fills {message}
-	Vars           map[string]string // fill {vars.NAME}
-	Values         map[string]string // fill the source's own placeholders, such as {pr_url}
-	IdempotencyKey string            // the same key on the same trigger is the same execution; empty: none
+	Actor          string            // the user or system that fired it, for display
+	Message        string            // value of {message}
+	Vars           map[string]string // values of {vars.NAME}
+	Values         map[string]string // values of the source's own placeholders, such as {pr_url}
+	Raw            map[string]string // the unfenced values, for the workspace; nil means Values
+	IdempotencyKey string            // one execution per trigger and key; empty means no key
+	KeyDigest      string            // digest of the request that uses the key; another request with the same key is rejected; empty means unknown
 	RetryOf        agented.ExecutionID
-	Probes         agented.AccountID // account that it tries, whatever its state; empty: none
+	ProbeAccount   agented.AccountID // account to probe, whatever its state; empty means none
 }
 
-// Fire makes the execution durable and returns it. It answers repeated true
-// when the firing's idempotency key was seen before: the execution is then the
-// first one's. A disabled trigger, and overlap skip for a manual firing, are
-// Conflicts.
+// Fire stores the execution durably and returns it. repeated is true if the idempotency key was
+// used before; the execution is then the first one's. A disabled trigger, and overlap skip for a
+// manual firing, are Conflict errors.
 func (d *Dispatcher) Fire(ctx context.Context, f Firing) (e *agented.Execution, repeated bool, err error) {
 	if f.IdempotencyKey != "" && f.Trigger != nil && !f.Trigger.Enabled {
-		// What was accepted once is answered so for ever, even if the trigger
-		// would not fire today.
-		if e, err := d.o.DB.Repeated(ctx, f.Trigger.ID, f.IdempotencyKey); e != nil || err != nil {
+		// A key that was accepted once returns the same execution, even if the trigger would no
+		// longer fire.
+		if e, err := d.o.DB.Repeated(ctx, f.Trigger.ID, f.IdempotencyKey, f.KeyDigest); e != nil || err != nil {
 			return e, e != nil, err
 		}
 	}
 	now := d.now()
-	e, err = d.admissible(f, now)
+	e, err = d.Admissible(f, now)
 	if err != nil {
 		return nil, false, err
 	}
@@ -50,6 +51,7 @@ func (d *Dispatcher) Fire(ctx context.Context, f Firing) (e *agented.Execution, 
 		Claim:          d.claimAtOnce(work),
 		Execution:      e,
 		IdempotencyKey: f.IdempotencyKey,
+		KeyDigest:      f.KeyDigest,
 		MaxConcurrent:  e.Snapshot.MaxConcurrent,
 		Overlap:        e.Snapshot.Overlap,
 		SkipIsConflict: f.Source == agented.SourceManual || f.Source == agented.SourceRetry,
@@ -58,7 +60,7 @@ func (d *Dispatcher) Fire(ctx context.Context, f Firing) (e *agented.Execution, 
 		return nil, false, err
 	}
 	for _, id := range got.Replaced {
-		d.stop(id)
+		d.Stop(id)
 	}
 	if got.Claimed != nil {
 		d.claimed(work, got.Claimed, now)
@@ -67,17 +69,28 @@ func (d *Dispatcher) Fire(ctx context.Context, f Firing) (e *agented.Execution, 
 	return got.Execution, got.Repeated, nil
 }
 
-// admissible turns a firing into the execution that it asks for.
-func (d *Dispatcher) admissible(f Firing, now time.Time) (*agented.Execution, error) {
+// RefusedFiring returns a failed execution that records why a firing could not run. It returns
+// nil if err is not a defect of the firing itself: a disabled trigger and a missing agent leave
+// no execution.
+func RefusedFiring(e *agented.Execution, err error) *store.Admission {
+	if e == nil || agented.KindOf(err) != agented.Invalid {
+		return nil
+	}
+	return &store.Admission{Execution: e, Refusal: agented.Message(err)}
+}
+
+// Admissible builds the execution of a firing. With an Invalid error it also returns the
+// incomplete execution, for RefusedFiring.
+func (d *Dispatcher) Admissible(f Firing, now time.Time) (*agented.Execution, error) {
 	e := &agented.Execution{
-		ID:          agented.ExecutionID(agented.NewID("exec", now)),
-		State:       agented.StatePending,
-		Source:      f.Source,
-		Actor:       f.Actor,
-		RetryOf:     f.RetryOf,
-		Probes:      f.Probes,
-		CreatedAt:   now,
-		ScheduledAt: now,
+		ID:           agented.ExecutionID(agented.NewID("exec", now)),
+		State:        agented.StatePending,
+		Source:       f.Source,
+		Actor:        f.Actor,
+		RetryOf:      f.RetryOf,
+		ProbeAccount: f.ProbeAccount,
+		CreatedAt:    now,
+		ScheduledAt:  now,
 	}
 	values := map[string]string{"message": f.Message, "execution_id": string(e.ID)}
 	if t := f.Trigger; t != nil {
@@ -113,77 +126,46 @@ func (d *Dispatcher) admissible(f Firing, now time.Time) (*agented.Execution, er
 			values[k] = strings.ReplaceAll(v, "\uE000", "")
 		}
 	}
-	values["inbox"] = inboxMark // filled when it starts
-	if e.Snapshot, err = fillWorkspace(e.Snapshot, values); err != nil {
-		return nil, err
-	}
+	values["inbox"] = inboxMark // replaced when the execution starts
+	markChanges(&e.Snapshot, values)
 	if n := agented.RenderedSize(e.Snapshot.Prompt, values); n > agented.MaxPrompt {
-		return nil, agented.Errorf(agented.Invalid,
+		return e, agented.Errorf(agented.Invalid,
 			"the prompt is %d bytes once its placeholders are filled; the limit is %d: send a shorter message", n, agented.MaxPrompt)
 	}
 	e.Prompt = agented.Render(e.Snapshot.Prompt, values)
 	if strings.ContainsRune(e.Prompt, 0) {
-		return nil, agented.Errorf(agented.Invalid, "the message holds a NUL byte, which no prompt can: remove it")
+		e.Prompt = strings.ReplaceAll(e.Prompt, "\x00", "")
+		return e, agented.Errorf(agented.Invalid, "the message contains a NUL byte, which a prompt cannot contain: remove it")
+	}
+	// Repository and ref have their own validation and use the values as the sender wrote them.
+	raw := values
+	if f.Raw != nil {
+		raw = maps.Clone(values)
+		maps.Copy(raw, f.Raw)
+	}
+	if e.Snapshot, err = fillWorkspace(e.Snapshot, raw); err != nil {
+		return e, err
 	}
 	return e, nil
 }
 
-// Cancel asks for the end of an execution. A pending one is cancelled when
-// Cancel returns; a running one is being stopped. A final one is a Conflict.
+// Cancel cancels an execution. A pending one is cancelled when Cancel returns; a running one is
+// being stopped. A final one is a Conflict.
 func (d *Dispatcher) Cancel(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error) {
 	e, err := d.o.DB.RequestCancel(ctx, id, by.Name, d.now())
 	if err != nil {
 		return nil, err
 	}
 	if e.State == agented.StateRunning {
-		d.stop(id)
+		d.Stop(id)
 	} else {
-		d.finishing.Go(func() { d.tidy(context.WithoutCancel(ctx), e.ID) })
+		d.finishing.Go(func() { d.cleanUp(context.WithoutCancel(ctx), e.ID) })
 	}
 	d.Wake()
 	return e, nil
 }
 
-// Retry fires a final execution anew, with the prompt and settings that it
-// had. One that is not final is a Conflict.
-func (d *Dispatcher) Retry(ctx context.Context, id agented.ExecutionID, by agented.Principal) (*agented.Execution, error) {
-	old, err := d.o.DB.Execution(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	if !old.State.Final() {
-		return nil, agented.Errorf(agented.Conflict, "%s is %s: only an execution that has ended can be retried", id, old.State)
-	}
-	now := d.now()
-	e := &agented.Execution{
-		ID:          agented.ExecutionID(agented.NewID("exec", now)),
-		Trigger:     old.Trigger,
-		TriggerName: old.TriggerName,
-		Backend:     old.Backend,
-		State:       agented.StatePending,
-		Source:      agented.SourceRetry,
-		Actor:       by.Name,
-		Prompt:      old.Prompt,
-		Snapshot:    old.Snapshot,
-		RetryOf:     old.ID,
-		CreatedAt:   now,
-		ScheduledAt: now,
-	}
-	// Somebody asked for this one by name: it waits its turn, whatever the
-	// trigger does with firings that come by themselves.
-	got, err := d.o.DB.Admit(ctx, store.Admission{
-		Execution:     e,
-		MaxConcurrent: e.Snapshot.MaxConcurrent,
-		Overlap:       agented.OverlapQueue,
-	}, now)
-	if err != nil {
-		return nil, err
-	}
-	d.Wake()
-	return got.Execution, nil
-}
-
-// workDir returns the directory in which the execution's command runs.
+// workDir returns the working directory of the execution's command.
 func (d *Dispatcher) workDir(e *agented.Execution) string {
 	if r := e.Snapshot.Resume; r != nil && r.Dir != "" {
 		return filepath.Clean(r.Dir)
@@ -194,13 +176,5 @@ func (d *Dispatcher) workDir(e *agented.Execution) string {
 	return d.o.Layout.Work(e.ID)
 }
 
-// plain writes a number.
+// plain formats a number.
 func plain(n int) string { return strconv.Itoa(n) }
-
-// plural writes a count with its noun.
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}

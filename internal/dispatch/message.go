@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,15 +13,15 @@ import (
 	"github.com/agented/agented/internal/store"
 )
 
-// inboxInPrompt bounds the {inbox} of a prompt in bytes, and in messages.
+// Maximum size of {inbox} in a prompt, in bytes and in messages.
 const (
 	inboxInPrompt = 64 << 10
 	inboxItems    = 50
 )
 
-// Send stores a message with its places in the inboxes and with what it fires,
-// in one transaction, and starts that. The message's chain is what it was
-// caused by; zero when somebody began it.
+// Send stores a message, delivers it to the inboxes, and admits the executions that it fires, in
+// one transaction, and starts them. The message's chain is its cause; the zero chain starts a new
+// one.
 func (d *Dispatcher) Send(ctx context.Context, m agented.BusMessage) (store.MessageResult, error) {
 	for {
 		triggers, version, err := d.o.DB.MessageTriggers(ctx, m.To)
@@ -31,7 +30,7 @@ func (d *Dispatcher) Send(ctx context.Context, m agented.BusMessage) (store.Mess
 		}
 		now := d.now()
 		if m.ID == "" {
-			m.ID = agented.MessageID(agented.NewID("msg", now)) // the same for prompt and row
+			m.ID = agented.MessageID(agented.NewID("msg", now)) // the prompt and the row must have the same id
 		}
 		a := store.MessageAdmission{Message: m, Limits: d.chainLimits(), Rules: version}
 		for i := range triggers {
@@ -47,6 +46,9 @@ func (d *Dispatcher) Send(ctx context.Context, m agented.BusMessage) (store.Mess
 					return store.MessageResult{}, err
 				}
 				d.o.Log.Warn("message does not fire a trigger", "message", m.ID, "trigger", t.ID, "err", err)
+				if refused := RefusedFiring(e, err); refused != nil {
+					a.Fires = append(a.Fires, *refused)
+				}
 				continue
 			}
 			a.Fires = append(a.Fires, store.Admission{Execution: e, MaxConcurrent: e.Snapshot.MaxConcurrent, Overlap: e.Snapshot.Overlap})
@@ -62,7 +64,7 @@ func (d *Dispatcher) Send(ctx context.Context, m agented.BusMessage) (store.Mess
 			d.wakeExpiry()
 		}
 		for _, id := range got.Replaced {
-			d.stop(id)
+			d.Stop(id)
 		}
 		if len(got.Fired) > 0 {
 			d.Wake()
@@ -71,7 +73,7 @@ func (d *Dispatcher) Send(ctx context.Context, m agented.BusMessage) (store.Mess
 	}
 }
 
-// chainLimits bounds what one cause may set going.
+// chainLimits returns the limits of what one cause may start.
 func (d *Dispatcher) chainLimits() agented.ChainLimits {
 	if d.o.Chains != nil {
 		return d.o.Chains()
@@ -79,25 +81,34 @@ func (d *Dispatcher) chainLimits() agented.ChainLimits {
 	return agented.DefaultChainLimits
 }
 
-// fromMessage makes the execution that a message fires.
+// fromMessage builds the execution that a message fires.
 func (d *Dispatcher) fromMessage(ctx context.Context, t *agented.Trigger, m agented.BusMessage) (*agented.Execution, error) {
-	e, err := d.admissible(Firing{
-		Trigger: t, Source: agented.SourceMessage, Actor: m.From.String(), Message: m.Body,
-		Values: map[string]string{"subject": m.Subject, "from": m.From.String(), "message_id": string(m.ID), "message_type": string(m.Type)},
-	}, d.now())
+	role := d.senderRole(ctx, m.From)
+	body, err := fenceMessage(&m, role, "message", m.Body)
 	if err != nil {
 		return nil, err
 	}
-	e.Cause = &agented.Origin{Kind: agented.SourceMessage, Message: m.ID}
-	return e, nil
+	subject, err := fenceMessage(&m, role, "subject", m.Subject)
+	if err != nil {
+		return nil, err
+	}
+	e, err := d.Admissible(Firing{
+		Trigger: t, Source: agented.SourceMessage, Actor: m.From.String(), Message: body,
+		Values: map[string]string{"subject": subject, "from": senderName(m.From), "message_id": string(m.ID), "message_type": string(m.Type)},
+		Raw:    map[string]string{"message": m.Body, "subject": m.Subject, "from": m.From.String()},
+	}, d.now())
+	if e != nil {
+		e.Cause = &agented.Origin{Kind: agented.SourceMessage, Message: m.ID}
+	}
+	return e, err
 }
 
-// inboxMark stands for the inbox in a prompt until the execution starts. Its
-// characters are of a private area, and are taken out of what fills a prompt.
+// inboxMark is the placeholder of the inbox in a prompt until the execution starts. Its
+// characters are from a private use area and are removed from values that fill a prompt.
 const inboxMark = "\uE000inbox\uE000"
 
-// fillInbox puts the messages that wait for the execution's agent into its
-// prompt, and gives them to it.
+// fillInbox puts the waiting messages of the execution's agent into its prompt, and marks them as
+// delivered.
 func (d *Dispatcher) fillInbox(ctx context.Context, e *agented.Execution) error {
 	if !strings.Contains(e.Prompt, inboxMark) {
 		return nil
@@ -107,47 +118,22 @@ func (d *Dispatcher) fillInbox(ctx context.Context, e *agented.Execution) error 
 		return nil
 	}
 	owner := agented.Address{Kind: agented.ToAgent, Name: e.Snapshot.Agent}
+	var failed error
 	prompt, err := d.o.DB.TakeInbox(ctx, e.ID, owner, inboxItems, d.now(), func(items []agented.InboxItem) string {
-		return strings.ReplaceAll(e.Prompt, inboxMark, inboxText(items))
+		var text string
+		text, failed = d.inboxText(ctx, items)
+		return strings.ReplaceAll(e.Prompt, inboxMark, text)
 	})
+	if err == nil {
+		err = failed
+	}
 	if err == nil {
 		e.Prompt = prompt
 	}
 	return err
 }
 
-// inboxText is what waits in an inbox, for a prompt. It ends with a note when
-// there is more.
-func inboxText(items []agented.InboxItem) string {
-	if len(items) == 0 {
-		return "(no messages)"
-	}
-	var b strings.Builder
-	for i, item := range items {
-		m := &item.Message
-		text := fmt.Sprintf("[%d] %s from %s, %s", item.Seq, m.Type, m.From, m.CreatedAt.UTC().Format("2006-01-02 15:04:05 UTC"))
-		if m.Priority != agented.PriorityNormal {
-			text += ", priority " + string(m.Priority)
-		}
-		if m.ReplyTo != "" {
-			text += ", in reply to " + string(m.ReplyTo)
-		}
-		text += ", id " + string(m.ID) + "\n"
-		if m.Subject != "" {
-			text += "Subject: " + m.Subject + "\n"
-		}
-		text += m.Body + "\n\n"
-		if b.Len()+len(text) > inboxInPrompt && i > 0 {
-			fmt.Fprintf(&b, "(%s more: ask for the inbox)\n", plural(len(items)-i, "message"))
-			break
-		}
-		b.WriteString(text)
-	}
-	return strings.TrimRight(b.String(), "\n")
-}
-
-// token is what an attempt that plays an agent sends messages with; empty for
-// all others.
+// token returns the bus token of an attempt of an agent; it is empty for other attempts.
 func (d *Dispatcher) token(e *agented.Execution) string {
 	if d.o.Token == nil || d.o.URL == nil || e.Snapshot.Agent == "" {
 		return ""
@@ -155,23 +141,23 @@ func (d *Dispatcher) token(e *agented.Execution) string {
 	return d.o.Token(e.ID, e.AttemptNo)
 }
 
-// giveBus gives an attempt that plays an agent the command to send messages
-// with, in front of its PATH, and what the command needs to know.
-func (d *Dispatcher) giveBus(e *agented.Execution, vars map[string]string) error {
+// addMessageTools adds the agented command to the PATH of an attempt of an agent, with the variables that
+// the command needs to send messages.
+func (d *Dispatcher) addMessageTools(e *agented.Execution, vars map[string]string) error {
 	token := d.token(e)
 	if token == "" {
 		return nil
 	}
 	bin := d.o.Layout.Bin()
 	if err := linkSelf(bin); err != nil {
-		return agented.Errorf(agented.Unavailable, "the folder with the command for messages could not be made").Because(err)
+		return agented.Errorf(agented.Unavailable, "the folder for the agented command could not be created").Because(err)
 	}
 	vars["AGENTED_URL"], vars["AGENTED_API_KEY"] = d.o.URL(), token
 	vars["PATH"] = strings.TrimSuffix(bin+string(os.PathListSeparator)+vars["PATH"], string(os.PathListSeparator))
 	return nil
 }
 
-// linkSelf puts a link to the running program into a folder as agented.
+// linkSelf creates a link named agented to the running program in dir.
 func linkSelf(dir string) error {
 	self, err := os.Executable()
 	if err != nil {
@@ -184,7 +170,7 @@ func linkSelf(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	// Beside it and then over it, so that it is there at every moment.
+	// Rename replaces the link atomically, so it exists at all times.
 	next := link + "." + strconv.Itoa(os.Getpid()) + strconv.FormatInt(time.Now().UnixNano(), 36)
 	if err := os.Symlink(self, next); err != nil {
 		return err

@@ -11,10 +11,10 @@ import (
 	"github.com/agented/agented/internal/shim"
 )
 
-// maxPause bounds how long a pause may last.
+// maxPause is the maximum duration of a pause.
 const maxPause = 30 * 24 * time.Hour
 
-// pauseFor is how long a pause lasts at most when nobody says it.
+// pauseFor returns the default maximum duration of a pause.
 func (d *Dispatcher) pauseFor() time.Duration {
 	if d.o.PauseFor > 0 {
 		return d.o.PauseFor
@@ -22,16 +22,15 @@ func (d *Dispatcher) pauseFor() time.Duration {
 	return agented.DefaultPause
 }
 
-// Pausing asks for a pause.
+// Pausing holds the parameters of a pause.
 type Pausing struct {
 	By     agented.Principal
 	Reason string
-	For    time.Duration // then it is ended; 0 is the server's setting
+	For    time.Duration // maximum duration; 0 uses the server's setting
 }
 
-// Pause lets a running execution stand still: all its processes, and its limits
-// of time and silence. It is a Conflict when the execution does not run, or
-// cannot be paused.
+// Pause stops all processes of a running execution and the clocks of its timeouts. It returns
+// Conflict if the execution is not running or cannot be paused.
 func (d *Dispatcher) Pause(ctx context.Context, id agented.ExecutionID, p Pausing) (*agented.Execution, error) {
 	if p.For < 0 || p.For > maxPause {
 		return nil, agented.InvalidFields([]agented.Field{{Path: "seconds", Text: fmt.Sprintf("must be from 1 to %d", int(maxPause.Seconds()))}})
@@ -44,22 +43,22 @@ func (d *Dispatcher) Pause(ctx context.Context, id agented.ExecutionID, p Pausin
 		return nil, err
 	}
 	if e.Pause != nil {
-		return nil, agented.Errorf(agented.Conflict, "%s is paused already", id)
+		return nil, agented.Errorf(agented.Conflict, "%s is already paused", id)
 	}
 	now := d.now()
-	return d.standStill(ctx, e, h, agented.Pause{At: now, Until: now.Add(p.For), Reason: strings.TrimSpace(p.Reason), By: p.By.Name})
+	return d.pauseHere(ctx, e, h, agented.Pause{At: now, Until: now.Add(p.For), Reason: strings.TrimSpace(p.Reason), By: p.By.Name})
 }
 
-// standStill pauses an execution that runs here and writes that down. The shim
-// comes first: it is what the next server asks.
-func (d *Dispatcher) standStill(ctx context.Context, e *agented.Execution, h *shim.Handle, p agented.Pause) (*agented.Execution, error) {
-	if err := h.Pause(shim.Standstill{Until: p.Until, By: p.By, Why: p.Reason}); err != nil {
+// pauseHere pauses an execution of this node and records it. The shim is paused first, because
+// the next server trusts the shim.
+func (d *Dispatcher) pauseHere(ctx context.Context, e *agented.Execution, h *shim.Handle, p agented.Pause) (*agented.Execution, error) {
+	if err := h.Pause(shim.PauseState{Until: p.Until, By: p.By, Why: p.Reason}); err != nil {
 		return nil, pauseFailed(e.ID, err)
 	}
 	if err := d.o.DB.Paused(context.WithoutCancel(ctx), e.ID, e.Lease, p); err != nil {
-		// It has ended meanwhile, or the store does not answer: nobody would
-		// know why it stands still.
-		if undo := h.Continue("", "the pause could not be written down"); undo != nil && !errors.Is(undo, shim.ErrNotPaused) {
+		// The execution has ended meanwhile, or the store is unavailable. A pause that is not
+		// recorded must be undone.
+		if undo := h.Continue("", "the pause could not be recorded"); undo != nil && !errors.Is(undo, shim.ErrNotPaused) {
 			d.o.Log.Warn("undo a pause", "execution", e.ID, "err", undo)
 		}
 		return nil, err
@@ -76,17 +75,17 @@ func pauseFailed(id agented.ExecutionID, err error) error {
 	if errors.As(err, &e) {
 		return agented.Errorf(e.Kind, "%s cannot be paused or continued: %s", id, e.Text).Because(e.Cause)
 	}
-	return agented.Errorf(agented.Unavailable, "the supervisor of %s does not answer: try again", id).Because(err)
+	return agented.Errorf(agented.Unavailable, "the shim of %s does not answer: try again", id).Because(err)
 }
 
-// Continuing asks for a paused execution to go on.
+// Continuing holds the parameters for continuing a paused execution.
 type Continuing struct {
 	By      agented.Principal
-	Ceiling *float64 // a new ceiling of its cost in USD; nil leaves it, 0 is none
+	Ceiling *float64 // new cost ceiling in USD; nil keeps the current one, 0 removes it
 }
 
-// Continue lets a paused execution go on. One that asks about its ceiling needs
-// a higher one, or none.
+// Continue continues a paused execution. One that was paused at its ceiling needs a higher one,
+// or none.
 func (d *Dispatcher) Continue(ctx context.Context, id agented.ExecutionID, c Continuing) (*agented.Execution, error) {
 	e, h, err := d.held(ctx, id)
 	if err != nil {
@@ -100,7 +99,7 @@ func (d *Dispatcher) Continue(ctx context.Context, id agented.ExecutionID, c Con
 	}
 	if e.Pause.Question == agented.QuestionCeiling && (c.Ceiling == nil || *c.Ceiling != 0 && *c.Ceiling <= e.Pause.SpentUSD) {
 		return nil, agented.InvalidFields([]agented.Field{{
-			Path: "ceiling_usd", Text: fmt.Sprintf("must be above the %s that it has cost, or 0 for none: it would be paused again at once", agented.Dollars(e.Pause.SpentUSD)),
+			Path: "ceiling_usd", Text: fmt.Sprintf("must be above the %s already spent, or 0 for none: otherwise it would be paused again at once", agented.Dollars(e.Pause.SpentUSD)),
 		}})
 	}
 	why := ""
@@ -108,9 +107,9 @@ func (d *Dispatcher) Continue(ctx context.Context, id agented.ExecutionID, c Con
 		if err := d.o.DB.RaiseCeiling(ctx, id, *c.Ceiling); err != nil {
 			return nil, err
 		}
-		why = "the ceiling of its cost is " + agented.Dollars(*c.Ceiling) + " now"
+		why = "the cost ceiling is now " + agented.Dollars(*c.Ceiling) + " now"
 		if *c.Ceiling == 0 {
-			why = "its cost has no ceiling any more"
+			why = "the cost ceiling was removed"
 		}
 		d.setCeiling(id, *c.Ceiling)
 	}
@@ -127,9 +126,9 @@ func (d *Dispatcher) Continue(ctx context.Context, id agented.ExecutionID, c Con
 	return d.o.DB.Execution(ctx, id)
 }
 
-// held is an execution that runs here, with the hold on its attempt.
+// held returns an execution that runs on this node, with the handle of its attempt.
 func (d *Dispatcher) held(ctx context.Context, id agented.ExecutionID) (*agented.Execution, *shim.Handle, error) {
-	if err := d.awaitFound(ctx, id); err != nil {
+	if err := d.awaitResumed(ctx, id); err != nil {
 		return nil, nil, err
 	}
 	e, err := d.o.DB.Execution(ctx, id)
@@ -154,13 +153,11 @@ func (d *Dispatcher) held(ctx context.Context, id agented.ExecutionID) (*agented
 	return e, h, nil
 }
 
-// foundPatience is how long a request waits until an execution that was taken over
-// is gone on with.
-const foundPatience = 5 * time.Second
+// resumePatience is how long a request waits until an adopted execution is resumed.
+const resumePatience = 5 * time.Second
 
-// awaitFound waits while an execution that a previous server left running is not
-// gone on with yet.
-func (d *Dispatcher) awaitFound(ctx context.Context, id agented.ExecutionID) error {
+// awaitResumed waits until an execution of a previous server is resumed.
+func (d *Dispatcher) awaitResumed(ctx context.Context, id agented.ExecutionID) error {
 	d.mu.Lock()
 	var found chan struct{}
 	if w := d.running[id]; w != nil {
@@ -170,20 +167,20 @@ func (d *Dispatcher) awaitFound(ctx context.Context, id agented.ExecutionID) err
 	if found == nil {
 		return nil
 	}
-	late := time.NewTimer(foundPatience)
+	late := time.NewTimer(resumePatience)
 	defer late.Stop()
 	select {
 	case <-found:
 		return nil
 	case <-late.C:
-		return agented.Errorf(agented.Unavailable, "%s was taken over from a previous server, and its supervisor does not answer yet: try again", id)
+		return agented.Errorf(agented.Unavailable, "%s was adopted from a previous server, and its shim does not answer yet: try again", id)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// syncPause brings what is written down about an adopted attempt in line with
-// what its shim says: a server may have died between the two.
+// syncPause updates the recorded pause of an adopted attempt to the state of its shim, because a
+// server may have crashed between the two.
 func (d *Dispatcher) syncPause(ctx context.Context, e *agented.Execution, h *shim.Handle) {
 	var err error
 	p := h.WasPaused()
@@ -194,6 +191,6 @@ func (d *Dispatcher) syncPause(ctx context.Context, e *agented.Execution, h *shi
 		err = d.o.DB.Paused(ctx, e.ID, e.Lease, agented.Pause{At: p.At, Until: p.Until, Reason: p.Why, By: p.By})
 	}
 	if err != nil && ctx.Err() == nil {
-		d.o.Log.Warn("write down a pause", "execution", e.ID, "err", err)
+		d.o.Log.Warn("record a pause", "execution", e.ID, "err", err)
 	}
 }

@@ -14,14 +14,16 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/testrun"
 )
 
 var somebody = agented.Principal{Name: "somebody"}
 
-// until waits for what takes milliseconds.
+// until waits for events that take milliseconds.
 func until(t *testing.T, what string, is func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(3 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !is(); time.Sleep(3 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
@@ -37,7 +39,7 @@ func (h *house) now(id agented.ExecutionID) *agented.Execution {
 	return e
 }
 
-// systemLines are the lines of ours in an execution's log.
+// systemLines returns the system lines of an execution's log.
 func (h *house) systemLines(id agented.ExecutionID) string {
 	h.t.Helper()
 	r, err := runlog.OpenReader(h.layout.Execution(id))
@@ -59,7 +61,7 @@ func (h *house) systemLines(id agented.ExecutionID) string {
 	return b.String()
 }
 
-func TestAPausedExecutionStandsStillOverARestartAndGoesOn(t *testing.T) {
+func TestPause_over_restart(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	ticks := filepath.Join(h.layout.Root, "ticks")
@@ -74,7 +76,12 @@ func TestAPausedExecutionStandsStillOverARestartAndGoesOn(t *testing.T) {
 	stop := h.run(d)
 	id := h.fire(d, command("sh", "-c", "while :; do echo x >>"+ticks+"; sleep 0.01; done"))
 	until(t, "it to run", func() bool { return size() > 4 })
-	e, err := d.Pause(t.Context(), id, dispatch.Pausing{By: somebody, Reason: "the disk is slow", For: time.Hour})
+	var e *agented.Execution
+	var err error
+	until(t, "the server to know its shim", func() bool { // the command may print before that
+		e, err = d.Pause(t.Context(), id, dispatch.Pausing{By: somebody, Reason: "the disk is slow", For: time.Hour})
+		return err == nil || !strings.Contains(err.Error(), "try again in a moment")
+	})
 	if err != nil || e.Pause == nil || e.Pause.By != "somebody" || e.State != agented.StateRunning || time.Until(e.Pause.Until) < 59*time.Minute {
 		t.Fatalf("%+v, %v", e, err)
 	}
@@ -82,8 +89,7 @@ func TestAPausedExecutionStandsStillOverARestartAndGoesOn(t *testing.T) {
 		t.Errorf("paused twice: %v", err)
 	}
 	stop()
-	// A server that died between the shim's word and the store's: the next one
-	// asks the shim.
+	// A server crashed between pausing the shim and recording it: the next one asks the shim.
 	if err := h.db.Continued(t.Context(), id); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +128,7 @@ func TestAPausedExecutionStandsStillOverARestartAndGoesOn(t *testing.T) {
 	stop()
 }
 
-func TestAPauseThatNobodyEndsEndsTheExecution(t *testing.T) {
+func TestPause_expires(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(func(o *dispatch.Options) { o.PauseFor = 300 * time.Millisecond })
@@ -143,7 +149,7 @@ func (h *house) fakeClaude(script string) func(*dispatch.Options) {
 	h.t.Helper()
 	dir := h.t.TempDir()
 	text := "#!/bin/sh\n[ \"$1\" = --version ] && { echo '2.1.330 (Claude Code)'; exit; }\n" + script
-	if err := os.WriteFile(filepath.Join(dir, "claude"), []byte(text), 0o700); err != nil {
+	if err := testrun.WriteProgram(filepath.Join(dir, "claude"), []byte(text), 0o700); err != nil {
 		h.t.Fatal(err)
 	}
 	prices, err := agented.ParsePrices([]byte(`{"date":"2030-01-01","source":"a test","models":[{"model":"m","input":0,"output":1000000}]}`))
@@ -160,7 +166,7 @@ func agent() *agented.Spec {
 	return &agented.Spec{Backend: agented.BackendClaude, Prompt: "work", Permission: agented.PermissionEdit, TimeoutSeconds: 60}
 }
 
-// turn prints what claude prints of a message that cost so many dollars.
+// turn returns claude's output for a message with the given cost in dollars.
 func turn(id string, usd int) string {
 	return fmt.Sprintf(`echo '{"type":"assistant","session_id":"s","message":{"id":"%s","model":"m","usage":{"input_tokens":1,"output_tokens":%d},"content":[{"type":"text","text":"x"}]}}'`+"\n", id, usd)
 }
@@ -169,7 +175,7 @@ const goodEnd = `echo '{"type":"result","subtype":"success","is_error":false,"re
 
 func gateLine(path string) string { return "while [ ! -e " + path + " ]; do sleep 0.02; done\n" }
 
-func TestTheBrakePausesAtTheCeilingAndAsks(t *testing.T) {
+func TestCeiling_pauses(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	gate := filepath.Join(t.TempDir(), "gate")
@@ -178,7 +184,7 @@ func TestTheBrakePausesAtTheCeilingAndAsks(t *testing.T) {
 	spec := agent()
 	spec.CeilingUSD = 5
 	id := h.fire(d, spec)
-	until(t, "the brake", func() bool { return h.now(id).Pause != nil })
+	until(t, "the cost guard", func() bool { return h.now(id).Pause != nil })
 	p := h.now(id).Pause
 	if p.Question != agented.QuestionCeiling || p.SpentUSD != 6 || p.LimitUSD != 5 || !strings.Contains(p.Reason, "$6.00") || p.By != "" {
 		t.Errorf("it asks %+v", p)
@@ -199,7 +205,7 @@ func TestTheBrakePausesAtTheCeilingAndAsks(t *testing.T) {
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the brake again", func() bool { return h.now(id).Pause != nil })
+	until(t, "the cost guard again", func() bool { return h.now(id).Pause != nil })
 	if p := h.now(id).Pause; p.SpentUSD != 16 || p.LimitUSD != 8 {
 		t.Errorf("it asks %+v", p)
 	}
@@ -216,7 +222,7 @@ func TestTheBrakePausesAtTheCeilingAndAsks(t *testing.T) {
 	}
 }
 
-func TestACostThatNobodyAnswersForEndsTheExecutionAndIsInTheLedger(t *testing.T) {
+func TestCeiling_unanswered_cancels(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	fake := h.fakeClaude(turn("a", 7) + "sleep 1000\n")
@@ -229,13 +235,13 @@ func TestACostThatNobodyAnswersForEndsTheExecutionAndIsInTheLedger(t *testing.T)
 	if e.State != agented.StateTimeout || !strings.Contains(e.Reason, "the ceiling is $5.00") || e.Usage.CostUSD == nil || *e.Usage.CostUSD != 7 || !e.Usage.Estimated {
 		t.Errorf("it ended as %s (%s), %+v", e.State, e.Reason, e.Usage)
 	}
-	usd, _, err := h.db.Spent(t.Context(), agented.BudgetAll, "", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
-	if err != nil || math.Abs(usd-7) > 1e-9 {
-		t.Errorf("the ledger says %v, %v", usd, err)
+	sum, err := h.db.Usage(t.Context(), store.UsageByBackend, time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	if err != nil || len(sum) != 1 || math.Abs(*sum[0].Usage.CostUSD-7) > 1e-9 {
+		t.Errorf("the ledger contains %+v, %v", sum, err)
 	}
 }
 
-func TestAHardBudgetMayPauseWhatRunsAndTellsOnce(t *testing.T) {
+func TestBudget_hard_pauses(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	gate := filepath.Join(t.TempDir(), "gate")
@@ -259,7 +265,7 @@ func TestAHardBudgetMayPauseWhatRunsAndTellsOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := h.fire(d, agent())
-	until(t, "the brake", func() bool { return h.now(id).Pause != nil })
+	until(t, "the cost guard", func() bool { return h.now(id).Pause != nil })
 	if p := h.now(id).Pause; p.Question != agented.QuestionBudget || p.SpentUSD != 7 || !strings.Contains(p.Reason, `"B"`) {
 		t.Errorf("it asks %+v", p)
 	}
@@ -274,6 +280,11 @@ func TestAHardBudgetMayPauseWhatRunsAndTellsOnce(t *testing.T) {
 	}
 	waits := h.fire(d, agent())
 	until(t, "the next one to wait", func() bool { return strings.Contains(h.now(waits).Reason, `the budget "B"`) })
+	until(t, "the notice", func() bool { // it comes after the end was stored
+		mu.Lock()
+		defer mu.Unlock()
+		return len(told) > 0
+	})
 	b.Limit = 100
 	if err := h.db.SaveBudget(t.Context(), b, "x", time.Now()); err != nil {
 		t.Fatal(err)

@@ -12,23 +12,23 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/backoff"
 	"github.com/agented/agented/internal/shim"
 )
 
-// Recover takes over every execution that a previous server left running, and
-// decides about each what its bundle says:
+// Recover leases every execution that a previous server left running, and decides by the state of
+// its bundle:
 //
-//   - never started: nothing ran, so it is started now, as the same attempt;
-//   - running: its shim is alive, so it is adopted where it stands;
-//   - ended: the exit record is there, so it is finished;
-//   - lost: no shim and no record, so what is left of it is ended and named,
-//     and it is interrupted.
+//   - never started: it is started, as the same attempt;
+//   - running: the shim is alive, so the attempt is adopted;
+//   - ended: there is an exit record, so the attempt is finished;
+//   - lost: there is neither a shim nor a record, so remaining processes are
+//     terminated and named, and the execution is interrupted.
 //
-// It returns when each is leased to this server and none can be taken by anybody
-// else. Looking at them begins when the caller says so by calling resume, once, as
-// soon as the server answers: hundreds of bundles are hundreds of files to read and
-// of shims to speak to. The work goes on under ctx, which must be the one that Run
-// gets.
+// Recover returns when all of them are leased to this server. The caller must then call resume
+// once, as soon as the server accepts requests; resume reads the bundles and contacts the shims,
+// which takes time for hundreds of executions. The work continues under ctx, which must be the
+// context of Run.
 func (d *Dispatcher) Recover(ctx context.Context) (resume func(), err error) {
 	if err := d.ReloadAgents(ctx); err != nil {
 		return nil, fmt.Errorf("read the agents: %w", err)
@@ -38,7 +38,7 @@ func (d *Dispatcher) Recover(ctx context.Context) (resume func(), err error) {
 	}
 	open, err := d.o.DB.TakeOver(ctx, d.o.Node, d.now(), d.o.LeaseTTL)
 	if err != nil {
-		return nil, fmt.Errorf("take over: %w", err)
+		return nil, fmt.Errorf("lease executions: %w", err)
 	}
 	works := make([]*work, len(open))
 	for i, e := range open {
@@ -61,8 +61,8 @@ func (d *Dispatcher) Recover(ctx context.Context) (resume func(), err error) {
 	return sync.OnceFunc(func() { close(answers) }), nil
 }
 
-// takeOver takes an execution with which this node will go on by resume. It
-// answers false if this node is at it already.
+// takeOver registers an execution that resume will continue. It returns false if this node
+// already processes it.
 func (d *Dispatcher) takeOver(e *agented.Execution) (*work, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -75,15 +75,15 @@ func (d *Dispatcher) takeOver(e *agented.Execution) (*work, bool) {
 	return w, true
 }
 
-// tally says in one line of the log what a server found when it had looked at all.
+// tally collects the states found during recovery for one log line.
 type tally struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	left, of int
 	count    map[string]int
 	log      *slog.Logger
 }
 
-// add counts one execution by what was found of it at first.
+// add counts one execution by its first state.
 func (t *tally) add(found string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -95,22 +95,21 @@ func (t *tally) add(found string) {
 	for _, verdict := range slices.Sorted(maps.Keys(t.count)) {
 		attrs = append(attrs, verdict, t.count[verdict])
 	}
-	t.log.Info("recovered what a previous server left running", attrs...)
+	t.log.Info("recovered executions of a previous server", attrs...)
 }
 
-// resumeAtOnce bounds how many executions are being taken up at one moment: a
-// server that finds hundreds of them answers, before it has spoken to every shim.
+// resumeAtOnce is the maximum number of concurrent resumptions, so that a server with hundreds of
+// executions can answer requests meanwhile.
 const resumeAtOnce = 16
 
-// resume goes on with a running execution, which this server has taken, from
-// whatever its bundle says. It tells first, unless that is nil, what it finds when
-// it looks for the first time.
+// resume continues a leased execution from the state of its bundle. If first is not nil, it is
+// called with the first state found.
 func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution, w *work, first func(found string)) {
 	bundle := d.o.Layout.Attempt(e.ID, e.AttemptNo)
 	d.attempts.Go(func() {
 		defer d.drop(e.ID)
 		found := sync.OnceFunc(func() { d.toResume.Add(-1); close(w.found) })
-		for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		for pause := (backoff.Backoff{Pause: 50 * time.Millisecond, Longest: 5 * time.Second}); ; {
 			select {
 			case <-ctx.Done():
 				return
@@ -134,21 +133,19 @@ func (d *Dispatcher) resume(ctx context.Context, e *agented.Execution, w *work, 
 			if err == nil || ctx.Err() != nil {
 				return
 			}
-			// One bundle that cannot be read keeps nothing but itself waiting.
-			d.o.Log.Warn("resume", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.String())
-			select {
-			case <-ctx.Done():
+			// A bundle that cannot be read delays this execution only.
+			d.o.Log.Warn("resume", "execution", e.ID, "attempt", e.AttemptNo, "err", err, "retry_in", pause.Pause.String())
+			if pause.Wait(ctx) != nil {
 				return
-			case <-time.After(pause):
 			}
 		}
 	})
 }
 
-// resumeFrom acts on a verdict. An error means that the bundle could not be
-// used just now, or changed meanwhile: look again. It calls taken as soon as it is
-// clear how the execution goes on.
-func (d *Dispatcher) resumeFrom(ctx context.Context, e *agented.Execution, w *work, bundle string, verdict shim.Verdict, taken func()) error {
+// resumeFrom acts on the state of a bundle. An error means that the bundle could not be used now,
+// or changed meanwhile, and must be read again. It calls taken as soon as it is decided how the
+// execution continues.
+func (d *Dispatcher) resumeFrom(ctx context.Context, e *agented.Execution, w *work, bundle string, verdict shim.BundleState, taken func()) error {
 	switch verdict {
 	case shim.NeverStarted:
 		if err := os.RemoveAll(bundle); err != nil {
@@ -176,25 +173,20 @@ func (d *Dispatcher) resumeFrom(ctx context.Context, e *agented.Execution, w *wo
 	return nil
 }
 
-// adopted goes on with a living shim where the previous server was.
+// adopted continues an attempt whose shim is alive.
 func (d *Dispatcher) adopted(ctx context.Context, e *agented.Execution, w *work, h *shim.Handle, taken func()) {
-	stop := d.attach(w, h)
+	d.attach(e.ID, w, h)
 	d.syncPause(ctx, e, h)
 	if len(e.Attempts) == 0 || e.Attempts[len(e.Attempts)-1].StartedAt.IsZero() {
-		d.noteStart(ctx, e, d.knownVersion(e), h.Begun())
+		d.noteStart(ctx, e, d.knownVersion(e), d.levelOfBundle(e), h.Begun())
 	}
 	d.o.Log.Info("attempt adopted", "execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger)
-	if stop {
-		if err := h.Stop(agented.CauseCancelled); err != nil {
-			d.o.Log.Warn("stop", "execution", e.ID, "err", err)
-		}
-	}
 	taken()
 	d.follow(ctx, e, h, func() {})
 }
 
-// settleStale takes over executions that say running, whose lease ran out long
-// ago and on which nobody works.
+// settleStale leases executions recorded as running whose lease expired long ago and that no node
+// processes.
 func (d *Dispatcher) settleStale(ctx context.Context, now time.Time) error {
 	stale, err := d.o.DB.TakeOverExpired(ctx, d.o.Node, now.Add(-d.o.StaleAfter), now, d.o.LeaseTTL)
 	if err != nil {

@@ -9,11 +9,12 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// Until it is told to go on with them, a server owns what another left running:
-// it counts them, holds their slots, and a wish to end one is not lost.
-func TestWhatIsTakenOverWaitsUntilTheServerAnswers(t *testing.T) {
+// Until resume is called, a server owns the executions of another one: it counts them, holds
+// their slots, and stores requests to stop them.
+func TestRecover_resumes_when_ready(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	first := h.dispatcher(nil)
@@ -42,7 +43,7 @@ func TestWhatIsTakenOverWaitsUntilTheServerAnswers(t *testing.T) {
 	if _, err := next.Cancel(ctx, ids[0], agented.Principal{Name: "somebody", Role: agented.RoleOperator}); err != nil {
 		t.Fatal(err)
 	}
-	// A new one comes to its end meanwhile: there was time enough.
+	// A new execution ends meanwhile, which proves that there was enough time.
 	if e := h.await(h.fire(next, command("true"))); e.State != agented.StateSuccess {
 		t.Errorf("a new one = %+v", e)
 	}
@@ -58,8 +59,8 @@ func TestWhatIsTakenOverWaitsUntilTheServerAnswers(t *testing.T) {
 		paused <- err
 	}()
 	resume()
-	resume() // once is enough, twice does no harm
-	if err := <-paused; err != nil {
+	resume() // a second call is harmless
+	if err := testrun.Receive(t, paused, "the pause"); err != nil {
 		t.Errorf("a pause before the execution was gone on with: %v", err)
 	}
 	if err := os.WriteFile(gate, nil, 0o600); err != nil {
@@ -77,14 +78,14 @@ func TestWhatIsTakenOverWaitsUntilTheServerAnswers(t *testing.T) {
 		t.Errorf("%d are yet to go on with when all have ended", got)
 	}
 	cancel()
-	if err := <-done; err != nil {
+	if err := testrun.Receive(t, done, "the dispatcher to end"); err != nil {
 		t.Error(err)
 	}
 }
 
-// The start of what ends at once is written down with its end: one commit less.
-// What goes on has it before.
-func TestTheStartOfAnAttemptIsNotedWhenItGoesOn(t *testing.T) {
+// The start of a short attempt is recorded together with its end, which saves a commit. A longer
+// one has it recorded earlier.
+func TestStart_recorded(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(nil)
@@ -108,8 +109,8 @@ func TestTheStartOfAnAttemptIsNotedWhenItGoesOn(t *testing.T) {
 	}
 }
 
-// A server that ends before it has noted a start leaves the time in the bundle.
-func TestTheNextServerKnowsWhenAnAttemptBegan(t *testing.T) {
+// If a server ends before it has recorded a start, the time is in the bundle.
+func TestRecover_start_time(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	first := h.dispatcher(nil)

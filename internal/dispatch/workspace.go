@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
 	"github.com/agented/agented"
@@ -14,16 +15,16 @@ func fillWorkspace(s agented.Spec, values map[string]string) (agented.Spec, erro
 	if s.Workspace == nil {
 		return s, nil
 	}
-	w, err := s.Workspace.Filled(values)
+	w, err := s.Workspace.Expand(values)
 	if err == nil {
 		s.Workspace = &w
 	}
 	return s, err
 }
 
-// checkOut gives the execution its workspace before anything else is done for
-// it. It reports false when with that begin is over: the end is written down,
-// or the next server goes on. A long fetch is cut short by a cancellation.
+// checkOut creates the workspace of an execution before anything else is done. If it returns
+// false, the start is over: either an end was recorded, or the next server continues. A
+// cancellation interrupts a long fetch.
 func (d *Dispatcher) checkOut(ctx context.Context, e *agented.Execution, w *work) bool {
 	if e.Snapshot.Workspace == nil || e.Snapshot.Resume != nil {
 		return true
@@ -46,7 +47,7 @@ func (d *Dispatcher) checkOut(ctx context.Context, e *agented.Execution, w *work
 		d.finish(ctx, e, noStart(agented.CauseCancelled, "cancelled before it started", d.now()))
 		return false
 	case ctx.Err() != nil:
-		return false // nothing ran yet: the next server begins it anew
+		return false // nothing ran yet: the next server starts it again
 	case full(err):
 		d.putBack(ctx, e, err)
 		return false
@@ -65,7 +66,7 @@ func (d *Dispatcher) checkOut(ctx context.Context, e *agented.Execution, w *work
 
 func (d *Dispatcher) makeCheckout(ctx context.Context, e *agented.Execution) (workspace.Checkout, error) {
 	if d.o.Workspaces == nil {
-		return workspace.Checkout{}, agented.Errorf(agented.Invalid, "this server makes no workspaces")
+		return workspace.Checkout{}, agented.Errorf(agented.Invalid, "workspaces are disabled on this server")
 	}
 	token := ""
 	if name := e.Snapshot.Workspace.Credential; name != "" {
@@ -79,27 +80,58 @@ func (d *Dispatcher) makeCheckout(ctx context.Context, e *agented.Execution) (wo
 			token = value
 		}
 		if token == "" {
-			return workspace.Checkout{}, agented.Errorf(agented.Invalid, "the workspace's credential %s is empty: give the variable the token", name)
+			return workspace.Checkout{}, agented.Errorf(agented.Invalid, "the workspace's credential %s is empty: set the variable to the token", name)
 		}
 	}
 	return d.o.Workspaces.Prepare(ctx, workspace.Request{
-		Execution: e.ID, Workspace: *e.Snapshot.Workspace, Token: token,
+		Execution: e.ID, Workspace: *e.Snapshot.Workspace, Token: token, Trusted: e.Snapshot.TrustRepo,
 		Say: func(text string) { d.systemLine(e, text) },
 	})
 }
 
-// noteCheckout writes down which commit it is, for people.
+// foreign reports whether the execution works in a checkout of an untrusted repository, and
+// returns the execution that the checkout was created for: turns of a conversation share the
+// first one's.
+func (d *Dispatcher) foreign(e *agented.Execution) (agented.ExecutionID, bool) {
+	if d.o.Workspaces == nil || e.Snapshot.TrustRepo {
+		return "", false
+	}
+	dir := d.workDir(e)
+	owner := agented.ExecutionID(filepath.Base(filepath.Dir(dir)))
+	if owner == "" || d.o.Layout.Work(owner) != dir {
+		return "", false
+	}
+	_, ok := d.o.Workspaces.Existing(owner)
+	return owner, ok
+}
+
+// resetAgentFiles restores the files from which an agent CLI reads instructions and settings,
+// which outside contributors or earlier attempts may have changed.
+func (d *Dispatcher) resetAgentFiles(e *agented.Execution, owner agented.ExecutionID) error {
+	spec := specOf(e)
+	shell := spec.Backend == agented.BackendCommand || spec.Permission == agented.PermissionFull
+	changed, err := d.o.Workspaces.Restore(owner, !shell)
+	if err != nil {
+		return agented.Errorf(agented.Unavailable, "%s", err.Error()).Because(err)
+	}
+	if len(changed) > 0 {
+		d.systemLine(e, "Agent files were reset to those of the default branch: "+workspace.Names(changed)+". With trust_repository they stay unchanged.")
+	}
+	return nil
+}
+
+// noteCheckout records the commit of the checkout for display.
 func (d *Dispatcher) noteCheckout(ctx context.Context, e *agented.Execution, c workspace.Checkout) {
 	err := d.o.DB.NoteCheckout(ctx, e.ID, e.Lease, agented.Checkout{Repository: c.Repository, Ref: c.Ref, Commit: c.Commit, At: c.At})
 	if err != nil && ctx.Err() == nil {
-		d.o.Log.Warn("note the workspace's commit", "execution", e.ID, "err", err)
+		d.o.Log.Warn("record the workspace's commit", "execution", e.ID, "err", err)
 	}
 }
 
-// sweepEvery is how often workspaces that are kept no longer are looked for.
+// sweepEvery is the interval at which expired workspaces are removed.
 const sweepEvery = 30 * time.Minute
 
-// sweepLoop removes workspaces that are kept no longer.
+// sweepLoop removes expired workspaces.
 func (d *Dispatcher) sweepLoop(ctx context.Context) error {
 	if d.o.Workspaces == nil {
 		<-ctx.Done()
@@ -122,7 +154,7 @@ func (d *Dispatcher) sweepWorkspaces(ctx context.Context) {
 	n, err := d.o.Workspaces.Sweep(ctx, d.o.KeepWorkspaces, func(ctx context.Context, id agented.ExecutionID) (workspace.Standing, error) {
 		if resumed == nil {
 			var err error
-			if resumed, err = d.o.DB.GoesOnIn(ctx); err != nil {
+			if resumed, err = d.o.DB.ResumesIn(ctx); err != nil {
 				return workspace.Standing{}, err
 			}
 		}
@@ -133,7 +165,7 @@ func (d *Dispatcher) sweepWorkspaces(ctx context.Context) {
 		return workspace.Standing{Needed: !e.State.Final() || resumed[id], Ended: e.FinishedAt}, nil
 	})
 	if err != nil && ctx.Err() == nil {
-		d.o.Log.Error("sweep workspaces", "err", err)
+		d.o.Log.Error("remove old workspaces", "err", err)
 	}
 	if n > 0 {
 		d.o.Log.Info("old workspaces removed", "count", n)

@@ -13,11 +13,11 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/testrun"
 	"github.com/agented/agented/internal/workspace"
 )
 
-// origin makes a repository with one file and returns its address and a
-// function that commits.
+// origin creates a repository with one file and returns its address and a function that commits.
 func origin(t *testing.T) (address string, commit func(content string) string) {
 	t.Helper()
 	if _, err := exec.LookPath("git"); err != nil {
@@ -56,7 +56,7 @@ func (h *house) withWorkspaces(o *dispatch.Options) {
 	})
 }
 
-func TestAnExecutionWorksInACheckoutOfTheEventsCommit(t *testing.T) {
+func TestCheckout_event_commit(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	address, commit := origin(t)
@@ -97,7 +97,7 @@ func TestAnExecutionWorksInACheckoutOfTheEventsCommit(t *testing.T) {
 	}
 }
 
-func TestARepositoryThatCannotBeFetchedIsAClearFailure(t *testing.T) {
+func TestCheckout_fetch_failure(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	d := h.dispatcher(h.withWorkspaces)
@@ -106,12 +106,12 @@ func TestARepositoryThatCannotBeFetchedIsAClearFailure(t *testing.T) {
 	spec.Workspace = &agented.Workspace{Repository: "file:///nothing/there.git"}
 	id := h.fire(d, spec)
 	e := h.await(id)
-	if e.State != agented.StateFailed || !strings.Contains(e.Error, "there is no such repository") || strings.Contains(h.text(id), "it ran") {
+	if e.State != agented.StateFailed || !strings.Contains(e.Error, "the repository does not exist") || strings.Contains(h.text(id), "it ran") {
 		t.Errorf("%s: %q; log %q", e.State, e.Error, h.text(id))
 	}
 }
 
-// silentServer takes connections and never answers.
+// silentServer accepts connections and never answers.
 func silentServer(t *testing.T) (address string, arrived chan net.Conn) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -121,7 +121,7 @@ func silentServer(t *testing.T) (address string, arrived chan net.Conn) {
 	arrived = make(chan net.Conn, 8)
 	accepted := make(chan []net.Conn, 1)
 	go func() {
-		var open []net.Conn // one that nobody holds is closed by the collector
+		var open []net.Conn // keeps the connections from being garbage-collected
 		for {
 			c, err := l.Accept()
 			if err != nil {
@@ -141,7 +141,7 @@ func silentServer(t *testing.T) (address string, arrived chan net.Conn) {
 	return "http://" + l.Addr().String() + "/x.git", arrived
 }
 
-func TestALongFetchHoldsUpNobodyAndIsCutShortByACancellation(t *testing.T) {
+func TestCheckout_cancelled_fetch(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	address, arrived := silentServer(t)
@@ -150,7 +150,7 @@ func TestALongFetchHoldsUpNobodyAndIsCutShortByACancellation(t *testing.T) {
 	spec := command("true")
 	spec.Workspace = &agented.Workspace{Repository: address}
 	id := h.fire(d, spec)
-	<-arrived
+	testrun.Receive(t, arrived, "the connection of git")
 	if e := h.await(h.fire(d, command("true"))); e.State != agented.StateSuccess {
 		t.Errorf("another one: %s", e.Reason)
 	}
@@ -162,7 +162,7 @@ func TestALongFetchHoldsUpNobodyAndIsCutShortByACancellation(t *testing.T) {
 	}
 }
 
-func TestAServerThatEndsWhileItFetchesLeavesTheExecutionToTheNext(t *testing.T) {
+func TestCheckout_over_restart(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	address, arrived := silentServer(t)
@@ -173,13 +173,13 @@ func TestAServerThatEndsWhileItFetchesLeavesTheExecutionToTheNext(t *testing.T) 
 	d := h.dispatcher(h.withWorkspaces)
 	stop := h.run(d)
 	id := h.fire(d, spec)
-	<-arrived
+	testrun.Receive(t, arrived, "the connection of git")
 	stop()
 	e, err := h.db.Execution(t.Context(), id)
 	if err != nil || e.State != agented.StateRunning {
 		t.Fatalf("after the server's end it is %s, %v", e.State, err)
 	}
-	// The next server finds the repository elsewhere, as if it answered now.
+	// The next server finds the repository at another address, as if it answered again.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	h.redirect(ctx, id, real)
@@ -199,7 +199,7 @@ func (h *house) redirect(ctx context.Context, id agented.ExecutionID, address st
 	}
 }
 
-func TestTheWorkspaceOfWhatMayGoOnIsNotSwept(t *testing.T) {
+func TestSweep_keeps_resumable_workspace(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	address, commit := origin(t)
@@ -247,8 +247,7 @@ func TestTheWorkspaceOfWhatMayGoOnIsNotSwept(t *testing.T) {
 	}
 }
 
-// rawDB opens the database's file beside the server, as a person with a tool
-// would.
+// rawDB opens the database file that the server also uses.
 func rawDB(t *testing.T, path string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")

@@ -2,16 +2,17 @@ package doctor
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/agented/agented"
 )
 
-// timeForAccounts bounds the question about accounts.
+// timeForAccounts bounds the request for accounts.
 const timeForAccounts = 5 * time.Second
 
-// checkAccounts says how each account stands. A server that does not answer is
-// a finding of its own, so here it is none.
+// checkAccounts reports the state of each account. It returns nothing if the server does not
+// answer, which is a finding of its own.
 func checkAccounts(ctx context.Context, o Options) []Finding {
 	if o.Accounts == nil {
 		return nil
@@ -28,19 +29,24 @@ func checkAccounts(ctx context.Context, o Options) []Finding {
 		f := Finding{ID: "account." + string(a.ID), Area: AreaCLIs, Name: "account " + a.Label(), Status: OK, Text: "ready"}
 		switch {
 		case !a.Enabled:
-			f.Text = "disabled: nothing runs on it"
+			f.Text = "disabled: no execution uses it"
+		case a.State == agented.AccountReady && a.Hint != "":
+			f.Text, f.Fix = "not usable yet: "+a.Hint, a.Fix
+			if !a.Default || !strings.Contains(a.Hint, "not installed") { // the check of the CLI reports this for default accounts
+				f.Status = Warn
+			}
 		case a.State == agented.AccountCooling:
 			f.Status = Warn
-			f.Text = "rests until " + a.Until.UTC().Format("2006-01-02 15:04 UTC") + ": " + a.Evidence
-			f.Mend = "wait: it goes on by itself; or, if you know better, agented account reset " + string(a.ID)
+			f.Text = "cooling down until " + a.Until.UTC().Format("2006-01-02 15:04 UTC") + ": " + a.Evidence
+			f.Fix = "wait until then, or if the limit is lifted earlier: agented account reset " + string(a.ID)
 		case a.State == agented.AccountNeedsLogin:
 			f.Status = Warn
-			f.Text = "needs a login, and nothing runs on it: " + a.Evidence
-			f.Mend = "log in anew or set its credentials, then agented account probe " + string(a.ID)
+			f.Text = "needs a login, and no execution uses it: " + a.Evidence
+			f.Fix = a.LoginFix()
 		case a.State == agented.AccountOutOfCredit:
 			f.Status = Warn
-			f.Text = "is out of credit, and nothing runs on it: " + a.Evidence
-			f.Mend = "add credit at the provider, then agented account probe " + string(a.ID)
+			f.Text = "is out of credit, and no execution uses it: " + a.Evidence
+			f.Fix = "add credit at the provider, then run agented account reset " + a.Label()
 		}
 		out = append(out, f)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/agented/agented/internal/backup"
 )
 
-func TestBackupsThatFailOrAreOverdueAreFound(t *testing.T) {
+func TestBackups_failed_or_overdue(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 5, 6, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
@@ -25,11 +25,11 @@ func TestBackupsThatFailOrAreOverdueAreFound(t *testing.T) {
 		"none yet":    {status: Warn, want: "the next is due at 2026-05-07 03:00 UTC"},
 		"taken":       {made: []string{backup.NameAt(now.Add(-33 * time.Hour)), backup.NameAt(now.Add(-9 * time.Hour))}, status: OK, want: "2 in "},
 		"just due":    {made: []string{backup.NameAt(now.Add(-10 * time.Hour))}, extra: "AGENTED_BACKUP_SCHEDULE=0 11 * * *", status: OK, want: "1 in "},
-		"overdue":     {made: []string{backup.NameAt(now.Add(-33 * time.Hour))}, status: Fail, want: "due at 2026-05-06 03:00 UTC was not taken"},
-		"spoilt":      {made: []string{backup.NameAt(now.Add(-10 * time.Hour)), backup.NameAt(now.Add(-9*time.Hour)) + ".bad"}, status: Fail, want: "did not read back"},
-		"mended":      {made: []string{backup.NameAt(now.Add(-10*time.Hour)) + ".bad", backup.NameAt(now.Add(-9 * time.Hour))}, status: OK, want: "1 in "},
+		"overdue":     {made: []string{backup.NameAt(now.Add(-33 * time.Hour))}, status: Fail, want: "due at 2026-05-06 03:00 UTC is missing"},
+		"spoiled":     {made: []string{backup.NameAt(now.Add(-10 * time.Hour)), backup.NameAt(now.Add(-9*time.Hour)) + ".bad"}, status: Fail, want: "failed verification"},
+		"fixed":       {made: []string{backup.NameAt(now.Add(-10*time.Hour)) + ".bad", backup.NameAt(now.Add(-9 * time.Hour))}, status: OK, want: "1 in "},
 		"passphrase":  {extra: "AGENTED_BACKUP_PASSPHRASE_FILE=/nowhere/passphrase", status: Fail, want: "passphrase in /nowhere/passphrase cannot be read"},
-		"other files": {made: []string{"holiday.jpg"}, status: Warn, want: "there is none"},
+		"other files": {made: []string{"holiday.jpg"}, status: Warn, want: "no backup"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -52,8 +52,8 @@ func TestBackupsThatFailOrAreOverdueAreFound(t *testing.T) {
 			if len(got) != 1 || got[0].Status != c.status || !strings.Contains(got[0].Text, c.want) {
 				t.Errorf("%+v", got)
 			}
-			if (got[0].Status == OK) != (got[0].Mend == "") {
-				t.Errorf("the mend of %+v", got[0])
+			if (got[0].Status == OK) != (got[0].Fix == "") {
+				t.Errorf("the fix of %+v", got[0])
 			}
 		})
 	}
@@ -63,7 +63,7 @@ func TestBackupsThatFailOrAreOverdueAreFound(t *testing.T) {
 	}
 }
 
-func TestADiskBelowTheLimitOfTheSettingsIsFound(t *testing.T) {
+func TestDisk_below_limit(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var st unix.Statfs_t
@@ -71,10 +71,10 @@ func TestADiskBelowTheLimitOfTheSettingsIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	free := int64(st.Bavail) * int64(st.Bsize)
-	if f := checkDisk(dir, 2*free); f.Status != Fail || !strings.Contains(f.Text, "new executions wait") || f.Mend == "" {
+	if f := checkDisk(dir, 2*free); f.Status != Fail || !strings.Contains(f.Text, "new executions wait") || f.Fix == "" {
 		t.Errorf("%+v", f)
 	}
-	if f := checkDisk(dir, 100*free); f.Status != Fail || !strings.Contains(f.Text, "executions that run are ended") {
+	if f := checkDisk(dir, 100*free); f.Status != Fail || !strings.Contains(f.Text, "running executions are stopped") {
 		t.Errorf("%+v", f)
 	}
 	if f := checkDisk(dir, free/10); f.Status == Fail {

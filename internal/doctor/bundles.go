@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,19 +14,20 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
 )
 
-// At most so many execution folders are looked at, the newest first: fewer while
-// a server runs, which is asked about each.
+// Maximum number of execution folders to check, newest first. It is lower while a server runs,
+// because each costs a request.
 const (
 	foldersDown = 20000
 	foldersUp   = 200
 )
 
-// checkBundles compares the folders of executions with the database: a shim
-// that nobody owns spends money, a folder that nobody knows only room.
+// checkBundles compares the execution folders with the database: an orphaned shim costs money, an
+// orphaned folder costs disk space.
 func checkBundles(ctx context.Context, o Options, holder int) []Finding {
 	c := o.Config
 	layout := agented.Layout{Root: c.DataDir}
@@ -59,7 +61,7 @@ func checkBundles(ctx context.Context, o Options, holder int) []Finding {
 	}
 	known, err := states(ctx, ids)
 	if err != nil {
-		f.Text = fmt.Sprintf("%d folders; what they belong to could not be asked (%s)", all, agented.Message(err))
+		f.Text = fmt.Sprintf("%d folders; their executions could not be checked (%s)", all, agented.Message(err))
 		return []Finding{f}
 	}
 	var out []Finding
@@ -69,36 +71,74 @@ func checkBundles(ctx context.Context, o Options, holder int) []Finding {
 		bundle := alive[id]
 		switch {
 		case bundle != "" && (!there || state.Final()):
-			what := "which the database does not know"
+			what := "which is not in the database"
 			if there {
-				what = "which ended as " + string(state)
+				what = "which is recorded as " + string(state)
 			}
 			out = append(out, Finding{
-				ID: "data.orphan." + string(id), Area: AreaData, Name: "agent without owner", Status: Fail,
-				Text: fmt.Sprintf("an agent of %s still runs, %s: nobody would stop it", id, what),
-				Mend: fmt.Sprintf("kill %s  # its supervisor, which ends the agent", supervisor(bundle)),
+				ID: "data.orphan." + string(id), Area: AreaData, Name: "orphaned agent", Status: Fail,
+				Text: fmt.Sprintf("an agent of %s, %s, is still running, and no server controls it", id, what),
+				Fix:  fmt.Sprintf("kill %s  # its shim, which terminates the agent", supervisor(bundle)),
 			})
 		case !there:
 			unknown = append(unknown, string(id))
 		}
 	}
+	stuck, unknown := splitFailedRemovals(ctx, o, holder, unknown)
+	out = append(out, stuck...)
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
 		out = append(out, Finding{
-			ID: "data.folders", Area: AreaData, Name: "folders without owner", Status: Warn,
-			Text: fmt.Sprintf("%d folders in %s belong to no execution of the database (%s): they take room, and the database may be an older copy", len(unknown), layout.Executions(), list(unknown, 3)),
-			Mend: fmt.Sprintf("if no backup with them is to be restored: rm -r %s", layout.Execution(agented.ExecutionID(unknown[0]))),
+			ID: "data.folders", Area: AreaData, Name: "orphaned folders", Status: Warn,
+			Text: fmt.Sprintf("%d folders in %s belong to no execution in the database (%s): they use disk space, or the database is an older copy", len(unknown), layout.Executions(), list(unknown, 3)),
+			Fix:  fmt.Sprintf("unless you want to restore a backup that contains them: rm -r %s", layout.Execution(agented.ExecutionID(unknown[0]))),
 		})
 	}
 	if len(out) > 0 {
 		return out
 	}
-	f.Text = fmt.Sprintf("%d folders, each with its row; %d agents running", all, len(alive))
+	f.Text = fmt.Sprintf("%d folders, all with an execution in the database; %d agents running", all, len(alive))
 	return []Finding{f}
 }
 
-// newestFolders lists ids that have a folder, newest first, at most limit, with
-// their number. Ids sort by time.
+// splitFailedRemovals removes from unknown the folders that retention could not delete, and returns a
+// finding for them.
+func splitFailedRemovals(ctx context.Context, o Options, holder int, unknown []string) ([]Finding, []string) {
+	ask := o.FailedRemovals
+	if holder == 0 {
+		ask = func(ctx context.Context) (map[string]string, error) {
+			return store.ReadFailedRemovals(ctx, o.Config.DBPath)
+		}
+	}
+	if ask == nil {
+		return nil, unknown
+	}
+	errs, err := ask(ctx)
+	if err != nil || len(errs) == 0 {
+		return nil, unknown
+	}
+	ids := slices.Sorted(maps.Keys(errs))
+	f := Finding{
+		ID: "data.failed_removals", Area: AreaData, Name: "folders to remove", Status: Warn,
+		Text: fmt.Sprintf("retention could not remove %d folders (%s): %s", len(ids), list(ids, 3), errs[ids[0]]),
+		Fix:  "fix the error; the server retries every hour, or run `agented prune`",
+	}
+	if strings.Contains(f.Text, "permission denied") || strings.Contains(f.Text, "not permitted") {
+		f.Fix = fmt.Sprintf("an agent, for example in a container, left files of another user: sudo rm -r %s",
+			filepath.Join(o.Config.DataDir, folderOf(ids[0]), ids[0]))
+	}
+	return []Finding{f}, slices.DeleteFunc(unknown, func(id string) bool { _, ok := errs[id]; return ok })
+}
+
+func folderOf(id string) string {
+	if strings.HasPrefix(id, "conv-") {
+		return "conversations"
+	}
+	return "executions"
+}
+
+// newestFolders returns the ids of the newest execution folders, at most limit, and the number of
+// all folders. Ids sort by time.
 func newestFolders(layout agented.Layout, limit int) (ids []agented.ExecutionID, all int) {
 	entries, _ := os.ReadDir(layout.Executions())
 	for i := len(entries) - 1; i >= 0; i-- {
@@ -112,7 +152,7 @@ func newestFolders(layout agented.Layout, limit int) (ids []agented.ExecutionID,
 	return ids, all
 }
 
-// living returns the bundle of the execution whose shim lives, or nothing.
+// living returns the bundle of an execution if its shim is alive, otherwise "".
 func living(layout agented.Layout, id agented.ExecutionID) string {
 	bundles, _ := filepath.Glob(filepath.Join(layout.Execution(id), "attempt-*"))
 	for _, b := range bundles {
@@ -123,7 +163,7 @@ func living(layout agented.Layout, id agented.ExecutionID) string {
 	return ""
 }
 
-// supervisor is the process id of a bundle's shim, or how to find it.
+// supervisor returns the pid of a bundle's shim, or a command that finds it.
 func supervisor(bundle string) string {
 	procs, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	for _, p := range procs {
@@ -136,7 +176,7 @@ func supervisor(bundle string) string {
 	return "$(lsof -t " + filepath.Join(bundle, "lock") + ")"
 }
 
-// checkOwner looks whose the data folder and the files in it are.
+// checkOwner checks the owner of the data folder and of the files in it.
 func checkOwner(c *config.Config) []Finding {
 	var st unix.Stat_t
 	if unix.Stat(c.DataDir, &st) != nil {
@@ -146,8 +186,8 @@ func checkOwner(c *config.Config) []Finding {
 	if me := os.Geteuid(); me != 0 && int(st.Uid) != me {
 		out = append(out, Finding{
 			ID: "data.owner", Area: AreaData, Name: "owner", Status: Fail,
-			Text: fmt.Sprintf("%s belongs to user %d, and you are %d: a server that you start cannot keep its secrets there", c.DataDir, st.Uid, me),
-			Mend: fmt.Sprintf("run this as that user, or: sudo chown -R %d %s", me, c.DataDir),
+			Text: fmt.Sprintf("%s belongs to user %d, but you are user %d: a server that you start cannot store its secrets there", c.DataDir, st.Uid, me),
+			Fix:  fmt.Sprintf("run the command as that user, or: sudo chown -R %d %s", me, c.DataDir),
 		})
 	}
 	var foreign, open []string
@@ -171,25 +211,24 @@ func checkOwner(c *config.Config) []Finding {
 	if len(foreign) > 0 {
 		out = append(out, Finding{
 			ID: "data.foreign", Area: AreaData, Name: "owner", Status: Fail,
-			Text: fmt.Sprintf("in %s, files of another user than its own: %s; a server was started as the wrong user, and the right one cannot use them", c.DataDir, list(foreign, 3)),
-			Mend: fmt.Sprintf("sudo chown -R %d:%d %s", st.Uid, st.Gid, c.DataDir),
+			Text: fmt.Sprintf("%s contains files of another user than its owner: %s; a server was started as the wrong user, and the owner cannot use these files", c.DataDir, list(foreign, 3)),
+			Fix:  fmt.Sprintf("sudo chown -R %d:%d %s", st.Uid, st.Gid, c.DataDir),
 		})
 	}
 	if len(open) > 0 {
 		out = append(out, Finding{
 			ID: "data.modes", Area: AreaData, Name: "rights", Status: Warn,
 			Text: fmt.Sprintf("other users can read %s in %s", list(open, 3), c.DataDir),
-			Mend: fmt.Sprintf("chmod -R go= %s", c.DataDir),
+			Fix:  fmt.Sprintf("chmod -R go= %s", c.DataDir),
 		})
 	}
 	return out
 }
 
-// largeWAL is a write-ahead log that should have been taken into the database
-// long ago.
+// largeWAL is the size in bytes above which a write-ahead log should have been checkpointed.
 const largeWAL = 256 << 20
 
-// checkWAL looks at the size of the write-ahead log.
+// checkWAL checks the size of the write-ahead log.
 func checkWAL(c *config.Config) []Finding {
 	info, err := os.Stat(c.DBPath + "-wal")
 	if err != nil || info.Size() < largeWAL {
@@ -197,7 +236,7 @@ func checkWAL(c *config.Config) []Finding {
 	}
 	return []Finding{{
 		ID: "data.wal", Area: AreaData, Name: "write-ahead log", Status: Warn,
-		Text: fmt.Sprintf("%s-wal has grown to %s: a program that reads the database keeps it from being taken over", c.DBPath, size(info.Size())),
-		Mend: "end what has the database open beside the server (`fuser " + c.DBPath + "`), then restart the server",
+		Text: fmt.Sprintf("%s-wal has grown to %s: another program that reads the database prevents checkpoints", c.DBPath, format.Bytes(info.Size())),
+		Fix:  "stop other programs that have the database open (`fuser " + c.DBPath + "`), then restart the server",
 	}}
 }

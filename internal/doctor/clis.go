@@ -2,8 +2,8 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,15 +12,17 @@ import (
 	"sync"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/backend"
+	"github.com/agented/agented/internal/agentcli"
+	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/searchpath"
 )
 
-// checkCLIs asks every agent CLI for its version, in the environment that an
-// execution would give it but for the credentials.
+// checkCLIs runs every agent CLI with --version in the environment of an execution, without
+// credentials.
 func checkCLIs(ctx context.Context, c *config.Config) []Finding {
-	var programs []backend.Backend
-	for _, b := range backend.All() {
+	var programs []agentcli.CLI
+	for _, b := range registry.All() {
 		if b.Program() != "" {
 			programs = append(programs, b)
 		}
@@ -34,8 +36,8 @@ func checkCLIs(ctx context.Context, c *config.Config) []Finding {
 	return append(out, checkAPI(c))
 }
 
-// checkAPI says whether Anthropic's API can be asked without a CLI. Who does not
-// use that needs no key.
+// checkAPI reports whether the backend anthropic has a key. A missing key is no problem, because
+// the backend is optional.
 func checkAPI(c *config.Config) Finding {
 	f := Finding{Area: AreaCLIs, Name: agented.BackendAnthropic, Status: OK, Text: "part of Agented; no key for its default account"}
 	own := c.BackendEnv(agented.BackendAnthropic)
@@ -48,7 +50,7 @@ func checkAPI(c *config.Config) Finding {
 	return f
 }
 
-func checkCLI(ctx context.Context, c *config.Config, b backend.Backend) Finding {
+func checkCLI(ctx context.Context, c *config.Config, b agentcli.CLI) Finding {
 	f := Finding{Area: AreaCLIs, Name: b.Name(), Status: Warn}
 	own := c.BackendEnv(b.Name())
 	secrets := c.Secrets()
@@ -57,9 +59,9 @@ func checkCLI(ctx context.Context, c *config.Config, b backend.Backend) Finding 
 			delete(own, name)
 		}
 	}
-	env, err := backend.ChildEnv(b, agented.Spec{Backend: b.Name()}, own, c.Variable, nil)
+	env, err := registry.ChildEnv(b, agented.Spec{Backend: b.Name()}, own, c.Variable, nil)
 	if err != nil {
-		f.Text, f.Mend = "its environment cannot be made: "+agented.Message(err), b.Install()
+		f.Text, f.Fix = "its environment cannot be created: "+agented.Message(err), b.Install()
 		return f
 	}
 	path := ""
@@ -68,33 +70,36 @@ func checkCLI(ctx context.Context, c *config.Config, b backend.Backend) Finding 
 			path = value
 		}
 	}
-	file, why := lookPath(b.Program(), path)
-	if file == "" {
-		f.Text, f.Mend = "not installed: "+why, b.Install()
+	file, err := searchpath.Find(b.Program(), path)
+	if errors.Is(err, searchpath.ErrNotFound) {
+		err = fmt.Errorf("`%s` is not on the PATH", b.Program())
+	}
+	if err != nil {
+		f.Text, f.Fix = "not installed: "+err.Error(), b.Install()
 		return f
 	}
-	version, err := backend.Version(ctx, file, env)
+	version, err := agentcli.Version(ctx, b, file, env)
+	if errors.Is(err, context.DeadlineExceeded) {
+		f.Text = fmt.Sprintf("found at %s, but slow: %v; the machine may be busy", file, err)
+		f.Fix = fmt.Sprintf("run `%s --version` when the machine is less busy", file)
+		return f
+	}
 	if err != nil {
 		f.Text = fmt.Sprintf("found at %s, but it does not run: %v", file, err)
-		f.Mend = fmt.Sprintf("see what `%s --version` prints; or %s", file, b.Install())
+		f.Fix = fmt.Sprintf("check the output of `%s --version`; or %s", file, b.Install())
 		return f
 	}
 	f.Status, f.Text = OK, fmt.Sprintf("%s at %s", version, file)
-	if known := tried[b.Name()]; older(version, known) {
+	if known := b.Rules().Tested; older(version, known) {
 		f.Status = Warn
-		f.Text += fmt.Sprintf(", older than %s, the oldest that Agented was tried with: its output may be read wrong", known)
-		f.Mend = b.Install()
+		f.Text += fmt.Sprintf(", older than %s, the oldest tested version: its output may be misinterpreted", known)
+		f.Fix = b.Install()
 	}
 	return f
 }
 
-// tried are the oldest versions that Agented was tried with.
-var tried = map[string]string{
-	agented.BackendClaude: "2.1.197", agented.BackendCodex: "0.169.0", agented.BackendGemini: "0.61.0", agented.BackendOpenCode: "1.18.33",
-}
-
-// older reports whether version a comes before b; what cannot be compared does
-// not.
+// older reports whether version a is older than b. It returns false for versions that cannot be
+// compared.
 func older(a, b string) bool {
 	x, y := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range min(len(x), len(y)) {
@@ -114,32 +119,7 @@ func older(a, b string) bool {
 	return false
 }
 
-// lookPath finds a program as an execution does: in folders that do not depend
-// on where it runs. Without one it says why.
-func lookPath(program, path string) (file, why string) {
-	why = fmt.Sprintf("there is no `%s` on the PATH", program)
-	for _, dir := range filepath.SplitList(path) {
-		if !filepath.IsAbs(dir) {
-			continue
-		}
-		file := filepath.Join(dir, program)
-		info, err := os.Stat(file)
-		switch {
-		case err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0:
-			return file, ""
-		case err == nil && info.IsDir():
-		case err == nil:
-			why = file + " may not be executed"
-		default:
-			if link, lerr := os.Lstat(file); lerr == nil && link.Mode()&fs.ModeSymlink != 0 {
-				why = file + " is a link to nothing"
-			}
-		}
-	}
-	return "", why
-}
-
-// checkPluginRoot looks at the folder whose programs go on the PATH of claude
+// checkPluginRoot checks the plugin folder whose programs are put on the PATH of claude
 // executions.
 func checkPluginRoot(c *config.Config) []Finding {
 	root := c.ClaudePluginRoot
@@ -150,18 +130,18 @@ func checkPluginRoot(c *config.Config) []Finding {
 	info, err := os.Stat(root)
 	switch {
 	case err != nil:
-		f.Text = root + " is not there, so claude finds none of the plugin's commands"
-		f.Mend = "install the plugin there, or set CLAUDE_PLUGIN_ROOT to its folder"
+		f.Text = root + " does not exist, so claude cannot find the plugin's commands"
+		f.Fix = "install the plugin there, or set CLAUDE_PLUGIN_ROOT to its folder"
 		return []Finding{f}
 	case !info.IsDir():
-		f.Text, f.Mend = root+" is not a folder", "set CLAUDE_PLUGIN_ROOT to the plugin's folder"
+		f.Text, f.Fix = root+" is not a folder", "set CLAUDE_PLUGIN_ROOT to the plugin's folder"
 		return []Finding{f}
 	}
 	var programs []string
 	for _, dir := range []string{filepath.Join(root, "bin"), root} {
 		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o002 != 0 {
-			f.Text = dir + " can be changed by every user, and its programs come first on the PATH of claude executions"
-			f.Mend = "chmod o-w " + dir
+			f.Text = dir + " is writable by every user, and its programs come first on the PATH of claude executions"
+			f.Fix = "chmod o-w " + dir
 			return []Finding{f}
 		}
 		entries, _ := os.ReadDir(dir)
@@ -172,8 +152,8 @@ func checkPluginRoot(c *config.Config) []Finding {
 		}
 	}
 	if len(programs) == 0 {
-		f.Text = root + " brings no program, neither in itself nor in bin"
-		f.Mend = "make the plugin's programs executable, or set CLAUDE_PLUGIN_ROOT to its folder"
+		f.Text = root + " contains no program, neither directly nor in bin"
+		f.Fix = "make the plugin's programs executable, or set CLAUDE_PLUGIN_ROOT to its folder"
 		return []Finding{f}
 	}
 	slices.Sort(programs)
@@ -181,6 +161,6 @@ func checkPluginRoot(c *config.Config) []Finding {
 	if more := len(programs) - 3; more > 0 {
 		names += fmt.Sprintf(" and %d more", more)
 	}
-	f.Status, f.Text = OK, fmt.Sprintf("%s brings %s", root, names)
+	f.Status, f.Text = OK, fmt.Sprintf("%s contains %s", root, names)
 	return []Finding{f}
 }

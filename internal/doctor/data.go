@@ -14,17 +14,19 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/store"
 )
 
-// tight is free space that agents soon fill, beside the limit of the settings.
+// tight is the free space in bytes that agents fill quickly, independent of the settings.
 const tight = 1 << 30
 
-// checkTime bounds the reading through of the database.
+// checkTime is the maximum duration of the integrity check of the database.
 const checkTime = 20 * time.Second
 
-// checkData looks at the data folder and the database. holder is the process
-// id of the server that has it open, -1 if there is one of unknown id, else 0.
+// checkData checks the data folder and the database. holder is the pid of the server that has the
+// database open, -1 if the pid is unknown, or 0 if there is none.
 func checkData(ctx context.Context, c *config.Config, now time.Time) (out []Finding, holder int) {
 	folder, there := checkFolder(c.DataDir)
 	out = append(out, folder)
@@ -37,43 +39,42 @@ func checkData(ctx context.Context, c *config.Config, now time.Time) (out []Find
 }
 
 func checkFolder(path string) (f Finding, there bool) {
-	f = Finding{Area: AreaData, Name: "data folder", Status: Fail, Mend: "let the user that runs the server own it (`chown`), or set AGENTED_DATA_DIR to another folder"}
+	f = Finding{Area: AreaData, Name: "data folder", Status: Fail, Fix: "make the server's user the owner (`chown`), or set AGENTED_DATA_DIR to another folder"}
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		parent := existing(path)
 		if unix.Access(parent, unix.W_OK|unix.X_OK) != nil {
-			f.Text = fmt.Sprintf("%s is not there and cannot be made: %s is not writable", path, parent)
+			f.Text = fmt.Sprintf("%s does not exist and cannot be created: %s is not writable", path, parent)
 			return f, false
 		}
-		return Finding{Area: AreaData, Name: "data folder", Status: OK, Text: path + " is not there yet; the first start makes it"}, false
+		return Finding{Area: AreaData, Name: "data folder", Status: OK, Text: path + " does not exist yet; the first start creates it"}, false
 	case err != nil:
-		f.Text = fmt.Sprintf("%s cannot be looked at (%v)", path, cause(err))
+		f.Text = fmt.Sprintf("%s cannot be accessed (%v)", path, cause(err))
 		return f, false
 	case !info.IsDir():
 		f.Text = path + " is not a folder"
 		return f, false
 	}
-	// Only an attempt tells: modes do not show read-only mounts, full disks and
-	// access lists.
+	// Only a write shows read-only mounts, full disks and access control lists.
 	file, err := os.CreateTemp(path, ".doctor-*")
 	if err == nil {
 		_, err = file.WriteString("agented")
 		err = errors.Join(err, file.Close(), os.Remove(file.Name()))
 	}
 	if err != nil {
-		f.Text = fmt.Sprintf("%s cannot be written (%v)", path, cause(err))
+		f.Text = fmt.Sprintf("%s is not writable (%v)", path, cause(err))
 		return f, true
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		f.Status, f.Text = Warn, fmt.Sprintf("%s is open to other users (mode %04o); the next start shuts it", path, mode)
-		f.Mend = "chmod 700 " + path
+		f.Status, f.Text = Warn, fmt.Sprintf("%s is accessible to other users (mode %04o); the next start restricts it", path, mode)
+		f.Fix = "chmod 700 " + path
 		return f, true
 	}
-	return Finding{Area: AreaData, Name: "data folder", Status: OK, Text: path + " can be written"}, true
+	return Finding{Area: AreaData, Name: "data folder", Status: OK, Text: path + " is writable"}, true
 }
 
-// existing is the folder at path, or the nearest above it that is there.
+// existing returns path or its nearest existing ancestor.
 func existing(path string) string {
 	for path = filepath.Clean(path); ; path = filepath.Dir(path) {
 		if _, err := os.Stat(path); err == nil || path == filepath.Dir(path) {
@@ -82,54 +83,45 @@ func existing(path string) string {
 	}
 }
 
-// checkDisk looks at the room where path is: below least, new executions wait;
-// below a quarter of it, those that run are ended.
+// checkDisk checks the free space at path. Below least bytes new executions wait; below a quarter
+// of it running ones are stopped.
 func checkDisk(path string, least int64) Finding {
 	f := Finding{Area: AreaData, Name: "disk", Status: OK}
-	var st unix.Statfs_t
 	at := existing(path)
-	if err := unix.Statfs(at, &st); err != nil {
-		f.Status, f.Text, f.Mend = Warn, fmt.Sprintf("the free space of %s is not known (%v)", at, err), "df -h "+at
+	space, err := disk.Measure(at)
+	var st unix.Statfs_t
+	if err = errors.Join(err, unix.Statfs(at, &st)); err != nil {
+		f.Status, f.Text, f.Fix = Warn, fmt.Sprintf("the free space of %s is unknown (%v)", at, err), "df -h "+at
 		return f
 	}
-	free := int64(st.Bavail) * int64(st.Bsize)
-	f.Text = size(free) + " free"
+	free := space.Free
+	f.Text = format.Bytes(free) + " free"
 	switch remote := remoteType(&st); {
 	case free < least/4:
-		f.Status, f.Text = Fail, f.Text+": executions that run are ended below "+size(least/4)+", a quarter of AGENTED_MIN_FREE"
-		f.Mend = "make room, see `du -sh " + at + "`"
+		f.Status, f.Text = Fail, f.Text+": running executions are stopped below "+format.Bytes(least/4)+", a quarter of AGENTED_MIN_FREE"
+		f.Fix = "free disk space; for the largest folders: `du -sh " + at + "`"
 	case free < least:
-		f.Status, f.Text = Fail, f.Text+": new executions wait below "+size(least)+" (AGENTED_MIN_FREE)"
-		f.Mend = "make room, see `du -sh " + at + "`"
+		f.Status, f.Text = Fail, f.Text+": new executions wait below "+format.Bytes(least)+" (AGENTED_MIN_FREE)"
+		f.Fix = "free disk space; for the largest folders: `du -sh " + at + "`"
 	case remote != "":
-		f.Status, f.Text = Warn, fmt.Sprintf("%s, on a network file system (%s), where the database can be damaged", f.Text, remote)
-		f.Mend = "set AGENTED_DATA_DIR to a folder on a local disk"
+		f.Status, f.Text = Warn, fmt.Sprintf("%s, on a network file system (%s), where the database can be corrupted", f.Text, remote)
+		f.Fix = "set AGENTED_DATA_DIR to a folder on a local disk"
 	case free < max(tight, 2*least):
 		f.Status, f.Text = Warn, f.Text+", which agents fill quickly"
-		f.Mend = "make room, see `du -sh " + at + "`"
+		f.Fix = "free disk space; for the largest folders: `du -sh " + at + "`"
 	case st.Files > 0 && st.Ffree < 20:
-		f.Status, f.Text = Fail, fmt.Sprintf("%s, but room for only %d more files", f.Text, st.Ffree)
-		f.Mend = "remove files that are not needed, see `df -i " + at + "`"
+		f.Status, f.Text = Fail, fmt.Sprintf("%s, but only %d more files can be created", f.Text, st.Ffree)
+		f.Fix = "remove files; for the number of inodes: `df -i " + at + "`"
 	case st.Files > 0 && st.Ffree < 1000:
-		f.Status, f.Text = Warn, fmt.Sprintf("%s, but room for only %d more files", f.Text, st.Ffree)
-		f.Mend = "remove files that are not needed, see `df -i " + at + "`"
+		f.Status, f.Text = Warn, fmt.Sprintf("%s, but only %d more files can be created", f.Text, st.Ffree)
+		f.Fix = "remove files; for the number of inodes: `df -i " + at + "`"
 	}
 	return f
 }
 
-// size writes a number of bytes in its greatest unit.
-func size(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
-	v, i := float64(n), 0
-	for v >= 1024 && i < len(units)-1 {
-		v, i = v/1024, i+1
-	}
-	return strings.TrimSuffix(fmt.Sprintf("%.1f", v), ".0") + " " + units[i]
-}
-
 func checkDatabase(ctx context.Context, c *config.Config, there bool) (out []Finding, holder int) {
 	f := Finding{Area: AreaData, Name: "database", Status: OK}
-	none := "none yet; the first start makes it at " + c.DBPath
+	none := "none yet; the first start creates it at " + c.DBPath
 	if _, err := os.Stat(filepath.Dir(c.DBPath)); !there && errors.Is(err, fs.ErrNotExist) {
 		f.Text = none
 		return []Finding{f}, 0
@@ -140,7 +132,7 @@ func checkDatabase(ctx context.Context, c *config.Config, there bool) (out []Fin
 	var held store.Holder
 	switch {
 	case errors.As(err, &held):
-		f.Text = fmt.Sprintf("in use by the running server (process %d), so it was left alone", held)
+		f.Text = fmt.Sprintf("not checked, because the running server uses it (process %d)", held)
 		holder = int(held)
 		if holder == 0 {
 			holder = -1
@@ -148,24 +140,25 @@ func checkDatabase(ctx context.Context, c *config.Config, there bool) (out []Fin
 	case errors.Is(err, agented.NotFound):
 		f.Text = none
 	case errors.Is(err, context.DeadlineExceeded):
-		f.Status, f.Text, f.Mend = Warn, fmt.Sprintf("it takes more than %s to read %s through", checkTime, in.Path), "try again while the machine is idle"
+		f.Status, f.Text, f.Fix = Warn, fmt.Sprintf("the integrity check of %[2]s takes more than %[1]s", checkTime, in.Path), "repeat the check while the machine is idle"
 	case err != nil:
-		f.Status, f.Text, f.Mend = Fail, agented.Message(err), "do what the sentence says"
+		f.Status, f.Text, f.Fix = Fail, agented.Message(err), "follow the message"
 	case len(in.Damage) > 0:
-		f.Status, f.Text = Fail, fmt.Sprintf("%s is damaged: %s", in.Path, strings.Join(strings.Fields(in.Damage[0]), " "))
-		f.Mend = "keep a copy of it, then restore a backup; check the disk"
+		f.Status, f.Text = Fail, fmt.Sprintf("%s is corrupted: %s", in.Path, strings.Join(strings.Fields(in.Damage[0]), " "))
+		f.Fix = "keep a copy, restore a backup, and check the disk"
 	case in.Version < in.Latest && in.Version > 0:
-		f.Text = fmt.Sprintf("%s is sound (%s); the next start brings its schema from %d to %d after taking a copy", in.Path, size(in.Size), in.Version, in.Latest)
+		f.Text = fmt.Sprintf("%s is intact (%s); the next start copies it and then upgrades its schema from %d to %d", in.Path, format.Bytes(in.Size), in.Version, in.Latest)
 	default:
-		f.Text = fmt.Sprintf("%s is sound (%s, schema %d)", in.Path, size(in.Size), in.Version)
+		f.Text = fmt.Sprintf("%s is intact (%s, schema %d)", in.Path, format.Bytes(in.Size), in.Version)
 	}
 	return []Finding{f}, holder
 }
 
-// checkServer says whether a server runs and is ready.
-func checkServer(ctx context.Context, o Options, holder int) []Finding {
+// checkServer checks whether a server is running and ready. listens is the listen address of a
+// server that answers.
+func checkServer(ctx context.Context, o Options, holder int) (found []Finding, listens string) {
 	if o.Server == nil {
-		return nil
+		return nil, ""
 	}
 	f := Finding{Area: AreaServer, Name: "server", Status: OK}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -174,19 +167,25 @@ func checkServer(ctx context.Context, o Options, holder int) []Finding {
 	switch {
 	case err == nil:
 		f.Text = "ready at " + address
+		listens = address
+		if o.Listens != nil {
+			if at := o.Listens(); at != "" {
+				listens = at
+			}
+		}
 	case errors.Is(err, context.DeadlineExceeded):
-		f.Status, f.Text, f.Mend = Fail, "gives no answer at "+address, "look at the server's log"
+		f.Status, f.Text, f.Fix = Fail, "no answer at "+address, "check the server's log"
 	case holder != 0:
-		f.Status, f.Text, f.Mend = Fail, "runs, but: "+agented.Message(err), "look at the server's log; if it listens elsewhere, set AGENTED_URL"
+		f.Status, f.Text, f.Fix = Fail, "runs, but: "+agented.Message(err), "check the server's log; if the server listens elsewhere, set AGENTED_URL"
 	case errors.Is(err, agented.Unauthenticated) || errors.Is(err, agented.Denied):
-		f.Status, f.Text, f.Mend = Warn, agented.Message(err), "set AGENTED_API_KEY, and AGENTED_URL if it is another server"
+		f.Status, f.Text, f.Fix = Warn, agented.Message(err), "set AGENTED_API_KEY, and AGENTED_URL if it is another server"
 	default:
-		f.Status, f.Text, f.Mend = Warn, "none runs: "+agented.Message(err), "agented serve"
+		f.Status, f.Text, f.Fix = Warn, "not running: "+agented.Message(err), "agented serve"
 	}
-	return []Finding{f}
+	return []Finding{f}, listens
 }
 
-// cause takes the path out of an error whose sentence names it already.
+// cause removes the path from an error, because the text already contains it.
 func cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err

@@ -2,8 +2,8 @@ package doctor
 
 import "golang.org/x/sys/unix"
 
-// remoteType names a file system on which locks and shared memory do not work
-// as a database needs them; empty for others.
+// remoteType names a network file system, whose locks and shared memory are unsafe for a
+// database. It is empty for other file systems.
 func remoteType(st *unix.Statfs_t) string {
 	switch uint32(st.Type) {
 	case unix.NFS_SUPER_MAGIC:

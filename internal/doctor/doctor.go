@@ -1,5 +1,5 @@
-// Package doctor looks at an installation and says what is wrong with it and
-// how to mend it. It changes nothing and does not disturb a running server.
+// Package doctor diagnoses problems of an installation and proposes fixes. It changes nothing and
+// does not affect a running server.
 package doctor
 
 import (
@@ -13,64 +13,72 @@ import (
 	"github.com/agented/agented/internal/config"
 )
 
-// Status says how bad a finding is.
+// Status is the severity of a finding.
 type Status string
 
-// The statuses. Warn is something that a person should know or that does not
-// work yet; Fail keeps a server from doing its work.
+// Severities of findings. Warn marks a risk, or a feature that does not work yet; Fail keeps a
+// server from working.
 const (
 	OK   Status = "ok"
 	Warn Status = "warn"
 	Fail Status = "fail"
 )
 
-// Finding is one thing that was looked at.
+// Finding is the result of one check.
 type Finding struct {
-	// ID names what was looked at for scripts, such as data.disk; it stays the
-	// same over versions.
+	// ID identifies the check for scripts, such as data.disk; it stays the same across versions.
 	ID     string `json:"id"`
-	Area   string `json:"area"` // the heading that it belongs under
+	Area   string `json:"area"` // heading of the finding
 	Name   string `json:"name"`
 	Status Status `json:"status"`
-	Text   string `json:"text"`           // what was found and what that means
-	Mend   string `json:"mend,omitempty"` // what to do, a command where there is one
+	Text   string `json:"text"`          // the result and what it means
+	Fix    string `json:"fix,omitempty"` // how to fix it, as a command where possible
 }
 
-// Areas in the order in which they are shown.
+// Areas in the order of output.
 const (
 	AreaCLIs     = "Agent CLIs"
 	AreaSettings = "Settings"
 	AreaData     = "Data"
 	AreaServer   = "Server"
 	AreaSystem   = "System"
+	AreaTriggers = "Triggers"
 )
 
-// Options say what is looked at.
+// Options holds the inputs of the checks.
 type Options struct {
-	// Config is the settings of a server started here, or, if those cannot be
-	// loaded, the settings of client commands; nil if not even these can.
+	// Config is the settings of a server started here. If those cannot be loaded, it is the
+	// settings of client commands, or nil if these cannot be loaded either.
 	Config *config.Config
-	// ConfigErr is why the settings of a server cannot be loaded.
+	// ConfigErr is the error that keeps a server's settings from being loaded.
 	ConfigErr error
-	// Server asks the server on this machine whether it is ready. It returns
-	// the server's address as far as it is known. Nil asks nobody.
+	// Server checks whether the server on this machine is ready, and returns its address if it is
+	// known. If nil, no server is contacted.
 	Server func(context.Context) (address string, err error)
-	// States asks a running server where executions stand; those that it does
-	// not know are left out. Nil asks nobody.
+	// Listens returns the listen address of that server as a URL or unix:/path, or "" if it is
+	// unknown. If nil, the address that Server returns is used.
+	Listens func() string
+	// States returns the statuses of executions from a running server; it omits those that the
+	// server does not know. If nil, no server is contacted.
 	States func(context.Context, []agented.ExecutionID) (map[agented.ExecutionID]agented.State, error)
-	// Accounts asks a running server how accounts stand. Nil asks nobody.
+	// FailedRemovals returns the folders that retention could not remove: errors by the id of the
+	// execution or conversation. If nil, no server is contacted.
+	FailedRemovals func(context.Context) (map[string]string, error)
+	// Accounts returns the accounts of a running server. If nil, no server is contacted.
 	Accounts func(context.Context) ([]agented.Account, error)
-	// Systemctl asks systemd; nil runs systemctl.
+	// Hints returns the problems that keep triggers of a running server from firing. If nil, no
+	// server is contacted.
+	Hints func(context.Context) ([]TriggerHint, error)
+	// Systemctl runs systemctl; if nil, the program is executed.
 	Systemctl func(ctx context.Context, args ...string) ([]byte, error)
-	// Now is the time; nil is time.Now.
+	// Now returns the current time; if nil, time.Now is used.
 	Now func() time.Time
-	// Root is put before the paths of the system, such as /proc; for tests.
+	// Root is a prefix for system paths such as /proc, for tests.
 	Root string
 }
 
-// Check looks at everything and returns what it found, in the order of areas.
-// It takes about as long as the slowest agent CLI needs to say its version, at
-// most some ten seconds.
+// Check runs all checks and returns their findings in the order of areas. It takes about as long
+// as the slowest agent CLI needs to print its version, about ten seconds at most.
 func Check(ctx context.Context, o Options) []Finding {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -80,8 +88,9 @@ func Check(ctx context.Context, o Options) []Finding {
 	if o.Config != nil {
 		wg.Go(func() { clis = checkCLIs(ctx, o.Config) })
 	}
-	var accounts []Finding
+	var accounts, hints []Finding
 	wg.Go(func() { accounts = checkAccounts(ctx, o) })
+	wg.Go(func() { hints = checkHints(ctx, o) })
 	rest = append(rest, checkSettings(o)...)
 	holder := 0
 	if o.Config != nil && o.ConfigErr == nil {
@@ -89,19 +98,24 @@ func Check(ctx context.Context, o Options) []Finding {
 		data, holder = checkData(ctx, o.Config, o.Now())
 		rest = append(rest, data...)
 		rest = append(rest, checkBundles(ctx, o, holder)...)
-		rest = append(rest, checkServer(ctx, o, holder)...)
-		rest = append(rest, checkPort(o, holder)...)
+		server, listens := checkServer(ctx, o, holder)
+		rest = append(rest, server...)
+		if listens != "" {
+			rest = append(rest, checkListens(listens))
+		} else {
+			rest = append(rest, checkPort(o, holder)...)
+		}
 	}
 	rest = append(rest, checkSystem(ctx, o, holder)...)
 	wg.Wait()
-	return named(slices.Concat(clis, accounts, rest))
+	return named(slices.Concat(clis, accounts, rest, hints))
 }
 
-// named gives an id to what has none: its heading and its name.
+// named sets the id of findings that have none, from area and name.
 func named(list []Finding) []Finding {
 	for i, f := range list {
 		if f.ID == "" {
-			area := map[string]string{AreaCLIs: "cli", AreaSettings: "settings", AreaData: "data", AreaServer: "server", AreaSystem: "system"}[f.Area]
+			area := map[string]string{AreaCLIs: "cli", AreaSettings: "settings", AreaData: "data", AreaServer: "server", AreaSystem: "system", AreaTriggers: "triggers"}[f.Area]
 			list[i].ID = area + "." + strings.Trim(strings.ReplaceAll(f.Name, " ", "_"), ".")
 		}
 	}

@@ -91,16 +91,16 @@ func expect(t *testing.T, f Finding, status Status, parts ...string) {
 		t.Errorf("%q is %q (%s), want %q", f.Name, f.Status, f.Text, status)
 	}
 	for _, part := range parts {
-		if !strings.Contains(f.Text+" → "+f.Mend, part) {
-			t.Errorf("%q says %q → %q, without %q", f.Name, f.Text, f.Mend, part)
+		if !strings.Contains(f.Text+" → "+f.Fix, part) {
+			t.Errorf("%q says %q → %q, without %q", f.Name, f.Text, f.Fix, part)
 		}
 	}
-	if status != OK && f.Mend == "" {
-		t.Errorf("%q has no mend: %s", f.Name, f.Text)
+	if status != OK && f.Fix == "" {
+		t.Errorf("%q has no fix: %s", f.Name, f.Text)
 	}
 }
 
-func TestAgentCLIsAreFoundAndAskedForTheirVersion(t *testing.T) {
+func TestCLIs_versions(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, "ANTHROPIC_API_KEY=sk-hush", "GEMINI_CLI_HOME=/tmp/gemini-home")
 	claude := p.file("bin/claude", 0o755, "#!/bin/sh\n[ -z \"$ANTHROPIC_API_KEY\" ] || exit 9\necho '2.1.330 (Claude Code)'\n")
@@ -112,11 +112,11 @@ func TestAgentCLIsAreFoundAndAskedForTheirVersion(t *testing.T) {
 	got := p.check()
 	expect(t, got["claude"], OK, "2.1.330 at "+claude)
 	expect(t, got["codex"], Warn, codex, "does not run", "exit status 3", "npm install")
-	expect(t, got["gemini"], Warn, "may not be executed", "npm install")
-	expect(t, got["opencode"], Warn, "link to nothing", "npm install")
+	expect(t, got["gemini"], Warn, "is not executable", "npm install")
+	expect(t, got["opencode"], Warn, "broken link", "npm install")
 	expect(t, got["anthropic"], OK, "part of Agented, with ANTHROPIC_API_KEY")
 	for _, f := range got {
-		if strings.Contains(f.Text+f.Mend, "sk-hush") {
+		if strings.Contains(f.Text+f.Fix, "sk-hush") {
 			t.Errorf("%q repeats a secret", f.Name)
 		}
 	}
@@ -124,10 +124,10 @@ func TestAgentCLIsAreFoundAndAskedForTheirVersion(t *testing.T) {
 	if err := os.Remove(filepath.Join(p.dir, "bin/opencode")); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, p.check()["opencode"], Warn, "not installed: there is no `opencode` on the PATH")
+	expect(t, p.check()["opencode"], Warn, "not installed: `opencode` is not on the PATH")
 }
 
-func TestACLIThatHangsDoesNotHangTheDoctor(t *testing.T) {
+func TestCLIs_hanging(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.file("bin/claude", 0o755, "#!/bin/sh\nexec sleep 600\n")
@@ -135,13 +135,13 @@ func TestACLIThatHangsDoesNotHangTheDoctor(t *testing.T) {
 	defer cancel()
 	began := time.Now()
 	got := byName(Check(ctx, p.options()))
-	expect(t, got["claude"], Warn, "does not run")
+	expect(t, got["claude"], Warn, "slow")
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("took %s", took)
 	}
 }
 
-func TestAFreshMachineHasNothingThatFails(t *testing.T) {
+func TestCheck_fresh_machine(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	list := Check(t.Context(), p.options())
@@ -149,16 +149,16 @@ func TestAFreshMachineHasNothingThatFails(t *testing.T) {
 		t.Errorf("findings: %+v", list)
 	}
 	got := byName(list)
-	expect(t, got["data folder"], OK, "the first start makes it")
-	expect(t, got["database"], OK, "the first start makes it")
-	expect(t, got["SECRET_KEY"], OK, "the first start makes one")
-	expect(t, got["server"], Warn, "none runs", "agented serve")
+	expect(t, got["data folder"], OK, "the first start creates it")
+	expect(t, got["database"], OK, "the first start creates it")
+	expect(t, got["SECRET_KEY"], OK, "the first start creates one")
+	expect(t, got["server"], Warn, "not running", "agented serve")
 	if _, err := os.Stat(p.data()); err == nil {
 		t.Error("the doctor made the data folder")
 	}
 }
 
-func TestSettingsThatStopTheStartFail(t *testing.T) {
+func TestSettings_invalid(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, "LOG_LEVEL=loud", "AGENTED_BIND=20000")
 	list := Check(t.Context(), p.options())
@@ -173,7 +173,7 @@ func TestSettingsThatStopTheStartFail(t *testing.T) {
 	}
 }
 
-func TestTheDotenvFileIsLookedAt(t *testing.T) {
+func TestDotenv_mode(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	env := p.file(".env", 0o644, "AGENTED_API_KEY=hush-hush-0123456789\n'never closed\nAGENTED_BNID=x\n")
@@ -181,11 +181,11 @@ func TestTheDotenvFileIsLookedAt(t *testing.T) {
 	var texts []string
 	for _, f := range list {
 		if f.Area == AreaSettings && f.Status == Warn {
-			texts = append(texts, f.Name+": "+f.Text+" → "+f.Mend)
+			texts = append(texts, f.Name+": "+f.Text+" → "+f.Fix)
 		}
 	}
 	all := strings.Join(texts, "\n")
-	for _, want := range []string{"line skipped", "AGENTED_BNID: there is no such setting", "open to other users (mode 0644) → chmod 600 " + env} {
+	for _, want := range []string{"line skipped", "AGENTED_BNID: this is not a setting", "readable by other users (mode 0644) → chmod 600 " + env} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is not among\n%s", want, all)
 		}
@@ -195,7 +195,7 @@ func TestTheDotenvFileIsLookedAt(t *testing.T) {
 	}
 }
 
-func TestTheSecretKeyIsJudged(t *testing.T) {
+func TestSecretKey_strength(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
@@ -211,7 +211,7 @@ func TestTheSecretKeyIsJudged(t *testing.T) {
 		{"short", []string{"SECRET_KEY=hush"}, "", 0, Warn, "agented key secret"},
 		{"repeated", []string{"SECRET_KEY=" + strings.Repeat("hush", 8)}, "", 0, Warn, "agented key secret"},
 		{"chosen", []string{"SECRET_KEY=hush correct horse battery staple"}, "", 0, OK, "from environment"},
-		{"file that is not there", []string{"SECRET_KEY_FILE=/nowhere/key"}, "", 0, Fail, "does not exist"},
+		{"file that does not exist", []string{"SECRET_KEY_FILE=/nowhere/key"}, "", 0, Fail, "does not exist"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -221,30 +221,30 @@ func TestTheSecretKeyIsJudged(t *testing.T) {
 			}
 			f := p.check()["SECRET_KEY"]
 			expect(t, f, tt.status, tt.says)
-			if strings.Contains(f.Text+f.Mend, "hush") {
+			if strings.Contains(f.Text+f.Fix, "hush") {
 				t.Errorf("the key is repeated: %+v", f)
 			}
 		})
 	}
 }
 
-func TestThePluginFolderIsLookedAt(t *testing.T) {
+func TestPlugin_folder(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	root := filepath.Join(p.dir, "plugin")
 	p.env = append(p.env, "CLAUDE_PLUGIN_ROOT="+root)
-	expect(t, p.check()["CLAUDE_PLUGIN_ROOT"], Warn, "is not there")
+	expect(t, p.check()["CLAUDE_PLUGIN_ROOT"], Warn, "does not exist")
 	p.file("plugin/README", 0o644, "")
-	expect(t, p.check()["CLAUDE_PLUGIN_ROOT"], Warn, "brings no program")
+	expect(t, p.check()["CLAUDE_PLUGIN_ROOT"], Warn, "contains no program")
 	p.file("plugin/bin/grd", 0o755, "#!/bin/sh\n")
-	expect(t, p.check()["CLAUDE_PLUGIN_ROOT"], OK, "brings grd")
+	expect(t, p.check()["CLAUDE_PLUGIN_ROOT"], OK, "contains grd")
 	if err := os.Chmod(filepath.Join(root, "bin"), 0o777); err != nil {
 		t.Fatal(err)
 	}
 	expect(t, p.check()["CLAUDE_PLUGIN_ROOT"], Warn, "chmod o-w "+filepath.Join(root, "bin"))
 }
 
-func TestTheDatabaseIsReadThroughUnlessAServerHasIt(t *testing.T) {
+func TestDatabase_integrity(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	if err := os.Mkdir(p.data(), 0o755); err != nil {
@@ -256,7 +256,7 @@ func TestTheDatabaseIsReadThroughUnlessAServerHasIt(t *testing.T) {
 	}
 	defer db.Close()
 	got := p.check()
-	expect(t, got["database"], OK, fmt.Sprintf("in use by the running server (process %d)", os.Getpid()))
+	expect(t, got["database"], OK, fmt.Sprintf("the running server uses it (process %d)", os.Getpid()))
 	expect(t, got["server"], Fail, "runs, but: no server answers")
 	expect(t, got["data folder"], Warn, "mode 0755", "chmod 700")
 	ready := p.options()
@@ -266,8 +266,8 @@ func TestTheDatabaseIsReadThroughUnlessAServerHasIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	got = p.check()
-	expect(t, got["database"], OK, "is sound")
-	expect(t, got["server"], Warn, "none runs")
+	expect(t, got["database"], OK, "is intact")
+	expect(t, got["server"], Warn, "not running")
 
 	if err := os.WriteFile(filepath.Join(p.data(), "agented.db"), []byte("not a database"), 0o600); err != nil {
 		t.Fatal(err)
@@ -275,34 +275,34 @@ func TestTheDatabaseIsReadThroughUnlessAServerHasIt(t *testing.T) {
 	expect(t, p.check()["database"], Fail, "is not a SQLite database")
 }
 
-func TestAServerThatDoesNotAnswerInTimeFails(t *testing.T) {
+func TestServer_no_answer(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	o := p.options()
 	o.Server = func(context.Context) (string, error) { return "http://a", context.DeadlineExceeded }
-	expect(t, byName(Check(t.Context(), o))["server"], Fail, "gives no answer at http://a")
+	expect(t, byName(Check(t.Context(), o))["server"], Fail, "no answer at http://a")
 	o.Server = func(context.Context) (string, error) {
 		return "http://a", agented.Errorf(agented.Unauthenticated, "the API key is not known")
 	}
 	expect(t, byName(Check(t.Context(), o))["server"], Warn, "not known", "AGENTED_API_KEY")
 }
 
-func TestADataFolderThatCannotBeUsedFails(t *testing.T) {
+func TestDataFolder_unusable(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t)
 	p.file("data", 0o600, "")
 	expect(t, p.check()["data folder"], Fail, "is not a folder", "AGENTED_DATA_DIR")
 	if os.Getuid() == 0 {
-		t.Skip("root may write everywhere, so a folder that cannot be written is not tried")
+		t.Skip("root may write everywhere, so a folder that is not writable is not tried")
 	}
 	p = newPlace(t)
 	if err := os.Mkdir(p.data(), 0o500); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, p.check()["data folder"], Fail, "cannot be written")
+	expect(t, p.check()["data folder"], Fail, "is not writable")
 }
 
-func TestAClockThatIsPastFails(t *testing.T) {
+func TestClock_in_the_past(t *testing.T) {
 	t.Parallel()
 	p := newPlace(t, "TZ=Asia/Kolkata")
 	o := p.options()
@@ -315,7 +315,7 @@ func TestAClockThatIsPastFails(t *testing.T) {
 	}
 }
 
-func TestLinuxIsLookedAt(t *testing.T) {
+func TestPlatform_linux(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("inotify, cgroups and systemd are Linux's")
@@ -338,10 +338,10 @@ func TestLinuxIsLookedAt(t *testing.T) {
 		return byName(checkSystem(t.Context(), Options{Root: p.dir, Now: time.Now}, pid))
 	}
 	got := system(t, "128", "65536", "/user.slice/user-0.slice/session-3.scope", "")
-	expect(t, got["inotify"], OK, "128 instances, 65536 watches")
-	expect(t, got["systemd"], OK, "started by hand")
+	expect(t, got["inotify"], OK, "128 instances and 65536 watches")
+	expect(t, got["systemd"], OK, "started manually")
 	if os.Getuid() == 0 {
-		expect(t, got["cgroups"], OK, "not delegated here")
+		expect(t, got["cgroups"], OK, "not delegated, as usual")
 		got = system(t, "8", "65536", "/system.slice/agented.service", "")
 		expect(t, got["inotify"], Warn, "max_user_instances")
 		expect(t, got["systemd"], OK, "as agented.service")
@@ -350,13 +350,4 @@ func TestLinuxIsLookedAt(t *testing.T) {
 	got = system(t, "128", "100", "/system.slice/agented.service/server", "/system.slice/agented.service")
 	expect(t, got["inotify"], Warn, "max_user_watches")
 	expect(t, got["cgroups"], OK, "delegated;")
-}
-
-func TestSizesAreReadable(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 1 << 30: "1 GiB", 3 << 40: "3 TiB"} {
-		if got := size(n); got != want {
-			t.Errorf("size(%d) = %q, want %q", n, got, want)
-		}
-	}
 }

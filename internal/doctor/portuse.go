@@ -15,8 +15,8 @@ import (
 	"github.com/agented/agented/internal/config"
 )
 
-// probe asks whether the address could be taken. It binds and never listens, so
-// nobody can connect to it.
+// probe checks whether the address is in use. It binds without listening, so no client can
+// connect.
 func probe(b config.Address) (taken, denied bool) {
 	ip := addressOf(b)
 	family := unix.AF_INET
@@ -24,7 +24,7 @@ func probe(b config.Address) (taken, denied bool) {
 		family = unix.AF_INET6
 	}
 	if ip == nil || ip.Equal(net.IPv4zero) {
-		family = unix.AF_INET // every address: this one clashes with all that matter
+		family = unix.AF_INET // every address: IPv4 conflicts show all relevant uses
 	}
 	fd, err := unix.Socket(family, unix.SOCK_STREAM, 0)
 	if err != nil {
@@ -49,8 +49,8 @@ func probe(b config.Address) (taken, denied bool) {
 	return errors.Is(err, unix.EADDRINUSE), errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)
 }
 
-// portHolder names who listens on a port, where /proc tells; keeps is whether
-// it is a service manager that keeps the socket for its service.
+// portHolder names the process that listens on a port, as far as /proc shows it. keeps is true if
+// a service manager holds the socket for its service.
 func portHolder(root string, port int) (who string, keeps bool) {
 	who = "another program"
 	sockets := map[string]bool{}

@@ -11,22 +11,22 @@ import (
 	"github.com/agented/agented/internal/config"
 )
 
-// A secret that is shorter, or made of fewer bits, can be guessed by somebody
-// who may try.
+// Secrets that are shorter or have less entropy can be guessed.
 const (
 	shortSecret = 16
 	fewBits     = 60
 )
 
-// checkSecrets judges the secrets that somebody chose. None is repeated.
+// checkSecrets checks the strength of secrets that people chose. Findings do not contain the
+// secrets.
 func checkSecrets(c *config.Config) []Finding {
 	var out []Finding
 	for _, s := range []struct {
 		name, what string
 		secret     config.Secret
 	}{
-		{"AGENTED_API_KEY", "whoever guesses it is an admin", c.APIKey},
-		{"GITHUB_WEBHOOK_SECRET", "whoever guesses it fires triggers as GitHub", c.GitHubWebhookSecret},
+		{"AGENTED_API_KEY", "an attacker who guesses it is an admin", c.APIKey},
+		{"GITHUB_WEBHOOK_SECRET", "an attacker who guesses it can fire triggers in GitHub's name", c.GitHubWebhookSecret},
 	} {
 		if !s.secret.IsSet() {
 			continue
@@ -39,20 +39,20 @@ func checkSecrets(c *config.Config) []Finding {
 func judge(name, what, value, from string) Finding {
 	f := Finding{ID: "settings.strength." + name, Area: AreaSettings, Name: name, Status: OK}
 	f.Text = fmt.Sprintf("%d characters (%s)", len(value), from)
-	const mend = "set it to what `agented key secret` prints, here and where it is used"
+	const fix = "set it to the output of `agented key secret`, here and where it is used"
 	switch bits := entropy(value); {
 	case len(value) < shortSecret:
-		f.Status, f.Mend = Warn, mend
+		f.Status, f.Fix = Warn, fix
 		f.Text = fmt.Sprintf("has %d characters; %s: use %d or more (%s)", len(value), what, shortSecret, from)
 	case bits < fewBits:
-		f.Status, f.Mend = Warn, mend
-		f.Text = fmt.Sprintf("is long but regular, worth some %d bits; %s (%s)", int(bits), what, from)
+		f.Status, f.Fix = Warn, fix
+		f.Text = fmt.Sprintf("is long but regular, with about %d bits of entropy; %s (%s)", int(bits), what, from)
 	}
 	return f
 }
 
-// entropy estimates the bits of a text from how often its characters come, and
-// from how much of it repeats.
+// entropy estimates the entropy of a text in bits from the frequencies of its characters and from
+// repetition.
 func entropy(s string) float64 {
 	counts, n := map[rune]int{}, 0.0
 	for _, r := range s {
@@ -66,12 +66,12 @@ func entropy(s string) float64 {
 	}
 	length := n
 	for period := 1; period <= len(s)/2; period++ {
-		if strings.HasPrefix(s[period:], s[:len(s)-period]) { // the same piece again and again
+		if strings.HasPrefix(s[period:], s[:len(s)-period]) { // one piece, repeated
 			length = float64(period)
 			break
 		}
 	}
-	runs := 0.0 // "abcdef" and "123456" are no more than their first character
+	runs := 0.0 // a run such as "abcdef" or "123456" counts as its first character
 	for i := 1; i < len(s); i++ {
 		if d := int(s[i]) - int(s[i-1]); d >= -1 && d <= 1 {
 			runs++
@@ -80,8 +80,8 @@ func entropy(s string) float64 {
 	return each * max(1, length-runs)
 }
 
-// checkSecretFiles looks at who may read the files that secrets come from. That
-// of SECRET_KEY is judged with the key.
+// checkSecretFiles checks who may read the files that contain secrets. The file of SECRET_KEY is
+// checked together with the key.
 func checkSecretFiles(c *config.Config) []Finding {
 	var out []Finding
 	files := c.SecretFiles()
@@ -93,13 +93,13 @@ func checkSecretFiles(c *config.Config) []Finding {
 
 func secretFile(name, path string) []Finding {
 	info, err := os.Stat(path)
-	// What a container runtime mounts is readable by everybody in the container.
+	// Files that a container runtime mounts are readable by every user in the container.
 	if err != nil || info.Mode().Perm()&0o007 == 0 || strings.HasPrefix(path, "/run/secrets/") {
 		return nil
 	}
 	return []Finding{{
 		ID: "settings.file." + name, Area: AreaSettings, Name: name, Status: Warn,
 		Text: fmt.Sprintf("every user of this machine can read %s (mode %04o)", path, info.Mode().Perm()),
-		Mend: "chmod 600 " + path,
+		Fix:  "chmod 600 " + path,
 	}}
 }

@@ -14,14 +14,14 @@ import (
 	"github.com/agented/agented/internal/config"
 )
 
-// built is before this program was made: a clock that shows less is wrong.
+// built is a time before this program was built: a clock before it is wrong.
 var built = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// fewFiles is the number of open files below which a busy server is cramped: a
-// reader of a stream is one, an attempt some five.
+// fewFiles is the limit of open files below which a busy server runs out of descriptors: each
+// client of a stream needs one, an attempt about five.
 const fewFiles = 4096
 
-// checkSystem looks at what the machine lets a server have.
+// checkSystem checks the resources that the machine grants a server.
 func checkSystem(ctx context.Context, o Options, holder int) []Finding {
 	out := []Finding{checkFiles(), checkClock(o), checkZones(o), checkUser(o, holder)}
 	return append(out, checkPlatform(ctx, o, holder)...)
@@ -31,10 +31,10 @@ func checkFiles() Finding {
 	f := Finding{Area: AreaSystem, Name: "open files", Status: OK}
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
-		f.Status, f.Text, f.Mend = Warn, "the limit is not known: "+err.Error(), "ulimit -Hn"
+		f.Status, f.Text, f.Fix = Warn, "the limit cannot be read: "+err.Error(), "ulimit -Hn"
 		return f
 	}
-	// A server raises its limit to the hard one.
+	// A server raises its limit to the hard limit.
 	limit := uint64(l.Max)
 	f.Text = fmt.Sprintf("at most %d, enough for %d connections", limit, config.DefaultMaxConnections(limit))
 	if limit > 1<<40 {
@@ -42,7 +42,7 @@ func checkFiles() Finding {
 	}
 	if limit < fewFiles {
 		f.Status = Warn
-		f.Mend = "raise the hard limit: LimitNOFILE=65536 in the service file, or /etc/security/limits.conf"
+		f.Fix = "raise the hard limit: LimitNOFILE=65536 in the service file, or /etc/security/limits.conf"
 	}
 	return f
 }
@@ -58,24 +58,24 @@ func checkClock(o Options) Finding {
 	if zone != time.Local {
 		name = zone.String()
 	}
-	f.Text = fmt.Sprintf("%s; schedules that name no zone are in %s (UTC%+03d:%02d)",
+	f.Text = fmt.Sprintf("%s; schedules without a zone use %s (UTC%+03d:%02d)",
 		now.UTC().Format("2006-01-02 15:04 MST"), name, offset/3600, abs(offset)/60%60)
 	switch {
 	case now.Before(built):
-		f.Status, f.Text = Fail, "it shows "+now.UTC().Format("2006-01-02")+", which is past: schedules, sessions and certificates go wrong"
-		f.Mend = "sudo timedatectl set-ntp true"
+		f.Status, f.Text = Fail, "the clock shows "+now.UTC().Format("2006-01-02")+", which is in the past: schedules, sessions and certificates will fail"
+		f.Fix = "sudo timedatectl set-ntp true"
 	case o.Config != nil && future(o.Config, now) > time.Minute:
 		f.Status = Fail
-		f.Text += fmt.Sprintf("; it went back: the database was last written %s from now, so schedules repeat themselves or wait", future(o.Config, now).Round(time.Second))
-		f.Mend = "sudo timedatectl set-ntp true, then restart the server"
+		f.Text += fmt.Sprintf("; the clock was set back: the database was last written %s in the future, so schedules repeat or wait", future(o.Config, now).Round(time.Second))
+		f.Fix = "sudo timedatectl set-ntp true, then restart the server"
 	case !synchronised():
-		f.Status, f.Text = Warn, f.Text+"; the kernel says that nothing keeps it right"
-		f.Mend = "sudo timedatectl set-ntp true"
+		f.Status, f.Text = Warn, f.Text+"; the kernel reports that the clock is not synchronised"
+		f.Fix = "sudo timedatectl set-ntp true"
 	}
 	return f
 }
 
-// future is how far ahead of the clock the database and its log were written.
+// future returns how far in the future the database or its log was written.
 func future(c *config.Config, now time.Time) time.Duration {
 	var ahead time.Duration
 	for _, path := range []string{c.DBPath, c.DBPath + "-wal"} {
@@ -86,10 +86,10 @@ func future(c *config.Config, now time.Time) time.Duration {
 	return ahead
 }
 
-// checkZones says where the zones of schedules come from. The program brings
-// its own, which may be older than the machine's.
+// checkZones reports the source of the time zones. The program contains its own, which may be
+// older than the machine's.
 func checkZones(o Options) Finding {
-	f := Finding{Area: AreaSystem, Name: "time zones", Status: OK, Text: "from the program itself: there are none on this machine"}
+	f := Finding{Area: AreaSystem, Name: "time zones", Status: OK, Text: "built into the program, because this machine has none"}
 	for _, dir := range []string{"/usr/share/zoneinfo", "/usr/share/lib/zoneinfo", "/etc/zoneinfo"} {
 		if _, err := os.Stat(filepath.Join(o.Root, dir, "Etc/UTC")); err == nil {
 			f.Text = "from " + dir
@@ -99,7 +99,7 @@ func checkZones(o Options) Finding {
 	return f
 }
 
-// checkUser looks whether the server, and so every agent, is root.
+// checkUser checks whether the server, and therefore every agent, runs as root.
 func checkUser(o Options, holder int) Finding {
 	f := Finding{Area: AreaSystem, Name: "user", Status: OK}
 	uid, who := os.Geteuid(), "a server that you start"
@@ -111,15 +111,15 @@ func checkUser(o Options, holder int) Finding {
 	}
 	f.Text = fmt.Sprintf("%s runs as user %d", who, uid)
 	if uid == 0 {
-		f.Status, f.Text = Warn, who+" runs as root, and so does every agent: what one of them breaks is the whole machine"
-		f.Mend = "sudo agented service install, which makes an account for it"
+		f.Status, f.Text = Warn, who+" runs as root, and so does every agent, so an agent can damage the whole machine"
+		f.Fix = "run `sudo agented service install`, which creates an account for the server"
 	}
 	return f
 }
 
 func abs(n int) int { return max(n, -n) }
 
-// number reads a file of the kernel that holds one number.
+// number reads a file under /proc or /sys that contains one number.
 func number(root, path string) (int64, bool) {
 	b, err := os.ReadFile(filepath.Join(root, path))
 	if err != nil {

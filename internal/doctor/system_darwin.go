@@ -2,8 +2,8 @@ package doctor
 
 import "context"
 
-// synchronised is not asked on macOS, which keeps its clock right by itself.
+// synchronised returns true: macOS keeps its clock synchronised.
 func synchronised() bool { return true }
 
-// checkPlatform has nothing to add on macOS.
+// checkPlatform has no checks on macOS.
 func checkPlatform(context.Context, Options, int) []Finding { return nil }

@@ -10,24 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// synchronised asks the kernel whether something keeps the clock right.
+// synchronised reports whether the kernel considers the clock synchronised.
 func synchronised() bool {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
 	return err != nil || state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0
 }
 
-// checkPlatform looks at what only Linux has.
+// checkPlatform runs the checks that exist on Linux only.
 func checkPlatform(ctx context.Context, o Options, holder int) []Finding {
 	root := o.Root
 	out := checkInotify(root)
+	if root == "" {
+		out = append(out, checkSandbox(o))
+	}
 	_, err := os.Stat(filepath.Join(root, "/run/systemd/system"))
 	group, unit := cgroupOf(root, holder)
-	systemd := Finding{Area: AreaSystem, Name: "systemd", Status: OK, Text: "not there; something else has to start the server after a reboot"}
+	systemd := Finding{Area: AreaSystem, Name: "systemd", Status: OK, Text: "not running; the server needs another way to start after a reboot"}
 	if err == nil {
-		systemd.Text = "runs this machine"
+		systemd.Text = "manages this machine"
 		if holder > 0 && unit == "" {
-			systemd.Text += "; the server was started by hand and does not come back after a reboot"
+			systemd.Text += "; the server was started manually and does not start after a reboot"
 		} else if unit != "" {
 			systemd.Text += " and the server, as " + unit
 		}
@@ -39,7 +42,7 @@ func checkPlatform(ctx context.Context, o Options, holder int) []Finding {
 	return out
 }
 
-// Below these, following logs falls back to polling.
+// Below these limits, following logs falls back to polling.
 const (
 	fewInstances = 16
 	fewWatches   = 1024
@@ -51,20 +54,20 @@ func checkInotify(root string) []Finding {
 	if !ok1 || !ok2 {
 		return nil
 	}
-	f := Finding{Area: AreaSystem, Name: "inotify", Status: OK, Text: fmt.Sprintf("%d instances, %d watches for each user", instances, watches)}
+	f := Finding{Area: AreaSystem, Name: "inotify", Status: OK, Text: fmt.Sprintf("%d instances and %d watches per user", instances, watches)}
 	switch {
 	case instances < fewInstances:
-		f.Status, f.Text = Warn, f.Text+": with few, logs are polled, which is slower"
-		f.Mend = "sudo sysctl fs.inotify.max_user_instances=512"
+		f.Status, f.Text = Warn, f.Text+": beyond that, logs are polled, which is slower"
+		f.Fix = "sudo sysctl fs.inotify.max_user_instances=512"
 	case watches < fewWatches:
-		f.Status, f.Text = Warn, f.Text+": with few, logs are polled, which is slower"
-		f.Mend = "sudo sysctl fs.inotify.max_user_watches=65536"
+		f.Status, f.Text = Warn, f.Text+": beyond that, logs are polled, which is slower"
+		f.Fix = "sudo sysctl fs.inotify.max_user_watches=65536"
 	}
 	return []Finding{f}
 }
 
-// cgroupOf is the control group of the server, or of this process if none is
-// known, and the service that it is, if the server is one.
+// cgroupOf returns the control group of the server, or of this process if the server is unknown,
+// and the name of the service unit if the server runs in one.
 func cgroupOf(root string, holder int) (group, unit string) {
 	who := "self"
 	if holder > 0 {
@@ -99,25 +102,25 @@ func checkCgroup(root, group, unit string) Finding {
 	f := Finding{Area: AreaSystem, Name: "cgroups", Status: OK}
 	folder := filepath.Join(root, "/sys/fs/cgroup", group)
 	if unit != "" && filepath.Base(folder) == "server" {
-		folder = filepath.Dir(folder) // the leaf of DelegateSubgroup=server
+		folder = filepath.Dir(folder) // the leaf that DelegateSubgroup=server creates
 	}
 	_, err := os.Stat(filepath.Join(folder, "cgroup.procs"))
 	switch {
 	case group == "" || err != nil:
-		f.Text = "no version 2; what an attempt leaves behind is found by its process tree"
+		f.Text = "version 2 is not available; leftover processes of an attempt are found by its process tree"
 	case delegated(folder):
-		f.Text = "delegated; each attempt gets a group of its own, and nothing escapes it"
+		f.Text = "delegated; each attempt gets a control group of its own, which contains all its processes"
 	case unit != "":
-		f.Status, f.Text = Warn, "not delegated to "+unit+"; what an attempt leaves behind is found by its process tree, which is less sure"
-		f.Mend = "add Delegate=yes to the [Service] section of " + unit + ", then `systemctl daemon-reload` and restart it"
+		f.Status, f.Text = Warn, "not delegated to "+unit+"; leftover processes of an attempt are found by its process tree, which is less reliable"
+		f.Fix = "add Delegate=yes to the [Service] section of " + unit + ", then run `systemctl daemon-reload` and restart it"
 	default:
-		f.Text = "not delegated here, as usual outside a service; what an attempt leaves behind is found by its process tree"
+		f.Text = "not delegated, as usual outside a service; leftover processes of an attempt are found by its process tree"
 	}
 	return f
 }
 
-// delegated reports whether the group was handed over to whoever it belongs to:
-// it is not root's, or the service manager marked it.
+// delegated reports whether the control group was delegated to its owner: it belongs to a user
+// other than root, or the service manager marked it.
 func delegated(folder string) bool {
 	var st unix.Stat_t
 	if unix.Stat(folder, &st) != nil {

@@ -14,24 +14,24 @@ import (
 	"github.com/agented/agented/internal/service"
 )
 
-// askSystemd runs systemctl; it is nil's place in Options.Systemctl.
-func askSystemd(ctx context.Context, args ...string) ([]byte, error) {
+// querySystemd runs systemctl; it is the default of Options.Systemctl.
+func querySystemd(ctx context.Context, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	return exec.CommandContext(ctx, "systemctl", args...).Output()
 }
 
-// unitProperties are what systemd is asked about a unit.
+// unitProperties are the properties of a unit that are read from systemd.
 var unitProperties = []string{
 	"LoadState", "ActiveState", "FragmentPath", "NeedDaemonReload", "KillMode", "Delegate", "NotifyAccess",
 	"Type", "FileDescriptorStoreMax", "TimeoutStopUSec", "Restart", "Listen",
 }
 
-// properties asks systemd about a unit; nil if it does not know it.
+// properties reads the properties of a unit; it returns nil if systemd does not know the unit.
 func properties(ctx context.Context, o Options, unit string, user bool) map[string]string {
 	ask := o.Systemctl
 	if ask == nil {
-		ask = askSystemd
+		ask = querySystemd
 	}
 	args := []string{"show", "--property=" + strings.Join(unitProperties, ","), "--", unit}
 	if user {
@@ -53,12 +53,11 @@ func properties(ctx context.Context, o Options, unit string, user bool) map[stri
 	return p
 }
 
-// stopReserve is what a supervisor allows beyond the drain time.
+// stopReserve is the time beyond the drain time that the stop timeout must include.
 const stopReserve = 10 * time.Second
 
-// checkUnit asks systemd how it treats the service. unit is what the running
-// server belongs to, or empty: then the unit that `service install` writes is
-// looked at, if it is there.
+// checkUnit checks the unit of the service. unit is the unit of the running server; if it is
+// empty, the unit that `service install` writes is checked if it is installed.
 func checkUnit(ctx context.Context, o Options, unit string, user bool) []Finding {
 	var p map[string]string
 	if unit != "" {
@@ -79,45 +78,45 @@ func checkUnit(ctx context.Context, o Options, unit string, user bool) []Finding
 		systemctl, install = "systemctl --user", "agented service install --user"
 	}
 	own := unit == "agented.service"
-	mend := func(key, value string) string {
+	fix := func(key, value string) string {
 		if own {
-			return fmt.Sprintf("remove %s from your drop-in (`%s edit %s`), or write the unit anew: `%s`", key, systemctl, unit, install)
+			return fmt.Sprintf("remove %s from your drop-in (`%s edit %s`), or write the unit again: `%s`", key, systemctl, unit, install)
 		}
 		return fmt.Sprintf("set %s=%s in the [Service] section of %s, then `%s daemon-reload` and restart it", key, value, unit, systemctl)
 	}
 	var out []Finding
-	add := func(id, name string, status Status, text, mend string) {
-		out = append(out, Finding{ID: "system.unit." + id, Area: AreaSystem, Name: name, Status: status, Text: text, Mend: mend})
+	add := func(id, name string, status Status, text, fix string) {
+		out = append(out, Finding{ID: "system.unit." + id, Area: AreaSystem, Name: name, Status: status, Text: text, Fix: fix})
 	}
 	if mode := p["KillMode"]; mode != "process" {
-		add("killmode", "KillMode", Fail, fmt.Sprintf("%s has KillMode=%s: each restart ends the agents that run", unit, mode), mend("KillMode", "process"))
+		add("killmode", "KillMode", Fail, fmt.Sprintf("%s has KillMode=%s: each restart kills the running agents", unit, mode), fix("KillMode", "process"))
 	}
 	if d := p["Delegate"]; d == "no" || d == "" {
-		add("delegate", "Delegate", Warn, unit+" does not hand its control group over: what an attempt leaves behind is found by its process tree, which is less sure", mend("Delegate", "yes"))
+		add("delegate", "Delegate", Warn, unit+" does not delegate its control group: leftover processes of an attempt are found by its process tree, which is less reliable", fix("Delegate", "yes"))
 	}
 	if t := p["Type"]; t != "notify" && t != "notify-reload" {
-		add("type", "Type", Warn, fmt.Sprintf("%s has Type=%s: a start returns before the server answers, and nothing watches it", unit, t), mend("Type", "notify"))
+		add("type", "Type", Warn, fmt.Sprintf("%s has Type=%s: a start returns before the server is ready, and there is no watchdog", unit, t), fix("Type", "notify"))
 	}
 	if a := p["NotifyAccess"]; a != "main" && a != "all" && a != "exec" {
-		add("notifyaccess", "NotifyAccess", Fail, fmt.Sprintf("%s has NotifyAccess=%s: what the server says about itself is not heard, and the start never ends", unit, a), mend("NotifyAccess", "main"))
+		add("notifyaccess", "NotifyAccess", Fail, fmt.Sprintf("%s has NotifyAccess=%s: systemd ignores the server's notifications, so the start never completes", unit, a), fix("NotifyAccess", "main"))
 	}
 	if n, err := strconv.Atoi(p["FileDescriptorStoreMax"]); err == nil && n == 0 {
-		add("fdstore", "FileDescriptorStoreMax", Warn, unit+" keeps no socket: connections are refused while the server restarts", mend("FileDescriptorStoreMax", "16"))
+		add("fdstore", "FileDescriptorStoreMax", Warn, unit+" does not keep the listening socket: connections are refused while the server restarts", fix("FileDescriptorStoreMax", "16"))
 	}
 	if r := p["Restart"]; r != "always" && r != "on-failure" && r != "on-abnormal" {
-		add("restart", "Restart", Warn, fmt.Sprintf("%s has Restart=%s: a server that dies stays down", unit, r), mend("Restart", "always"))
+		add("restart", "Restart", Warn, fmt.Sprintf("%s has Restart=%s: the server is not restarted after a crash", unit, r), fix("Restart", "always"))
 	}
 	if limit, ok := timespan(p["TimeoutStopUSec"]); ok && o.Config != nil && o.ConfigErr == nil && limit < o.Config.Shutdown+stopReserve {
 		want := o.Config.Shutdown + stopReserve
-		text := fmt.Sprintf("%s is stopped by force after %s, but open requests may take %s (AGENTED_SHUTDOWN_TIMEOUT) and the rest ten seconds", unit, limit, o.Config.Shutdown)
-		m := fmt.Sprintf("write the unit anew: `%s`", install)
+		text := fmt.Sprintf("%s is killed after %s, but open requests may need %s (AGENTED_SHUTDOWN_TIMEOUT) and the shutdown ten seconds more", unit, limit, o.Config.Shutdown)
+		m := fmt.Sprintf("write the unit again: `%s`", install)
 		if !own {
-			m = mend("TimeoutStopSec", fmt.Sprintf("%ds", int(want.Seconds())))
+			m = fix("TimeoutStopSec", fmt.Sprintf("%ds", int(want.Seconds())))
 		}
 		add("timeoutstop", "TimeoutStopSec", Fail, text, m)
 	}
 	if p["NeedDaemonReload"] == "yes" {
-		add("reload", "daemon-reload", Warn, "the file of "+unit+" has changed and systemd still goes by the old one", systemctl+" daemon-reload")
+		add("reload", "daemon-reload", Warn, "the file of "+unit+" has changed, but systemd still uses the old version", systemctl+" daemon-reload")
 	}
 	if own {
 		if missing := outdated(filepath.Join(o.Root, p["FragmentPath"]), user); len(missing) > 0 {
@@ -126,12 +125,12 @@ func checkUnit(ctx context.Context, o Options, unit string, user bool) []Finding
 		out = append(out, checkSocketUnit(ctx, o, user, install)...)
 	}
 	if len(out) == 0 {
-		add("ok", "service", OK, unit+" leaves running agents alone when it is restarted, and comes back", "")
+		add("ok", "service", OK, unit+" keeps agents running over restarts, and restarts the server after a crash", "")
 	}
 	return out
 }
 
-// list names the first n and says how many more there are.
+// list formats the first n items and the number of the others.
 func list(items []string, n int) string {
 	text := strings.Join(items[:min(n, len(items))], ", ")
 	if more := len(items) - n; more > 0 {
@@ -140,11 +139,10 @@ func list(items []string, n int) string {
 	return text
 }
 
-// perInstall are keys whose value depends on where a service was installed.
-var perInstall = []string{"ExecStart", "User", "Group", "WorkingDirectory", "Environment", "StateDirectory", "TimeoutStopSec", "WantedBy", "Requires", "After", "Wants", "Sockets", "Also"}
+// perInstall are the keys whose values depend on the installation.
+var perInstall = []string{"ExecStart", "User", "Group", "WorkingDirectory", "Environment", "UMask", "StateDirectory", "TimeoutStopSec", "WantedBy", "Requires", "After", "Wants", "Sockets", "Also"}
 
-// outdated lists the lines that this version's unit has and the installed one
-// lacks.
+// outdated returns the lines of this version's unit that the installed one lacks.
 func outdated(path string, user bool) []string {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -170,7 +168,7 @@ func outdated(path string, user bool) []string {
 	return missing
 }
 
-// checkSocketUnit compares what the socket unit listens on with the setting.
+// checkSocketUnit compares the listen address of the socket unit with the setting.
 func checkSocketUnit(ctx context.Context, o Options, user bool, install string) []Finding {
 	p := properties(ctx, o, "agented.socket", user)
 	if p == nil || o.Config == nil || o.ConfigErr != nil || p["Listen"] == "" {
@@ -187,11 +185,11 @@ func checkSocketUnit(ctx context.Context, o Options, user bool, install string) 
 	return []Finding{{
 		ID: "system.unit.socket", Area: AreaSystem, Name: "agented.socket", Status: Warn,
 		Text: fmt.Sprintf("systemd listens on %s for the server, but AGENTED_BIND is %s", listens, o.Config.Bind),
-		Mend: install + " --socket",
+		Fix:  install + " --socket",
 	}}
 }
 
-// timespan reads a duration as systemctl show writes it: "40s", "1min 30s".
+// timespan parses a duration in the format of systemctl show: "40s", "1min 30s".
 func timespan(text string) (time.Duration, bool) {
 	if text == "infinity" {
 		return 1<<63 - 1, true

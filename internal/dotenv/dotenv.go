@@ -1,22 +1,21 @@
-// Package dotenv reads the text of a .env file in the grammar of python-dotenv.
+// Package dotenv parses .env files in the grammar of python-dotenv.
 //
-// People keep secrets in these files, and readers that expand every dollar sign
-// or reject a whole file for one odd line damage them. This one therefore agrees
-// with python-dotenv on every case of its corpus (testdata/README.md), apart from
-// the differences listed here:
+// .env files contain secrets, and parsers that expand every dollar sign or reject a whole file
+// for one invalid line corrupt them. This parser therefore agrees with python-dotenv on every
+// case of its corpus (testdata/README.md), apart from these differences:
 //
 //   - A byte order mark at the start is dropped. Python makes it part of the
 //     first name, which is then silently unknown.
-//   - A file in UTF-16 is one problem that says so, instead of an exception.
-//   - A definition that holds a NUL byte or invalid UTF-8 is a problem of its
-//     line and is skipped. Python refuses the whole file, or fails later.
+//   - A file in UTF-16 is one problem that names the encoding, instead of an exception.
+//   - A definition that contains a NUL byte or invalid UTF-8 is a problem of its
+//     line and is skipped. Python rejects the whole file, or fails later.
 //   - Interpolation inserts at most MaxInserted bytes; a definition that would
-//     pass that is a problem and is skipped, so that a small file cannot fill
+//     exceed that is a problem and is skipped, so that a small file cannot fill
 //     the memory.
 //   - A problem names the line of the definition itself, not the first of the
 //     blank lines before it.
 //
-// The package does no input or output and reads no environment.
+// The package does no input or output and does not read the environment.
 package dotenv
 
 import (
@@ -27,8 +26,8 @@ import (
 	"unicode/utf8"
 )
 
-// MaxInserted is how many bytes interpolation may insert into the values of one
-// file, all together.
+// MaxInserted is the maximum number of bytes that interpolation inserts into the values of one
+// file in total.
 const MaxInserted = 1 << 20
 
 // Var is one variable that the file defines.
@@ -37,38 +36,39 @@ type Var struct {
 	Name string
 	// Value is the text after unquoting and interpolation.
 	Value string
-	// Set tells NAME= (true) from a bare NAME (false), which defines nothing
-	// but hides an earlier NAME=value of the same file.
+	// Set is true for NAME= and false for a bare NAME, which defines nothing but hides an earlier
+	// NAME=value of the same file.
 	Set bool
-	// Line is the line of the definition that counts, from 1.
+	// Line is the line of the effective definition, counted from 1.
 	Line int
 }
 
-// Problem is a line that was skipped. Text never repeats what the line says,
-// because it may be a secret.
+// Problem is a skipped line. Text never contains the line's content, because it may be a secret.
 type Problem struct {
 	Line int
 	Text string
+	// Names are the words before the = of the skipped lines, in order: the
+	// variables that are not defined because of the problem are among them.
+	Names []string
 }
 
 // String gives "line 3: the quote is never closed".
 func (p Problem) String() string { return fmt.Sprintf("line %d: %s", p.Line, p.Text) }
 
-// Parse reads a .env file. Variables come in the order of their first definition,
-// each once, with the value of its last one. lookup answers for the real
-// environment, which wins over the file inside ${NAME}, as it does everywhere
-// else; nil stands for an empty environment. Lines that cannot be read are skipped
-// and reported.
+// Parse parses a .env file. It returns each variable once, in the order of the first definitions,
+// with the value of the last one. lookup reads the real environment, which takes precedence over
+// the file inside ${NAME}; nil means an empty environment. Invalid lines are skipped and
+// reported.
 func Parse(data []byte, lookup func(name string) (string, bool)) ([]Var, []Problem) {
 	if bytes.HasPrefix(data, []byte{0xFF, 0xFE}) || bytes.HasPrefix(data, []byte{0xFE, 0xFF}) {
-		return nil, []Problem{{Line: 1, Text: "the file is UTF-16; save it as UTF-8"}}
+		return nil, []Problem{{Line: 1, Text: "the file is UTF-16; save it as UTF-8", Names: namesIn(string(data))}}
 	}
 	if lookup == nil {
 		lookup = func(string) (string, bool) { return "", false }
 	}
 	text := string(bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF")))
-	// Python opens the file in text mode, which turns every kind of line end
-	// into a single newline, also inside quotes.
+	// Python opens the file in text mode, which converts every kind of line ending to a single
+	// newline, also inside quotes.
 	text = strings.ReplaceAll(text, "\r\n", "\n")
 	text = strings.ReplaceAll(text, "\r", "\n")
 
@@ -80,9 +80,10 @@ func Parse(data []byte, lookup func(name string) (string, bool)) ([]Var, []Probl
 		budget   = MaxInserted
 	)
 	for p.pos < len(p.text) {
+		from := p.pos
 		name, raw, set, line, fault := p.binding()
 		if fault == "" && (strings.ContainsRune(name, 0) || strings.ContainsRune(raw, 0)) {
-			fault = "a NUL byte, which no variable can hold"
+			fault = "a NUL byte, which a variable cannot contain"
 		}
 		if fault == "" && !(utf8.ValidString(name) && utf8.ValidString(raw)) {
 			fault = "text that is not UTF-8; save the file as UTF-8"
@@ -104,7 +105,7 @@ func Parse(data []byte, lookup func(name string) (string, bool)) ([]Var, []Probl
 			}
 		}
 		if fault != "" {
-			problems = append(problems, Problem{Line: line, Text: fault})
+			problems = append(problems, Problem{Line: line, Text: fault, Names: namesIn(p.text[from:p.pos])})
 			continue
 		}
 		if name == "" {
@@ -121,7 +122,23 @@ func Parse(data []byte, lookup func(name string) (string, bool)) ([]Var, []Probl
 	return vars, problems
 }
 
-// parser walks over text, in which every line end is a single newline.
+// namesIn lists the words before the = of every line of text, or of the whole line if it has
+// none. It drops NUL bytes, so that it also works for UTF-16.
+func namesIn(text string) []string {
+	var names []string
+	for line := range strings.Lines(strings.ReplaceAll(text, "\x00", "")) {
+		before, _, _ := strings.Cut(line, "=")
+		if strings.HasPrefix(strings.TrimSpace(before), "#") {
+			continue
+		}
+		names = append(names, strings.FieldsFunc(before, func(r rune) bool {
+			return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+		})...)
+	}
+	return names
+}
+
+// parser parses text, in which every line ending is a single newline.
 type parser struct {
 	text string
 	pos  int
@@ -130,14 +147,14 @@ type parser struct {
 
 func (p *parser) rest() string { return p.text[p.pos:] }
 
-// advance moves n bytes on and counts the lines passed.
+// advance skips n bytes and counts the lines.
 func (p *parser) advance(n int) {
 	p.line += strings.Count(p.text[p.pos:p.pos+n], "\n")
 	p.pos += n
 }
 
-// peek returns the next byte, or 0 at the end. A NUL byte in the text reads as the
-// end here, which is harmless: it never starts anything in the grammar.
+// peek returns the next byte, or 0 at the end. A NUL byte in the text looks like the end, which
+// is harmless, because it starts nothing in the grammar.
 func (p *parser) peek() byte {
 	if p.pos < len(p.text) {
 		return p.text[p.pos]
@@ -145,7 +162,7 @@ func (p *parser) peek() byte {
 	return 0
 }
 
-// skipSpace passes over white space; over line ends too if lines is true.
+// skipSpace skips white space, and also line endings if lines is true.
 func (p *parser) skipSpace(lines bool) {
 	n := strings.IndexFunc(p.rest(), func(r rune) bool { return !isSpace(r) || (r == '\n' && !lines) })
 	if n < 0 {
@@ -154,7 +171,7 @@ func (p *parser) skipSpace(lines bool) {
 	p.advance(n)
 }
 
-// skipLine passes over the rest of the line with its end.
+// skipLine skips the rest of the line with its end.
 func (p *parser) skipLine() {
 	if n := strings.IndexByte(p.rest(), '\n'); n >= 0 {
 		p.advance(n + 1)
@@ -163,9 +180,8 @@ func (p *parser) skipLine() {
 	p.advance(len(p.rest()))
 }
 
-// binding reads one definition. An empty name without a fault is a comment or
-// nothing. After a fault the rest of the current line is skipped, and reading goes
-// on with the next one.
+// binding parses one definition. An empty name without a fault is a comment or an empty line.
+// After a fault the rest of the current line is skipped, and parsing continues with the next one.
 func (p *parser) binding() (name, value string, set bool, line int, fault string) {
 	p.skipSpace(true)
 	line = p.line
@@ -213,7 +229,7 @@ func (p *parser) definition() (name, value string, set bool, fault string) {
 	return name, value, set, ""
 }
 
-// skipExport passes over "export" when white space follows it on the same line.
+// skipExport skips "export" if white space follows it on the same line.
 func (p *parser) skipExport() {
 	const word = "export"
 	if !strings.HasPrefix(p.rest(), word) {
@@ -267,9 +283,8 @@ func (p *parser) value() (string, string) {
 	}
 }
 
-// quoted reads up to the closing quote. A quote after a backslash does not close,
-// unless no other one does: then the last of them closes, which is what lets
-// 'C:\' be a value.
+// quoted parses up to the closing quote. A quote after a backslash does not close the value,
+// unless there is no other one: then the last of them closes it, so that 'C:\' is a valid value.
 func (p *parser) quoted(quote byte) (string, bool) {
 	body := p.rest()[1:]
 	last := -1
@@ -289,8 +304,8 @@ func (p *parser) quoted(quote byte) (string, bool) {
 	return body[:last], true
 }
 
-// unquoted reads to the end of the line. A # begins a comment only after white
-// space inside the value, so that URLs with a fragment and A=#x stay whole.
+// unquoted parses to the end of the line. A # begins a comment only after white space, so that
+// URLs with a fragment and A=#x stay whole.
 func (p *parser) unquoted() string {
 	n := strings.IndexByte(p.rest(), '\n')
 	if n < 0 {
@@ -315,8 +330,8 @@ var escapes = map[byte]byte{
 	'a': '\a', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t', 'v': '\v',
 }
 
-// unescape decodes a backslash before one of the allowed characters and leaves
-// any other backslash alone.
+// unescape decodes a backslash before one of the allowed characters and keeps all other
+// backslashes.
 func unescape(s, allowed string) string {
 	if strings.IndexByte(s, '\\') < 0 {
 		return s
@@ -333,10 +348,9 @@ func unescape(s, allowed string) string {
 	return b.String()
 }
 
-// expand replaces ${NAME} and ${NAME:-default}. Nothing else is special: $NAME,
-// $$ and ${NAME:?x} stay as they are. It works on values in any kind of quotes,
-// as Python does. It takes what it inserts from the budget, and reports false
-// when that does not suffice.
+// expand replaces ${NAME} and ${NAME:-default}. Everything else stays unchanged, such as $NAME,
+// $$ and ${NAME:?x}. It applies to values in any kind of quotes, as in Python. It deducts the
+// inserted bytes from the budget, and returns false if the budget is exceeded.
 func expand(s string, budget *int, lookup func(string) (string, bool)) (string, bool) {
 	if !strings.Contains(s, "${") {
 		return s, true
@@ -350,13 +364,13 @@ func expand(s string, budget *int, lookup func(string) (string, bool)) (string, 
 		body := s[start+2:]
 		stop := strings.IndexAny(body, "}:")
 		if stop < 0 {
-			break // nothing closes any more
+			break // no further closing brace
 		}
 		name, fallback, length := body[:stop], "", stop+1
 		if body[stop] == ':' {
 			if !strings.HasPrefix(body[stop:], ":-") {
-				// Any ${ before this colon meets the same colon, so the search
-				// goes on behind it, which keeps the whole thing linear.
+				// Any ${ before this colon finds the same colon, so the search continues after
+				// it, which keeps the time linear.
 				b.WriteString(s[:start+2+stop])
 				s = body[stop:]
 				continue
@@ -382,6 +396,6 @@ func expand(s string, budget *int, lookup func(string) (string, bool)) (string, 
 	return b.String(), true
 }
 
-// isSpace is Python's notion of white space, which has four separators that Go's
-// does not count.
+// isSpace reports white space as Python defines it, with four separators that Go does not
+// include.
 func isSpace(r rune) bool { return unicode.IsSpace(r) || (r >= 0x1c && r <= 0x1f) }

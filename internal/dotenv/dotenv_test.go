@@ -44,7 +44,7 @@ func environment(m map[string]string) func(string) (string, bool) {
 	}
 }
 
-func TestParserAgreesWithPythonDotenvOnTheWholeCorpus(t *testing.T) {
+func TestParse_python_dotenv_corpus(t *testing.T) {
 	t.Parallel()
 	c := readCorpus(t)
 	if len(c.Cases) < 100 {
@@ -81,7 +81,7 @@ func TestParserAgreesWithPythonDotenvOnTheWholeCorpus(t *testing.T) {
 	}
 }
 
-func TestDifferenceByteOrderMarkIsDropped(t *testing.T) {
+func TestDifference_byte_order_mark(t *testing.T) {
 	t.Parallel()
 	vars, problems := dotenv.Parse([]byte("\uFEFFA=1\n"), nil)
 	want := []dotenv.Var{{Name: "A", Value: "1", Set: true, Line: 1}}
@@ -90,7 +90,7 @@ func TestDifferenceByteOrderMarkIsDropped(t *testing.T) {
 	}
 }
 
-func TestDifferenceUTF16IsOneProblemThatSaysSo(t *testing.T) {
+func TestDifference_utf16(t *testing.T) {
 	t.Parallel()
 	for _, data := range []string{"\xFF\xFEA\x00=\x001\x00\n\x00", "\xFE\xFF\x00A\x00=\x001"} {
 		vars, problems := dotenv.Parse([]byte(data), nil)
@@ -100,7 +100,7 @@ func TestDifferenceUTF16IsOneProblemThatSaysSo(t *testing.T) {
 	}
 }
 
-func TestDifferenceBytesThatNoVariableCanHoldCostOneLineOnly(t *testing.T) {
+func TestDifference_invalid_bytes(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"A=x\x00y", "A=\x00", "\x00A=x", "A=p\xE4ss", "\xE4=1", `A="a` + "\x00" + `"`} {
 		vars, problems := dotenv.Parse([]byte("B=1\n"+bad+"\nC=2\n"), nil)
@@ -114,7 +114,7 @@ func TestDifferenceBytesThatNoVariableCanHoldCostOneLineOnly(t *testing.T) {
 	}
 }
 
-func TestDifferenceInterpolationCannotFillTheMemory(t *testing.T) {
+func TestDifference_interpolation_limit(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
 	b.WriteString("A0=0123456789\n")
@@ -135,7 +135,7 @@ func TestDifferenceInterpolationCannotFillTheMemory(t *testing.T) {
 	}
 }
 
-func TestDifferenceProblemsNameTheLineOfTheDefinition(t *testing.T) {
+func TestDifference_problem_line(t *testing.T) {
 	t.Parallel()
 	_, problems := dotenv.Parse([]byte("A=1\n\n\n\n=2\n"), nil)
 	if len(problems) != 1 || problems[0].Line != 5 {
@@ -143,7 +143,7 @@ func TestDifferenceProblemsNameTheLineOfTheDefinition(t *testing.T) {
 	}
 }
 
-func TestProblemsNeverRepeatTheLine(t *testing.T) {
+func TestProblem_hides_content(t *testing.T) {
 	t.Parallel()
 	const secret = "hunter2hunter2"
 	for _, line := range []string{
@@ -161,7 +161,7 @@ func TestProblemsNeverRepeatTheLine(t *testing.T) {
 	}
 }
 
-func TestLinesAreThoseOfTheDefinitionThatCounts(t *testing.T) {
+func TestParse_line_numbers(t *testing.T) {
 	t.Parallel()
 	vars, _ := dotenv.Parse([]byte("A=1\n\nB=\"x\ny\"\r\nC=3\nA=2"), nil)
 	want := []dotenv.Var{
@@ -181,7 +181,7 @@ func quote(s string) string {
 	return `"` + strings.ReplaceAll(s, "${", "${:-$}{") + `"`
 }
 
-func TestEveryValueCanBeWrittenAndReadBack(t *testing.T) {
+func TestParse_round_trip(t *testing.T) {
 	t.Parallel()
 	piece := rapid.OneOf(
 		rapid.StringMatching(`[^\x00]{0,12}`),

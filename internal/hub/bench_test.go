@@ -12,10 +12,10 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// null is a sink that counts deliveries and keeps nothing.
+// null is a sink that counts deliveries and discards them.
 type null struct {
 	bytes   int64
-	flushed *atomic.Int64 // frames that all sinks have flushed
+	flushed *atomic.Int64 // number of frames that all sinks have flushed
 	pending int64
 	done    func(int64)
 }
@@ -34,9 +34,9 @@ func (k *null) Flush() error {
 	return nil
 }
 
-// crowd is n readers of a topic that nobody writes a log for: what they read is
-// put into the ring.
-type crowd struct {
+// readersFixture is n readers of a topic without a log writer: frames are added to the
+// ring directly.
+type readersFixture struct {
 	topic     *topic
 	scratch   scratch
 	delivered atomic.Int64
@@ -45,9 +45,9 @@ type crowd struct {
 	stop      func()
 }
 
-func newCrowd(tb testing.TB, n int) *crowd {
+func newCrowd(tb testing.TB, n int) *readersFixture {
 	h := New(Options{Layout: agented.Layout{Root: tb.TempDir()}})
-	c := &crowd{topic: &topic{hub: h, poke: make(chan struct{}, 1)}, all: make(chan struct{}, 1)}
+	c := &readersFixture{topic: &topic{hub: h, poke: make(chan struct{}, 1)}, all: make(chan struct{}, 1)}
 	c.topic.ring.begin(0)
 	ctx, cancel := context.WithCancel(context.Background())
 	var work sync.WaitGroup
@@ -71,18 +71,18 @@ func newCrowd(tb testing.TB, n int) *crowd {
 	return c
 }
 
-// line publishes a line and waits until every reader has it.
-func (c *crowd) line(readers int) {
+// line publishes a line and waits until every reader has received it.
+func (c *readersFixture) line(readers int) {
 	c.want.Add(int64(readers))
 	c.scratch.lines[0].Seq++
-	c.topic.publish(&c.scratch, nil)
+	c.topic.publish(&c.scratch, nil, nil)
 	if readers > 0 {
 		<-c.all
 	}
 }
 
 // Not parallel: it counts the allocations of the process.
-func TestALineCostsNoAllocationPerReader(t *testing.T) {
+func TestPublish_allocations(t *testing.T) {
 	for _, c := range []struct {
 		readers int
 		most    float64
@@ -100,8 +100,8 @@ func TestALineCostsNoAllocationPerReader(t *testing.T) {
 	}
 }
 
-// Not parallel, as above. Here the line comes from the log by way of the watch.
-func TestALineFromTheLogCostsFewAllocations(t *testing.T) {
+// Not parallel, as above. Here the line is read from the log after a wake-up.
+func TestTopic_allocations(t *testing.T) {
 	s := newScene(t, Options{})
 	w := s.writer()
 	var flushed atomic.Int64
@@ -124,7 +124,7 @@ func TestALineFromTheLogCostsFewAllocations(t *testing.T) {
 	}
 	batch()
 	perLine := testing.AllocsPerRun(20, batch) / lines
-	// Making the lines costs the test three.
+	// Producing the lines costs the test three allocations.
 	t.Logf("%.2f allocations per line, those of the test among them", perLine)
 	if perLine > 5 {
 		t.Errorf("%.2f allocations per line", perLine)
@@ -149,7 +149,7 @@ func BenchmarkPublishToReaders(b *testing.B) {
 	}
 }
 
-// One line at a time, from the write to the log until a reader has it.
+// One line at a time, from the write to the log until a reader has received it.
 func BenchmarkLineFromLogToReader(b *testing.B) {
 	s := newScene(b, Options{})
 	w := s.writer()
@@ -162,7 +162,7 @@ func BenchmarkLineFromLogToReader(b *testing.B) {
 	b.ReportAllocs()
 	var took time.Duration
 	for b.Loop() {
-		time.Sleep(2 * pace) // a program that prints now and then
+		time.Sleep(2 * pace) // a program that prints occasionally
 		from := time.Now()
 		if err := w.Append(rec); err != nil {
 			b.Fatal(err)

@@ -10,29 +10,29 @@ import (
 	"github.com/agented/agented"
 )
 
-// Bounds of the stream of all executions.
+// Limits of the stream of all executions.
 const (
-	pendingEvents = 1024 // between two looks of its goroutine; past that it starts anew from the store
-	pullEvents    = 100  // at once, by one reader that is behind
+	pendingEvents = 1024 // between two runs of its goroutine; beyond it restarts from the store
+	pullEvents    = 100  // at once, for one reader that is behind
 )
 
-// events is the stream of changes of all executions. Changes are pushed by
-// Publish; who is behind pulls from the store.
+// events is the stream of changes of all executions. Publish pushes changes;
+// readers that are behind pull from the store.
 type events struct {
 	hub      *Hub
 	audience audience
 
-	mu     sync.Mutex // guards what follows and the fields of now; never held over I/O
-	now    *eventRun  // nil while nobody follows
+	mu     sync.Mutex // guards the fields below and those of now; never held during I/O
+	now    *eventRun  // nil without readers
 	closed bool
 }
 
-// eventRun is one stretch of time in which somebody follows.
+// eventRun is a period with readers.
 type eventRun struct {
 	ring    ring
 	refs    int
 	pending []agented.ExecutionEvent
-	lost    bool // pending was too long: something was not kept
+	lost    bool // pending was full: some changes were dropped
 	poke    chan struct{}
 	stop    context.CancelFunc
 }
@@ -45,8 +45,8 @@ func (v *events) followed() bool {
 	return v.now != nil
 }
 
-// look does what is due.
-func (v *events) look(now time.Time) {
+// maintain performs periodic work.
+func (v *events) maintain(now time.Time) {
 	v.audience.beat(now, v.hub.o.Heartbeat)
 	v.mu.Lock()
 	run := v.now
@@ -56,7 +56,7 @@ func (v *events) look(now time.Time) {
 	}
 }
 
-// publish takes a change for those who follow.
+// publish passes a change to the readers.
 func (v *events) publish(e agented.ExecutionEvent) {
 	v.mu.Lock()
 	run := v.now
@@ -76,8 +76,8 @@ func (v *events) publish(e agented.ExecutionEvent) {
 	}
 }
 
-// join returns the present run, which it starts if nobody follows yet; false
-// when the hub drains.
+// join returns the current run, and starts one if there are no readers yet;
+// false while the hub drains.
 func (v *events) join() (*eventRun, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -119,16 +119,16 @@ func (v *events) drain() {
 	}
 }
 
-// run puts what is published into the ring, until ctx is done.
+// run appends published changes to the ring until ctx is done.
 func (v *events) run(ctx context.Context, run *eventRun) {
 	err := v.collect(ctx, run)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	v.hub.log.Error("follow the changes of executions", "err", err)
+	v.hub.log.Error("could not follow the changes of executions", "err", err)
 	v.mu.Lock()
 	if v.now == run {
-		v.now = nil // who comes next begins anew
+		v.now = nil // the next reader starts a new run
 	}
 	v.mu.Unlock()
 	run.ring.fail(fmt.Errorf("follow the changes of executions: %w", err))
@@ -157,7 +157,7 @@ func (v *events) collect(ctx context.Context, run *eventRun) error {
 			}
 		case len(batch) > 0:
 			frames = v.add(run, batch, frames[:0])
-			if !rest(ctx, pause, pace) {
+			if !sleep(ctx, pause, pace) {
 				return nil
 			}
 		}
@@ -175,7 +175,8 @@ func (v *events) add(run *eventRun, batch []agented.ExecutionEvent, frames []byt
 	had, _ := run.ring.end()
 	last := had
 	for _, e := range batch {
-		// What the position covers already is in what those behind it pulled.
+		// Changes up to the position are part of what readers behind it have
+		// pulled.
 		if e.Seq > last {
 			frames = v.frame(frames, e)
 			last = e.Seq
@@ -191,8 +192,8 @@ func (v *events) add(run *eventRun, batch []agented.ExecutionEvent, frames []byt
 	return frames
 }
 
-// begin sets the ring to the store's present position. Changes are collected
-// since before that is asked for, so none is lost between the two.
+// begin sets the ring to the store's current position. Changes have been
+// collected since before the position is read, so none is lost.
 func (v *events) begin(ctx context.Context, run *eventRun) error {
 	last, err := v.hub.o.LastEvent(ctx)
 	if err != nil {
@@ -211,19 +212,19 @@ func (v *events) frame(dst []byte, e agented.ExecutionEvent) []byte {
 	return append(dst, "\n\n"...)
 }
 
-// EventsStart says how a stream of all executions begins.
+// EventsStart is how a stream of all executions begins.
 type EventsStart struct {
-	// After is the number of the last change that the reader knows.
+	// After is the number of the last change that the reader has received.
 	After int64
-	// Now starts with what changes from now on; After does not count.
+	// Now starts with future changes; After is ignored.
 	Now bool
 }
 
 // ServeEvents writes the changes of all executions to sink: a position event,
-// and each execution as it is after a change. A reader that is behind is told
-// the present state of what changed, and not every state in between. It returns
-// ErrDraining when the server stops, the cause of ctx, or the error of the sink
-// or of the store.
+// and each execution with its state after a change. A reader that is behind
+// receives the latest state of what changed, and not every state in between. It
+// returns ErrDraining when the server stops, the cause of ctx, or the error of
+// the sink or of the store.
 func (h *Hub) ServeEvents(ctx context.Context, sink Sink, start EventsStart) error {
 	v := h.events
 	r := newReader(h.o.Heartbeat)
@@ -244,7 +245,7 @@ func (h *Hub) ServeEvents(ctx context.Context, sink Sink, start EventsStart) err
 		return err
 	}
 	// A position that the store never reached is from before a backup was
-	// brought back: it would wait for a change that is long told.
+	// restored: the reader would wait for a change that was sent long ago.
 	if !start.Now {
 		pos = min(start.After, pos)
 	}
@@ -263,9 +264,10 @@ func (h *Hub) ServeEvents(ctx context.Context, sink Sink, start EventsStart) err
 	return r.follow(ctx, o, &feed{ring: &run.ring, pull: pull}, pos)
 }
 
-// pull fetches what changed behind a position that the ring has let go of.
+// pull returns the changes after a position that is no longer in the ring.
 func (v *events) pull(ctx context.Context, ring *ring, after int64) (frames []byte, to int64, err error) {
-	// Everything up to here is in the store's answer, since that is asked later.
+	// The store's answer contains everything up to here, since it is queried
+	// later.
 	end, _ := ring.end()
 	changed, err := v.hub.o.Changed(ctx, after, pullEvents)
 	if err != nil {
@@ -277,7 +279,7 @@ func (v *events) pull(ctx context.Context, ring *ring, after int64) (frames []by
 		to = e.Seq
 	}
 	if len(changed) < pullEvents {
-		// What lies between was overwritten by later changes of the same
+		// The changes in between were replaced by later changes of the same
 		// executions.
 		to = max(to, end)
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,17 +13,18 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// ledger is the part of a store that the events need: each execution as it is
-// now, by the number of its latest change.
+// ledger is the part of a store that the events need: the current state of each
+// execution by the number of its latest change.
 type ledger struct {
 	mu   sync.Mutex
 	now  map[agented.ExecutionID]*agented.Execution
 	seq  int64
 	fail error
 	hub  *Hub
-	// commits is held over commit and publication, as the store does.
+	// commits is held during commit and publication, as in the store.
 	commits sync.Mutex
 }
 
@@ -75,7 +75,7 @@ func (l *ledger) serve(ctx context.Context, sink Sink, start EventsStart) (wait 
 	return func() error { return <-done }
 }
 
-func TestChangesComeFromNowOn(t *testing.T) {
+func TestServeEvents_now(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, Options{})
 	l.commit("a")
@@ -102,15 +102,17 @@ func TestChangesComeFromNowOn(t *testing.T) {
 	wait()
 }
 
-func TestAFollowerOfChangesMissesAndRepeatsNothing(t *testing.T) {
+func TestServeEvents_resume(t *testing.T) {
 	t.Parallel()
 	const changes, ids, readers = 20_000, 300, 8
 	l := newLedger(t, Options{})
+	random := testrun.Rand(t)
 	var work sync.WaitGroup
 	for range readers {
+		rand := testrun.Fork(random)
 		work.Go(func() {
 			pos := int64(0)
-			latest := map[string]int64{} // what the reader knows of each execution
+			latest := map[string]int64{} // latest change of each execution that the reader has received
 			for pos < changes {
 				sink := newMemory()
 				sink.limit = 300 + rand.IntN(100_000)
@@ -152,15 +154,15 @@ func TestAFollowerOfChangesMissesAndRepeatsNothing(t *testing.T) {
 		})
 	}
 	for range changes {
-		l.commit("exec " + strconv.Itoa(rand.IntN(ids)))
+		l.commit("exec " + strconv.Itoa(random.IntN(ids)))
 	}
 	work.Wait()
 }
 
-func TestMoreChangesThanAreKeptArePulled(t *testing.T) {
+func TestServeEvents_pull(t *testing.T) {
 	t.Parallel()
-	// The goroutine of the events is slower than this: it waits between two
-	// batches, and no more than pendingEvents are kept meanwhile.
+	// The goroutine of the events is slower: it waits between two batches, and
+	// at most pendingEvents changes are kept meanwhile.
 	l := newLedger(t, Options{})
 	sink := newMemory()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -183,7 +185,7 @@ func TestMoreChangesThanAreKeptArePulled(t *testing.T) {
 	wait()
 }
 
-func TestAPositionFromBeforeARestoreIsTakenBack(t *testing.T) {
+func TestServeEvents_position_before_restore(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, Options{})
 	l.commit("a")
@@ -197,7 +199,7 @@ func TestAPositionFromBeforeARestoreIsTakenBack(t *testing.T) {
 	wait()
 }
 
-func TestAStoreThatFailsEndsTheStreamAndTheNextBeginsAnew(t *testing.T) {
+func TestServeEvents_failing_store(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, Options{})
 	broken := errors.New("disk on fire")
@@ -220,7 +222,7 @@ func TestAStoreThatFailsEndsTheStreamAndTheNextBeginsAnew(t *testing.T) {
 	wait()
 }
 
-func TestDrainingEndsTheChangesToo(t *testing.T) {
+func TestServeEvents_drain(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t, Options{})
 	sink := newMemory()

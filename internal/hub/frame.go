@@ -13,7 +13,7 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// plain tells the bytes that stand for themselves in a JSON string.
+// plain are the bytes that need no escape in a JSON string.
 var plain = func() (t [256]bool) {
 	for c := 0x20; c < utf8.RuneSelf; c++ {
 		t[c] = c != '"' && c != '\\'
@@ -21,8 +21,8 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
-// AppendJSONString appends s as a JSON string. Bytes that are not UTF-8 become
-// U+FFFD, one each. The result has no line break, so that it fits in one data
+// AppendJSONString appends s as a JSON string. Each byte of invalid UTF-8
+// becomes U+FFFD. The result has no line break, so that it fits in one data
 // line of an event.
 func AppendJSONString[T ~string | ~[]byte](dst []byte, s T) []byte {
 	dst = append(dst, '"')
@@ -71,8 +71,8 @@ func AppendTime(dst []byte, t time.Time) []byte {
 	return t.UTC().AppendFormat(dst, `"2006-01-02T15:04:05.000000Z"`)
 }
 
-// A clock appends times like AppendTime. Lines come in bursts, so it keeps the
-// part that changes once a second.
+// A clock appends times like AppendTime. Since lines come in bursts, it caches
+// the part that changes once a second.
 type clock struct {
 	second int64
 	text   [21]byte // `"2006-01-02T15:04:05.`
@@ -98,7 +98,7 @@ func (c *clock) line(dst []byte, l *agented.LogLine) []byte {
 	return c.rest(append(dst, ','), l)
 }
 
-// rest appends what an object of a line has behind its seq.
+// rest appends the fields after seq of a line's object.
 func (c *clock) rest(dst []byte, l *agented.LogLine) []byte {
 	dst = append(dst, `"attempt":`...)
 	dst = strconv.AppendInt(dst, int64(l.Attempt), 10)
@@ -119,6 +119,9 @@ func (c *clock) rest(dst []byte, l *agented.LogLine) []byte {
 	return append(dst, '}')
 }
 
+// lineEnd ends the event of a line.
+const lineEnd = "}\n\n"
+
 // frame appends the event of one line.
 func (c *clock) frame(dst []byte, l *agented.LogLine) []byte {
 	dst = append(dst, "id: "...)
@@ -128,24 +131,30 @@ func (c *clock) frame(dst []byte, l *agented.LogLine) []byte {
 	return append(dst, "\n\n"...)
 }
 
-// AppendLine appends the JSON object of one line, as streams and answers show
-// it.
+// AppendLine appends the JSON object of one line, as in streams and responses.
 func AppendLine(dst []byte, l *agented.LogLine) []byte {
 	var c clock
 	return c.line(dst, l)
 }
 
-// The frames that carry nothing.
+// AppendAnnotated appends the JSON object of one line with the fields of an annotator.
+func AppendAnnotated(dst []byte, l *agented.LogLine, a Annotator) []byte {
+	dst = AppendLine(dst, l)
+	return append(a.Append(dst[:len(dst)-1], l), '}')
+}
+
+// Frames without content.
 var (
 	heartbeatFrame = []byte(": heartbeat\n\n")
 	retryFrame     = []byte("retry: 1000\n\n")
 )
 
-// frameEnd ends every frame, and cannot lie inside one: data is JSON without
+// frameEnd ends every frame, and cannot occur inside one: data is JSON without
 // line breaks.
 var frameEnd = []byte("\n\n")
 
-// behind returns what of frames, whose ids grow, has an id above seq.
+// behind returns the part of frames, which have ascending ids, with ids above
+// seq.
 func behind(frames []byte, seq int64) []byte {
 	for len(frames) > 0 {
 		if n := frameID(frames); n < 0 || n > seq {
@@ -160,7 +169,7 @@ func behind(frames []byte, seq int64) []byte {
 	return nil
 }
 
-// frameID is the id of the first of frames; -1 if it has none.
+// frameID returns the id of the first of frames; -1 if it has none.
 func frameID(frames []byte) int64 {
 	id, ok := bytes.CutPrefix(frames, []byte("id: "))
 	if !ok {
@@ -176,17 +185,17 @@ func frameID(frames []byte) int64 {
 	return n
 }
 
-// state is what a stream says of its execution, worded once for all readers.
+// state is the part of an execution that streams show, encoded once for all
+// readers.
 type state struct {
-	event  int64  // EventSeq that it was made of
+	event  int64  // EventSeq of its execution
 	fields string // the status object without its closing brace
 	end    []byte // the data of complete; nil while not final
 	last   int64  // the execution's last line; exact when final
-	n      int    // attempt
+	n      int    // number of the attempt
 }
 
-// shown is e with the secrets taken out that its sentences may repeat from what
-// a CLI said. e itself is not changed.
+// shown returns a copy of e in which secrets in texts from a CLI are masked.
 func shown(e *agented.Execution, m *redact.Masker) *agented.Execution {
 	if m == nil {
 		return e
@@ -248,7 +257,8 @@ func appendKnown(dst []byte, t time.Time) []byte {
 	return AppendTime(dst, t)
 }
 
-// first appends the status that opens a stream; its id is where it starts.
+// first appends the status that opens a stream; its id is the position where
+// the stream starts.
 func (s *state) first(dst []byte, from int64, note string) []byte {
 	dst = append(dst, "id: "...)
 	dst = strconv.AppendInt(dst, from, 10)
@@ -277,7 +287,7 @@ func (s *state) complete(dst []byte) []byte {
 	return append(dst, "\n\n"...)
 }
 
-// notice appends a line that is in no log: without id and without seq.
+// notice appends a line that is in no log: without id and seq.
 func (s *state) notice(dst []byte, now time.Time, text string) []byte {
 	dst = append(dst, "event: log\ndata: {"...)
 	dst = new(clock).rest(dst, &agented.LogLine{Attempt: s.n, At: now, Stream: agented.System, Content: []byte(text)})

@@ -13,7 +13,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestStringsAreJSONOfOneLine(t *testing.T) {
+func TestAppendJSONString(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		in := rapid.OneOf(
@@ -38,7 +38,7 @@ func TestStringsAreJSONOfOneLine(t *testing.T) {
 	})
 }
 
-func TestTimesHaveMicrosecondsInUTC(t *testing.T) {
+func TestAppendTime(t *testing.T) {
 	t.Parallel()
 	zone := time.FixedZone("", 5400)
 	var c clock
@@ -58,7 +58,7 @@ func TestTimesHaveMicrosecondsInUTC(t *testing.T) {
 	}
 }
 
-func TestFramesOfALine(t *testing.T) {
+func TestAppendLine(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 23, 1, 2, 3, 4000, time.UTC)
 	for _, c := range []struct {
@@ -84,7 +84,7 @@ func TestFramesOfALine(t *testing.T) {
 	}
 }
 
-func TestAChunkIsCutBehindAPosition(t *testing.T) {
+func TestBehind(t *testing.T) {
 	t.Parallel()
 	var frames []byte
 	var c clock

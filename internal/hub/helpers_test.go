@@ -48,14 +48,13 @@ func parse(frames []byte) (out []event) {
 	return out
 }
 
-// memory is a sink that keeps what it is given, and can be told to take only so
-// much.
+// memory is a sink that stores the frames, and can be limited.
 type memory struct {
 	mu      sync.Mutex
 	changed chan struct{}
 	bytes   []byte
 	flushed int
-	limit   int // bytes until a write fails; 0 is none
+	limit   int // bytes until a write fails; 0 means no limit
 }
 
 var errCut = errors.New("cut")
@@ -87,10 +86,10 @@ func (m *memory) events() []event {
 	return parse(m.bytes[:m.flushed])
 }
 
-// until waits until what was flushed satisfies ok.
+// until waits until the flushed frames satisfy ok.
 func (m *memory) until(t testing.TB, what string, ok func([]event) bool) []event {
 	t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(2 * time.Minute)
 	for {
 		m.mu.Lock()
 		events, changed := parse(m.bytes[:m.flushed]), m.changed
@@ -157,8 +156,8 @@ func wantRun(t testing.TB, got []int64, from, to int64) {
 	}
 }
 
-// scene is a data folder with a hub and one execution.
-type scene struct {
+// hubFixture is a data folder with a hub and one execution.
+type hubFixture struct {
 	testing.TB
 	layout agented.Layout
 	hub    *Hub
@@ -167,9 +166,9 @@ type scene struct {
 	now    agented.Execution
 }
 
-func newScene(t testing.TB, o Options) *scene {
+func newScene(t testing.TB, o Options) *hubFixture {
 	t.Helper()
-	s := &scene{TB: t, layout: agented.Layout{Root: t.TempDir()}}
+	s := &hubFixture{TB: t, layout: agented.Layout{Root: t.TempDir()}}
 	s.id = agented.ExecutionID(agented.NewID("exec", time.Now()))
 	if err := os.MkdirAll(s.layout.Execution(s.id), 0o700); err != nil {
 		t.Fatal(err)
@@ -179,7 +178,7 @@ func newScene(t testing.TB, o Options) *scene {
 	return s
 }
 
-func (s *scene) newHub(o Options) *Hub {
+func (s *hubFixture) newHub(o Options) *Hub {
 	o.Layout = s.layout
 	h := New(o)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -195,8 +194,8 @@ func (s *scene) newHub(o Options) *Hub {
 	return h
 }
 
-// execution is what the store would answer.
-func (s *scene) execution() *agented.Execution {
+// execution returns the execution as in the store.
+func (s *hubFixture) execution() *agented.Execution {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.now
@@ -204,7 +203,7 @@ func (s *scene) execution() *agented.Execution {
 }
 
 // change commits a change and publishes it.
-func (s *scene) change(f func(e *agented.Execution)) {
+func (s *hubFixture) change(f func(e *agented.Execution)) {
 	s.mu.Lock()
 	f(&s.now)
 	s.now.EventSeq++
@@ -214,7 +213,7 @@ func (s *scene) change(f func(e *agented.Execution)) {
 	h.Publish(agented.ExecutionEvent{Seq: e.EventSeq, Execution: &e})
 }
 
-func (s *scene) finish(last agented.Seq) {
+func (s *hubFixture) finish(last agented.Seq) {
 	s.change(func(e *agented.Execution) {
 		code := 0
 		e.State, e.LastSeq, e.ExitCode = agented.StateSuccess, last, &code
@@ -223,7 +222,7 @@ func (s *scene) finish(last agented.Seq) {
 	})
 }
 
-func (s *scene) writer() *runlog.Writer {
+func (s *hubFixture) writer() *runlog.Writer {
 	s.Helper()
 	w, err := runlog.OpenWriter(s.layout.Execution(s.id), time.Now())
 	if err != nil {
@@ -233,8 +232,8 @@ func (s *scene) writer() *runlog.Writer {
 	return w
 }
 
-// write appends n lines, each with its number, at most batch in one write.
-func (s *scene) write(w *runlog.Writer, n, batch int, pad string) {
+// write appends n lines with their numbers, at most batch per write.
+func (s *hubFixture) write(w *runlog.Writer, n, batch int, pad string) {
 	for n > 0 {
 		recs := make([]runlog.Record, min(n, batch))
 		for i := range recs {
@@ -249,8 +248,8 @@ func (s *scene) write(w *runlog.Writer, n, batch int, pad string) {
 	}
 }
 
-// serve follows in another goroutine; wait returns what Serve did.
-func (s *scene) serve(ctx context.Context, sink Sink, start Start) (wait func() error) {
+// serve runs Serve in another goroutine; wait returns its result.
+func (s *hubFixture) serve(ctx context.Context, sink Sink, start Start) (wait func() error) {
 	s.mu.Lock()
 	h := s.hub
 	s.mu.Unlock()
@@ -266,7 +265,7 @@ func (s *scene) serve(ctx context.Context, sink Sink, start Start) (wait func() 
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			s.Fatal("the stream did not end")
 			return nil
 		}

@@ -9,30 +9,30 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// Bounds of reading the past. Readers that catch up on one log share what was
-// read and encoded: blocks end at multiples of blockLines wherever a reader
-// started, so that readers meet.
+// Limits of reading history. Readers that catch up on one log share blocks that
+// were read and encoded: blocks end at multiples of blockLines wherever a
+// reader started, so that readers converge.
 const (
 	blockLines   = 128
-	blockContent = 24 << 10 // of lines before encoding; one line alone may be larger
-	cacheBytes   = 4 << 20  // of all blocks together
+	blockContent = 24 << 10 // bytes of lines before encoding; one line alone may be larger
+	cacheBytes   = 4 << 20  // bytes of all blocks together
 	cacheAge     = 5 * time.Second
-	pullsAtOnce  = 4 // who reads and encodes at the same time; the rest waits
-	idleReaders  = 4 // open log readers kept for a log that is read
+	pullsAtOnce  = 4 // concurrent reads; others wait
+	idleReaders  = 4 // open log readers kept per log
 )
 
-// blockKey names a block. Blocks that other secrets were masked from are other
+// blockKey identifies a block. Blocks masked with other secrets are different
 // blocks.
 type blockKey struct {
-	id     agented.ExecutionID
+	topic  topicKey
 	after  int64
 	masker *redact.Masker
 }
 
-// block is a stretch of a log, encoded once for all that ask for it.
+// block is a part of a log, encoded once for all readers.
 type block struct {
 	key    blockKey
-	done   chan struct{} // closed when what follows is set
+	done   chan struct{} // closed when the fields below are set
 	frames []byte
 	to     int64
 	err    error
@@ -40,13 +40,13 @@ type block struct {
 	size   int
 }
 
-// history reads the past of logs.
+// history reads earlier lines of logs.
 type history struct {
 	slots chan struct{} // held while reading and encoding
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	blocks map[blockKey]*block
-	order  []*block // finished ones, oldest first
+	order  []*block // finished blocks, oldest first
 	bytes  int
 }
 
@@ -54,8 +54,8 @@ func newHistory() *history {
 	return &history{slots: make(chan struct{}, pullsAtOnce), blocks: map[blockKey]*block{}}
 }
 
-// scratch is what reading and encoding a batch needs. Its buffers are shared by
-// all: nobody holds one while waiting for a reader.
+// scratch holds the buffers for reading and encoding a batch. They are pooled:
+// no goroutine holds one while it waits for a reader.
 type scratch struct {
 	lines  []agented.LogLine
 	frames []byte
@@ -65,7 +65,7 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
-// maxScratch keeps a single huge line from making the pool fat for ever.
+// maxScratch keeps one huge line from enlarging the pool permanently.
 const maxScratch = 1 << 20
 
 func (s *scratch) release() {
@@ -76,9 +76,9 @@ func (s *scratch) release() {
 	scratches.Put(s)
 }
 
-// encode appends s.lines as frames to s.frames. Secrets that became known after
-// a line was written are masked here.
-func (s *scratch) encode(m *redact.Masker) {
+// encode appends s.lines as frames to s.frames, and masks secrets that became
+// known after a line was written. a may be nil.
+func (s *scratch) encode(m *redact.Masker, a Annotator) {
 	for i := range s.lines {
 		l := &s.lines[i]
 		if !m.Empty() {
@@ -86,13 +86,16 @@ func (s *scratch) encode(m *redact.Masker) {
 			l.Content = s.masked
 		}
 		s.frames = s.clock.frame(s.frames, l)
+		if a != nil {
+			s.frames = append(a.Append(s.frames[:len(s.frames)-len(lineEnd)], l), lineEnd...)
+		}
 	}
 }
 
-// read returns the frames of the block behind after. When the log has nothing
-// there, to is after.
+// read returns the frames of the block after the line after. If there are no
+// lines, to is after.
 func (h *history) read(t *topic, after int64, m *redact.Masker) (frames []byte, to int64, err error) {
-	key := blockKey{t.id, after, m}
+	key := blockKey{t.key(), after, m}
 	h.mu.Lock()
 	if b := h.blocks[key]; b != nil {
 		h.mu.Unlock()
@@ -108,13 +111,13 @@ func (h *history) read(t *topic, after int64, m *redact.Masker) (frames []byte, 
 	b.frames, b.to, full, b.err = t.load(after, m)
 	<-h.slots
 	close(b.done)
-	h.keep(b, full)
+	h.cache(b, full)
 	return b.frames, b.to, b.err
 }
 
-// keep puts a finished block into the cache. One that the end of the log cut
-// short would not be the same block the next time, so it is not kept.
-func (h *history) keep(b *block, full bool) {
+// cache caches a finished block. One that ends at the end of the log would
+// differ the next time, so it is not kept.
+func (h *history) cache(b *block, full bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if !full || b.err != nil {
@@ -137,7 +140,7 @@ func (h *history) drop() {
 	delete(h.blocks, b.key)
 }
 
-// trim lets go of blocks that were read before a time.
+// trim drops blocks that were read before a time.
 func (h *history) trim(before time.Time) {
 	h.mu.Lock()
 	for len(h.order) > 0 && h.order[0].at.Before(before) {
@@ -149,15 +152,15 @@ func (h *history) trim(before time.Time) {
 	h.mu.Unlock()
 }
 
-// openLog is a log reader and where it stands.
+// openLog is a log reader and its position.
 type openLog struct {
 	r    *runlog.Reader
 	pos  int64
 	used time.Time
 }
 
-// take returns an idle log reader of t, best one that stands at pos, or nil.
-func (t *topic) take(pos int64) *openLog {
+// idleLog returns an idle log reader of t, preferably one at pos, or nil.
+func (t *topic) idleLog(pos int64) *openLog {
 	t.idleMu.Lock()
 	defer t.idleMu.Unlock()
 	n := len(t.idle)
@@ -173,7 +176,7 @@ func (t *topic) take(pos int64) *openLog {
 	}
 	l := t.idle[i]
 	if l.pos != pos && n < idleReaders {
-		return nil // others go on where these stand
+		return nil // other readers resume at these positions
 	}
 	t.idle[i] = t.idle[n-1]
 	t.idle[n-1] = nil
@@ -181,7 +184,7 @@ func (t *topic) take(pos int64) *openLog {
 	return l
 }
 
-// put gives a log reader back.
+// put returns a log reader to the idle ones.
 func (t *topic) put(l *openLog) {
 	l.used = time.Now()
 	t.idleMu.Lock()
@@ -216,10 +219,10 @@ func (t *topic) closeIdle(since time.Time, ended bool) {
 	}
 }
 
-// load reads and encodes the block behind after. full says that it will be the
-// same whenever it is read again.
+// load reads and encodes the block after the line after. full reports whether
+// the block is final.
 func (t *topic) load(after int64, m *redact.Masker) (frames []byte, to int64, full bool, err error) {
-	l := t.take(after)
+	l := t.idleLog(after)
 	if l == nil {
 		r, err := runlog.OpenReader(t.dir)
 		if err != nil {
@@ -238,6 +241,7 @@ func (t *topic) load(after int64, m *redact.Masker) (frames []byte, to int64, fu
 	defer s.release()
 	end := (after/blockLines + 1) * blockLines
 	content := 0
+	annotator := t.annotator()
 	to = after
 	s.frames = s.frames[:0]
 	for to < end && content < blockContent {
@@ -252,7 +256,7 @@ func (t *topic) load(after int64, m *redact.Masker) (frames []byte, to int64, fu
 		for i := range s.lines {
 			content += len(s.lines[i].Content) + 1
 		}
-		s.encode(m)
+		s.encode(m, annotator)
 		to = int64(s.lines[len(s.lines)-1].Seq)
 	}
 	l.pos = to

@@ -1,12 +1,12 @@
-// Package hub carries what happens to whoever watches: the lines of run logs
-// and the changes of executions, as frames of server-sent events.
+// Package hub streams the lines of run logs and the changes of executions to
+// readers, as frames of server-sent events.
 //
-// Lines are on disk before the hub sees them. It follows the log of each
-// execution that somebody reads, encodes what is new once, keeps the last
-// stretch of it, and wakes the readers. A reader is a position and nothing
-// else: what it has not yet taken it finds in that stretch, and when it is
-// further behind, on disk. So a reader that is slow, or many of them, cost
-// nothing that grows, and nobody who prints waits for one who reads.
+// Lines are on disk before the hub reads them. It follows the log of each
+// execution that has readers, encodes new lines once, keeps the most recent
+// part in memory, and wakes the readers. A reader is only a position: lines
+// that it has not received are in that part or, if it is further behind, on
+// disk. So slow or numerous readers need no growing memory, and a process that
+// prints never waits for a reader.
 package hub
 
 import (
@@ -20,26 +20,26 @@ import (
 	"github.com/agented/agented/internal/redact"
 )
 
-// Options is what a Hub works with.
+// Options configures a Hub.
 type Options struct {
-	// Layout is where the run logs are.
+	// Layout gives the location of the run logs.
 	Layout agented.Layout
-	// Masker returns what masks secrets that became known after a line was
-	// written. It is asked for each batch; it and its answer may be nil. A
+	// Masker returns the masker for secrets that became known after a line was
+	// written. It is called for each batch; it may be nil and may return nil. A
 	// changed set of secrets must be another Masker.
 	Masker func() *redact.Masker
 	// Encode appends the JSON object of an execution, without prompt and result,
 	// for the stream of all executions.
 	Encode func(dst []byte, e *agented.Execution) []byte
-	// Changed returns the executions that changed behind a change's number, in
-	// order, each as it is now; store.DB.ChangedSince.
+	// Changed returns the executions that changed after a change's number, in
+	// order, each with its current state; store.DB.ChangedSince.
 	Changed func(ctx context.Context, after int64, limit int) ([]agented.ExecutionEvent, error)
 	// LastEvent returns the number of the latest change; store.DB.LastEventSeq.
 	LastEvent func(ctx context.Context) (int64, error)
-	// Heartbeat is the time between two heartbeats of a stream, 10 s if 0. One
-	// comes at most a second later.
+	// Heartbeat is the time between two heartbeats of a stream, 10 s if 0. A
+	// heartbeat is late by at most a second.
 	Heartbeat time.Duration
-	// Log is where trouble is written; nil is nowhere.
+	// Log receives errors; may be nil.
 	Log *slog.Logger
 }
 
@@ -53,11 +53,11 @@ type Hub struct {
 	readers atomic.Int64
 
 	pool *pool
-	kick chan struct{} // somebody follows something: Run may not sleep
+	kick chan struct{} // wakes Run when there are readers
 	work sync.WaitGroup
 
-	mu     sync.Mutex // guards topics, closed, and what topics say it guards
-	topics map[agented.ExecutionID]*topic
+	mu     sync.Mutex // guards topics, closed, and the fields of topics that name it
+	topics map[topicKey]*topic
 	closed bool
 }
 
@@ -71,21 +71,28 @@ func New(o Options) *Hub {
 	}
 	h := &Hub{
 		o: o, log: o.Log, history: newHistory(), kick: make(chan struct{}, 1),
-		topics: map[agented.ExecutionID]*topic{},
+		topics: map[topicKey]*topic{},
 	}
 	h.events = newEvents(h)
 	h.pool = newPool(h)
 	return h
 }
 
-// Readers is the number of streams that are being served.
+// Readers returns the number of open streams.
 func (h *Hub) Readers() int64 { return h.readers.Load() }
 
-// Topics is the number of executions that are followed.
+// Topics returns the number of followed executions.
 func (h *Hub) Topics() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.topics)
+	n := 0
+	for key := range h.topics {
+		if key.annotated && h.topics[topicKey{id: key.id}] != nil {
+			continue
+		}
+		n++
+	}
+	return n
 }
 
 func (h *Hub) masker() *redact.Masker {
@@ -95,19 +102,23 @@ func (h *Hub) masker() *redact.Masker {
 	return h.o.Masker()
 }
 
-// Publish tells the readers of a change. The store calls it after each commit,
-// in order. It takes microseconds and never waits for a reader or a disk.
+// Publish notifies the readers of a change. The store calls it after each
+// commit, in order. It takes microseconds and never waits for a reader or a
+// disk.
 func (h *Hub) Publish(e agented.ExecutionEvent) {
 	h.mu.Lock()
-	t := h.topics[e.Execution.ID]
+	t, annotated := h.topics[topicKey{id: e.Execution.ID}], h.topics[topicKey{e.Execution.ID, true}]
 	h.mu.Unlock()
 	if t != nil {
 		t.offer(e.Execution)
 	}
+	if annotated != nil {
+		annotated.offer(e.Execution)
+	}
 	h.events.publish(e)
 }
 
-// active wakes Run. Called with or without h.mu.
+// active wakes Run. It may be called with or without h.mu.
 func (h *Hub) active() {
 	select {
 	case h.kick <- struct{}{}:
@@ -115,7 +126,7 @@ func (h *Hub) active() {
 	}
 }
 
-// start starts to follow t, once. It reports false when the hub is closed.
+// start starts following t, once. It returns false if the hub is closed.
 func (h *Hub) start(t *topic) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -131,21 +142,21 @@ func (h *Hub) start(t *topic) bool {
 	return true
 }
 
-// forget makes the next reader begin with a new topic.
+// forget makes the next reader start a new topic.
 func (h *Hub) forget(t *topic) {
 	h.mu.Lock()
-	if h.topics[t.id] == t {
-		delete(h.topics, t.id)
+	if h.topics[t.key()] == t {
+		delete(h.topics, t.key())
 	}
 	h.mu.Unlock()
 }
 
-// tick is how often Run looks after streams while there are any.
+// tick is the interval of Run's periodic work while there are streams.
 const tick = time.Second
 
-// Run sends heartbeats and lets go of what nobody needs. When ctx is done it
-// drains: every stream ends after a hint when to come back, and Run returns when
-// nothing is followed any more.
+// Run sends heartbeats and releases unused resources. When ctx is done it
+// drains: every stream ends after a retry hint, and Run returns when nothing is
+// followed any more.
 func (h *Hub) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -159,14 +170,14 @@ func (h *Hub) Run(ctx context.Context) error {
 		case <-h.kick:
 		case <-timer.C:
 		}
-		if h.look(time.Now()) {
+		if h.maintain(time.Now()) {
 			timer.Reset(min(tick, h.o.Heartbeat/4))
 		}
 	}
 }
 
-// look does what is due, and reports whether there is anything to look after.
-func (h *Hub) look(now time.Time) bool {
+// maintain performs periodic work, and reports whether there is more.
+func (h *Hub) maintain(now time.Time) bool {
 	h.mu.Lock()
 	topics := make([]*topic, 0, len(h.topics))
 	for _, t := range h.topics {
@@ -178,15 +189,15 @@ func (h *Hub) look(now time.Time) bool {
 		t.ring.trim(now.Add(-ringAge))
 		t.closeIdle(now.Add(-time.Second), false)
 	}
-	h.events.look(now)
-	h.pool.look()
+	h.events.maintain(now)
+	h.pool.maintain()
 	h.history.trim(now.Add(-cacheAge))
 	return len(topics) > 0 || h.events.followed() || !h.history.empty()
 }
 
-// Drain ends all streams, and those that are asked for from now on, after a hint
-// when to come back. It does not wait for them. Run does it when it ends; a
-// server that wants its streams to end earlier calls it before.
+// Drain ends all current and future streams after a retry hint. It does not
+// wait for them. Run calls it when it ends; a server that ends its streams
+// earlier calls it before.
 func (h *Hub) Drain() {
 	h.mu.Lock()
 	h.closed = true

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -18,9 +17,10 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/testrun"
 )
 
-func TestAStreamHasStatusLinesAndComplete(t *testing.T) {
+func TestServe(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{})
 	w := s.writer()
@@ -55,7 +55,7 @@ func TestAStreamHasStatusLinesAndComplete(t *testing.T) {
 	}
 }
 
-func TestResumingAtEveryPositionGivesTheRest(t *testing.T) {
+func TestServe_every_position(t *testing.T) {
 	t.Parallel()
 	const n = 300 // more than two blocks
 	for _, sealed := range []bool{false, true} {
@@ -86,18 +86,21 @@ func TestResumingAtEveryPositionGivesTheRest(t *testing.T) {
 	}
 }
 
-func TestReadersThatComeAndGoSeeEveryLineOnce(t *testing.T) {
+func TestServe_reconnecting_readers(t *testing.T) {
 	t.Parallel()
-	const readers, total = 20, 20_000
+	const readers = 20
+	total := testrun.Size[agented.Seq](2000, 10_000, 20_000)
 	s := newScene(t, Options{})
 	w := s.writer()
+	random := testrun.Rand(t)
 	var work sync.WaitGroup
 	for range readers {
+		rand := testrun.Fork(random)
 		work.Go(func() {
 			pos := int64(0)
 			for {
-				// Cut at a random place: in the middle of a batch, of a replay, of
-				// nothing.
+				// Cut at a random place: in a batch, in a replay, or while
+				// idle.
 				sink := newMemory()
 				sink.limit = 500 + rand.IntN(400_000)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rand.IntN(300))*time.Millisecond)
@@ -112,7 +115,7 @@ func TestReadersThatComeAndGoSeeEveryLineOnce(t *testing.T) {
 					return
 				}
 				if err == nil {
-					if pos != total {
+					if pos != int64(total) {
 						t.Errorf("complete after line %d", pos)
 					}
 					return
@@ -125,8 +128,8 @@ func TestReadersThatComeAndGoSeeEveryLineOnce(t *testing.T) {
 		})
 	}
 	for w.LastSeq() < total {
-		s.write(w, min(1+rand.IntN(100), total-int(w.LastSeq())), 1+rand.IntN(20), "")
-		if rand.IntN(10) == 0 {
+		s.write(w, min(1+random.IntN(100), int(total-w.LastSeq())), 1+random.IntN(20), "")
+		if random.IntN(10) == 0 {
 			runtime.Gosched()
 		}
 	}
@@ -134,7 +137,7 @@ func TestReadersThatComeAndGoSeeEveryLineOnce(t *testing.T) {
 	work.Wait()
 }
 
-func TestARestartedServerGoesOnWhereTheOldOneEnded(t *testing.T) {
+func TestServe_restarted_server(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{})
 	w := s.writer()
@@ -167,7 +170,7 @@ func TestARestartedServerGoesOnWhereTheOldOneEnded(t *testing.T) {
 	wantRun(t, seqs(t, sink.events()), pos+1, int64(w.LastSeq()))
 }
 
-func TestAnExecutionThatWaitsHasNoFolderYet(t *testing.T) {
+func TestServe_pending_execution(t *testing.T) {
 	t.Parallel()
 	for _, parent := range []bool{true, false} {
 		s := newScene(t, Options{})
@@ -197,7 +200,7 @@ func TestAnExecutionThatWaitsHasNoFolderYet(t *testing.T) {
 	}
 }
 
-func TestAnExecutionThatNeverRanCompletesAtOnce(t *testing.T) {
+func TestServe_never_ran(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{})
 	s.change(func(e *agented.Execution) {
@@ -214,7 +217,7 @@ func TestAnExecutionThatNeverRanCompletesAtOnce(t *testing.T) {
 	}
 }
 
-func TestALogThatIsTooShortIsSaidAndCompletes(t *testing.T) {
+func TestServe_truncated_log(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{})
 	w := s.writer()
@@ -236,7 +239,7 @@ func TestALogThatIsTooShortIsSaidAndCompletes(t *testing.T) {
 	}
 }
 
-func TestSkippedLinesAreSaidWithoutId(t *testing.T) {
+func TestServe_skipped_lines(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{})
 	w := s.writer()
@@ -255,7 +258,7 @@ func TestSkippedLinesAreSaidWithoutId(t *testing.T) {
 	}
 }
 
-func TestDrainingTellsReadersToComeBack(t *testing.T) {
+func TestServe_drain(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{})
 	w := s.writer()
@@ -278,7 +281,7 @@ func TestDrainingTellsReadersToComeBack(t *testing.T) {
 	}
 }
 
-func TestHeartbeatsComeOnBusyAndIdleStreams(t *testing.T) {
+func TestServe_heartbeats(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{Heartbeat: 40 * time.Millisecond})
 	sink := newMemory()
@@ -297,7 +300,7 @@ func TestHeartbeatsComeOnBusyAndIdleStreams(t *testing.T) {
 	wait()
 }
 
-func TestSecretsLearnedLaterAreMasked(t *testing.T) {
+func TestServe_masks_later_secrets(t *testing.T) {
 	t.Parallel()
 	var masker atomic.Pointer[redact.Masker]
 	s := newScene(t, Options{Masker: masker.Load})
@@ -318,7 +321,7 @@ func TestSecretsLearnedLaterAreMasked(t *testing.T) {
 	}
 }
 
-func TestSecretsInReasonsAndErrorsAreMasked(t *testing.T) {
+func TestServe_masks_reasons(t *testing.T) {
 	t.Parallel()
 	m := redact.New([]string{"hunter2hunter2"})
 	s := newScene(t, Options{Masker: func() *redact.Masker { return m }})
@@ -336,7 +339,7 @@ func TestSecretsInReasonsAndErrorsAreMasked(t *testing.T) {
 	}
 }
 
-func TestADamagedLogEndsTheStreamWithAnError(t *testing.T) {
+func TestServe_damaged_log(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{})
 	w := s.writer()
@@ -363,7 +366,7 @@ func TestADamagedLogEndsTheStreamWithAnError(t *testing.T) {
 	}
 }
 
-func TestTheLastReaderEndsTheFollowing(t *testing.T) {
+func TestSubscription_last_close(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{})
 	w := s.writer()
@@ -382,10 +385,10 @@ func TestTheLastReaderEndsTheFollowing(t *testing.T) {
 	if n, r := s.hub.Topics(), s.hub.Readers(); n != 0 || r != 0 {
 		t.Errorf("%d topics, %d readers are left", n, r)
 	}
-	// goleak sees whether the follower has gone.
+	// goleak detects a follower that is still running.
 }
 
-// stuck is a reader that takes the beginning of a stream and nothing after.
+// stuck is a reader that receives the beginning of a stream and then stalls.
 type stuck struct {
 	began chan struct{}
 	end   chan struct{}
@@ -413,7 +416,7 @@ func heap() int64 {
 }
 
 // Not parallel: it measures the memory of the process.
-func TestReadersThatDoNotReadCostNoMemory(t *testing.T) {
+func TestServe_stalled_readers(t *testing.T) {
 	const readers, lines = 200, 200_000
 	s := newScene(t, Options{})
 	w := s.writer()
@@ -425,7 +428,7 @@ func TestReadersThatDoNotReadCostNoMemory(t *testing.T) {
 		k := &stuck{began: make(chan struct{}), end: end}
 		start := Start{}
 		if i%2 == 1 {
-			start.After = agented.Seq(i * 4) // each in another place
+			start.After = agented.Seq(i * 4) // each at another position
 		}
 		waits = append(waits, s.serve(context.Background(), k, start))
 		<-k.began

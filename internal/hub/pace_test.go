@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestACrowdGetsLinesByTheHandfulAndAFewReadersAtOnce(t *testing.T) {
+func TestPace_number_of_readers(t *testing.T) {
 	t.Parallel()
 	for readers, want := range map[int]time.Duration{
 		0: pace, 1: pace, 200: pace, 1000: 20 * time.Millisecond, 10_000: 200 * time.Millisecond, 1_000_000: maxPace,
@@ -17,7 +17,7 @@ func TestACrowdGetsLinesByTheHandfulAndAFewReadersAtOnce(t *testing.T) {
 	}
 }
 
-func TestALineThatComesAloneGoesOutAtOnceAndTheNextOneKeepsThePace(t *testing.T) {
+func TestPace_single_line(t *testing.T) {
 	t.Parallel()
 	s := newScene(t, Options{})
 	w := s.writer()
@@ -33,7 +33,7 @@ func TestALineThatComesAloneGoesOutAtOnceAndTheNextOneKeepsThePace(t *testing.T)
 	pause := time.NewTimer(time.Hour)
 	drain := func(ctx context.Context, last int64) {
 		t.Helper()
-		if err := topic.drain(ctx, log, pause, &next); err != nil {
+		if err := topic.drain(ctx, log, nil, pause, &next); err != nil {
 			t.Fatal(err)
 		}
 		if got, _ := topic.ring.end(); got != last {
@@ -43,16 +43,16 @@ func TestALineThatComesAloneGoesOutAtOnceAndTheNextOneKeepsThePace(t *testing.T)
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
 	began := time.Now()
-	drain(stopped, 1) // one that had to wait would not come
+	drain(stopped, 1) // a batch that had to wait would not arrive
 	if next.Before(began.Add(pace)) || next.After(time.Now().Add(pace)) {
 		t.Errorf("the next may go %s after the first", next.Sub(began))
 	}
 	s.write(w, 1, 1, "")
 	next = time.Now().Add(time.Hour)
-	drain(stopped, 1) // this one has to
+	drain(stopped, 1) // this batch must wait
 	next = time.Now()
 	drain(stopped, 2)
-	// What was printed meanwhile goes out as one.
+	// Lines printed meanwhile are sent as one batch.
 	s.write(w, 3, 1, "")
 	drain(t.Context(), 5)
 	if frames, to, at, err := topic.ring.next(2); err != nil || at != here || to != 5 {

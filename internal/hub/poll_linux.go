@@ -12,22 +12,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CanTake reports whether the hub can serve a connection by itself.
-func CanTake(c net.Conn) bool {
+// CanHandOver reports whether the hub can serve a connection without net/http.
+func CanHandOver(c net.Conn) bool {
 	_, ok := c.(syscall.Conn)
 	return ok
 }
 
-// poller tells taken connections when their sockets take more, and when their
-// clients say something or go. It is one descriptor for all of them, which the
-// Go runtime waits for like for any other, so it costs no thread.
+// poller notifies adopted connections when their sockets become writable, and
+// when their clients send data or close the connection. It is a single epoll
+// descriptor that the Go runtime polls like any other, so it needs no thread.
 type poller struct {
 	file *os.File
 	raw  syscall.RawConn
 	fd   int
 
-	mu    sync.Mutex // guards conns
-	conns []*taken   // by descriptor
+	mu    sync.Mutex   // guards conns
+	conns []*epollConn // by descriptor
 }
 
 func newPoller() (*poller, error) {
@@ -46,7 +46,7 @@ func newPoller() (*poller, error) {
 	return p, nil
 }
 
-// adopt returns a descriptor of a connection that is the hub's own.
+// adopt duplicates the descriptor of a connection.
 func (p *poller) adopt(c net.Conn) (int, error) {
 	raw, err := c.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -62,9 +62,9 @@ func (p *poller) adopt(c net.Conn) (int, error) {
 	return fd, nil
 }
 
-// watch begins to tell c. Changes are told once each, so there is no more to
-// ask of the kernel until the end.
-func (p *poller) watch(c *taken) error {
+// watch registers c, edge-triggered, so no further system calls are needed
+// until the end.
+func (p *poller) watch(c *epollConn) error {
 	p.mu.Lock()
 	for len(p.conns) <= c.fd {
 		p.conns = append(p.conns, nil)
@@ -77,13 +77,13 @@ func (p *poller) watch(c *taken) error {
 }
 
 // forget closes c's descriptor.
-func (p *poller) forget(c *taken) {
+func (p *poller) forget(c *epollConn) {
 	p.mu.Lock()
 	if c.fd < len(p.conns) && p.conns[c.fd] == c {
 		p.conns[c.fd] = nil
 	}
 	p.mu.Unlock()
-	_ = unix.Shutdown(c.fd, unix.SHUT_WR) // the stream has ended, whoever else has a descriptor of it
+	_ = unix.Shutdown(c.fd, unix.SHUT_WR) // end the stream even if another process has a copy of the descriptor
 	unix.Close(c.fd)
 }
 
@@ -120,9 +120,9 @@ func (p *poller) run() {
 
 func (p *poller) close() { p.file.Close() }
 
-// writeSocket does not tell the Go runtime of the call. One that it hears of and
-// that takes longer than 20 µs, as a write over loopback may, gets its processor
-// taken away, and has to wait for another; this one cannot wait for anything.
+// writeSocket bypasses the Go runtime's accounting of system calls. A system
+// call that takes longer than 20 µs, as a write over loopback may, loses its
+// processor and must wait for another; this one never blocks.
 func writeSocket(fd int, p []byte) (int, error) {
 	n, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(p))), uintptr(len(p)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	if e != 0 {

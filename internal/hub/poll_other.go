@@ -8,16 +8,16 @@ import (
 	"syscall"
 )
 
-// CanTake reports whether the hub can serve a connection by itself.
-func CanTake(net.Conn) bool { return false }
+// CanHandOver reports whether the hub can serve a connection without net/http.
+func CanHandOver(net.Conn) bool { return false }
 
 type poller struct{}
 
 func newPoller() (*poller, error) { return nil, errors.ErrUnsupported }
 
 func (*poller) adopt(net.Conn) (int, error) { return 0, errors.ErrUnsupported }
-func (*poller) watch(*taken) error          { return errors.ErrUnsupported }
-func (*poller) forget(*taken)               {}
+func (*poller) watch(*epollConn) error      { return errors.ErrUnsupported }
+func (*poller) forget(*epollConn)           {}
 func (*poller) run()                        {}
 func (*poller) close()                      {}
 

@@ -13,50 +13,52 @@ import (
 
 // Sink is a connection to one reader. The hub calls it from one goroutine.
 type Sink interface {
-	// Write takes frames, whole, in bounded time: a reader that takes nothing
-	// for too long is an error. It must not keep or change p.
+	// Write writes whole frames in bounded time: it returns an error if the
+	// reader stalls for too long. It must not retain or change p.
 	Write(p []byte) error
-	// Flush sends what was written.
+	// Flush sends the written frames.
 	Flush() error
 }
 
-// ErrDraining ends a stream because the server is about to stop. The reader was
-// told to come back.
+// ErrDraining ends a stream because the server is about to stop. The reader has
+// received a retry hint.
 var ErrDraining = errors.New("hub: draining")
 
-// flushBytes is how much is written to a reader that catches up before it is
-// flushed in between.
+// flushBytes is how much is written to a reader that catches up before an
+// intermediate flush.
 const flushBytes = 64 << 10
 
-// What a reader is woken for beside news.
+// Reasons to wake a reader other than new frames.
 const (
 	flagDrain = 1 << iota
 	flagBeat
-	flagInput // its client has sent something, or is gone
-	flagCut   // it has taken nothing for too long
+	flagInput // its client has sent something, or closed the connection
+	flagCut   // it has stalled for too long
+	flagEnd   // its permission to read has ended
 )
 
-// reader is the place of one connection in a stream. It holds a position and
-// nothing that grows. It has a goroutine of its own, which follows, or a
-// connection that was taken over and is served by the pool.
+// reader is one connection in a stream. It holds a position and no growing
+// state. It has its own goroutine in follow, or an adopted connection that the
+// pool serves.
 type reader struct {
-	wake  chan struct{} // of a goroutine; holds one token: look again
-	taken *taken        // nil if it has a goroutine
+	wake  chan struct{} // for a goroutine; a token means that there is work
+	conn  *epollConn    // nil if it has a goroutine
 	flags atomic.Uint32
-	due   atomic.Int64 // when the next heartbeat is, in Unix nanoseconds
-	slot  int          // in the audience; guarded by its lock
+	due   atomic.Int64 // time of the next heartbeat, in Unix nanoseconds
+	slot  int          // index in the audience; guarded by its lock
 }
 
 func newReader(heartbeat time.Duration) *reader {
 	r := &reader{wake: make(chan struct{}, 1)}
-	// Readers that came at once, after a restart say, are spread over time.
+	// Spread the heartbeats of readers that connect at the same time, for
+	// example after a restart.
 	r.due.Store(time.Now().Add(heartbeat - rand.N(heartbeat/2+1)).UnixNano())
 	return r
 }
 
 func (r *reader) notify() {
-	if r.taken != nil {
-		r.taken.notify()
+	if r.conn != nil {
+		r.conn.notify()
 		return
 	}
 	select {
@@ -70,7 +72,7 @@ func (r *reader) raise(flag uint32) {
 	r.notify()
 }
 
-// audience is who follows a stream.
+// audience is the set of readers of a stream.
 type audience struct {
 	mu      sync.Mutex // guards readers and their slots
 	readers []*reader
@@ -93,14 +95,14 @@ func (a *audience) leave(r *reader) {
 	a.mu.Unlock()
 }
 
-// size is how many there are.
+// size returns the number of readers.
 func (a *audience) size() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.readers)
 }
 
-// notify wakes everyone. It does not wait for anyone.
+// notify wakes all readers without waiting for them.
 func (a *audience) notify() {
 	a.mu.Lock()
 	for _, r := range a.readers {
@@ -117,7 +119,7 @@ func (a *audience) raise(flag uint32) {
 	a.mu.Unlock()
 }
 
-// beat asks those whose heartbeat is due for it.
+// beat requests heartbeats from the readers for which one is due.
 func (a *audience) beat(now time.Time, every time.Duration) {
 	at := now.UnixNano()
 	a.mu.Lock()
@@ -126,19 +128,19 @@ func (a *audience) beat(now time.Time, every time.Duration) {
 			r.due.Store(at + int64(every))
 			r.raise(flagBeat)
 		}
-		if r.taken != nil && r.taken.stuck(at) {
+		if r.conn != nil && r.conn.stuck(at) {
 			r.raise(flagCut)
 		}
 	}
 	a.mu.Unlock()
 }
 
-// outlet counts what was written to a sink and not flushed. A connection that
-// was taken over needs neither: what is written to it is sent.
+// outlet counts bytes that were written to a sink and not flushed. An adopted
+// connection needs no flush: written bytes are sent.
 type outlet struct {
 	sink    Sink
-	taken   *taken // instead of sink
-	buf     []byte // for more than one chunk at a time; may be nil
+	conn    *epollConn // used instead of sink
+	buf     []byte     // for more than one chunk at a time; may be nil
 	pending int
 }
 
@@ -146,8 +148,8 @@ func (o *outlet) write(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
-	if o.taken != nil {
-		return o.taken.write(p)
+	if o.conn != nil {
+		return o.conn.write(p)
 	}
 	if o.pending > flushBytes {
 		if err := o.flush(); err != nil {
@@ -158,18 +160,18 @@ func (o *outlet) write(p []byte) error {
 	return o.sink.Write(p)
 }
 
-// pass writes frames that lead to a position, and returns the position that was
-// reached: a connection may not take them all at once.
+// pass writes frames up to a position, and returns the position that was
+// reached, since a connection may not accept all of them.
 func (o *outlet) pass(frames []byte, to int64) (int64, error) {
-	if o.taken != nil {
-		return o.taken.pass(frames, to)
+	if o.conn != nil {
+		return o.conn.pass(frames, to)
 	}
 	return to, o.write(frames)
 }
 
-// full reports whether nothing more can be written for now.
+// full reports whether nothing more can be written at the moment.
 func (o *outlet) full() bool {
-	return o.taken != nil && (len(o.taken.owed) > 0 || o.taken.full.Load())
+	return o.conn != nil && (len(o.conn.owed) > 0 || o.conn.full.Load())
 }
 
 func (o *outlet) flush() error {
@@ -180,19 +182,19 @@ func (o *outlet) flush() error {
 	return o.sink.Flush()
 }
 
-// feed is what a reader is fed from.
+// feed is the input of a reader.
 type feed struct {
 	ring *ring
-	// pull fetches frames behind a position that the ring no longer has.
+	// pull returns frames after a position that is no longer in the ring.
 	pull func(ctx context.Context, after int64) (frames []byte, to int64, err error)
-	// before and idle may be nil. before is called in front of every look at the
-	// ring; idle after a look that found nothing. Both may write. idle says
-	// whether the stream is at its end.
+	// before and idle may be nil. before is called before every read of the
+	// ring; idle after a read that found nothing. Both may write. idle reports
+	// whether the stream has ended.
 	before func(o *outlet) error
 	idle   func(o *outlet, pos int64) (done bool, err error)
 }
 
-// follow writes to o all that f has behind pos, until the stream is complete,
+// follow writes all frames of f after pos to o, until the stream is complete,
 // ctx is done, the reader is cut, or the hub drains.
 func (r *reader) follow(ctx context.Context, o *outlet, f *feed, pos int64) error {
 	stop := context.AfterFunc(ctx, r.notify)
@@ -212,20 +214,20 @@ func (r *reader) follow(ctx context.Context, o *outlet, f *feed, pos int64) erro
 	}
 }
 
-// verdict says why a reader does not go on.
-type verdict int
+// turnResult is why a reader stops writing.
+type turnResult int
 
 const (
-	waits verdict = iota // for news
-	again                // it has more to write, but others come first
-	full                 // its connection takes no more for now
-	pulls                // what follows is on disk
+	waits turnResult = iota // for new frames
+	again                   // it has more to write, but others have their turn first
+	full                    // its connection accepts no more at the moment
+	pulls                   // the following frames are on disk
 	ended
 )
 
-// advance writes to o what f has behind pos, which moves on: all there is, or
-// budget bytes. It reads the disk only if it may pull.
-func (r *reader) advance(ctx context.Context, o *outlet, f *feed, pos *int64, pull bool, budget int) (verdict, error) {
+// advance writes the frames of f after pos to o, and advances pos: all
+// available ones, or up to budget bytes. It reads the disk only if pull is set.
+func (r *reader) advance(ctx context.Context, o *outlet, f *feed, pos *int64, pull bool, budget int) (turnResult, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return ended, context.Cause(ctx)
@@ -243,8 +245,8 @@ func (r *reader) advance(ctx context.Context, o *outlet, f *feed, pos *int64, pu
 				return ended, err
 			}
 		}
-		// Only one chunk is held while the reader is waited for: a slow one must
-		// not keep alive what the ring has let go.
+		// Hold only one chunk while waiting for the reader: a slow one must not
+		// keep memory alive that the ring has dropped.
 		frames, to, at, err := f.ring.gather(*pos, o.buf)
 		switch at {
 		case broken:
@@ -276,13 +278,16 @@ func (r *reader) advance(ctx context.Context, o *outlet, f *feed, pos *int64, pu
 	}
 }
 
-// answer does what the flags ask for.
+// answer handles the flags.
 func (r *reader) answer(o *outlet) error {
 	flags := r.flags.Swap(0)
 	if flags&flagInput != 0 {
-		if err := o.taken.drain(); err != nil {
+		if err := o.conn.drain(); err != nil {
 			return err
 		}
+	}
+	if flags&flagEnd != 0 {
+		return errRevoked
 	}
 	if flags&flagCut != 0 {
 		return errStuck
@@ -304,8 +309,8 @@ func (r *reader) answer(o *outlet) error {
 	return nil
 }
 
-// appendRetry appends the farewell of a server that stops. Not everybody comes
-// back in the same moment.
+// appendRetry appends the last frame of a server that stops. The retry times of
+// clients are spread.
 func appendRetry(dst []byte) []byte {
 	dst = append(dst, "retry: "...)
 	dst = strconv.AppendInt(dst, 500+rand.N[int64](1000), 10)

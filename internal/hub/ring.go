@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Bounds of what is kept of a stream for readers that are a moment behind. Who
-// is further behind reads the disk.
+// Limits of what is kept of a stream for readers that are slightly behind.
+// Readers that are further behind read the disk.
 const (
 	ringChunks = 64
 	ringBytes  = 256 << 10
@@ -14,29 +14,29 @@ const (
 	ringAge    = 2 * time.Second
 )
 
-// chunk is a run of frames, encoded once. It has all that a stream has above
-// from up to to, and is never changed.
+// chunk is a sequence of frames, encoded once. It contains everything in a
+// stream after from up to to, and is immutable.
 type chunk struct {
 	from, to int64
 	data     []byte
 	at       time.Time
 }
 
-// ring is the last stretch of a stream.
+// ring is the most recent part of a stream.
 type ring struct {
-	mu     sync.RWMutex // guards what follows; held for moments, never over I/O
+	mu     sync.RWMutex // guards the fields below; held briefly, never during I/O
 	chunks [ringChunks]chunk
-	head   int // the oldest
+	head   int // index of the oldest chunk
 	n      int
 	bytes  int
 	open   bool  // last is known
-	last   int64 // nothing above it is known
-	err    error // why the stream cannot go on
+	last   int64 // last known position
+	err    error // why the stream cannot continue
 
-	slab []byte // only add touches it
+	slab []byte // used only by add
 }
 
-// begin says up to where the stream has come so far.
+// begin sets the current position of the stream.
 func (r *ring) begin(last int64) {
 	r.mu.Lock()
 	r.last, r.open, r.n, r.bytes = last, true, 0, 0
@@ -44,8 +44,8 @@ func (r *ring) begin(last int64) {
 	r.mu.Unlock()
 }
 
-// add puts frames with ids above the last one up to to at the end. It copies
-// frames. Only one goroutine may add.
+// add appends frames with ids after the last one up to to. It copies frames,
+// and must not be called concurrently.
 func (r *ring) add(to int64, frames []byte, now time.Time) {
 	var data []byte
 	if len(frames) > slabBytes/2 {
@@ -76,8 +76,8 @@ func (r *ring) drop() {
 	r.n--
 }
 
-// trim lets go of what was added before a time. Readers that are that far
-// behind find it on disk.
+// trim drops chunks that were added before a time. Readers that are that far
+// behind find them on disk.
 func (r *ring) trim(before time.Time) {
 	r.mu.Lock()
 	for r.n > 0 && r.chunks[r.head].at.Before(before) {
@@ -93,17 +93,17 @@ func (r *ring) fail(err error) {
 	r.mu.Unlock()
 }
 
-// place says where a position lies.
+// place is the location of a position.
 type place int
 
 const (
-	waiting place = iota // nothing is known behind it
-	here                 // the ring has what follows
-	past                 // what follows is older than the ring
+	waiting place = iota // nothing is known after it
+	here                 // the ring has the following frames
+	past                 // the following frames are older than the ring
 	broken               // the stream has failed
 )
 
-// next returns the frames that follow a position, and the position behind them.
+// next returns the frames after a position, and the position after them.
 func (r *ring) next(after int64) (frames []byte, to int64, at place, err error) {
 	r.mu.RLock()
 	switch {
@@ -130,8 +130,8 @@ func (r *ring) next(after int64) (frames []byte, to int64, at place, err error) 
 	return c.data, c.to, here, nil
 }
 
-// gather is next with as much as is known and fits into buf, which it may use:
-// whoever is a few chunks behind gets them in one write.
+// gather is next with as many frames as fit into buf, which it may use: a
+// reader that is a few chunks behind receives them in one write.
 func (r *ring) gather(after int64, buf []byte) (frames []byte, to int64, at place, err error) {
 	if frames, to, at, err = r.next(after); at != here || cap(buf) == 0 {
 		return frames, to, at, err
@@ -155,7 +155,7 @@ func (r *ring) gather(after int64, buf []byte) (frames []byte, to int64, at plac
 	return buf, to, at, err
 }
 
-// end is the last known position, false while it is unknown.
+// end returns the last known position, false while it is unknown.
 func (r *ring) end() (int64, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

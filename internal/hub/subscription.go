@@ -12,33 +12,40 @@ import (
 type Subscription struct {
 	topic  *topic
 	reader *reader
-	said   *state // what the reader was last told
+	sent   *state // state that the reader received last
 }
 
-// Start says how a stream begins.
+// Start is how a stream begins.
 type Start struct {
-	// After is the position: lines with a number above it are sent. Empty is 0,
-	// the whole log.
+	// After is the position: lines with a number above it are sent. 0 means the
+	// whole log.
 	After agented.Seq
-	// Skipped is how many earlier lines are left out, if the reader shall be
-	// told.
+	// Skipped is how many earlier lines are omitted, if the reader should be
+	// notified.
 	Skipped int64
-	// Note is a sentence on the position, for the first status event.
+	// Note is a sentence about the position, for the first status event.
 	Note string
 	// Notice is a sentence in place of lines that cannot be read any more.
 	Notice string
 }
 
-// Subscribe takes a place at an execution. From here on no change that is
-// published is lost, so subscribe, then take the execution from
-// [Subscription.Latest] or the store and hand it to [Subscription.Serve]. Close
-// gives the place back.
-func (h *Hub) Subscribe(id agented.ExecutionID) *Subscription {
+// Subscribe subscribes to an execution. No change that is published from now on
+// is lost, so subscribe first, then get the execution from
+// [Subscription.Latest] or the store and pass it to [Subscription.Serve]. Call
+// Close at the end.
+func (h *Hub) Subscribe(id agented.ExecutionID) *Subscription { return h.SubscribeAnnotated(id, nil) }
+
+// SubscribeAnnotated is like Subscribe, but lines have the fields that an annotator adds. annotate
+// returns a new one; it is nil for none. Readers of annotated lines share their encoding among each
+// other only, so that the others do not wait for it. All subscriptions of an execution must add the
+// same fields.
+func (h *Hub) SubscribeAnnotated(id agented.ExecutionID, annotate func() Annotator) *Subscription {
+	key := topicKey{id, annotate != nil}
 	h.mu.Lock()
-	t := h.topics[id]
+	t := h.topics[key]
 	if t == nil {
-		t = &topic{hub: h, id: id, dir: h.o.Layout.Execution(id), poke: make(chan struct{}, 1)}
-		h.topics[id] = t
+		t = &topic{hub: h, id: id, dir: h.o.Layout.Execution(id), annotate: annotate, poke: make(chan struct{}, 1)}
+		h.topics[key] = t
 		h.active()
 	}
 	t.refs++
@@ -46,8 +53,8 @@ func (h *Hub) Subscribe(id agented.ExecutionID) *Subscription {
 	return &Subscription{topic: t, reader: newReader(h.o.Heartbeat)}
 }
 
-// Latest is the execution as it was published last, without prompt and result, if
-// somebody follows it already and it is not final; otherwise nil: ask the store.
+// Latest returns the latest published execution, without prompt and result, if
+// it is already followed and not final; otherwise nil: read the store.
 func (s *Subscription) Latest() *agented.Execution {
 	if e := s.topic.latest.Load(); e != nil && !e.State.Final() {
 		return e
@@ -55,16 +62,15 @@ func (s *Subscription) Latest() *agented.Execution {
 	return nil
 }
 
-// Close gives the place back. The last one to leave ends the following of the
-// log.
+// Close ends the subscription. The last one stops following the log.
 func (s *Subscription) Close() {
 	h, t := s.topic.hub, s.topic
 	h.mu.Lock()
 	t.refs--
 	var stop context.CancelFunc
 	if t.refs == 0 {
-		if h.topics[t.id] == t {
-			delete(h.topics, t.id)
+		if h.topics[t.key()] == t {
+			delete(h.topics, t.key())
 		}
 		stop = t.stop
 	}
@@ -75,8 +81,8 @@ func (s *Subscription) Close() {
 }
 
 // Serve writes the stream of e to sink: the status with the position, every
-// line behind it, later changes, and, after the last line of a final execution,
-// complete. e is the execution as it was after Subscribe.
+// line after it, later changes, and, after the last line of a final execution,
+// complete. e must be read after Subscribe.
 //
 // It returns nil after complete, ErrDraining when the server stops, the cause
 // of ctx, or the error of the sink or of the log.
@@ -90,12 +96,17 @@ func (s *Subscription) Serve(ctx context.Context, sink Sink, e *agented.Executio
 	return s.reader.follow(ctx, o, s.feed(), int64(start.After))
 }
 
+// End ends the stream of a subscription that was handed over with
+// [Subscription.HandOver], because its reader has lost its permission. It returns
+// immediately, and does nothing after the stream has ended.
+func (s *Subscription) End() { s.reader.raise(flagEnd) }
+
 func (s *Subscription) feed() *feed {
 	return &feed{ring: &s.topic.ring, pull: s.pull, before: s.changes, idle: s.complete}
 }
 
-// join makes the reader one of the audience, and appends what its stream begins
-// with.
+// join adds the reader to the audience, and appends the first frames of its
+// stream.
 func (s *Subscription) join(b []byte, e *agented.Execution, start Start) []byte {
 	t := s.topic
 	t.offer(e)
@@ -104,14 +115,14 @@ func (s *Subscription) join(b []byte, e *agented.Execution, start Start) []byte 
 	if !t.hub.start(t) {
 		s.reader.raise(flagDrain)
 	}
-	s.said = t.first()
+	s.sent = t.first()
 	b = append(b, retryFrame...)
-	b = s.said.first(b, int64(start.After), start.Note)
+	b = s.sent.first(b, int64(start.After), start.Note)
 	if start.Skipped > 0 {
-		b = s.said.notice(b, time.Now(), skippedText(t.id, start.Skipped))
+		b = s.sent.notice(b, time.Now(), skippedText(t.id, start.Skipped))
 	}
 	if start.Notice != "" {
-		b = s.said.notice(b, time.Now(), start.Notice)
+		b = s.sent.notice(b, time.Now(), start.Notice)
 	}
 	return b
 }
@@ -126,7 +137,7 @@ func skippedText(id agented.ExecutionID, n int64) string {
 	if n == 1 {
 		lines = "1 earlier line is"
 	}
-	return fmt.Sprintf("%s not shown here. Follow with ?after=0 for all, or get them from /api/v1/executions/%s/log or …/log.txt.", lines, id)
+	return fmt.Sprintf("%s not shown here. Add ?after=0 for all, or get them from /api/v1/executions/%s/log or …/log.txt.", lines, id)
 }
 
 func (s *Subscription) pull(_ context.Context, after int64) (frames []byte, to int64, err error) {
@@ -134,27 +145,27 @@ func (s *Subscription) pull(_ context.Context, after int64) (frames []byte, to i
 	frames, to, err = t.hub.history.read(t, after, t.hub.masker())
 	if err == nil && to == after {
 		end, _ := t.ring.end()
-		err = fmt.Errorf("the run log of %s has nothing behind line %d, and was at line %d before", t.id, after, end)
+		err = fmt.Errorf("the run log of %s has no lines after %d, but had %d before", t.id, after, end)
 	}
 	return frames, to, err
 }
 
-// changes tells the reader of a new state, unless it is the end: that comes
-// behind the last line.
+// changes sends a new state to the reader, unless it is final: that follows the
+// last line.
 func (s *Subscription) changes(o *outlet) error {
 	now := s.topic.state.Load()
-	if now == nil || now == s.said || now.end != nil {
+	if now == nil || now == s.sent || now.end != nil {
 		return nil
 	}
-	return s.say(o, now)
+	return s.sendState(o, now)
 }
 
-func (s *Subscription) say(o *outlet, now *state) error {
-	if now.event < s.said.event {
+func (s *Subscription) sendState(o *outlet, now *state) error {
+	if now.event < s.sent.event {
 		return nil // the reader began with something newer
 	}
-	had := s.said
-	s.said = now
+	had := s.sent
+	s.sent = now
 	if now.fields == had.fields {
 		return nil
 	}
@@ -167,13 +178,13 @@ func (s *Subscription) complete(o *outlet, pos int64) (bool, error) {
 	if now == nil || now.end == nil {
 		return false, nil
 	}
-	// The state was stored after the last line was added, so look once more:
-	// lines may have come between the two looks.
+	// The state was stored after the last line was added, so check again: lines
+	// may have been added between the two checks.
 	end, open := s.topic.ring.end()
 	if !open || pos < end {
 		return false, nil
 	}
-	if err := s.say(o, now); err != nil {
+	if err := s.sendState(o, now); err != nil {
 		return false, err
 	}
 	var b []byte

@@ -14,36 +14,52 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// Bounds of following a log.
+// Limits of following a log.
 const (
 	batchLines   = 512
 	batchContent = 48 << 10
-	// pace is the shortest time between two small batches: what a busy program
-	// prints meanwhile goes out as one. Each reader adds its share, so that a crowd
-	// of thousands gets lines by the handful, in one write each, and a line that
-	// comes alone goes out at once whatever the crowd. The share is twice what a
-	// write to a socket costs, so one stream takes half a processor at most.
+	// pace is the shortest time between two small batches: the output of a busy
+	// program in that time is sent as one batch. Each reader adds to it, so
+	// that thousands of readers get several lines per write, and a single line
+	// is sent immediately however many readers there are. The addition is twice
+	// the cost of a write to a socket, so one stream uses at most half a
+	// processor.
 	pace        = 4 * time.Millisecond
 	pacePerHead = 20 * time.Microsecond
 	maxPace     = 250 * time.Millisecond
 )
 
-// paceFor is the pace of an audience of that many.
+// paceFor returns the pace for a number of readers.
 func paceFor(readers int) time.Duration {
 	return min(max(pace, time.Duration(readers)*pacePerHead), maxPace)
 }
 
-// topic is one execution that somebody follows.
+// topicKey identifies a topic.
+type topicKey struct {
+	id        agented.ExecutionID
+	annotated bool
+}
+
+// An Annotator appends fields to the objects of a log's lines. It is called for every line in order,
+// from one goroutine at a time.
+type Annotator interface {
+	// Append appends the fields of a line, each after a comma. It must not retain the line.
+	Append(dst []byte, l *agented.LogLine) []byte
+}
+
+// topic is one execution that has readers.
 type topic struct {
 	hub *Hub
 	id  agented.ExecutionID
 	dir string
 
+	annotate func() Annotator // nil: lines are sent as they are
+
 	ring     ring
 	audience audience
-	latest   atomic.Pointer[agented.Execution] // as last heard of
+	latest   atomic.Pointer[agented.Execution] // latest known execution
 	state    atomic.Pointer[state]             // set once all lines before it are in the ring
-	poke     chan struct{}                     // latest has changed
+	poke     chan struct{}                     // signals that latest has changed
 
 	refs    int                // subscriptions; guarded by hub.mu
 	started bool               // guarded by hub.mu
@@ -54,7 +70,17 @@ type topic struct {
 	ended  bool
 }
 
-// offer takes an execution as it is now, unless something newer is known.
+func (t *topic) key() topicKey { return topicKey{t.id, t.annotate != nil} }
+
+// annotator returns a new annotator, or nil.
+func (t *topic) annotator() Annotator {
+	if t.annotate == nil {
+		return nil
+	}
+	return t.annotate()
+}
+
+// offer updates the latest execution, unless a newer one is known.
 func (t *topic) offer(e *agented.Execution) {
 	for {
 		had := t.latest.Load()
@@ -71,21 +97,21 @@ func (t *topic) offer(e *agented.Execution) {
 	}
 }
 
-// run follows the log until ctx is done or the log cannot be read on.
+// run follows the log until ctx is done or the log cannot be read any more.
 func (t *topic) run(ctx context.Context) {
 	defer t.closeIdle(time.Time{}, true)
 	err := t.followLog(ctx)
 	if err == nil || ctx.Err() != nil {
 		return
 	}
-	t.hub.log.Error("follow a run log", "execution", t.id, "err", err)
+	t.hub.log.Error("could not follow a run log", "execution", t.id, "err", err)
 	t.hub.forget(t)
 	t.ring.fail(fmt.Errorf("follow the run log: %w", err))
 	t.audience.notify()
 }
 
-// first is the state that a stream begins with. Readers that come when nothing
-// has changed share it.
+// first returns the state that a stream begins with. Readers share it until
+// something changes.
 func (t *topic) first() *state {
 	latest := t.latest.Load()
 	if now := t.state.Load(); now != nil && now.event == latest.EventSeq && now.end == nil {
@@ -94,7 +120,7 @@ func (t *topic) first() *state {
 	return newState(shown(latest, t.hub.masker()))
 }
 
-// announce makes e what readers are told, once the lines before it are in the
+// announce publishes e to the readers, once the lines before it are in the
 // ring.
 func (t *topic) announce(e *agented.Execution) {
 	had := t.state.Load()
@@ -103,7 +129,7 @@ func (t *topic) announce(e *agented.Execution) {
 	}
 	s := newState(shown(e, t.hub.masker()))
 	if had != nil && had.fields == s.fields && had.end == nil && s.end == nil {
-		return // nothing that a reader sees has changed
+		return // nothing visible to a reader has changed
 	}
 	t.state.Store(s)
 	t.audience.notify()
@@ -111,10 +137,11 @@ func (t *topic) announce(e *agented.Execution) {
 
 func (t *topic) followLog(ctx context.Context) error {
 	var log *runlog.Reader
-	var next time.Time // of a batch
+	var next time.Time // time of the next batch
 	pause := time.NewTimer(pace)
 	defer pause.Stop()
 	watch := growth{dir: t.dir}
+	annotator := t.annotator()
 	closeAll := func() {
 		watch.close()
 		if log != nil {
@@ -126,7 +153,8 @@ func (t *topic) followLog(ctx context.Context) error {
 
 	e := t.latest.Load()
 	if !e.State.Final() {
-		// Watched before it is looked at: what is written in between wakes.
+		// Watch before reading, so that lines written in between wake the
+		// goroutine.
 		if err := watch.open(); err != nil {
 			return err
 		}
@@ -145,7 +173,7 @@ func (t *topic) followLog(ctx context.Context) error {
 	}
 	for {
 		// Loaded before the log is read to its end: a final execution's log is
-		// complete before anybody hears that it is final.
+		// complete before its state is published.
 		e := t.latest.Load()
 		if !done {
 			if err := watch.open(); err != nil {
@@ -157,7 +185,7 @@ func (t *topic) followLog(ctx context.Context) error {
 				}
 			}
 			if log != nil {
-				if err := t.drain(ctx, log, pause, &next); err != nil {
+				if err := t.drain(ctx, log, annotator, pause, &next); err != nil {
 					return err
 				}
 			}
@@ -177,17 +205,17 @@ func (t *topic) followLog(ctx context.Context) error {
 	}
 }
 
-// growth wakes when a log grows, or when the folder that it will be in appears:
-// an execution that waits for its turn may have none yet.
+// growth waits for a log to grow, or for its folder to appear: a pending
+// execution may have none yet.
 type growth struct {
 	dir    string
 	w      *runlog.Watcher
 	inside bool // w watches the log itself
-	blind  bool // there is nothing that could be watched
+	blind  bool // there is nothing that can be watched
 }
 
-// open watches as near to the log as there is a folder. Call it again after
-// each wake-up.
+// open watches the log, or its nearest existing ancestor folder. Call it again
+// after each wake-up.
 func (g *growth) open() error {
 	if g.inside {
 		return nil
@@ -233,7 +261,7 @@ func (g *growth) close() {
 	g.w, g.inside, g.blind = nil, false, false
 }
 
-// open opens the log at its beginning; nil while there is none.
+// open opens the log at its beginning; nil if there is none.
 func (t *topic) open() (*runlog.Reader, error) {
 	r, err := runlog.OpenReader(t.dir)
 	if errors.Is(err, agented.NotFound) {
@@ -242,7 +270,7 @@ func (t *topic) open() (*runlog.Reader, error) {
 	return r, err
 }
 
-// openAtEnd opens the log behind its last line. Lines before it are history.
+// openAtEnd opens the log after its last line. Earlier lines are history.
 func (t *topic) openAtEnd() (*runlog.Reader, int64, error) {
 	r, err := t.open()
 	if r == nil {
@@ -259,13 +287,13 @@ func (t *topic) openAtEnd() (*runlog.Reader, int64, error) {
 	return r, int64(last), nil
 }
 
-// drain publishes what the log has now. Small batches keep their pace: next is
-// when the one after the last may go.
-func (t *topic) drain(ctx context.Context, log *runlog.Reader, pause *time.Timer, next *time.Time) error {
+// drain publishes the available lines of the log. Small batches keep their
+// pace: next is when the next one may be sent.
+func (t *topic) drain(ctx context.Context, log *runlog.Reader, a Annotator, pause *time.Timer, next *time.Time) error {
 	s := scratches.Get().(*scratch)
 	defer s.release()
 	for {
-		if d := time.Until(*next); d > 0 && !rest(ctx, pause, d) {
+		if d := time.Until(*next); d > 0 && !sleep(ctx, pause, d) {
 			return nil
 		}
 		var err error
@@ -275,20 +303,20 @@ func (t *topic) drain(ctx context.Context, log *runlog.Reader, pause *time.Timer
 		if len(s.lines) == 0 {
 			return nil
 		}
-		t.publish(s, t.hub.masker())
+		t.publish(s, t.hub.masker(), a)
 		if len(s.frames) > batchContent/4 {
 			continue
 		}
 		*next = time.Now().Add(paceFor(t.audience.size()))
-		if log.Rest() {
-			return nil // whatever comes wakes us
+		if log.ReleaseBuffer() {
+			return nil // a later change wakes the goroutine
 		}
 	}
 }
 
-// rest waits for d; false when ctx is done. The timer is the caller's, so that a
-// batch costs none.
-func rest(ctx context.Context, timer *time.Timer, d time.Duration) bool {
+// sleep waits for d; false when ctx is done. The caller owns the timer, so that
+// a batch allocates none.
+func sleep(ctx context.Context, timer *time.Timer, d time.Duration) bool {
 	timer.Reset(d)
 	select {
 	case <-ctx.Done():
@@ -299,9 +327,9 @@ func rest(ctx context.Context, timer *time.Timer, d time.Duration) bool {
 }
 
 // publish encodes a batch of lines once and wakes the readers.
-func (t *topic) publish(s *scratch, m *redact.Masker) {
+func (t *topic) publish(s *scratch, m *redact.Masker, a Annotator) {
 	s.frames = s.frames[:0]
-	s.encode(m)
+	s.encode(m, a)
 	t.ring.add(int64(s.lines[len(s.lines)-1].Seq), s.frames, time.Now())
 	t.audience.notify()
 }

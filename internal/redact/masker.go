@@ -1,9 +1,10 @@
-// Package redact takes secrets out of text: values it was told, in the forms
-// in which programs print them, and strings that have the shape of a token.
+// Package redact masks secrets in text: given values in the forms in which
+// programs print them, and strings that have the shape of a token.
 //
-// What is masked depends only on the text of a match and on a few bytes to its
-// left, never on where the text was cut. That is what lets a [Stream] give out
-// a long line piece by piece with the same result as the line in one go.
+// Masking depends only on the text of a match and on a few bytes before it,
+// never on where the text is split. This allows a [Stream] to mask a long line
+// in pieces with the same result as the whole line. Only rows of hex dumps, and
+// values with colours inside, are only detected in whole lines.
 package redact
 
 import (
@@ -13,29 +14,31 @@ import (
 	"unsafe"
 )
 
-// Mask stands in the place of everything that was taken out. Overlapping
-// secrets share one.
+// Mask replaces every secret. Overlapping secrets share one mask.
 const Mask = "***"
 
-// MinLen is the shortest value, in bytes, that is masked. A shorter one would
-// take ordinary words out of every line, and tell by their absence what it is.
+// MinLen is the length of the shortest masked value, in bytes. Masking shorter
+// values would remove ordinary words, and reveal the value by their absence.
 const MinLen = 8
 
 const (
 	tableBits = 13
-	hashMul   = 0x9E3779B1 // 2^32 divided by the golden ratio spreads neighbouring keys
-	lookback  = 16         // bytes to the left of a match that may decide about it
+	hashMul   = 0x9E3779B1 // 2^32 divided by the golden ratio spreads adjacent keys
+	lookback  = 16         // bytes before a match that may affect it
 )
 
 // A Masker masks a fixed set of values and all known token shapes. It is
-// immutable and safe for concurrent use. A nil *Masker changes nothing.
+// immutable and safe for concurrent use. A nil *Masker masks nothing.
 type Masker struct {
 	pats  []pattern
 	lines int // distinct values, before their encodings
 
+	pieces *pieces // of encodings
+	raw    *pieces // of the values themselves, for decoded dumps
+
 	// Every possible match begins with one of a few hundred three-byte strings.
-	// table maps the hash of such a string to its first entry plus one; entries
-	// are sorted by hash. Most text never gets beyond a zero in table.
+	// table maps the hash of such a string to the index of its first entry plus
+	// one; entries are sorted by hash. Most text only reads zeros in table.
 	table   [1 << tableBits]uint16
 	entries []entry
 }
@@ -46,9 +49,9 @@ type entry struct {
 	hash uint16
 }
 
-// New returns a Masker for the given secret values. A value of several lines is
-// taken line by line; surrounding white space does not count; lines shorter
-// than [MinLen] and rulers such as "--------" are left out.
+// New returns a Masker for the given secret values. A value with several lines
+// is split into lines; surrounding white space is ignored; lines shorter than
+// [MinLen] and rulers such as "--------" are omitted.
 func New(values []string) *Masker {
 	m := &Masker{}
 	seen := make(map[string]bool)
@@ -68,6 +71,7 @@ func New(values []string) *Masker {
 	}
 	slices.Sort(lines)
 	m.pats = patterns(lines)
+	m.pieces, m.raw = newPieces(lines), newRaw(lines)
 
 	for id := range m.pats {
 		m.pats[id].anchors(func(key uint32) { m.anchor(key, int32(id)) })
@@ -79,8 +83,8 @@ func New(values []string) *Masker {
 	return m
 }
 
-// ruler reports whether s is one punctuation mark repeated: nobody's secret,
-// but a likely line in a key file or a banner.
+// ruler reports whether s is one repeated punctuation mark, which is not a
+// secret but a likely line in a key file or a banner.
 func ruler(s string) bool {
 	return !alnum.has(s[0]) && s[0] < 0x80 && strings.Count(s, s[:1]) == len(s)
 }
@@ -100,8 +104,8 @@ func (m *Masker) index() {
 		return int(a.id) - int(b.id)
 	})
 	m.entries = slices.Clip(slices.Compact(m.entries))
-	// With more entries than an index can name (thousands of secrets) the table
-	// only says where to begin a search.
+	// With more entries than an index can address (thousands of secrets) the
+	// table only contains where a search begins.
 	for i, e := range m.entries {
 		if m.table[e.hash] == 0 {
 			m.table[e.hash] = uint16(min(i+1, maxIndex))
@@ -115,7 +119,7 @@ func hash(key uint32) uint16 { return uint16((key * hashMul) >> (32 - tableBits)
 
 func key3(a, b, c byte) uint32 { return uint32(a) | uint32(b)<<8 | uint32(c)<<16 }
 
-// Empty reports whether m knows no value, so that only token shapes are masked.
+// Empty reports whether m has no values, so that only token shapes are masked.
 func (m *Masker) Empty() bool { return m == nil || m.lines == 0 }
 
 // Len returns the number of distinct values (lines of values) that m masks.
@@ -127,10 +131,10 @@ func (m *Masker) Len() int {
 }
 
 // MaskLine appends line to dst with every secret replaced by [Mask], and
-// returns the extended slice. It does not allocate when dst has room and
-// nothing is masked. dst must not overlap line. The text may hold
-// several lines, but a private key whose lines come one call at a time is
-// recognised only by a [Stream].
+// returns the extended slice. It does not allocate if dst has room and nothing
+// is masked. dst must not overlap line. The text may have several lines, but a
+// private key whose lines are passed in separate calls is only detected by a
+// [Stream].
 func (m *Masker) MaskLine(dst, line []byte) []byte {
 	if m == nil {
 		return append(dst, line...)
@@ -140,13 +144,13 @@ func (m *Masker) MaskLine(dst, line []byte) []byte {
 	return appendMasked(dst, line, sc.spans)
 }
 
-// MaskString returns s with every secret replaced by [Mask]; s itself when
-// there is none.
+// MaskString returns s with every secret replaced by [Mask]; s itself if there
+// is none.
 func (m *Masker) MaskString(s string) string {
 	if m == nil || s == "" {
 		return s
 	}
-	t := unsafe.Slice(unsafe.StringData(s), len(s)) // only read
+	t := unsafe.Slice(unsafe.StringData(s), len(s)) // read only
 	sc := scan{t: t, final: true}
 	m.scan(&sc)
 	if len(sc.spans) == 0 {
@@ -155,44 +159,45 @@ func (m *Masker) MaskString(s string) string {
 	return string(appendMasked(make([]byte, 0, len(s)+len(Mask)), t, sc.spans))
 }
 
-// span is one thing to mask: t[lo:hi]. at is where its match begins, which is
-// before lo when a context (a header name, say) is part of the match.
+// span is one part of the text to mask: t[lo:hi]. at is where its match begins,
+// which is before lo if a context, such as a header name, is part of the match.
 type span struct {
 	at, lo, hi int
-	open       bool // its mask has been written with an earlier piece
+	open       bool // its mask was written with an earlier piece
 }
 
-// scan is one look at one text.
+// scan is the scan of one text.
 type scan struct {
 	t     []byte
-	left  []byte // what came before t in the same line, up to lookback bytes
-	final bool   // nothing follows t
-	spans []span // result, in order of lo after scan
-	hold  int    // result: a match that begins here or later may be unfinished
+	left  []byte // up to lookback bytes before t in the same line
+	final bool   // t is complete
+	plain bool   // t was derived from a line: dumps and colours are not searched
+	spans []span // result, sorted by lo after scan
+	hold  int    // result: a match that begins here or later may be incomplete
 	key   bool   // result: the text ends inside a private key block
 
-	valFrom, valTo int // the run of bytes that value walked last
+	valFrom, valTo int // the last run of bytes that value examined
 }
 
-// need is the answer of a matcher that ran out of text: no match at the end of
-// a line, otherwise "ask again when there is more".
-func (s *scan) need() verdict {
+// need is the result of a matcher at the end of the text: no match at the end
+// of a line, otherwise "more text needed".
+func (s *scan) need() matchResult {
 	if s.final {
 		return none
 	}
 	return partial
 }
 
-type verdict uint8
+type matchResult uint8
 
 const (
-	none verdict = iota
+	none matchResult = iota
 	partial
 	match
 )
 
 // scan finds all matches at all positions, so that the union of overlapping
-// ones is masked and not just the first.
+// ones is masked.
 func (m *Masker) scan(s *scan) {
 	t := s.t
 	s.hold = len(t)
@@ -227,6 +232,11 @@ func (m *Masker) scan(s *scan) {
 			}
 		}
 	}
+	m.pieces.find(s)
+	if s.final && len(s.left) == 0 && !s.plain {
+		m.dumps(s)
+		m.coloured(s)
+	}
 	if !slices.IsSortedFunc(s.spans, byStart) {
 		slices.SortStableFunc(s.spans, byStart)
 	}
@@ -234,7 +244,7 @@ func (m *Masker) scan(s *scan) {
 
 func byStart(a, b span) int { return a.lo - b.lo }
 
-// try asks every matcher that may match at i.
+// try runs every matcher that may match at i.
 func (m *Masker) try(s *scan, i int) {
 	k := key3(s.t[i], s.t[i+1], s.t[i+2])
 	h := hash(k)
@@ -244,7 +254,7 @@ func (m *Masker) try(s *scan, i int) {
 	}
 	e := int(first) - 1
 	for e < len(m.entries) && m.entries[e].hash < h {
-		e++ // only beyond maxIndex
+		e++ // only above maxIndex
 	}
 	for ; e < len(m.entries) && m.entries[e].hash == h; e++ {
 		if m.entries[e].key != k {
@@ -253,7 +263,7 @@ func (m *Masker) try(s *scan, i int) {
 		lo, hi, v := i, 0, none
 		if id := m.entries[e].id; id >= 0 {
 			hi, v = m.pats[id].match(s, i)
-		} else {
+		} else if !s.plain { // shapes contain no colours
 			lo, hi, v = shapes[^id].match(s, i)
 		}
 		switch v {
@@ -265,8 +275,8 @@ func (m *Masker) try(s *scan, i int) {
 	}
 }
 
-// add notes x, joined to the last span where it lies over its end: a secret of
-// one repeated letter would otherwise leave a span per byte.
+// add records x, merged with the last span if they overlap: otherwise a secret
+// of one repeated letter would produce a span per byte.
 func (s *scan) add(x span) {
 	if n := len(s.spans); n > 0 {
 		if l := &s.spans[n-1]; x.lo >= l.lo && x.lo < l.hi {
@@ -277,8 +287,8 @@ func (s *scan) add(x span) {
 	s.spans = append(s.spans, x)
 }
 
-// begins reports whether the text from i on, shorter than an anchor, is the
-// start of one.
+// begins reports whether the text from i, shorter than an anchor, is the start
+// of an anchor.
 func (m *Masker) begins(s *scan, i int) bool {
 	tail := s.t[i:]
 	want, mask := uint32(tail[0]), uint32(0xff)
@@ -292,7 +302,7 @@ func (m *Masker) begins(s *scan, i int) bool {
 }
 
 // appendMasked appends t with the spans, sorted by lo, replaced. Overlapping
-// spans become one mask, touching ones do not: a cut may fall between them.
+// spans become one mask, adjacent ones do not: a split may be between them.
 func appendMasked(dst, t []byte, spans []span) []byte {
 	from := 0
 	for i := 0; i < len(spans); {

@@ -27,8 +27,8 @@ func goJSON(html bool) func(string) string {
 	}
 }
 
-// asciiJSON writes as json.dumps of Python does, or PHP with slash set, or .NET
-// with all set, which escapes whatever could matter anywhere.
+// asciiJSON encodes like json.dumps of Python, or like PHP with slash set, or
+// like .NET with all set, which escapes everything special.
 func asciiJSON(slash, all bool, hexFormat string) func(string) string {
 	return func(s string) string {
 		var b strings.Builder
@@ -97,7 +97,7 @@ func forms() []form {
 	return fs
 }
 
-func TestAValueIsMaskedInEveryFormThatProgramsPrint(t *testing.T) {
+func TestMask_encodings(t *testing.T) {
 	t.Parallel()
 	for _, secret := range []string{
 		"correcthorse", `pa"ss\wo/rd<&>'+=`, `C:\Users\me\key`, `\\server\share\x`, "ends-with-backslash\\", `\\\\\\x\\`, `"quoted value"`,
@@ -117,7 +117,7 @@ func TestAValueIsMaskedInEveryFormThatProgramsPrint(t *testing.T) {
 	}
 }
 
-func TestAValueInsideLongerBase64IsMaskedAtEveryAlignment(t *testing.T) {
+func TestMask_base64_alignment(t *testing.T) {
 	t.Parallel()
 	for _, secret := range []string{"hunter2hunter2", "12345678", "\xfb\xff\xbf~~~???>>>", `js"on\secret`, "pässwörd"} {
 		m := redact.New([]string{secret})
@@ -127,8 +127,8 @@ func TestAValueInsideLongerBase64IsMaskedAtEveryAlignment(t *testing.T) {
 					plain := strings.Repeat("u", before) + secret + strings.Repeat("z", after)
 					text := enc.EncodeToString([]byte(plain))
 					got := m.MaskString("Basic " + text + " end")
-					// At most one character on each side has bits of a neighbour in it,
-					// or of the padding.
+					// At most one character on each side contains bits of an
+					// adjacent byte or of the padding.
 					left := len(got) - len("Basic *** end")
 					if !strings.Contains(got, "***") || left > (before*8+5)/6+(after*8+5)/6+2+strings.Count(text, "=") {
 						t.Errorf("base64 of %q: %q became %q", plain, text, got)
@@ -143,7 +143,7 @@ func TestAValueInsideLongerBase64IsMaskedAtEveryAlignment(t *testing.T) {
 	}
 }
 
-func TestLinesOfAValueAreMaskedEachAndShortOnesNever(t *testing.T) {
+func TestMask_lines_of_value(t *testing.T) {
 	t.Parallel()
 	m := redact.New([]string{"first line of it\r\nab\n   second line\t\n\n--------\nfirst line of it", "second line"})
 	if m.Len() != 2 || m.Empty() {
@@ -155,7 +155,7 @@ func TestLinesOfAValueAreMaskedEachAndShortOnesNever(t *testing.T) {
 	}
 }
 
-func TestTheLongestOfOverlappingValuesWinsAndNoRestIsLeft(t *testing.T) {
+func TestMask_overlapping_values(t *testing.T) {
 	t.Parallel()
 	m := redact.New([]string{"abcdefgh", "abcdefghijkl", "ijklmnop", "zabcdefgh"})
 	for in, want := range map[string]string{
@@ -173,7 +173,7 @@ func TestTheLongestOfOverlappingValuesWinsAndNoRestIsLeft(t *testing.T) {
 	}
 }
 
-func TestANilMaskerChangesNothing(t *testing.T) {
+func TestMask_nil(t *testing.T) {
 	t.Parallel()
 	var m *redact.Masker
 	in := "ghp_" + rep(36)
@@ -189,7 +189,7 @@ func TestANilMaskerChangesNothing(t *testing.T) {
 	}
 }
 
-func TestMaskLineAppendsAndDoesNotAllocateWhenNothingMatches(t *testing.T) {
+func TestMaskLine_append(t *testing.T) {
 	m := redact.New([]string{"correct horse battery"})
 	dst := make([]byte, 0, 256)
 	line := []byte(`{"level":"info","msg":"nothing to see here, \"move on\"","n":12345}`)
@@ -201,7 +201,7 @@ func TestMaskLineAppendsAndDoesNotAllocateWhenNothingMatches(t *testing.T) {
 	}
 }
 
-// pieces masks text by a Stream that sees it in the given cuts.
+// pieces masks text with a Stream that receives it in the given pieces.
 func pieces(m *redact.Masker, text []byte, cut func() int) (joined []byte, parts [][]byte) {
 	s := m.NewStream()
 	var buf []byte
@@ -217,7 +217,7 @@ func pieces(m *redact.Masker, text []byte, cut func() int) (joined []byte, parts
 	return joined, parts
 }
 
-// secretish draws text of few letters, so that it overlaps itself often.
+// secretish generates text of few letters, so that it often overlaps itself.
 func secretish() *rapid.Generator[string] {
 	return rapid.OneOf(
 		rapid.StringMatching(`[ab]{8,12}`),
@@ -242,7 +242,7 @@ func filler() *rapid.Generator[string] {
 	)
 }
 
-func TestPiecesOfALineJoinToTheLineMaskedInOneGo(t *testing.T) {
+func TestStream_pieces_equal_line(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		secrets := rapid.SliceOfN(secretish(), 0, 4).Draw(t, "secrets")
@@ -276,7 +276,7 @@ func TestPiecesOfALineJoinToTheLineMaskedInOneGo(t *testing.T) {
 	})
 }
 
-func FuzzPiecesJoinToTheWhole(f *testing.F) {
+func FuzzStreamPieces(f *testing.F) {
 	f.Add("correct horse", "say correct horse, or Y29ycmVjdCBob3JzZQ== now", uint64(1))
 	f.Add(`a"b\c/d<e`, `{"x":"a\"b\\c\/d\u003ce"} a%22b%5Cc%2Fd%3Ce`, uint64(2))
 	f.Add("aaaaaaaa", strings.Repeat("a", 200), uint64(3))
@@ -294,7 +294,8 @@ func FuzzPiecesJoinToTheWhole(f *testing.F) {
 		}
 		for line := range strings.FieldsFuncSeq(secret, func(r rune) bool { return r == '\n' || r == '\r' }) {
 			line = strings.TrimSpace(line)
-			// A mask may stand in for letters of a value that has * in it, and rulers are not masked.
+			// A mask may replace letters of a value that contains *, and rulers
+			// are not masked.
 			if len(line) >= 8 && !strings.Contains(line, "*") && strings.Trim(line, line[:1]) != "" && bytes.Contains(whole, []byte(line)) {
 				t.Fatalf("%q is left in %q", line, whole)
 			}

@@ -7,12 +7,12 @@ import "bytes"
 
 const (
 	dashes     = "-----"
-	maxTrailer = 32 // of what may stand behind a first line in source code: \n" +
+	maxTrailer = 32 // bytes that may follow a first line in source code: \n" +
 )
 
-// matchPEM takes the body of a private key whose first line begins at i, as
-// far as it is in this text; j is behind "-----BEGIN ".
-func matchPEM(s *scan, i, j int) (lo, hi int, v verdict) {
+// matchPEM matches the body of a private key whose first line begins at i, as
+// far as it is in this text; j is after "-----BEGIN ".
+func matchPEM(s *scan, i, j int) (lo, hi int, v matchResult) {
 	if s.back(i, 1) == '-' {
 		return 0, 0, none
 	}
@@ -37,7 +37,7 @@ func matchPEM(s *scan, i, j int) (lo, hi int, v verdict) {
 		if !s.final {
 			return 0, 0, partial
 		}
-		s.key = true // the body comes with the next lines
+		s.key = true // the body is in the next lines
 		return 0, 0, none
 	}
 	if stretch(body, b64std) < 16 && !(ended && len(trimEscapes(body)) > 0) {
@@ -56,9 +56,9 @@ func matchPEM(s *scan, i, j int) (lo, hi int, v verdict) {
 	return lo, hi, match
 }
 
-// label reads "RSA PRIVATE KEY-----" and returns where it ends. Anything that
-// is not a private key is no match.
-func label(s *scan, j int) (end int, v verdict) {
+// label matches "RSA PRIVATE KEY-----" and returns its end. Anything other than
+// a private key is no match.
+func label(s *scan, j int) (end int, v matchResult) {
 	t := s.t
 	end = j
 	for ; end < len(t) && end-j <= 48 && (t[end] == ' ' || alnum.has(t[end])); end++ {
@@ -80,15 +80,16 @@ func label(s *scan, j int) (end int, v verdict) {
 	return end + len(dashes), match
 }
 
-// inBody reports whether c may be within a key: base64, its escaped or real
-// line ends, and the headers of an encrypted one.
+// inBody reports whether c may be part of a key: base64, its escaped or real
+// line breaks, and the headers of an encrypted key.
 func inBody(c byte) bool {
 	return b64std.has(c) || blankByte(c) || c == '\\' || c == ':' || c == ',' || c == '-'
 }
 
 func blankByte(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
-// trimEscapes takes white space, quotes, and escaped line ends from both ends.
+// trimEscapes removes white space, quotes, and escaped line breaks from both
+// ends.
 func trimEscapes(t []byte) []byte {
 	for {
 		before := len(t)
@@ -117,23 +118,23 @@ func lastStretch(t []byte) (end int) {
 	return end
 }
 
-// keyLine says what a line is within a private key block.
+// keyLine classifies a line in a private key block.
 type keyLine uint8
 
 const (
 	keyOver keyLine = iota // not part of a key
-	keyMeta                // a blank line or a header: shown
+	keyMeta                // a blank line or a header: not masked
 	keyBody                // to be masked
 )
 
-// readKeyLine judges a line (or the beginning of one) in a private key block.
-// What a pager, a diff or a quotation puts in front stays: lo is behind it.
-// An unfinished line that may still become any of them is a keyMeta.
+// readKeyLine classifies a line (or the beginning of one) in a private key
+// block. A prefix from a pager, a diff or a quotation is kept: lo is after it.
+// An incomplete line that may become any of them is a keyMeta.
 func readKeyLine(t []byte, final bool) (lo, hi int, what keyLine) {
 	for lo < len(t) && (blankByte(t[lo]) || bytes.IndexByte([]byte(">|#*+\"'`"), t[lo]) >= 0) {
 		lo++
 	}
-	// A line number, as cat -n and the agents' own file readers print it.
+	// A line number, as printed by cat -n and agents' file readers.
 	n := lo
 	for n < len(t) && digitByte(t[n]) {
 		n++

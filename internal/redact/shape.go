@@ -34,8 +34,8 @@ var (
 	}
 )
 
-// Limits of one token, in bytes. Nothing of a shape is longer than maxShape, so
-// that a Stream never waits for more than that.
+// Limits of one token, in bytes. No shape is longer than maxShape, so a Stream
+// never waits for more.
 const (
 	maxToken  = 4 << 10
 	maxJWT    = 12 << 10
@@ -43,7 +43,7 @@ const (
 	maxShape  = 16 << 10
 )
 
-// shape recognises one kind of token by its look.
+// shape recognises one kind of token by its form.
 type shape struct {
 	prefix string
 	kind   shapeKind
@@ -56,18 +56,18 @@ type shapeKind uint8
 const (
 	plain    shapeKind = iota // prefix and at least least bytes of tail
 	exact                     // prefix and exactly least bytes of tail
-	dense                     // as plain, with a digit and least bytes of it in one stretch without - and _
-	digit                     // as plain, with a digit
+	dense                     // like plain, with a digit and a stretch of least bytes without - and _
+	digit                     // like plain, with a digit
 	jwt                       // RFC 7519 section 3, RFC 7516 section 3
 	pem                       // RFC 7468 section 3: private keys only
 	header                    // an HTTP header that carries a credential, however it is printed
-	bearer                    // "Bearer x" on its own
+	bearer                    // "Bearer x" without a header
 	userinfo                  // RFC 3986 section 3.2.1: the password of a URL
 )
 
-// shapes is sorted by nothing in particular; every one of them is looked for.
-// The forms are those of the providers' own documents and of their secret
-// scanning lists; where a provider gives no length, the shortest seen is used.
+// shapes has no particular order. The forms are from the providers'
+// documentation and their lists for secret scanning; if a provider documents no
+// length, the shortest known one is used.
 var shapes = [...]shape{
 	{prefix: "sk-ant-", tail: b64url, least: 20},                // Anthropic: sk-ant-api03-, -oat01-, -ort01-, -admin01-, 93 and "AA"
 	{prefix: "sk-proj-", tail: b64url, least: 20},               // OpenAI project keys
@@ -142,13 +142,13 @@ func (h *shape) anchors(yield func(key uint32)) {
 	}
 }
 
-// anywhere reports whether a match may begin right behind a letter or digit.
+// anywhere reports whether a match may begin directly after a letter or digit.
 func (h *shape) anywhere() bool {
 	return h.kind == pem || h.kind == header || h.kind == userinfo
 }
 
-// match looks for the shape at i. What is to be masked is lo to hi.
-func (h *shape) match(s *scan, i int) (lo, hi int, v verdict) {
+// match matches the shape at i. The part to mask is lo to hi.
+func (h *shape) match(s *scan, i int) (lo, hi int, v matchResult) {
 	j, v := h.begin(s, i)
 	if v != match {
 		return 0, 0, v
@@ -168,8 +168,8 @@ func (h *shape) match(s *scan, i int) (lo, hi int, v verdict) {
 	return h.matchToken(s, i, j)
 }
 
-// begin compares the prefix and returns where it ends.
-func (h *shape) begin(s *scan, i int) (int, verdict) {
+// begin compares the prefix and returns its end.
+func (h *shape) begin(s *scan, i int) (int, matchResult) {
 	fold := h.kind == header || h.kind == bearer
 	for k := range len(h.prefix) {
 		if i+k == len(s.t) {
@@ -179,7 +179,7 @@ func (h *shape) begin(s *scan, i int) (int, verdict) {
 		if fold {
 			c = lower(c)
 			if c == '_' {
-				c = '-' // X_API_KEY, as environments and WSGI have it
+				c = '-' // X_API_KEY, as in environments and WSGI
 			}
 		}
 		if c != h.prefix[k] {
@@ -196,7 +196,7 @@ func lower(c byte) byte {
 	return c
 }
 
-func (h *shape) matchToken(s *scan, i, j int) (lo, hi int, v verdict) {
+func (h *shape) matchToken(s *scan, i, j int) (lo, hi int, v matchResult) {
 	if !s.starts(i, h.tail) {
 		return 0, 0, none
 	}
@@ -226,9 +226,9 @@ func (h *shape) matchToken(s *scan, i, j int) (lo, hi int, v verdict) {
 	return i, j + len(tail), match
 }
 
-// run returns where the run of bytes of c that begins at j ends, at most limit
-// further. A run that reaches the end of an unfinished text is partial.
-func (s *scan) run(j int, c class, limit int) (end int, v verdict) {
+// run returns the end of the run of bytes of c that begins at j, limited to
+// limit bytes. A run that reaches the end of an incomplete text is partial.
+func (s *scan) run(j int, c class, limit int) (end int, v matchResult) {
 	stop := min(len(s.t), j+limit)
 	for end = j; end < stop && c.has(s.t[end]); end++ {
 	}
@@ -238,10 +238,10 @@ func (s *scan) run(j int, c class, limit int) (end int, v verdict) {
 	return end, match
 }
 
-// value is run for the value of a header. A header's name is made of the same
-// bytes, so a run is walked once and its end kept: a row of "authorization="
-// would else cost the square of its length.
-func (s *scan) value(j int) (end int, v verdict) {
+// value is run for the value of a header. A header's name consists of the same
+// bytes, so the end of a run is cached: otherwise a sequence of
+// "authorization=" would take quadratic time.
+func (s *scan) value(j int) (end int, v matchResult) {
 	if j < s.valFrom || j > s.valTo || s.valTo == 0 {
 		s.valFrom, s.valTo = j, j
 		for s.valTo < len(s.t) && token68.has(s.t[s.valTo]) {
@@ -255,10 +255,10 @@ func (s *scan) value(j int) (end int, v verdict) {
 	return end, match
 }
 
-// starts reports whether a token may begin at i: the byte before is neither of
-// its class nor a letter or digit, or it is the end of an escape such as \n,
+// starts reports whether a token may begin at i: the previous byte is neither
+// of its class nor a letter or digit, or it is the end of an escape such as \n,
 // \u003d, %3D or a terminal colour. Since a token cannot begin inside a run of
-// its own class, each run is walked once per shape.
+// its own class, each run is examined once per shape.
 func (s *scan) starts(i int, c class) bool {
 	b := s.back(i, 1)
 	if !c.has(b) && !alnum.has(b) {
@@ -303,8 +303,8 @@ func (s *scan) back(i, n int) byte {
 
 func digitByte(c byte) bool { return '0' <= c && c <= '9' }
 
-// hasDigit looks at the beginning of t only: a token without a digit in so many
-// letters is none, and the work per match stays small.
+// hasDigit examines only the beginning of t: a token without a digit in so many
+// letters is not a token, and the work per match stays small.
 func hasDigit(t []byte) bool { return slices.ContainsFunc(t[:min(len(t), 128)], digitByte) }
 
 // stretch returns the length of the longest run of c in t.
@@ -319,9 +319,9 @@ func stretch(t []byte, c class) (best int) {
 	return best
 }
 
-// matchJWT takes header.claims[.signature] when the claims are JSON too, and
-// anything of three parts or more otherwise (encrypted tokens).
-func matchJWT(s *scan, i int) (lo, hi int, v verdict) {
+// matchJWT matches header.claims[.signature] if the claims are JSON too, and
+// otherwise anything with three or more parts (encrypted tokens).
+func matchJWT(s *scan, i int) (lo, hi int, v matchResult) {
 	if s.back(i, 1) == '.' || !s.starts(i, b64url) {
 		return 0, 0, none
 	}
@@ -347,9 +347,9 @@ func matchJWT(s *scan, i int) (lo, hi int, v verdict) {
 	return i, head + 1 + len(rest), match
 }
 
-// matchHeader takes the value of a header, printed raw, as JSON, as a Go map,
-// as a list of pairs. A scheme ("Bearer") in front of the value stays.
-func matchHeader(s *scan, i, j int, scheme bool) (lo, hi int, v verdict) {
+// matchHeader matches the value of a header, printed raw, as JSON, as a Go map,
+// or as a list of pairs. A scheme ("Bearer") before the value is kept.
+func matchHeader(s *scan, i, j int, scheme bool) (lo, hi int, v matchResult) {
 	t, named := s.t, false
 	stop := min(len(t), j+24)
 	for j < stop && bytes.IndexByte([]byte(":=, \t\"'\\[({"), t[j]) >= 0 {
@@ -394,9 +394,9 @@ func matchHeader(s *scan, i, j int, scheme bool) (lo, hi int, v verdict) {
 	return j, j + n, match
 }
 
-// gap returns where the space after a scheme ends: up to four blanks, plus
+// gap returns the end of the space after a scheme: up to four blanks, plus
 // signs or %20.
-func (s *scan) gap(j int) (int, verdict) {
+func (s *scan) gap(j int) (int, matchResult) {
 	for range 4 {
 		switch {
 		case j == len(s.t):
@@ -418,8 +418,8 @@ func (s *scan) gap(j int) (int, verdict) {
 	return j, match
 }
 
-// blank is need for a part that may be empty.
-func (s *scan) blank() verdict {
+// blank is need for an optional part.
+func (s *scan) blank() matchResult {
 	if s.final {
 		return match
 	}
@@ -430,7 +430,7 @@ func foldIs(t []byte, want string) bool {
 	return len(t) == len(want) && bytes.EqualFold(t, []byte(want))
 }
 
-func matchBearer(s *scan, i, j int) (lo, hi int, v verdict) {
+func matchBearer(s *scan, i, j int) (lo, hi int, v matchResult) {
 	if !s.starts(i, word) {
 		return 0, 0, none
 	}
@@ -452,9 +452,9 @@ func matchBearer(s *scan, i, j int) (lo, hi int, v verdict) {
 	return k, k + len(val), match
 }
 
-// matchUserinfo takes the password of scheme://user:password@host. j is behind
+// matchUserinfo matches the password of scheme://user:password@host. j is after
 // the slashes.
-func matchUserinfo(s *scan, i, j int) (lo, hi int, v verdict) {
+func matchUserinfo(s *scan, i, j int) (lo, hi int, v matchResult) {
 	if !alnum.has(s.back(i, 1)) {
 		return 0, 0, none
 	}
@@ -471,7 +471,7 @@ func matchUserinfo(s *scan, i, j int) (lo, hi int, v verdict) {
 		}
 	}
 	lo = j + 1
-	// A password may hold an unescaped @: the last one ends it.
+	// A password may contain an unescaped @: the last one ends it.
 	k, at, stop := lo, -1, lo+maxToken
 	for ; k < len(t) && k < stop && !outsideUserinfo(t[k]); k++ {
 		if t[k] == '@' {
@@ -491,8 +491,8 @@ func outsideUserinfo(c byte) bool {
 	return c <= ' ' || c == 0x7f || bytes.IndexByte([]byte("/?#\"'<>\\`"), c) >= 0
 }
 
-// placeholder reports whether a password is one that a document or a program
-// shows in the place of a real one.
+// placeholder reports whether a password is a typical placeholder in documents
+// or programs.
 func placeholder(p []byte) bool {
 	switch p[0] {
 	case '$', '{', '*':

@@ -7,8 +7,8 @@ import (
 	"github.com/agented/agented/internal/redact"
 )
 
-// rep makes n bytes that look random, so that no test holds a string that a
-// secret scanner takes for a real one.
+// rep returns n bytes that look random, so that no test contains a string that
+// a secret scanner reports.
 func rep(n int) string {
 	const chars = "q7Zt2mKx9RbW4cHn8LdY3vGs6TfJ5pQa1"
 	return strings.Repeat(chars, n/len(chars)+1)[:n]
@@ -21,10 +21,11 @@ func upper(n int) string {
 
 const uuid = "0b9b2a5e-6c1f-4f0e-9c7e-5d0a5f1f2b3c"
 
-func TestTokenShapesAreMaskedWithoutBeingKnown(t *testing.T) {
+func TestMask_token_shapes(t *testing.T) {
 	t.Parallel()
 	jwt := "eyJ" + "hbGciOiJIUzI1NiJ9" + ".eyJ" + "zdWIiOiIxMjM0NTY3ODkwIn0." + rep(43)
-	// {token}: what must be gone. The source of each form is the comment.
+	// {token}: the part that must be masked. The comment is the source of each
+	// form.
 	for _, c := range []struct{ name, token string }{
 		{"Anthropic API key", "sk-ant-" + "api03-" + rep(93) + "AA"},              // platform.claude.com, API keys
 		{"Anthropic OAuth", "sk-ant-" + "oat01-" + rep(95)},                       // printed by claude setup-token
@@ -72,7 +73,7 @@ func TestTokenShapesAreMaskedWithoutBeingKnown(t *testing.T) {
 	}
 }
 
-func TestCredentialsInHeadersAndURLsAreMasked(t *testing.T) {
+func TestMask_headers_and_URLs(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ in, want string }{
 		// RFC 6750, RFC 7617, and how curl, Go, Node and Python print headers
@@ -106,7 +107,7 @@ func TestCredentialsInHeadersAndURLsAreMasked(t *testing.T) {
 	}
 }
 
-func TestOrdinaryTextIsLeftAlone(t *testing.T) {
+func TestMask_ordinary_text(t *testing.T) {
 	t.Parallel()
 	m := redact.New([]string{"x", "", "1234567", "short", "\n\n", "--------", "   a   ", "a\nb\nc"})
 	if !m.Empty() {

@@ -5,15 +5,15 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync/atomic"
 )
 
-// Handler returns a handler that masks whatever it hands to next: message, keys
-// and values, in groups and in attributes added with With, errors and any other
-// value as it would be printed. m is read for each record, so that secrets
-// learned later are masked too; while it holds nil, token shapes are.
+// Handler returns a handler that masks everything it passes to next: message,
+// keys and values, in groups and in attributes added with With, errors and any
+// other value as it would be printed. m is read for each record, so that
+// secrets that become known later are masked too; while it contains nil, only
+// token shapes are masked.
 func Handler(next slog.Handler, m *atomic.Pointer[Masker]) slog.Handler {
 	return &handler{base: next, masker: m, fallback: &atomic.Pointer[Masker]{}, ready: &atomic.Pointer[derived]{}}
 }
@@ -21,8 +21,8 @@ func Handler(next slog.Handler, m *atomic.Pointer[Masker]) slog.Handler {
 type handler struct {
 	base     slog.Handler
 	masker   *atomic.Pointer[Masker]
-	fallback *atomic.Pointer[Masker] // for the time before there is a masker
-	steps    []step                  // With and WithGroup calls, in order
+	fallback *atomic.Pointer[Masker] // used while there is no masker
+	steps    []step                  // calls of With and WithGroup, in order
 	ready    *atomic.Pointer[derived]
 }
 
@@ -84,7 +84,7 @@ func (h *handler) current() *Masker {
 	return h.fallback.Load()
 }
 
-// derive applies the steps anew when the masker has changed.
+// derive applies the steps again if the masker has changed.
 func (h *handler) derive(m *Masker) slog.Handler {
 	if d := h.ready.Load(); d != nil && d.m == m {
 		return d.next
@@ -109,7 +109,7 @@ func (m *Masker) maskAttr(a slog.Attr) slog.Attr {
 	return slog.Attr{Key: m.MaskString(a.Key), Value: m.maskValue(a.Value)}
 }
 
-// maskValue returns v, or what is left of it as a string when a secret is in it.
+// maskValue returns v, or a masked string if it contains a secret.
 func (m *Masker) maskValue(v slog.Value) slog.Value {
 	v = v.Resolve()
 	switch v.Kind() {
@@ -131,7 +131,7 @@ func (m *Masker) maskValue(v slog.Value) slog.Value {
 	}
 }
 
-// maskAny looks at a value in each way in which a handler may print it.
+// maskAny examines a value in every form in which a handler may print it.
 func (m *Masker) maskAny(v slog.Value) slog.Value {
 	x := v.Any()
 	if b, ok := x.([]byte); ok { // the text handler prints bytes as text
@@ -146,8 +146,8 @@ func (m *Masker) maskAny(v slog.Value) slog.Value {
 	if masked := m.MaskString(text); masked != text {
 		return slog.StringValue(masked)
 	}
-	// Pointers are addresses in that text, and a value may print itself otherwise
-	// for a text or a JSON handler.
+	// Pointers are printed as addresses in that text, and a value may print
+	// differently in a text or a JSON handler.
 	if t, ok := marshalText(x); ok {
 		if masked := m.MaskLine(nil, t); string(masked) != string(t) {
 			return slog.StringValue(string(masked))
@@ -161,8 +161,8 @@ func (m *Masker) maskAny(v slog.Value) slog.Value {
 	return v
 }
 
-// marshal is json.Marshal for values that are not ours: one that panics is left
-// to the handler, which knows how to print that.
+// marshal is json.Marshal for arbitrary values: one that panics is left to the
+// handler, which can print that.
 func marshal(x any) (doc []byte, ok bool) {
 	defer func() {
 		if recover() != nil {
@@ -185,26 +185,4 @@ func marshalText(x any) (text []byte, ok bool) {
 	}()
 	text, err := t.MarshalText()
 	return text, err == nil
-}
-
-// Writer returns a writer that masks each Write as a text of its own before it
-// goes to w: for writers of whole lines, such as an access log. Like the text
-// of any single call, a secret that is spread over two Writes is not seen.
-func Writer(w io.Writer, m *atomic.Pointer[Masker]) io.Writer { return &writer{w: w, masker: m} }
-
-type writer struct {
-	w      io.Writer
-	masker *atomic.Pointer[Masker]
-}
-
-func (w *writer) Write(p []byte) (int, error) {
-	m := w.masker.Load()
-	if m == nil {
-		return w.w.Write(p)
-	}
-	masked := m.MaskLine(make([]byte, 0, len(p)+16), p)
-	if _, err := w.w.Write(masked); err != nil {
-		return 0, err
-	}
-	return len(p), nil
 }

@@ -33,7 +33,7 @@ func keyText(prefix string) []string {
 	return append(lines, prefix+"Zm9v==", prefix+"-----END RSA "+"PRIVATE KEY-----")
 }
 
-func TestTheBodyOfAPrivateKeyIsMaskedLineByLine(t *testing.T) {
+func TestStream_private_key(t *testing.T) {
 	t.Parallel()
 	for _, prefix := range []string{"", "  ", "+", "> ", "\t", "   "} {
 		lines := append(append([]string{"before"}, keyText(prefix)...), "after", rep(64))
@@ -50,7 +50,7 @@ func TestTheBodyOfAPrivateKeyIsMaskedLineByLine(t *testing.T) {
 	}
 }
 
-func TestKeysInOtherClothesAreMasked(t *testing.T) {
+func TestStream_private_key_forms(t *testing.T) {
 	t.Parallel()
 	b := rep(60) + "+/Aa"
 	for _, c := range []struct{ name, in, want string }{
@@ -74,7 +74,7 @@ func TestKeysInOtherClothesAreMasked(t *testing.T) {
 	}
 }
 
-func TestAKeyInATextOfSeveralLinesIsMaskedInOneCall(t *testing.T) {
+func TestMaskLine_private_key(t *testing.T) {
 	t.Parallel()
 	got := redact.New(nil).MaskString("see\n" + strings.Join(keyText(""), "\n") + "\nend")
 	if want := "see\n-----BEGIN RSA PRIVATE KEY-----\n***-----END RSA PRIVATE KEY-----\nend"; got != want {
@@ -82,7 +82,7 @@ func TestAKeyInATextOfSeveralLinesIsMaskedInOneCall(t *testing.T) {
 	}
 }
 
-func TestAStreamThatBeginsWithinAKeyGoesOnMasking(t *testing.T) {
+func TestStream_resume_in_key(t *testing.T) {
 	t.Parallel()
 	lines := keyText("+ ")
 	m := redact.New(nil)
@@ -103,7 +103,7 @@ func TestAStreamThatBeginsWithinAKeyGoesOnMasking(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatMayBecomeASecretIsHeldBack(t *testing.T) {
+func TestStream_hold(t *testing.T) {
 	t.Parallel()
 	m := redact.New([]string{"correct horse"})
 	for _, c := range []struct {
@@ -129,7 +129,7 @@ func TestOnlyWhatMayBecomeASecretIsHeldBack(t *testing.T) {
 	}
 }
 
-func TestAnEndlessRowOfOverlappingSecretsIsNotHeldForEver(t *testing.T) {
+func TestStream_max_hold(t *testing.T) {
 	t.Parallel()
 	m := redact.New([]string{"aaaaaaaa"})
 	s := m.NewStream()
@@ -147,7 +147,7 @@ func TestAnEndlessRowOfOverlappingSecretsIsNotHeldForEver(t *testing.T) {
 	}
 }
 
-func TestAVeryLongValueIsNeverCut(t *testing.T) {
+func TestStream_long_value(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 1))
 	b := make([]byte, 50_000)
@@ -165,7 +165,7 @@ func TestAVeryLongValueIsNeverCut(t *testing.T) {
 	}
 }
 
-func TestKeyLinesInPiecesAreMaskedAsInOneGo(t *testing.T) {
+func TestStream_key_lines_in_pieces(t *testing.T) {
 	t.Parallel()
 	m := redact.New([]string{"correct horse"})
 	rapid.Check(t, func(t *rapid.T) {

@@ -10,18 +10,19 @@ import (
 	"unicode/utf8"
 )
 
-// pattern is a text to find: a known value or its base64 or hex form. JSON and
-// URL escapes are not patterns of their own but are read while comparing,
-// because every writer escapes a different set of bytes.
+// pattern is a text to search for: a known value or its base64 or hex form.
+// JSON and URL escapes are not separate patterns but decoded during the
+// comparison, because every encoder escapes a different set of bytes.
 type pattern struct {
 	text []byte
-	soft bool // has bytes that some writer escapes
+	soft bool // contains bytes that some encoder escapes
 }
 
-// unescaped are the bytes that JSON and URL writers leave alone.
+// unescaped are the bytes that JSON and URL encoders do not escape.
 var unescaped = class{lo: digits | 1<<'-' | 1<<'.', hi: letters | 1<<('_'-64)}
 
-// patterns lists lines in all the forms that need a pattern, none twice.
+// patterns returns lines in all the forms that need a pattern, without
+// duplicates.
 func patterns(lines []string) []pattern {
 	var all [][]byte
 	for _, line := range lines {
@@ -30,7 +31,7 @@ func patterns(lines []string) []pattern {
 		lower := hex.AppendEncode(nil, raw)
 		all = append(all, lower, bytes.ToUpper(lower))
 		all = appendBase64(all, raw)
-		// A document with the value in it may have been JSON before it was base64.
+		// A document with the value may have been JSON before it was base64.
 		for _, html := range []bool{true, false} {
 			if esc := jsonText(line, html); !bytes.Equal(esc, raw) {
 				all = appendBase64(all, esc)
@@ -48,19 +49,24 @@ func patterns(lines []string) []pattern {
 	return pats
 }
 
-// appendBase64 appends the characters of base64 text that v alone decides, for
-// the three places at which v may begin in a group of three bytes.
+// appendBase64 appends the base64 characters that depend only on v, for the
+// three offsets of v in a group of three bytes.
 func appendBase64(all [][]byte, v []byte) [][]byte {
 	for before := range 3 {
-		padded := append(make([]byte, before, before+len(v)), v...)
-		from, to := (8*before+5)/6, 8*len(padded)/6
-		std := base64.RawStdEncoding.AppendEncode(nil, padded)[from:to]
+		std := atOffset(base64.RawStdEncoding, v, before)
 		all = append(all, std)
 		if bytes.ContainsAny(std, "+/") {
-			all = append(all, base64.RawURLEncoding.AppendEncode(nil, padded)[from:to])
+			all = append(all, atOffset(base64.RawURLEncoding, v, before))
 		}
 	}
 	return all
+}
+
+// atOffset returns the characters that depend only on v if the given number of
+// bytes precedes it in its group of three.
+func atOffset(enc *base64.Encoding, v []byte, before int) []byte {
+	padded := append(make([]byte, before, before+len(v)), v...)
+	return enc.AppendEncode(nil, padded)[(8*before+5)/6 : 8*len(padded)/6]
 }
 
 func jsonText(s string, html bool) []byte {
@@ -72,7 +78,7 @@ func jsonText(s string, html bool) []byte {
 }
 
 // match compares the pattern with the text at i and returns where it ends.
-func (p *pattern) match(s *scan, i int) (end int, v verdict) {
+func (p *pattern) match(s *scan, i int) (end int, v matchResult) {
 	if !p.soft {
 		rest := s.t[i:]
 		if len(rest) >= len(p.text) {
@@ -86,8 +92,8 @@ func (p *pattern) match(s *scan, i int) (end int, v verdict) {
 		}
 		return 0, none
 	}
-	// Whether a "%" in the text is itself or begins an escape is settled for a
-	// whole match at a time; guessing for each would need backtracking.
+	// Whether a "%" in the text is literal or begins an escape is decided for a
+	// whole match; deciding for each would need backtracking.
 	for _, pct := range [...]string{"", "%", "%25"} {
 		e, w := p.read(s, i, pct)
 		if w == partial {
@@ -100,13 +106,13 @@ func (p *pattern) match(s *scan, i int) (end int, v verdict) {
 	return end, v
 }
 
-// maxRun is the longest run of escaping backslashes that is followed: four
-// levels of JSON in JSON. It bounds the work on a text full of backslashes.
+// maxRun is the longest decoded run of backslashes: four levels of JSON in
+// JSON. It limits the work on a text full of backslashes.
 const maxRun = 15
 
-// read compares the pattern with the text at k while undoing JSON escapes of
-// any depth and, when pct is set, URL escapes that begin with pct.
-func (p *pattern) read(s *scan, k int, pct string) (end int, v verdict) {
+// read compares the pattern with the text at k while decoding JSON escapes of
+// any depth and, if pct is set, URL escapes that begin with pct.
+func (p *pattern) read(s *scan, k int, pct string) (end int, v matchResult) {
 	want, t := p.text, s.t
 	for j := 0; j < len(want); {
 		if k >= len(t) {
@@ -155,7 +161,7 @@ func (p *pattern) read(s *scan, k int, pct string) (end int, v verdict) {
 }
 
 // countRun counts the backslashes at k. More than limit is no match.
-func countRun(s *scan, k, limit int) (n int, v verdict) {
+func countRun(s *scan, k, limit int) (n int, v matchResult) {
 	for n = 0; k+n < len(s.t) && s.t[k+n] == '\\'; n++ {
 		if n == limit {
 			return 0, none
@@ -168,8 +174,8 @@ func countRun(s *scan, k, limit int) (n int, v verdict) {
 }
 
 // backslashes compares want, which begins with backslashes, with the text at k:
-// each level of JSON doubles them, and the byte behind may bring its own.
-func backslashes(want []byte, s *scan, k int) (dj, dk int, v verdict) {
+// each level of JSON doubles them, and the following byte may add its own.
+func backslashes(want []byte, s *scan, k int) (dj, dk int, v matchResult) {
 	n := 1
 	for n < len(want) && want[n] == '\\' {
 		n++
@@ -218,9 +224,9 @@ func backslashes(want []byte, s *scan, k int) (dj, dk int, v verdict) {
 	return n + dj, run + dk, v
 }
 
-// escaped compares the first character of want with what follows the
+// escaped compares the first character of want with the text after the
 // backslashes of an escape, at q.
-func escaped(want []byte, s *scan, q int) (dj, dk int, v verdict) {
+func escaped(want []byte, s *scan, q int) (dj, dk int, v matchResult) {
 	t, c := s.t, want[0]
 	if q >= len(t) {
 		return 0, 0, s.need()
@@ -242,7 +248,7 @@ func escaped(want []byte, s *scan, q int) (dj, dk int, v verdict) {
 		if v != match {
 			return 0, 0, v
 		}
-		wantRune, size := utf8.DecodeRune(want) // a byte that is not UTF-8 is written as U+FFFD
+		wantRune, size := utf8.DecodeRune(want) // a byte that is not UTF-8 is encoded as U+FFFD
 		if r == wantRune {
 			return size, 1 + w, match
 		}
@@ -269,7 +275,7 @@ func escaped(want []byte, s *scan, q int) (dj, dk int, v verdict) {
 }
 
 // shortEscape returns the letter that stands for a control character, or 0xff,
-// which no text that gets here is compared with.
+// which matches no text.
 func shortEscape(c byte) byte {
 	switch c {
 	case '\t':
@@ -288,8 +294,8 @@ func shortEscape(c byte) byte {
 	return 0xff
 }
 
-// percent reads the URL escape at k.
-func percent(s *scan, k int, pct string) (b byte, n int, v verdict) {
+// percent decodes the URL escape at k.
+func percent(s *scan, k int, pct string) (b byte, n int, v matchResult) {
 	t := s.t[k:]
 	for i := range len(pct) {
 		if i == len(t) {
@@ -310,7 +316,7 @@ func percent(s *scan, k int, pct string) (b byte, n int, v verdict) {
 	return byte(hi<<4 | lo), n + 2, match
 }
 
-func hex4(s *scan, q int) (r rune, n int, v verdict) {
+func hex4(s *scan, q int) (r rune, n int, v matchResult) {
 	for n = range 4 {
 		if q+n >= len(s.t) {
 			return 0, 0, s.need()
@@ -337,7 +343,7 @@ func unhex(c byte) int {
 }
 
 // anchors calls yield with every three bytes with which a match of p can begin.
-// Some that cannot begin one are among them, which costs a look and no more.
+// Some of them cannot begin a match, which costs only a comparison.
 func (p *pattern) anchors(yield func(key uint32)) {
 	expand(nil, p.text, yield)
 }

@@ -1,5 +1,5 @@
-// Package report sends what the server logs as an error to a service that
-// speaks Sentry's envelope format. It is off unless an address is set.
+// Package report sends the server's error log records to a service that accepts Sentry's envelope
+// format. It is off unless an address is set.
 package report
 
 import (
@@ -22,6 +22,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 )
 
 const (
@@ -29,22 +30,22 @@ const (
 	sendTime  = 10 * time.Second
 	maxText   = 8 << 10
 	maxPause  = time.Hour
-	lastTime  = 2 * time.Second // for what is left at the end
+	lastTime  = 2 * time.Second // for the remaining reports at shutdown
 )
 
-// Options is what a Reporter works with.
+// Options configures a Reporter.
 type Options struct {
 	DSN     string // https://KEY@HOST/PROJECT
 	Release string
 	Server  string       // name of this server
-	Log     *slog.Logger // for what becomes of reports; must not lead back here
-	Client  *http.Client // nil is one of its own
+	Log     *slog.Logger // logs problems of the reporter; must not lead back to it
+	Client  *http.Client // nil uses a client of its own
 	Every   time.Duration
 	Burst   int
 }
 
-// Reporter sends errors. Nothing ever waits for it: what does not fit into its
-// queue, or comes too fast, is dropped and counted.
+// Reporter sends errors. It never blocks: reports that do not fit into its queue or exceed the
+// rate are dropped and counted.
 type Reporter struct {
 	o       Options
 	url     string
@@ -54,7 +55,7 @@ type Reporter struct {
 	dropped atomic.Int64
 }
 
-// event is the part of Sentry's event that is filled in.
+// event contains the used fields of Sentry's event.
 type event struct {
 	ID          string            `json:"event_id"`
 	Timestamp   string            `json:"timestamp"`
@@ -70,12 +71,12 @@ type event struct {
 	Exception   map[string]any    `json:"exception,omitempty"`
 }
 
-// New returns a reporter, nil if no DSN is set. It sends nothing before Run.
+// New returns a reporter, or nil if no DSN is set. It sends nothing before Run.
 func New(o Options) (*Reporter, error) {
 	if o.DSN == "" {
 		return nil, nil
 	}
-	bad := agented.Errorf(agented.Invalid, "SENTRY_DSN cannot be read: it is https://KEY@HOST/PROJECT, as the service shows it")
+	bad := agented.Errorf(agented.Invalid, "SENTRY_DSN is invalid: use the form https://KEY@HOST/PROJECT, as the service shows it")
 	u, err := url.Parse(o.DSN)
 	if err != nil || u.Host == "" || u.User == nil || u.User.Username() == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, bad
@@ -100,7 +101,7 @@ func New(o Options) (*Reporter, error) {
 	}, nil
 }
 
-// Dropped is the number of errors that were not sent.
+// Dropped returns the number of errors that were not sent.
 func (r *Reporter) Dropped() int64 {
 	if r == nil {
 		return 0
@@ -108,8 +109,8 @@ func (r *Reporter) Dropped() int64 {
 	return r.dropped.Load()
 }
 
-// Handler passes records on to next and reports errors. It belongs behind what
-// masks them. Of a nil reporter it is next itself.
+// Handler passes records on to next and reports errors. It must come after the handler that masks
+// secrets. For a nil reporter it returns next.
 func (r *Reporter) Handler(next slog.Handler) slog.Handler {
 	if r == nil {
 		return next
@@ -156,14 +157,14 @@ func (h *handler) Handle(ctx context.Context, rec slog.Record) error {
 	return h.Handler.Handle(ctx, rec)
 }
 
-// event makes a report of a record.
+// event converts a record to a report.
 func (h *handler) event(rec slog.Record) event {
 	var id [16]byte
 	rand.Read(id[:])
 	e := event{
 		ID: hex.EncodeToString(id[:]), Timestamp: rec.Time.UTC().Format(time.RFC3339Nano), Level: "error", Platform: "go",
 		Logger: "agented", Release: h.r.o.Release, ServerName: h.r.o.Server,
-		Message: map[string]string{"formatted": clip(rec.Message)}, Tags: map[string]string{}, Extra: map[string]string{},
+		Message: map[string]string{"formatted": format.Clip(rec.Message, maxText)}, Tags: map[string]string{}, Extra: map[string]string{},
 	}
 	if rec.Level > slog.LevelError {
 		e.Level = "fatal"
@@ -176,7 +177,7 @@ func (h *handler) event(rec slog.Record) event {
 	e.Fingerprint = []string{rec.Message, where}
 	cause := ""
 	take := func(a slog.Attr) bool {
-		value := clip(a.Value.Resolve().String())
+		value := format.Clip(a.Value.Resolve().String(), maxText)
 		switch a.Key {
 		case "execution", "attempt", "trigger", "delivery", "request", "backend", "schedule":
 			e.Tags[a.Key] = value
@@ -198,14 +199,7 @@ func (h *handler) event(rec slog.Record) event {
 	return e
 }
 
-func clip(s string) string {
-	if len(s) > maxText {
-		return strings.ToValidUTF8(s[:maxText], "") + "…"
-	}
-	return s
-}
-
-// add queues a report unless they come too fast.
+// add queues a report unless the rate is exceeded.
 func (r *Reporter) add(e event) {
 	if !r.limit.Allow() {
 		r.dropped.Add(1)
@@ -218,16 +212,16 @@ func (r *Reporter) add(e event) {
 	}
 }
 
-// Run sends reports until ctx ends, then what is left, within a few seconds.
+// Run sends reports until ctx ends, then the remaining ones, within a few seconds.
 func (r *Reporter) Run(ctx context.Context) {
 	if r == nil {
 		return
 	}
-	// What is being sent at the end may take a little longer.
+	// A report that is being sent at the end may take longer.
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastTime, cancel) })()
-	var until time.Time // the service asked to be left alone so long
+	var until time.Time // end of the pause that the service requested
 	send := func(e event) {
 		if time.Now().Before(until) {
 			r.dropped.Add(1)
@@ -258,7 +252,7 @@ func (r *Reporter) Run(ctx context.Context) {
 	}
 }
 
-// send posts one envelope. pause is how long the service wants to hear nothing.
+// send posts one envelope. pause is how long the service asks the reporter to wait.
 func (r *Reporter) send(ctx context.Context, e event) (pause time.Duration, err error) {
 	payload, err := json.Marshal(e)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/report"
+	"github.com/agented/agented/internal/testrun"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -36,7 +37,7 @@ type got struct {
 	Raw     string            `json:"-"`
 }
 
-// service is a receiver of envelopes that checks their form.
+// service is a receiver of envelopes that validates their format.
 func service(t *testing.T, status int, header http.Header) (dsn string, events chan got) {
 	t.Helper()
 	events = make(chan got, 200)
@@ -79,7 +80,7 @@ func service(t *testing.T, status int, header http.Header) (dsn string, events c
 // run runs a reporter until the test ends or stop is called.
 func run(t *testing.T, o report.Options) (r *report.Reporter, stop func()) {
 	t.Helper()
-	o.Client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	o.Client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
 	r, err := report.New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +93,7 @@ func run(t *testing.T, o report.Options) (r *report.Reporter, stop func()) {
 	return r, stop
 }
 
-func TestErrorsOfTheLogArriveMaskedWithTheirIDs(t *testing.T) {
+func TestReporter_masks_errors(t *testing.T) {
 	dsn, events := service(t, 200, nil)
 	r, _ := run(t, report.Options{DSN: dsn, Release: "agented@1.2.3"})
 	var masker atomic.Pointer[redact.Masker]
@@ -101,7 +102,7 @@ func TestErrorsOfTheLogArriveMaskedWithTheirIDs(t *testing.T) {
 	log := slog.New(redact.Handler(r.Handler(slog.NewTextHandler(&text, nil)), &masker)).With("execution", "exec-1")
 	log.Warn("not this one")
 	log.Error("settle", "attempt", 2, "err", errors.New("token hush-hush-0123456789 was refused"))
-	e := <-events
+	e := testrun.Receive(t, events, "the event")
 	if e.Message["formatted"] != "settle" || e.Level != "error" || e.Release != "agented@1.2.3" || e.Tags["execution"] != "exec-1" || e.Tags["attempt"] != "2" {
 		t.Errorf("event %+v", e)
 	}
@@ -115,12 +116,12 @@ func TestErrorsOfTheLogArriveMaskedWithTheirIDs(t *testing.T) {
 		t.Errorf("the log lost something: %s", text.String())
 	}
 	log.Log(t.Context(), slog.LevelError+4, "panic", "stack", "goroutine 1\nmain.go:3")
-	if e := <-events; e.Level != "fatal" || !strings.Contains(e.Extra["stack"], "main.go:3") {
+	if e := testrun.Receive(t, events, "the panic"); e.Level != "fatal" || !strings.Contains(e.Extra["stack"], "main.go:3") {
 		t.Errorf("a panic arrives as %+v", e)
 	}
 }
 
-func TestAStormOfErrorsIsBoundedAndNeverWaits(t *testing.T) {
+func TestReporter_storm(t *testing.T) {
 	block := make(chan struct{})
 	var calls atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -134,7 +135,7 @@ func TestAStormOfErrorsIsBoundedAndNeverWaits(t *testing.T) {
 	for i := range 10000 {
 		log.Error(fmt.Sprintf("error %d", i))
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("10000 errors took %s", took)
 	}
 	if d := r.Dropped(); d != 9995 {
@@ -147,7 +148,7 @@ func TestAStormOfErrorsIsBoundedAndNeverWaits(t *testing.T) {
 	}
 }
 
-// lines hands on what is written.
+// lines sends written lines to a channel.
 type lines chan string
 
 func (l lines) Write(p []byte) (int, error) {
@@ -155,14 +156,14 @@ func (l lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestAServiceThatIsFullIsLeftAlone(t *testing.T) {
+func TestReporter_rate_limited(t *testing.T) {
 	dsn, events := service(t, 429, http.Header{"Retry-After": {"60"}})
 	said := make(lines, 10)
 	r, stop := run(t, report.Options{DSN: dsn, Log: slog.New(slog.NewTextHandler(said, nil))})
 	log := slog.New(r.Handler(slog.NewTextHandler(io.Discard, nil)))
 	log.Error("one")
-	<-events
-	if line := <-said; !strings.Contains(line, "429") {
+	testrun.Receive(t, events, "the event")
+	if line := testrun.Receive(t, said, "the log"); !strings.Contains(line, "429") {
 		t.Errorf("the log says %q", line)
 	}
 	log.Error("two")
@@ -173,7 +174,7 @@ func TestAServiceThatIsFullIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestWithoutAnAddressThereIsNoReporterAndABadOneIsRefused(t *testing.T) {
+func TestReporter_address(t *testing.T) {
 	r, err := report.New(report.Options{})
 	if r != nil || err != nil {
 		t.Errorf("%v %v", r, err)

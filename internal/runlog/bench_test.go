@@ -191,7 +191,7 @@ func BenchmarkSeek(b *testing.B) {
 
 // Counts do not depend on the machine. Not parallel: it counts the allocations
 // of the whole process.
-func TestALineIsAppendedAndReadWithoutAllocation(t *testing.T) {
+func TestWriterReader_allocations(t *testing.T) {
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot")
 	recs := batch(1000)

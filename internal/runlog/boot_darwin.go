@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bootID changes with every start of the machine; empty if it is unknown. The
-// session's id is asked first: the boot time moves when the clock is set.
+// bootID returns an id that changes with every boot; empty if unknown. It
+// prefers the session's id, because the boot time changes when the clock is
+// set.
 func bootID() string {
 	if id, err := unix.Sysctl("kern.bootsessionuuid"); err == nil && id != "" {
 		return id
@@ -20,6 +21,6 @@ func bootID() string {
 	return strconv.FormatInt(tv.Sec, 10)
 }
 
-// datasync writes the file to the disk. Sync asks for F_FULLFSYNC, without
-// which macOS stops at the drive's cache.
+// datasync syncs the file to disk. Sync uses F_FULLFSYNC, without which macOS
+// only flushes to the drive's cache.
 func datasync(f *os.File) error { return f.Sync() }

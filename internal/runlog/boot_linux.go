@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// bootID changes with every start of the machine; empty if it is unknown.
+// bootID returns an id that changes with every boot; empty if unknown.
 func bootID() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -15,7 +15,7 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// datasync writes the file's data and its size to the disk, and no more than that.
+// datasync syncs the file's data and size to disk (fdatasync).
 func datasync(f *os.File) error {
 	c, err := f.SyscallConn()
 	if err != nil {

@@ -10,22 +10,22 @@ import (
 	"github.com/agented/agented"
 )
 
-// copiedBoot is the boot id of a log that was copied while it was written. It is
-// no machine's, so whoever goes on with the copy gives no number that a reader of
-// the original may have seen.
+// copiedBoot is the boot id of a log that was copied while it was written. It
+// matches no machine, so a writer that continues the copy reuses no number that
+// a reader of the original may have seen.
 const copiedBoot = "copied"
 
-// Copy is a log as it is at one moment: whole records, while the original may
-// grow on, be sealed or be removed.
+// Copy is a snapshot of a log with whole records, while the original may grow,
+// be sealed or be removed.
 type Copy struct {
-	Name string // of the file: log, or log.zst if it is sealed
+	Name string // file name: log, or log.zst if it is sealed
 	Size int64
 	io.Reader
 	f *os.File
 }
 
-// OpenCopy opens the log of an execution's folder for copying. The error is
-// NotFound when there is none.
+// OpenCopy opens the log of an execution's folder for copying. It returns
+// NotFound if there is none.
 func OpenCopy(dir string) (*Copy, error) {
 	src, err := openSource(dir)
 	if err != nil {
@@ -64,7 +64,8 @@ func (l *live) copy() (*Copy, error) {
 		return nil, err
 	}
 	var p [headerSize]byte
-	// After the end, so that it has reserved every number before it.
+	// Read the header after the end, so that it has reserved every number
+	// before it.
 	if _, err := l.f.ReadAt(p[:], 0); err != nil {
 		return nil, fmt.Errorf("copy run log: %w", err)
 	}
@@ -76,11 +77,11 @@ func (l *live) copy() (*Copy, error) {
 	return &Copy{Name: logName, Size: end.off, Reader: io.MultiReader(bytes.NewReader(p[:]), rest), f: l.f}, nil
 }
 
-// Close gives the file back.
+// Close closes the file.
 func (c *Copy) Close() error { return c.f.Close() }
 
-// Verify reads a log that nobody writes from its first to its last byte, and
-// returns its last number and how many records it has.
+// Verify reads a log without a writer completely, and returns its last number
+// and its number of records.
 func Verify(dir string) (last agented.Seq, records int64, err error) {
 	src, err := openSource(dir)
 	if err != nil {
@@ -112,10 +113,10 @@ func Verify(dir string) (last agented.Seq, records int64, err error) {
 		records++
 	}
 	if c.off != size {
-		return c.seq, records, fmt.Errorf("run log is damaged at byte %d of %d, behind line %d in %s", c.off, size, c.seq, filepath.Base(dir))
+		return c.seq, records, fmt.Errorf("run log is damaged at byte %d of %d, after line %d in %s", c.off, size, c.seq, filepath.Base(dir))
 	}
 	if s, ok := src.(*sealedLog); ok && (s.total.seq != c.seq || s.total.lines != records) {
-		return c.seq, records, fmt.Errorf("sealed run log says that it ends at line %d, and ends at %d", s.total.seq, c.seq)
+		return c.seq, records, fmt.Errorf("sealed run log claims to end at line %d, but ends at %d", s.total.seq, c.seq)
 	}
 	return c.seq, records, nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/agented/agented"
 )
 
-// copied writes a copy of the log in dir to a folder of its own.
+// copied writes a copy of the log in dir to another folder.
 func copied(t *testing.T, dir string) (to, name string) {
 	t.Helper()
 	c, err := OpenCopy(dir)
@@ -31,7 +31,7 @@ func copied(t *testing.T, dir string) (to, name string) {
 	return to, c.Name
 }
 
-func TestACopyOfAGrowingLogIsWholeAndGivesNoNumberTwice(t *testing.T) {
+func TestCopy_growing_log(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot-a")
@@ -46,8 +46,8 @@ func TestACopyOfAGrowingLogIsWholeAndGivesNoNumberTwice(t *testing.T) {
 	if err != nil || last != had || records != int64(had) {
 		t.Fatalf("the copy ends at %d with %d records, %v; the log had %d", last, records, err, had)
 	}
-	// Whoever goes on with it, on whatever machine, skips what readers of the
-	// original have seen.
+	// A writer that continues the copy, on any machine, skips the numbers that
+	// readers of the original have seen.
 	c, err := openWriter(to, time.Now(), "boot-a")
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestACopyOfAGrowingLogIsWholeAndGivesNoNumberTwice(t *testing.T) {
 	}
 }
 
-func TestACopyOfAClosedOrSealedLogIsThatLog(t *testing.T) {
+func TestCopy_closed_or_sealed_log(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot-a")
@@ -94,7 +94,7 @@ func TestACopyOfAClosedOrSealedLogIsThatLog(t *testing.T) {
 	}
 }
 
-func TestVerifyFindsADamageAnywhereInTheRecords(t *testing.T) {
+func TestVerify_damage(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot-a")
@@ -111,7 +111,7 @@ func TestVerifyFindsADamageAnywhereInTheRecords(t *testing.T) {
 		}
 		for at := headerSize; at < len(good); at += 97 {
 			if name == sealedName && at > len(good)-trailerSize-3*entrySize {
-				break // the index, which readers do without
+				break // the index, which readers do not need
 			}
 			bad := append([]byte(nil), good...)
 			bad[at] ^= 0x10

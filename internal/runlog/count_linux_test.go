@@ -10,7 +10,7 @@ import (
 	"github.com/agented/agented"
 )
 
-// writeCalls counts the calls that have written something, of the process.
+// writeCalls returns the number of write system calls of the process.
 func writeCalls(t *testing.T) int {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/io")
@@ -30,8 +30,8 @@ func writeCalls(t *testing.T) int {
 	return 0
 }
 
-// Not parallel: it counts the calls of the process.
-func TestABatchOfLinesIsOneWrite(t *testing.T) {
+// Not parallel: it counts the system calls of the process.
+func TestAppend_one_write_per_batch(t *testing.T) {
 	const batches, lines = 100, 50
 	w, err := OpenWriter(t.TempDir(), time.Now())
 	if err != nil {
@@ -50,8 +50,8 @@ func TestABatchOfLinesIsOneWrite(t *testing.T) {
 	}
 	perLine := float64(writeCalls(t)-before) / batches / lines
 	t.Logf("%.4f writes per line in batches of %d", perLine, lines)
-	// One for the batch, and now and then one for the index or for numbers that
-	// are set aside.
+	// One for the batch, and occasionally one for the index or for reserving
+	// numbers.
 	if perLine > 1.2/lines {
 		t.Errorf("%.4f writes per line, want one for each batch of %d", perLine, lines)
 	}

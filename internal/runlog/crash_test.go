@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 )
 
 func child(t *testing.T, mode, dir string, lines int) *exec.Cmd {
@@ -27,7 +27,7 @@ func child(t *testing.T, mode, dir string, lines int) *exec.Cmd {
 	return c
 }
 
-func TestAFollowerSeesEveryLineOnceWhileTheWriterIsKilledAgainAndAgain(t *testing.T) {
+func TestReader_killed_writers(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const lines, kills = 300_000, 8
@@ -38,6 +38,7 @@ func TestAFollowerSeesEveryLineOnceWhileTheWriterIsKilledAgainAndAgain(t *testin
 	defer watch.Close()
 
 	ended := make(chan error, 1)
+	random := testrun.Rand(t)
 	go func() {
 		for i := 0; ; i++ {
 			c := child(t, "write", dir, lines)
@@ -48,8 +49,8 @@ func TestAFollowerSeesEveryLineOnceWhileTheWriterIsKilledAgainAndAgain(t *testin
 				return
 			}
 			if i < kills {
-				// The pause only chooses where the kill strikes.
-				after := time.AfterFunc(time.Duration(5+rand.IntN(25))*time.Millisecond, func() { c.Process.Kill() })
+				// The delay only selects when the process is killed.
+				after := time.AfterFunc(time.Duration(5+random.IntN(25))*time.Millisecond, func() { c.Process.Kill() })
 				c.Wait()
 				after.Stop()
 				continue
@@ -77,7 +78,7 @@ func TestAFollowerSeesEveryLineOnceWhileTheWriterIsKilledAgainAndAgain(t *testin
 			if err != nil {
 				t.Fatal(err)
 			}
-			// The reader may be far behind; a seal must not disturb it.
+			// The reader may be far behind; a seal must not affect it.
 			if err := Seal(dir); err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +118,7 @@ func TestAFollowerSeesEveryLineOnceWhileTheWriterIsKilledAgainAndAgain(t *testin
 	}
 }
 
-func TestOnlyOneWriterAtATime(t *testing.T) {
+func TestOpenWriter_exclusive(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot")
@@ -136,7 +137,7 @@ func TestOnlyOneWriterAtATime(t *testing.T) {
 	mustWriter(t, dir, "boot")
 }
 
-func TestAPowerCutSkipsTheNumbersThatMayHaveBeenSeen(t *testing.T) {
+func TestOpenWriter_power_failure(t *testing.T) {
 	t.Parallel()
 	five := func() []Record {
 		var recs []Record
@@ -191,7 +192,7 @@ func TestAPowerCutSkipsTheNumbersThatMayHaveBeenSeen(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		w := mustWriter(t, dir, "monday")
-		done, err := w.Ahead()
+		done, err := w.ReserveAhead()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -211,7 +212,7 @@ func TestAPowerCutSkipsTheNumbersThatMayHaveBeenSeen(t *testing.T) {
 		t.Parallel()
 		dir := t.TempDir()
 		w := mustWriter(t, dir, "monday")
-		done, err := w.Ahead()
+		done, err := w.ReserveAhead()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -236,7 +237,7 @@ func TestAPowerCutSkipsTheNumbersThatMayHaveBeenSeen(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.abandon()
-			// What a power cut leaves: the synced header, and less of the rest.
+			// After a power failure: the synced header, and less of the rest.
 			if err := os.Truncate(filepath.Join(dir, logName), w.Size()-int64(lost)*(recordHeader+1)); err != nil {
 				t.Fatal(err)
 			}
@@ -247,7 +248,7 @@ func TestAPowerCutSkipsTheNumbersThatMayHaveBeenSeen(t *testing.T) {
 			}
 			got := readAll(t, mustReader(t, dir))
 			says := got[len(got)-1]
-			want := fmt.Sprintf("numbers %d to %d may have been given to lines that were not saved", 6-lost, reserved)
+			want := fmt.Sprintf("numbers %d to %d may have been assigned to lines that were lost", 6-lost, reserved)
 			if len(got) != 6-lost || says.Seq != reserved+1 || says.Stream != agented.System || !strings.Contains(string(says.Content), want) {
 				t.Errorf("%d lines, the last %d %q; want %q", len(got), says.Seq, says.Content, want)
 			}
@@ -299,7 +300,7 @@ func TestAPowerCutSkipsTheNumbersThatMayHaveBeenSeen(t *testing.T) {
 	}
 }
 
-// fullDisk appends until it fails, makes room, and appends the rest.
+// fullDisk appends until it fails, frees space, and appends the rest.
 func fullDisk(w *Writer, want error, makeRoom func() error) error {
 	seen := []string{}
 	var failed error
@@ -377,7 +378,7 @@ func fullDisk(w *Writer, want error, makeRoom func() error) error {
 	return nil
 }
 
-func TestAFullDiskNumbersOnlyWhatIsInTheFile(t *testing.T) {
+func TestAppend_full_disk(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := mountSmall(dir); err != nil {
@@ -394,7 +395,7 @@ func TestAFullDiskNumbersOnlyWhatIsInTheFile(t *testing.T) {
 	}
 }
 
-func TestAWriteThatEndsInTheMiddleKeepsTheWholeRecords(t *testing.T) {
+func TestAppend_partial_write(t *testing.T) {
 	t.Parallel()
 	out, err := child(t, "limit", t.TempDir(), 0).CombinedOutput()
 	if err != nil {
@@ -402,7 +403,7 @@ func TestAWriteThatEndsInTheMiddleKeepsTheWholeRecords(t *testing.T) {
 	}
 }
 
-func TestTheLogGoesOnWithoutAnIndex(t *testing.T) {
+func TestWriter_without_index(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, indexName), 0o700); err != nil {
@@ -431,14 +432,14 @@ func TestTheLogGoesOnWithoutAnIndex(t *testing.T) {
 	}
 }
 
-// The first line does not wait for the disk when its number was reserved ahead: a
-// reservation of its own would be a new header.
-func TestTheFirstLineUsesWhatWasReservedAhead(t *testing.T) {
+// The first line needs no fsync if its number was reserved ahead: reserving it
+// would write a new header.
+func TestAhead(t *testing.T) {
 	t.Parallel()
 	for name, ahead := range map[string]bool{"ahead": true, "not yet": false} {
 		dir := t.TempDir()
 		w := mustWriter(t, dir, "monday")
-		done, err := w.Ahead()
+		done, err := w.ReserveAhead()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -453,7 +454,7 @@ func TestTheFirstLineUsesWhatWasReservedAhead(t *testing.T) {
 			}
 			return string(b[:headerSize])
 		}
-		w.head.created++ // so that a header that is written again is another one
+		w.head.created++ // so that a rewritten header differs
 		before := head()
 		if err := w.Append([]Record{{LogLine: agented.LogLine{At: time.Now(), Attempt: 1, Stream: agented.Stdout, Content: []byte("x")}}}); err != nil {
 			t.Fatal(err)

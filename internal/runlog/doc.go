@@ -1,15 +1,15 @@
-// Package runlog keeps the log of one execution in an append-only file that
-// survives kill -9 of its writer at any byte, is followed by other processes
-// while it grows, and never gives one number to two texts.
+// Package runlog stores the log of one execution in an append-only file that
+// survives kill -9 of its writer at any byte, can be followed by other
+// processes while it grows, and never assigns one number to two texts.
 //
 // # Files
 //
-// An execution's folder holds
+// An execution's folder contains
 //
-//	log          what was printed, as numbered records; one writer, any number of readers
-//	log.idx      a sparse index of log; can be rebuilt, never synced, never trusted unchecked
+//	log          the output as numbered records; one writer, any number of readers
+//	log.idx      a sparse index of log; can be rebuilt, never synced, always validated
 //	log.zst      the sealed log: replaces the other two after the end
-//	log.zst.tmp  a seal that did not get to its end; removed by the next one
+//	log.zst.tmp  an unfinished seal; removed by the next one
 //
 // All numbers are little endian; CRC is CRC-32C (Castagnoli).
 //
@@ -21,7 +21,7 @@
 //	 8  4  version, 1
 //	12  4  CRC of bytes 16 to 127
 //	16  8  created, microseconds since 1970
-//	24  8  reserved: no number above it was ever given out
+//	24  8  reserved: no number above it was ever assigned
 //	32  1  length of the boot id
 //	33 63  boot id of the machine when numbers were last reserved
 //	96 32  zero
@@ -32,28 +32,28 @@
 //	 4  4  length of the content, at most MaxLine
 //	 8  8  seq
 //	16  8  time, microseconds since 1970
-//	24  8  offset in the attempt's raw stream just behind this record's bytes
+//	24  8  offset in the attempt's raw stream just after this record's bytes
 //	32  4  attempt
 //	36  1  stream: 1 stdout, 2 stderr, 3 system
 //	37  1  flags: bits 0-1 part (0 whole, 1 first, 2 middle, 3 last), bit 2 no newline at the end
 //	38  2  zero
 //
-// Seqs grow by one, except behind a power cut (below). A reader takes an
-// incomplete or invalid record as the end of what is there now, unless a good one
-// is known to lie behind it: then the log is damaged, and that is an error. A
-// writer looks at what lies behind the last index entry and no further, so it
-// does not cut a log at an old damage.
+// Seqs increase by one, except after a power failure (below). A reader treats
+// an incomplete or invalid record as the current end, unless a valid one is
+// known to follow it: then the log is damaged, which is an error. A writer only
+// examines the records after the last index entry, so that it does not truncate
+// a log at an old damage.
 //
-// # Numbers and power cuts
+// # Numbers and power failures
 //
-// Before a number is used, the header on disk says that it may have been: the
-// header is synced with a reserve of numbers, and only when that is used up is
-// there another sync. A clean close sets reserved to the last number. After a
-// crash of the writer alone everything it wrote is still in the page cache, so
-// the next writer goes on with the last number plus one. After a power cut (the
-// boot id differs and the log was not closed) lines that somebody saw may be
-// gone: the next number is then reserved plus one, and a system line says which
-// numbers are missing and why.
+// Before a number is used, the header on disk records that it may have been:
+// the header is synced with a reserve of numbers, and the next sync is only
+// needed when the reserve is used up. A graceful close sets reserved to the
+// last number. After a crash of the writer alone, everything it wrote is still
+// in the page cache, so the next writer continues with the last number plus
+// one. After a power failure (the boot id differs and the log was not closed),
+// lines that a reader has seen may be lost: the next number is then reserved
+// plus one, and a system line contains the missing numbers and the reason.
 //
 // # log.idx
 //
@@ -72,13 +72,13 @@
 //
 // # log.zst
 //
-// Independent zstd frames of about 256 KiB of log, cut between records, so that
-// `zstd -dc log.zst` gives the log file back byte for byte. The first holds the
-// header alone and has no entry; a record larger than 256 KiB has a frame of its
-// own. Behind them, in a
-// skippable frame, entries as in log.idx, one a frame: attempt is the length of
-// the frame's content, the last two numbers are the frame's offset and length in
-// log.zst, offset is that in the log. Then 64 bytes:
+// Independent zstd frames of about 256 KiB of log, split between records, so
+// that `zstd -dc log.zst` restores the log file byte for byte. The first
+// contains only the header and has no entry; a record larger than 256 KiB has
+// its own frame. After them, in a skippable frame, there are entries as in
+// log.idx, one per frame: attempt is the length of the frame's content, the
+// last two numbers are the frame's offset and length in log.zst, offset is that
+// in the log. Then 64 bytes:
 //
 //	 0  4  CRC of the rest
 //	 4  4  version, 1

@@ -9,8 +9,8 @@ import (
 	"github.com/agented/agented"
 )
 
-// A record that decodes is one that encodes to the same bytes, and a record
-// never asks for more than the largest there is.
+// A decoded record encodes to the same bytes, and a record never requires more
+// than the largest record size.
 func FuzzDecodeRecord(f *testing.F) {
 	r := line(agented.Stderr, "some text", 77)
 	f.Add(appendRecord(nil, &r, 9))
@@ -44,8 +44,8 @@ func FuzzDecodeEntry(f *testing.F) {
 	})
 }
 
-// readHostile reads a folder in every way. Errors are right; panics are not,
-// nor more memory than a record takes.
+// readHostile reads a folder in every way. Errors are expected; panics, and
+// more memory than a record needs, are not.
 func readHostile(t *testing.T, dir string) {
 	if r, err := OpenReader(dir); err == nil {
 		for _, after := range []agented.Seq{0, 3, 1 << 40} {
@@ -71,8 +71,8 @@ func readHostile(t *testing.T, dir string) {
 	}
 }
 
-// Any bytes as log and index: reading does not panic, and a writer either
-// refuses them or goes on from what is whole.
+// Arbitrary bytes as log and index: reading does not panic, and a writer either
+// rejects them or continues after the whole records.
 func FuzzHostileLog(f *testing.F) {
 	dir := f.TempDir()
 	w := mustWriter(f, dir, "boot")
@@ -115,7 +115,7 @@ func FuzzHostileLog(f *testing.F) {
 	})
 }
 
-// Any bytes as a sealed log.
+// Arbitrary bytes as a sealed log.
 func FuzzHostileSealedLog(f *testing.F) {
 	dir := f.TempDir()
 	w := mustWriter(f, dir, "boot")
@@ -130,8 +130,8 @@ func FuzzHostileSealedLog(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	// The fuzzer cannot guess checksums: it makes frames and table, the test
-	// signs them.
+	// The fuzzer cannot guess checksums: it generates frames and the table, and
+	// the test adds the checksums.
 	n := len(sealed) - trailerSize - entrySize - 8
 	f.Add(sealed[:n], uint32(300), int64(128), int64(0), int64(100), int64(1))
 	f.Fuzz(func(t *testing.T, frames []byte, length uint32, off, a, b, count int64) {

@@ -13,20 +13,20 @@ const (
 	indexHeader = 32
 	entrySize   = 56
 
-	// A seek scans what lies between two entries; 64 KiB of records take about
-	// 30 µs to check, and 56 bytes for each 64 KiB of log are nothing.
+	// A seek scans the records between two entries: checking 64 KiB takes about
+	// 30 µs, and 56 bytes per 64 KiB of log are negligible.
 	indexBytes = 64 << 10
 	indexLines = 4096
 )
 
-// entry is a place in the log from which reading can start, and what was
-// counted up to there.
+// entry is a position in the log from which reading can start, with the counts
+// of everything before it.
 type entry struct {
 	seq     agented.Seq // of the record at off
 	off     int64       // in the log
 	text    int64       // bytes of text before off
 	lines   int64       // records before off
-	attempt uint32      // see doc.go for these three, which mean other things in a sealed log
+	attempt uint32      // see doc.go for these three, which differ in a sealed log
 	a, b    int64
 }
 
@@ -68,19 +68,19 @@ func appendIndexHeader(b []byte, created int64) []byte {
 	return append(b, p[:]...)
 }
 
-// indexOf reports whether p starts an index of the log created then.
+// indexOf reports whether p starts an index of the log with that creation time.
 func indexOf(p []byte, created int64) bool {
 	return len(p) >= indexHeader && string(p[:indexHeader]) == string(appendIndexHeader(nil, created))
 }
 
-// table is a run of entries in a file.
+// table is a sequence of entries in a file.
 type table struct {
 	r     io.ReaderAt
-	start int64 // where the entries begin
+	start int64 // offset of the first entry
 	count int64
 }
 
-// at reads entry i; false if it is damaged or not there.
+// at reads entry i; false if it is damaged or does not exist.
 func (t table) at(i int64) (entry, bool) {
 	var p [entrySize]byte
 	if _, err := t.r.ReadAt(p[:], t.start+i*entrySize); err != nil {
@@ -89,9 +89,9 @@ func (t table) at(i int64) (entry, bool) {
 	return decodeEntry(p[:])
 }
 
-// last finds the last entry for which ok holds, given that it holds up to some
-// entry and for none after. A damaged entry counts as too far: that costs a
-// longer scan and never a wrong place. -1 if there is none.
+// last returns the last entry for which ok holds, given that it holds up to
+// some entry and for none after it. A damaged entry counts as too far, which
+// makes the scan longer but never wrong. It returns -1 if there is none.
 func (t table) last(ok func(entry) bool) (entry, int64) {
 	found, at := entry{}, int64(-1)
 	lo, hi := int64(0), t.count
@@ -108,7 +108,7 @@ func (t table) last(ok func(entry) bool) (entry, int64) {
 	return found, at
 }
 
-// tally counts what lies before a place in the log.
+// tally counts everything before a position in the log.
 type tally struct {
 	off     int64
 	seq     agented.Seq // of the last record before off, 0 if none
@@ -122,7 +122,7 @@ func (e entry) tally() tally {
 	return tally{off: e.off, seq: e.seq - 1, text: e.text, lines: e.lines, attempt: e.attempt, rawEnd: [2]int64{e.a, e.b}}
 }
 
-// entryFor makes the entry for the record with the number seq that follows.
+// entryFor returns the entry for the following record with the number seq.
 func (t *tally) entryFor(seq agented.Seq) entry {
 	return entry{seq: seq, off: t.off, text: t.text, lines: t.lines, attempt: t.attempt, a: t.rawEnd[0], b: t.rawEnd[1]}
 }
@@ -141,8 +141,8 @@ func (t *tally) add(r *raw) {
 	t.rawEnd[r.stream-codeStdout] = r.rawEnd
 }
 
-// due reports whether the next record should have an entry, the one before
-// being e.
+// due reports whether the next record should have an entry, if the previous one
+// is e.
 func (t *tally) due(e entry) bool {
 	return t.off-e.off >= indexBytes || t.lines-e.lines >= indexLines
 }

@@ -12,9 +12,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// The test binary is also the writer that tests kill.
+// The test binary is also the writer process that tests kill.
 func TestMain(m *testing.M) {
 	switch os.Getenv("RUNLOG_TEST_CHILD") {
 	case "write":
@@ -22,10 +23,11 @@ func TestMain(m *testing.M) {
 	case "limit":
 		os.Exit(childLimit())
 	}
+	testrun.Contain()
 	goleak.VerifyTestMain(m)
 }
 
-// childText is what line seq says; lines differ in length.
+// childText returns the text of line seq; lines differ in length.
 func childText(b []byte, seq agented.Seq) []byte {
 	b = fmt.Appendf(b, "line %d ", seq)
 	for range int(seq) % 90 {
@@ -34,7 +36,7 @@ func childText(b []byte, seq agented.Seq) []byte {
 	return b
 }
 
-// childWrite appends up to a number of lines, going on where the log ends.
+// childWrite appends up to a number of lines, continuing at the end of the log.
 func childWrite() int {
 	dir := os.Getenv("RUNLOG_TEST_DIR")
 	until, _ := strconv.Atoi(os.Getenv("RUNLOG_TEST_LINES"))
@@ -61,8 +63,8 @@ func childWrite() int {
 	return 0
 }
 
-// childLimit appends until the log meets a limit of the file size, as on a disk
-// that is full in the middle of a write.
+// childLimit appends until the file size limit, as on a disk that becomes full
+// during a write.
 func childLimit() int {
 	dir := os.Getenv("RUNLOG_TEST_DIR")
 	signal.Ignore(syscall.SIGXFSZ)

@@ -12,10 +12,10 @@ import (
 	"github.com/agented/agented"
 )
 
-// model is what a log should hold.
+// model is the expected content of a log.
 type model struct {
 	recs    []Record
-	damaged int // number of records in front of a damaged one; -1 if none is
+	damaged int // number of records before a damaged one; -1 if there is none
 }
 
 // offset is where record i starts.
@@ -73,9 +73,10 @@ func flip(t *rapid.T, path string, from, to int64) {
 	}
 }
 
-// Whatever happens to the file between two writers, what is read is a prefix
-// of what was written, in contiguous numbers, and the next writer goes on there.
-func TestALogIsAPrefixOfWhatWasWrittenWhateverHappens(t *testing.T) {
+// Whatever happens to the file between two writers, the readable part is a
+// prefix of what was written, with contiguous numbers, and the next writer
+// continues there.
+func TestLog_properties(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	runs := 0
@@ -141,7 +142,7 @@ func TestALogIsAPrefixOfWhatWasWrittenWhateverHappens(t *testing.T) {
 				if m.damaged >= 0 && int(w.LastSeq()) == m.damaged {
 					m.recs, m.damaged = m.recs[:m.damaged], -1
 				}
-			case 6: // something happens to the index
+			case 6: // damage of the index
 				w.abandon()
 				if st, err := os.Stat(index); err == nil {
 					switch rapid.IntRange(0, 2).Draw(t, "index") {
@@ -192,7 +193,7 @@ func TestALogIsAPrefixOfWhatWasWrittenWhateverHappens(t *testing.T) {
 	})
 }
 
-// compareWith checks all ways to read against the model.
+// compareWith compares all ways of reading with the model.
 func compareWith(t *rapid.T, dir string, m *model) {
 	n := len(m.recs)
 	if m.damaged >= 0 {

@@ -10,8 +10,9 @@ import (
 	"github.com/agented/agented"
 )
 
-// Who believes Rest and waits for an append must not have left a line behind.
-func TestRestIsTrueOnlyWhenAllThatIsThereWasRead(t *testing.T) {
+// A reader that waits for an append after a true result must not have missed a
+// line.
+func TestRest(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	rapid.Check(t, func(t *rapid.T) {
@@ -49,7 +50,7 @@ func TestRestIsTrueOnlyWhenAllThatIsThereWasRead(t *testing.T) {
 					last = lines[len(lines)-1].Seq
 				}
 				done = len(lines) == 0
-				if r.Rest() {
+				if r.ReleaseBuffer() {
 					done = true
 					rested++
 				}
@@ -64,7 +65,7 @@ func TestRestIsTrueOnlyWhenAllThatIsThereWasRead(t *testing.T) {
 	})
 }
 
-func TestAReaderDoesNotRestBeforeARecordThatIsOnlyHalfThereOrInASealedLog(t *testing.T) {
+func TestRest_partial_record_or_sealed_log(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot")
@@ -83,20 +84,20 @@ func TestAReaderDoesNotRestBeforeARecordThatIsOnlyHalfThereOrInASealedLog(t *tes
 		t.Fatal(err)
 	}
 	r := mustReader(t, dir)
-	if got, err := r.Next(nil, 0, 0); err != nil || len(got) != 1 || r.Rest() {
+	if got, err := r.Next(nil, 0, 0); err != nil || len(got) != 1 || r.ReleaseBuffer() {
 		t.Errorf("%d lines, %v: it rests before half a record", len(got), err)
 	}
 	if err := os.WriteFile(path, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := r.Next(nil, 0, 0); err != nil || len(got) != 1 || string(got[0].Content) != "two" || !r.Rest() {
+	if got, err := r.Next(nil, 0, 0); err != nil || len(got) != 1 || string(got[0].Content) != "two" || !r.ReleaseBuffer() {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if err := Seal(dir); err != nil {
 		t.Fatal(err)
 	}
 	sealed := mustReader(t, dir)
-	if got, err := sealed.Next(nil, 0, 0); err != nil || len(got) != 2 || sealed.Rest() {
+	if got, err := sealed.Next(nil, 0, 0); err != nil || len(got) != 2 || sealed.ReleaseBuffer() {
 		t.Errorf("%d lines, %v: there is nothing to wait for in a sealed log", len(got), err)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/agented/agented"
 )
 
-// MaxLine is the most bytes one record can hold. Longer lines are cut into
-// parts by whoever appends.
+// MaxLine is the largest content of one record in bytes. Callers split longer
+// lines into parts.
 const MaxLine = 1 << 20
 
 // FileName is the log in an execution's folder while it can be written.
@@ -22,7 +22,7 @@ const (
 	maxRecord     = recordHeader + MaxLine
 	formatVersion = 1
 	maxBootID     = 63
-	maxSeq        = 1 << 53 // what a JSON number holds exactly; no log gets there
+	maxSeq        = 1 << 53 // largest number that JSON represents exactly; no log reaches it
 
 	logMagic = "AGLOG\r\n\x1a"
 )
@@ -37,12 +37,11 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Record is a log line and where in the attempt's raw output it came from.
+// Record is a log line and its position in the attempt's raw output.
 type Record struct {
 	agented.LogLine
-	// RawEnd is the offset in the attempt's raw stream just behind this
-	// record's bytes: where to go on reading after a crash. 0 where there is no
-	// raw stream.
+	// RawEnd is the offset in the attempt's raw stream just after this record's
+	// bytes: where reading resumes after a crash. 0 if there is no raw stream.
 	RawEnd int64
 }
 
@@ -72,8 +71,8 @@ func (h header) append(b []byte) []byte {
 	return b
 }
 
-// decodeHeader reads the first headerSize bytes of a log. With errBadHeader the
-// records behind it can still be read.
+// decodeHeader decodes the first headerSize bytes of a log. After errBadHeader
+// the records can still be read.
 func decodeHeader(p []byte) (header, error) {
 	if len(p) < headerSize || string(p[:8]) != logMagic {
 		return header{}, errNotLog
@@ -100,7 +99,7 @@ const (
 	flagNoEOL = 4
 )
 
-// appendRecord encodes r behind b with the given number.
+// appendRecord appends the encoding of r with the given number to b.
 func appendRecord(b []byte, r *Record, seq agented.Seq) []byte {
 	var p [recordHeader]byte
 	binary.LittleEndian.PutUint32(p[4:], uint32(len(r.Content)))
@@ -120,7 +119,7 @@ func appendRecord(b []byte, r *Record, seq agented.Seq) []byte {
 	return b
 }
 
-// raw is a decoded record that still points into the buffer it came from.
+// raw is a decoded record that still points into its buffer.
 type raw struct {
 	seq     agented.Seq
 	at      int64 // µs
@@ -131,18 +130,18 @@ type raw struct {
 	content []byte
 }
 
-type verdict uint8
+type decodeResult uint8
 
 const (
-	whole verdict = iota
-	short         // the bytes end before the record does
-	bad           // these bytes are no record
+	whole decodeResult = iota
+	short              // the bytes end before the record does
+	bad                // the bytes are not a record
 )
 
-// decode reads the record at the start of b. size is its length in the file:
-// known when it is whole, and what is needed to know more when it is short. Only
-// of a whole record are the fields set.
-func (r *raw) decode(b []byte) (size int, v verdict) {
+// decode decodes the record at the start of b. size is its length in the file
+// if it is whole, or the length needed to decode more if it is short. The
+// fields are only set for a whole record.
+func (r *raw) decode(b []byte) (size int, v decodeResult) {
 	if len(b) < recordHeader {
 		return recordHeader, short
 	}
@@ -161,8 +160,8 @@ func (r *raw) decode(b []byte) (size int, v verdict) {
 	if seq <= 0 || seq > maxSeq || rawEnd < 0 {
 		return 0, bad
 	}
-	// Field by field, here and in line: a copy of the whole would wait for what
-	// was only just written.
+	// Field by field, here and in line: a copy of the whole struct would stall
+	// on the stores just before it.
 	r.seq = seq
 	r.at = int64(binary.LittleEndian.Uint64(b[16:]))
 	r.rawEnd = rawEnd
@@ -173,7 +172,7 @@ func (r *raw) decode(b []byte) (size int, v verdict) {
 	return size, whole
 }
 
-// line writes the record's line to l.
+// line converts the record to a log line.
 func (r *raw) line(l *agented.LogLine) {
 	l.Seq = r.seq
 	l.At = time.UnixMicro(r.at).UTC()
@@ -190,7 +189,7 @@ func (r *raw) newline() bool {
 	return r.flags&flagNoEOL == 0 && (p == 0 || p == 3)
 }
 
-// text is how many bytes the record adds to the text of the log.
+// text returns how many bytes the record adds to the text of the log.
 func (r *raw) text() int64 {
 	if r.stream == codeSystem {
 		return 0

@@ -16,30 +16,31 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 )
 
 const (
-	// Larger frames hardly compress better, and a seek decodes a whole one.
+	// Larger frames hardly compress better, and a seek decodes a whole frame.
 	frameTarget = 256 << 10
-	// The most that zstd makes of a record that cannot be compressed.
+	// The largest frame of a record that zstd cannot compress.
 	maxFrame = maxRecord + maxRecord/64 + 1024
 
 	trailerSize   = 64
 	trailerMagic  = "AGSEAL\r\n"
-	skippableHead = 0x184D2A50 // start of a frame that decoders step over
+	skippableHead = 0x184D2A50 // start of a frame that decoders skip
 )
 
-// Seal compresses the log in dir for good: log.zst takes the place of log and
-// log.idx, and no writer can open it any more. Readers that are open go on
-// undisturbed. Seal may be called again at any time, also after a crash in the
-// middle; a sealed log stays as it is. The original is removed only after the
-// sealed file was read back, compared and put on the disk. The error is NotFound
-// when there is no log and Conflict while a writer has it.
+// Seal compresses the log in dir permanently: log.zst replaces log and log.idx,
+// and no writer can open it any more. Open readers are not affected. Seal may
+// be repeated at any time, also after a crash; it leaves a sealed log
+// unchanged. The original is removed only after the sealed file was read back,
+// compared and synced. It returns NotFound if there is no log, and Conflict
+// while a writer has it open.
 func Seal(dir string) error {
 	return seal(dir, bootID(), func(string) {})
 }
 
-// seal calls step before everything that changes the folder.
+// seal calls step before every change of the folder.
 func seal(dir, boot string, step func(string)) error {
 	path, sealed, temp := filepath.Join(dir, logName), filepath.Join(dir, sealedName), filepath.Join(dir, tempName)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -47,7 +48,7 @@ func seal(dir, boot string, step func(string)) error {
 		if _, err := os.Stat(sealed); err != nil {
 			return agented.Errorf(agented.NotFound, "there is no log to seal").Because(err)
 		}
-		return tidy(dir, step)
+		return cleanUp(dir, step)
 	}
 	if err != nil {
 		return fmt.Errorf("seal run log: %w", err)
@@ -59,14 +60,14 @@ func seal(dir, boot string, step func(string)) error {
 	w := &Writer{dir: dir, f: f, boot: boot}
 	defer w.abandon()
 	if now, err := os.Stat(path); err != nil || !sameFile(f, now) {
-		return tidy(dir, step) // another Seal was faster
+		return cleanUp(dir, step) // another Seal was faster
 	}
 	if same, err := alreadySealed(dir, f); err != nil {
 		return fmt.Errorf("seal run log: %w", err)
 	} else if same {
-		return tidy(dir, step)
+		return cleanUp(dir, step)
 	}
-	// Opening it as a writer does repairs the tail and explains lost numbers.
+	// Opening it as a writer repairs the tail and explains lost numbers.
 	step("repair")
 	if err := w.recover(time.Now()); err != nil {
 		return fmt.Errorf("seal run log: %w", err)
@@ -85,14 +86,14 @@ func seal(dir, boot string, step func(string)) error {
 		return fmt.Errorf("seal run log: %w", err)
 	}
 	step("sync")
-	if err := syncDir(dir); err != nil {
+	if err := disk.SyncDir(dir); err != nil {
 		return fmt.Errorf("seal run log: %w", err)
 	}
-	return tidy(dir, step)
+	return cleanUp(dir, step)
 }
 
-// tidy removes what a sealed log replaces.
-func tidy(dir string, step func(string)) error {
+// cleanUp removes the files that a sealed log replaces.
+func cleanUp(dir string, step func(string)) error {
 	for _, name := range []string{logName, indexName, tempName} {
 		step("remove " + name)
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -107,13 +108,13 @@ func sameFile(f *os.File, st os.FileInfo) bool {
 	return err == nil && os.SameFile(mine, st)
 }
 
-// alreadySealed reports whether a seal was interrupted after its file had got
-// its name: then that file holds all that the log does. (An empty log is what a
-// writer left that came too late.)
+// alreadySealed reports whether a seal was interrupted after its file was
+// renamed: then that file contains everything in the log. (A late writer leaves
+// an empty log.)
 func alreadySealed(dir string, f *os.File) (bool, error) {
 	s, err := openSealed(dir)
 	if err != nil {
-		return false, nil // none, or none that can be used: the log still has it all
+		return false, nil // no valid one: the log still has everything
 	}
 	defer s.close()
 	l := &live{f: f, dir: dir}
@@ -143,7 +144,7 @@ func compress(w *Writer, path string) error {
 	bw := bufio.NewWriterSize(out, 64<<10)
 	var (
 		table    []byte
-		frame    []byte // content of the frame that is being filled
+		frame    []byte // content of the current frame
 		packed   []byte
 		outSize  int64
 		first    entry // of that frame
@@ -175,9 +176,9 @@ func compress(w *Writer, path string) error {
 		frame = frame[:0]
 	}
 	for flushErr == nil {
-		// The bytes of the record as they are in the file: the window in front of
-		// the cursor still holds them after the step.
-		r, size, ok, err := c.look()
+		// The bytes of the record as in the file: the window before the cursor
+		// still contains them after the step.
+		r, size, ok, err := c.peekFilled()
 		if err != nil {
 			return err
 		}
@@ -199,21 +200,26 @@ func compress(w *Writer, path string) error {
 		return flushErr
 	}
 	if t.off != w.t.off {
-		return fmt.Errorf("damaged at byte %d, behind line %d; it stays as it is", t.off, t.seq)
+		return fmt.Errorf("damaged at byte %d, after line %d; it was not changed", t.off, t.seq)
 	}
-	var skip [8]byte
-	binary.LittleEndian.PutUint32(skip[:], skippableHead)
-	binary.LittleEndian.PutUint32(skip[4:], uint32(len(table)+trailerSize))
-	bw.Write(skip[:])
-	bw.Write(table)
-	bw.Write(appendTrailer(nil, int64(len(table)/entrySize), t))
-	if err := bw.Flush(); err != nil {
+	if err := writeTable(bw, table, t); err != nil {
 		return err
 	}
 	return out.Sync()
 }
 
-// compare reads the sealed file at path back and compares it with the log.
+// writeTable writes the table of frames and the trailer as a skippable frame, and flushes w.
+func writeTable(w *bufio.Writer, table []byte, t tally) error {
+	var skip [8]byte
+	binary.LittleEndian.PutUint32(skip[:], skippableHead)
+	binary.LittleEndian.PutUint32(skip[4:], uint32(len(table)+trailerSize))
+	w.Write(skip[:])
+	w.Write(table)
+	w.Write(appendTrailer(nil, int64(len(table)/entrySize), t))
+	return w.Flush()
+}
+
+// compare reads the sealed file at path and compares it with the log.
 func compare(w *Writer, path string) error {
 	s, err := openSealedFile(path)
 	if err != nil {
@@ -228,7 +234,7 @@ func compare(w *Writer, path string) error {
 			return err
 		}
 		if len(got) == 0 {
-			return errors.New("the sealed file is not what was written")
+			return errors.New("the sealed file differs from the log")
 		}
 		for len(got) > 0 {
 			want, err := l.window(off, recordHeader)
@@ -237,13 +243,13 @@ func compare(w *Writer, path string) error {
 			}
 			n := min(len(got), len(want))
 			if n == 0 || !bytes.Equal(got[:n], want[:n]) {
-				return errors.New("the sealed file is not what was written")
+				return errors.New("the sealed file differs from the log")
 			}
 			got, off = got[n:], off+int64(n)
 		}
 	}
 	if s.size != w.t.off || s.total.seq != w.t.seq || s.total.text != w.t.text || s.total.lines != w.t.lines {
-		return errors.New("the sealed file is not what was written")
+		return errors.New("the sealed file differs from the log")
 	}
 	return nil
 }
@@ -261,7 +267,7 @@ func appendTrailer(b []byte, count int64, t tally) []byte {
 	return append(b, p[:]...)
 }
 
-// decodeTrailer reads the last bytes of a sealed file that has size bytes.
+// decodeTrailer decodes the last bytes of a sealed file of the given size.
 func decodeTrailer(p []byte, size int64) (count int64, t tally, err error) {
 	if len(p) < trailerSize || string(p[56:64]) != trailerMagic {
 		return 0, tally{}, errNotLog
@@ -286,8 +292,8 @@ func decodeTrailer(p []byte, size int64) (count int64, t tally, err error) {
 }
 
 var (
-	// One decoder for all readers of the process; it lets as many decode at once
-	// as there are processors.
+	// One decoder for all readers of the process; it allows as many concurrent
+	// calls as there are processors.
 	decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(2*maxRecord), zstd.WithDecoderMaxWindow(2*maxRecord), zstd.WithDecodeAllCapLimit(true))
 	})
@@ -302,11 +308,11 @@ type sealedLog struct {
 	total tally
 	size  int64 // of the log before sealing
 
-	buf   *[]byte // from frames; nil when none is held
-	large []byte  // instead of buf, for a frame of one large record
+	buf   *[]byte // from frames; nil when not in use
+	large []byte  // used instead of buf for a frame of one large record
 	frame []byte  // content of the current frame, in buf or large
-	off   int64   // of frame in the log
-	next  int64   // the entry behind the current frame's
+	off   int64   // offset of frame in the log
+	next  int64   // index of the entry after the current frame's
 }
 
 func openSealed(dir string) (*sealedLog, error) {
@@ -371,7 +377,7 @@ func (s *sealedLog) near(ok func(entry) bool) (tally, error) {
 func (s *sealedLog) end() (tally, error)   { return s.total, nil }
 func (s *sealedLog) beyond(off int64) bool { return off < s.size }
 
-// short is false: a sealed log does not grow, so nobody waits for more of it.
+// short returns false: a sealed log does not grow.
 func (s *sealedLog) short() bool { return false }
 
 func (s *sealedLog) window(off int64, _ int) ([]byte, error) {
@@ -399,8 +405,8 @@ func (s *sealedLog) window(off int64, _ int) ([]byte, error) {
 	return s.frame[off-e.off:], nil
 }
 
-// decode reads the frame of e. What its entry says is checked before memory is
-// taken for it.
+// decode reads the frame of e. It validates the entry before it allocates
+// memory.
 func (s *sealedLog) decode(e entry) error {
 	n := int(e.attempt)
 	if n > maxRecord || e.b > maxFrame || e.a > s.table.start-e.b {
@@ -416,7 +422,7 @@ func (s *sealedLog) decode(e entry) error {
 	if int(e.b) <= cap(in) {
 		in = in[:e.b]
 	} else {
-		in = make([]byte, e.b) // not put back: frames that do not compress are rare
+		in = make([]byte, e.b) // not returned to the pool: incompressible frames are rare
 	}
 	if _, err := s.f.ReadAt(in, e.a); err != nil {
 		return err

@@ -18,7 +18,7 @@ import (
 	"github.com/agented/agented"
 )
 
-// fill appends n lines of many shapes and returns the text of the log.
+// fill appends n different lines and returns the text of the log.
 func fill(t testing.TB, w *Writer, n int) []byte {
 	t.Helper()
 	var text []byte
@@ -35,7 +35,7 @@ func fill(t testing.TB, w *Writer, n int) []byte {
 			r.NoEOL = true
 		case i%17 == 0:
 			r.Part = agented.PartFirst
-		case i%1999 == 0: // does not compress
+		case i%1999 == 0: // incompressible
 			r.Content = make([]byte, MaxLine-i%3)
 			for j := range r.Content {
 				r.Content[j] = byte(rng.Uint32())
@@ -67,7 +67,7 @@ func copyDir(t *testing.T, from string) string {
 	return to
 }
 
-// sameLog checks that dir holds the lines and the text.
+// sameLog checks that dir contains the lines and the text.
 func sameLog(t *testing.T, dir string, want []agented.LogLine, text []byte) {
 	t.Helper()
 	r := mustReader(t, dir)
@@ -106,7 +106,7 @@ func sameLog(t *testing.T, dir string, want []agented.LogLine, text []byte) {
 	}
 }
 
-func TestASealThatCrashesAtAnyStepLeavesAReadableLog(t *testing.T) {
+func TestSeal_crash(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot")
@@ -163,7 +163,7 @@ func TestASealThatCrashesAtAnyStepLeavesAReadableLog(t *testing.T) {
 	}
 }
 
-func TestADamagedLogIsNotSealed(t *testing.T) {
+func TestSeal_damaged_log(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot")
@@ -202,7 +202,7 @@ func TestADamagedLogIsNotSealed(t *testing.T) {
 	}
 }
 
-func TestAnEmptyLogIsReadAndSealedToo(t *testing.T) {
+func TestSeal_empty_log(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	if _, err := OpenReader(dir); !errors.Is(err, agented.NotFound) {
@@ -239,7 +239,7 @@ func TestAnEmptyLogIsReadAndSealedToo(t *testing.T) {
 	}
 }
 
-func TestAnEmptyFileBesideASealedLogDoesNotHideIt(t *testing.T) {
+func TestSeal_late_writer(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot")
@@ -264,7 +264,7 @@ func TestAnEmptyFileBesideASealedLogDoesNotHideIt(t *testing.T) {
 	}
 }
 
-func TestTheTextIsServedInRangesWhileTheLogGrows(t *testing.T) {
+func TestText_ranges(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot")
@@ -297,7 +297,7 @@ func TestTheTextIsServedInRangesWhileTheLogGrows(t *testing.T) {
 	}
 }
 
-func TestRecordsUpToTheLimitPassAndNoLarger(t *testing.T) {
+func TestAppend_record_size(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot")

@@ -12,30 +12,31 @@ import (
 	"github.com/agented/agented"
 )
 
-// A source is where the bytes of a log come from: a growing file or a sealed
-// one. Offsets are those of the log before sealing.
+// A source provides the bytes of a log from a growing or a sealed file. Offsets
+// are those of the unsealed log.
 type source interface {
-	// window returns the bytes at off, at least least of them if they are there
-	// now. They are valid until the next call of window or release.
+	// window returns the bytes at off, at least least of them if available.
+	// They are valid until the next call of window or release.
 	window(off int64, least int) ([]byte, error)
-	// release gives buffers back; the next window takes them again.
+	// release releases buffers; the next window allocates them again.
 	release()
-	// near returns the last indexed place for which ok holds, else the start.
+	// near returns the last indexed position for which ok holds, otherwise the
+	// start.
 	near(ok func(entry) bool) (tally, error)
-	// end returns what lies before the end of what is there now.
+	// end returns the tally of everything that is available.
 	end() (tally, error)
-	// short reports whether the last window reached the end of what was there, so
-	// that there is more only after an append.
+	// short reports whether the last window reached the available end, so that
+	// only an append adds more.
 	short() bool
-	// beyond reports whether a good record is known to start behind off, so
-	// that a bad one at off cannot become good any more.
+	// beyond reports whether a valid record is known to start after off, so
+	// that an invalid one at off cannot become valid any more.
 	beyond(off int64) bool
 	close() error
 }
 
-// chunk is how much is read at once. A reader that catches up holds one chunk
-// (a record that is larger takes a large buffer for as long as it is looked
-// at); one that waits holds none.
+// chunk is how many bytes are read at once. A reader that catches up holds one
+// chunk (a larger record needs a large buffer while it is read); a waiting
+// reader holds none.
 const chunk = 64 << 10
 
 var (
@@ -72,7 +73,7 @@ func (b *buffer) put() {
 	b.p = nil
 }
 
-// start is the tally in front of the first record.
+// start is the tally before the first record.
 var start = tally{off: headerSize}
 
 // live reads a log file that may be growing.
@@ -80,11 +81,11 @@ type live struct {
 	f       *os.File
 	dir     string
 	head    header
-	checked bool // the header is there and is one of ours
-	damaged bool // but its checksum is not right; the records are read all the same
+	checked bool // the header exists and is valid
+	damaged bool // its checksum is wrong; the records are read anyway
 	buf     buffer
 	ended   bool  // the last window reached the end
-	tail    tally // a place at or before the end, behind a good record
+	tail    tally // a position at or before the end, after a valid record
 }
 
 func (l *live) close() error {
@@ -94,8 +95,8 @@ func (l *live) close() error {
 
 func (l *live) release() { l.buf.put() }
 
-// check looks at the header once it is there. A writer that has only just
-// created the file may not have written it yet.
+// check validates the header once it exists. A writer that has just created the
+// file may not have written it yet.
 func (l *live) check() (bool, error) {
 	if l.checked {
 		return true, nil
@@ -108,7 +109,7 @@ func (l *live) check() (bool, error) {
 		return false, nil
 	}
 	if p == [headerSize]byte{} {
-		return false, nil // a power cut can leave a size without the bytes
+		return false, nil // a power failure can leave a size without the bytes
 	}
 	h, err := decodeHeader(p[:])
 	if err != nil && !errors.Is(err, errBadHeader) {
@@ -136,8 +137,8 @@ func (l *live) window(off int64, least int) ([]byte, error) {
 
 func (l *live) short() bool { return l.ended }
 
-// index opens the index for one look. It is not kept open: a process may hold
-// thousands of readers, and most of them look once.
+// index opens the index for one lookup. It is not kept open, because a process
+// may have thousands of readers, and most of them need one lookup.
 func (l *live) index() (*os.File, table) {
 	f, err := os.Open(filepath.Join(l.dir, indexName))
 	if err != nil {
@@ -232,17 +233,17 @@ func (l *live) beyond(off int64) bool {
 	return err == nil && t.off > off
 }
 
-// cursor walks over the records of a source.
+// cursor iterates over the records of a source.
 type cursor struct {
 	src source
 	off int64       // of the next record
-	seq agented.Seq // of the last record, so that numbers only grow
-	win []byte      // bytes at off that were read already
+	seq agented.Seq // of the last record; numbers must increase
+	win []byte      // bytes at off that are already read
 	rec raw
 }
 
-// peek decodes the next record from the window.
-func (c *cursor) peek() (*raw, int, verdict) {
+// peek decodes the next record in the window.
+func (c *cursor) peek() (*raw, int, decodeResult) {
 	size, v := c.rec.decode(c.win)
 	if v == whole && c.rec.seq <= c.seq {
 		v = bad
@@ -250,31 +251,31 @@ func (c *cursor) peek() (*raw, int, verdict) {
 	return &c.rec, size, v
 }
 
-// skip steps over the record of size bytes that was peeked.
+// skip advances over the record of size bytes from peek.
 func (c *cursor) skip(size int) {
 	c.off += int64(size)
 	c.seq = c.rec.seq
 	c.win = c.win[size:]
 }
 
-// fill reads the window again from off. What the window held becomes invalid.
+// fill rereads the window from off. It invalidates the previous window.
 func (c *cursor) fill(least int) error {
 	w, err := c.src.window(c.off, least)
 	c.win = w
 	return err
 }
 
-// drop forgets the window and gives its buffer back.
+// drop releases the window.
 func (c *cursor) drop() {
 	c.win = nil
 	c.src.release()
 }
 
-// look is peek, reading as much as it takes; false at the end of what is there.
-func (c *cursor) look() (r *raw, size int, ok bool, err error) {
+// peekFilled is peek that reads as much as it needs; false at the available end.
+func (c *cursor) peekFilled() (r *raw, size int, ok bool, err error) {
 	r, size, v := c.peek()
-	// At most three reads: a header, the record that it announces, and once more
-	// because the first may have seen half of a write.
+	// At most three reads: a header, the record that it announces, and once
+	// more because the first may have seen a partial write.
 	for tries := 0; v != whole && tries < 3; tries++ {
 		least := recordHeader
 		if v == short {
@@ -291,10 +292,10 @@ func (c *cursor) look() (r *raw, size int, ok bool, err error) {
 	return r, size, v == whole, nil
 }
 
-// next returns the next record, nil at the end of what is there. It is valid
-// until the call after.
+// next returns the next record, nil at the available end. It is valid until the
+// next call.
 func (c *cursor) next() (*raw, error) {
-	r, size, ok, err := c.look()
+	r, size, ok, err := c.peekFilled()
 	if !ok {
 		c.win = nil
 		return nil, err
@@ -303,7 +304,7 @@ func (c *cursor) next() (*raw, error) {
 	return r, nil
 }
 
-// openSource opens what is there: the log, else the sealed log.
+// openSource opens the log, or the sealed log if there is none.
 func openSource(dir string) (source, error) {
 	f, err := os.Open(filepath.Join(dir, logName))
 	if err == nil {
@@ -316,8 +317,7 @@ func openSource(dir string) (source, error) {
 			}
 			return l, nil
 		}
-		// Not even a header. Beside a sealed log that is what a writer left that
-		// came too late.
+		// Not even a header. Next to a sealed log this is from a late writer.
 		if s, err := openSealed(dir); err == nil {
 			f.Close()
 			return s, nil

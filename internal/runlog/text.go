@@ -6,23 +6,23 @@ import (
 	"io"
 )
 
-// Text is what the attempts of an execution printed, stdout and stderr in the
-// order of the log, byte for byte and without Agented's own lines. It ends
-// where the log ended when it was opened, so that it can be served with ranges
-// while the log grows. It is for one goroutine at a time.
+// Text is the output of an execution's attempts, stdout and stderr in the order
+// of the log, byte for byte and without system lines. Its end is fixed when it
+// is opened, so that it can be served with ranges while the log grows. It must
+// not be used concurrently.
 type Text struct {
 	src  source
 	c    cursor
 	size int64
-	pos  int64 // what Read returns next
+	pos  int64 // position of the next Read
 
-	placed  bool   // c is behind the record that rest is from, and rest begins at pos
+	placed  bool   // c is after the record of rest, and rest begins at pos
 	rest    []byte // of the current record
-	newline bool   // comes behind rest
+	newline bool   // follows rest
 }
 
-// OpenText opens the text of the log in dir. The error is NotFound when there
-// is no log.
+// OpenText opens the text of the log in dir. It returns NotFound if there is no
+// log.
 func OpenText(dir string) (*Text, error) {
 	src, err := openSource(dir)
 	if err != nil {
@@ -36,10 +36,10 @@ func OpenText(dir string) (*Text, error) {
 	return &Text{src: src, size: t.text}, nil
 }
 
-// Size is the length of the text in bytes.
+// Size returns the length of the text in bytes.
 func (t *Text) Size() int64 { return t.size }
 
-// Seek sets where the next Read starts. It costs nothing by itself.
+// Seek sets the position of the next Read. It does no I/O.
 func (t *Text) Seek(offset int64, whence int) (int64, error) {
 	switch whence {
 	case io.SeekStart:
@@ -51,7 +51,7 @@ func (t *Text) Seek(offset int64, whence int) (int64, error) {
 		return 0, fmt.Errorf("seek in log text: whence %d", whence)
 	}
 	if offset < 0 {
-		return 0, errors.New("seek in log text: before its start")
+		return 0, errors.New("seek in log text: position is before the start")
 	}
 	if offset != t.pos {
 		t.pos, t.placed = offset, false
@@ -59,7 +59,7 @@ func (t *Text) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// Read fills p as far as the text goes.
+// Read fills p unless the text ends first.
 func (t *Text) Read(p []byte) (int, error) {
 	if t.pos >= t.size {
 		return 0, io.EOF
@@ -92,8 +92,8 @@ func (t *Text) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// place puts the cursor where pos is: one seek and a scan of at most what lies
-// between two entries of the index.
+// place moves the cursor to pos: one seek and a scan of at most the distance
+// between two index entries.
 func (t *Text) place() error {
 	t.rest = nil
 	t.newline = false
@@ -126,7 +126,7 @@ func (t *Text) place() error {
 	return nil
 }
 
-// advance takes the next record that has text.
+// advance moves to the next record that has text.
 func (t *Text) advance() error {
 	for {
 		r, err := t.c.next()
@@ -134,7 +134,7 @@ func (t *Text) advance() error {
 			return err
 		}
 		if r == nil {
-			return fmt.Errorf("run log is damaged at byte %d, behind line %d: %w", t.c.off, t.c.seq, io.ErrUnexpectedEOF)
+			return fmt.Errorf("run log is damaged at byte %d, after line %d: %w", t.c.off, t.c.seq, io.ErrUnexpectedEOF)
 		}
 		if r.stream != codeSystem {
 			t.rest, t.newline = r.content, r.newline()
@@ -143,7 +143,7 @@ func (t *Text) advance() error {
 	}
 }
 
-// Close gives the file and the buffers back.
+// Close closes the file and releases the buffers.
 func (t *Text) Close() error {
 	t.rest, t.c.win = nil, nil
 	return t.src.close()

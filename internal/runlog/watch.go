@@ -9,31 +9,30 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// pollEvery is how often a file is looked at where the system does not tell
-// of changes (too many watches, a network file system that refuses them).
+// pollEvery is the polling interval for files whose changes the system does not
+// report (too many watches, a network file system without support).
 const pollEvery = 250 * time.Millisecond
 
-// Watcher wakes somebody when a file grows. It says that something happened,
-// not what: look at the file. Several changes may be one wake-up, and a wake-up
-// may be for nothing.
+// Watcher wakes its owner when a file grows. A wake-up may stand for several
+// changes, or for none: read the file to find out.
 type Watcher struct {
-	c    chan struct{} // capacity 1: a wake-up that nobody took yet stands for all after it
+	c    chan struct{} // capacity 1: a pending wake-up stands for all later ones
 	dir  string
 	name string
-	stop chan struct{} // ends polling; nil without it
+	stop chan struct{} // ends polling; nil if not polling
 	done chan struct{} // polling has ended
 	once sync.Once
 }
 
 // Watch watches the log in an execution's folder: its creation, every append,
-// and that a seal takes it away. The folder must exist. Watch first and read
-// then, so that nothing falls in between; the first wake-up is there at once.
+// and its removal by a seal. The folder must exist. Watch before reading, so
+// that no change is missed; the first wake-up is immediate.
 func Watch(dir string) (*Watcher, error) {
 	return WatchFile(filepath.Join(dir, logName))
 }
 
-// WatchFile is Watch for any one file. Its folder must exist, the file need
-// not.
+// WatchFile is Watch for any one file. Its folder must exist; the file need not
+// exist.
 func WatchFile(path string) (*Watcher, error) {
 	return watchFile(path, shared.add)
 }
@@ -54,10 +53,10 @@ func watchFile(path string, add func(*Watcher) error) (*Watcher, error) {
 	return w, nil
 }
 
-// C delivers the wake-ups. It is never closed.
+// C returns the channel of wake-ups. It is never closed.
 func (w *Watcher) C() <-chan struct{} { return w.c }
 
-// Close ends the watching. It may be called more than once.
+// Close stops watching. It may be called more than once.
 func (w *Watcher) Close() error {
 	w.once.Do(func() {
 		if w.stop != nil {
@@ -77,7 +76,7 @@ func (w *Watcher) wake() {
 	}
 }
 
-// poll looks at the file now and then until Close.
+// poll checks the file periodically until Close.
 func (w *Watcher) poll() {
 	w.stop, w.done = make(chan struct{}), make(chan struct{})
 	go func() {
@@ -104,11 +103,11 @@ func (w *Watcher) poll() {
 	}()
 }
 
-// watches is the one fsnotify instance of the process. One for each watcher
-// would meet the limit of instances (128 by default) long before that of
-// watches. It exists only while something is watched.
+// watches is the single fsnotify instance of the process. One per watcher would
+// exceed the limit of instances (128 by default) long before that of watches.
+// It exists only while something is watched.
 type watches struct {
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	w    *fsnotify.Watcher
 	dirs map[string]map[*Watcher]struct{}
 }
@@ -145,11 +144,11 @@ func (s *watches) remove(w *Watcher) {
 		return
 	}
 	delete(s.dirs, w.dir)
-	_ = s.w.Remove(w.dir) // gone already when the folder was deleted
+	_ = s.w.Remove(w.dir) // already removed if the folder was deleted
 	s.closeIfIdle()
 }
 
-// closeIfIdle is called with the lock held.
+// closeIfIdle must be called with the lock held.
 func (s *watches) closeIfIdle() {
 	if len(s.dirs) == 0 {
 		_ = s.w.Close()
@@ -157,30 +156,30 @@ func (s *watches) closeIfIdle() {
 	}
 }
 
-// When files of many executions change, changes are gathered for a moment and
-// passed on together: to wake for each costs more than all that is done about it,
-// for this process and for whoever waits behind it.
+// When files of many executions change, changes are batched for a moment: a
+// wake-up for each would cost more than all the work that follows, for this
+// process and for its clients.
 const (
 	gather = 10 * time.Millisecond
-	// crowd is how often in a window the next change must be in another folder
-	// than the last one, for there to be many.
-	crowd  = 20
-	window = 100 * time.Millisecond
+	// manyFolders is how many changes in a window must be in another folder than the
+	// previous change to start batching.
+	manyFolders = 20
+	window      = 100 * time.Millisecond
 )
 
-// gathering decides when to wait for more.
-type gathering struct {
-	dir     string    // of the last change
-	began   time.Time // the window
-	turns   int       // changes of folder in it
-	many    bool      // there were many in the one before
-	passing time.Time // until when changes are passed on: they were gathered
+// batching decides when to batch changes.
+type batching struct {
+	dir     string    // folder of the last change
+	began   time.Time // start of the window
+	turns   int       // changes of folder in the window
+	many    bool      // there were many in the previous window
+	passing time.Time // end of passing on batched changes
 }
 
-// pause is for how long to gather before a change is passed on.
-func (g *gathering) pause(dir string, now time.Time) time.Duration {
+// pause returns how long to batch before a change is passed on.
+func (g *batching) pause(dir string, now time.Time) time.Duration {
 	if now.Sub(g.began) > window {
-		g.many = g.turns >= crowd && now.Sub(g.began) < 2*window
+		g.many = g.turns >= manyFolders && now.Sub(g.began) < 2*window
 		g.began, g.turns = now, 0
 	}
 	if dir != g.dir {
@@ -194,10 +193,10 @@ func (g *gathering) pause(dir string, now time.Time) time.Duration {
 	return gather
 }
 
-// deliver passes events on until the instance is closed. Each select takes
-// only what is there, so neither channel can hold the other up.
+// deliver passes events on until the instance is closed. Each select only
+// receives what is available, so that neither channel blocks the other.
 func (s *watches) deliver(n *fsnotify.Watcher) {
-	var g gathering
+	var g batching
 	for {
 		select {
 		case ev, ok := <-n.Events:
@@ -216,12 +215,12 @@ func (s *watches) deliver(n *fsnotify.Watcher) {
 			if !ok {
 				return
 			}
-			s.wake(n, "", "") // events were lost: everybody looks
+			s.wake(n, "", "") // events were lost: wake all
 		}
 	}
 }
 
-// wake wakes who watches the file, or everybody if dir is empty.
+// wake wakes the watchers of the file, or all watchers if dir is empty.
 func (s *watches) wake(n *fsnotify.Watcher, dir, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -15,13 +15,13 @@ func woken(t *testing.T, w *Watcher, why string) {
 	t.Helper()
 	select {
 	case <-w.C():
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("no wake-up: %s", why)
 	}
 }
 
-// quiet takes what wake-ups are on their way, by the order of events: a mark
-// in another file of the folder comes behind them.
+// quiet consumes pending wake-ups: a marker in another file of the folder
+// arrives after them.
 func quiet(t *testing.T, w *Watcher, mark string) {
 	t.Helper()
 	m, err := WatchFile(mark)
@@ -40,7 +40,7 @@ func quiet(t *testing.T, w *Watcher, mark string) {
 	}
 }
 
-func TestAWatcherWakesForItsFileAndNoOther(t *testing.T) {
+func TestWatch(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w, err := Watch(dir)
@@ -97,7 +97,7 @@ func TestAWatcherWakesForItsFileAndNoOther(t *testing.T) {
 	}
 }
 
-func TestWherePollingIsAllThereIsAFileIsPolled(t *testing.T) {
+func TestWatch_polling(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "stdout")
 	w, err := watchFile(path, func(*Watcher) error { return errors.New("no space left on device") })
@@ -114,7 +114,7 @@ func TestWherePollingIsAllThereIsAFileIsPolled(t *testing.T) {
 	}
 }
 
-func TestAFolderThatGoesAwayDoesNotUpsetTheOthers(t *testing.T) {
+func TestWatch_removed_folder(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	gone, stays := filepath.Join(root, "gone"), filepath.Join(root, "stays")
@@ -141,7 +141,7 @@ func TestAFolderThatGoesAwayDoesNotUpsetTheOthers(t *testing.T) {
 	woken(t, ws[1], "the log was created")
 }
 
-func TestChangesAreGatheredOnlyWhenManyFoldersChange(t *testing.T) {
+func TestWatch_batching(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name    string
@@ -155,7 +155,7 @@ func TestChangesAreGatheredOnlyWhenManyFoldersChange(t *testing.T) {
 		{"many", 500, 2 * time.Millisecond, true},
 		{"two that are busy", 2, time.Millisecond, true},
 	} {
-		var g gathering
+		var g batching
 		now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 		end := now.Add(time.Second)
 		pauses := 0

@@ -1,6 +1,7 @@
 package runlog
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -13,45 +14,46 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 )
 
 const (
-	// One sync for so many lines; a log that prints 200 lines a second pays one
-	// in five minutes.
+	// Lines per sync of the header; a log with 200 lines per second needs one
+	// sync in five minutes.
 	reserveAhead = 1 << 16
-	// What is skipped when the header that knew the reserve is damaged: more
-	// than can be printed between two syncs.
+	// Numbers to skip if the header with the reserve is damaged: more than can
+	// be printed between two syncs.
 	unknownReserve = 1 << 24
-	// A buffer that one large batch made is not kept: a shim is small.
+	// A larger buffer is not kept, to keep the shim small.
 	keepBuffer = 256 << 10
 )
 
 // Writer appends to the log of one execution. There is at most one at a time,
-// over all processes. Its methods may be called from several goroutines.
+// over all processes. Its methods are safe for concurrent use.
 type Writer struct {
 	dir string
 	f   *os.File
 
-	mu       sync.Mutex // guards what follows
-	head     header     // as it is in the file
+	mu       sync.Mutex // guards the fields below
+	head     header     // as in the file
 	boot     string
 	t        tally // up to the end of the log
 	made     bool  // the file is new and its name not synced
-	torn     bool  // bytes behind t.off could not be cut off yet
-	unsynced bool  // something was written since the last sync
+	torn     bool  // bytes after t.off could not be truncated yet
+	unsynced bool  // written since the last sync
 	closed   bool
 	buf      []byte
 
-	idx     *os.File // nil until the first entry, and where it cannot be written
+	idx     *os.File // nil until the first entry, or if it cannot be written
 	idxSize int64
 	idxLast entry
 	pending []entry
 }
 
-// OpenWriter creates or opens the log in dir, which must exist. What a crash
-// left torn is cut off. After a power cut it appends a system line that names
-// the numbers that were lost, with the time now. The error is Conflict while
-// another writer has the log and once the log is sealed.
+// OpenWriter creates or opens the log in dir, which must exist. It truncates a
+// torn record. After a power failure it appends a system line with the lost
+// numbers and the time now. It returns Conflict while another writer has the
+// log, and once the log is sealed.
 func OpenWriter(dir string, now time.Time) (*Writer, error) {
 	return openWriter(dir, now, bootID())
 }
@@ -69,10 +71,10 @@ func openWriter(dir string, now time.Time, boot string) (*Writer, error) {
 	return w, nil
 }
 
-// lockLog opens or creates the log and takes its lock.
+// lockLog opens or creates the log and locks it.
 func lockLog(dir string) (*os.File, error) {
 	path, sealed := filepath.Join(dir, logName), filepath.Join(dir, sealedName)
-	errSealed := agented.Errorf(agented.Conflict, "the log of this execution is closed for good")
+	errSealed := agented.Errorf(agented.Conflict, "the log of this execution is sealed")
 	if _, err := os.Stat(sealed); err == nil {
 		return nil, errSealed
 	}
@@ -89,8 +91,8 @@ func lockLog(dir string) (*os.File, error) {
 		f.Close()
 		return nil, fmt.Errorf("open run log: %w", err)
 	}
-	// A seal may have run between the two looks. Its file counts, and an empty
-	// one beside it would hide it.
+	// A seal may have run between the two checks. Its file takes precedence,
+	// and an empty log next to it would hide it.
 	if _, err := os.Stat(sealed); err == nil {
 		if st.Size() < headerSize {
 			os.Remove(path)
@@ -112,19 +114,19 @@ func lock(f *os.File) error {
 	return nil
 }
 
-// abandon closes without writing anything.
+// abandon closes the file without writing anything.
 func (w *Writer) abandon() {
 	w.closed = true
 	if w.idx != nil {
 		w.idx.Close()
 	}
-	// Unlocked by hand: a child that was forked and has not come to its exec yet
+	// Unlock explicitly: a forked child process that has not called exec yet
 	// holds the same lock for a moment.
 	syscall.Flock(int(w.f.Fd()), syscall.LOCK_UN)
 	w.f.Close()
 }
 
-// recover brings the file into order and finds out where the log stands.
+// recover repairs the file and determines the end of the log.
 func (w *Writer) recover(now time.Time) error {
 	l := &live{f: w.f, dir: w.dir}
 	defer l.release()
@@ -133,7 +135,7 @@ func (w *Writer) recover(now time.Time) error {
 		return err
 	}
 	if !there {
-		// A log whose header never came to the disk: no number was given out.
+		// The header of the log was never synced: no number was assigned.
 		if err := w.f.Truncate(0); err != nil {
 			return err
 		}
@@ -144,7 +146,7 @@ func (w *Writer) recover(now time.Time) error {
 	}
 	w.head = l.head
 	if l.damaged {
-		w.head.created = now.UnixMicro() // an index made from here on belongs to it
+		w.head.created = now.UnixMicro() // an index created from now on belongs to it
 	}
 	if err := w.scan(l); err != nil {
 		return err
@@ -160,13 +162,13 @@ func (w *Writer) recover(now time.Time) error {
 		w.unsynced = true
 	}
 	if w.head.reserved != w.t.seq {
-		w.unsynced = true // whoever wrote it did not come to its last sync
+		w.unsynced = true // its writer did not reach its last sync
 	}
 	return w.bridge(now, l.damaged)
 }
 
-// scan reads from the last good index entry to the end of the last whole
-// record, and brings the index up to there.
+// scan reads from the last valid index entry to the end of the last whole
+// record, and extends the index up to there.
 func (w *Writer) scan(l *live) error {
 	w.t, w.idxLast = start, entry{off: headerSize}
 	w.openIndex()
@@ -199,8 +201,8 @@ func (w *Writer) scan(l *live) error {
 	}
 }
 
-// bridge skips the numbers that may have been given to lines that a power cut
-// took, and says so in the log.
+// bridge skips the numbers of lines that a power failure may have removed, and
+// appends a system line about them.
 func (w *Writer) bridge(now time.Time, damaged bool) error {
 	reserved := w.head.reserved
 	if damaged {
@@ -212,12 +214,12 @@ func (w *Writer) bridge(now time.Time, damaged bool) error {
 	w.t.seq = reserved
 	attempt := int(w.t.attempt)
 	if w.head.boot == copiedBoot {
-		return w.appendSystem(attempt, now, "This log was copied while it was being written: what came behind it, numbers %d to %d at most, is not in the copy.", lost, reserved)
+		return w.appendSystem(attempt, now, "This log was copied while it was being written: later lines, numbers %d to %d at most, are not in the copy.", lost, reserved)
 	}
-	return w.appendSystem(attempt, now, "The machine stopped before the last lines were on disk: numbers %d to %d may have been given to lines that were not saved.", lost, reserved)
+	return w.appendSystem(attempt, now, "The machine stopped before the last lines were synced to disk: numbers %d to %d may have been assigned to lines that were lost.", lost, reserved)
 }
 
-// writeHeader writes h over the header in the file.
+// writeHeader overwrites the header in the file.
 func (w *Writer) writeHeader(h header) error {
 	_, err := w.f.WriteAt(h.append(make([]byte, 0, headerSize)), 0)
 	if err == nil {
@@ -226,7 +228,7 @@ func (w *Writer) writeHeader(h header) error {
 	return err
 }
 
-// reserve makes sure on disk that numbers up to seq count as given out.
+// reserve makes sure that numbers up to seq are reserved on disk.
 func (w *Writer) reserve(seq agented.Seq) error {
 	if seq <= w.head.reserved && w.head.boot == w.boot {
 		return nil
@@ -242,11 +244,11 @@ func (w *Writer) reserve(seq agented.Seq) error {
 	return nil
 }
 
-// Ahead reserves numbers, as the first Append would, without waiting for the disk:
-// that is for the caller, who makes the log's file and folder durable with what else
-// there is, and then calls done. Nothing may be appended in between. Until done is
-// called an Append waits as if nothing had been reserved.
-func (w *Writer) Ahead() (done func(), err error) {
+// ReserveAhead reserves numbers, as the first Append would, without an fsync: the
+// caller makes the log's file and folder durable together with other files, and
+// then calls done. Nothing may be appended in between. Until done is called, an
+// Append syncs as if nothing had been reserved.
+func (w *Writer) ReserveAhead() (done func(), err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
@@ -263,28 +265,28 @@ func (w *Writer) Ahead() (done func(), err error) {
 	}, nil
 }
 
-// further is the header that reserves numbers up to seq and beyond.
+// further returns a header that reserves numbers up to seq and beyond.
 func (w *Writer) further(seq agented.Seq) header {
 	return header{created: w.head.created, reserved: max(seq, w.head.reserved) + reserveAhead, boot: w.boot}
 }
 
-// Append gives the records numbers, in place, and writes them with one write:
-// when it returns they are in the file, where every other process sees them,
-// and survive the end of this one.
+// Append assigns numbers to the records, in place, and writes them with one
+// write: when it returns they are in the file, visible to other processes, and
+// survive the end of this one.
 //
-// On an error (a full disk: errors.Is(err, syscall.ENOSPC)) the file is cut
-// back to whole records. Those that did get in keep their numbers, since
-// somebody may have read them; they are the first of recs, those whose Seq is
-// not 0. The others have Seq 0 and were not logged; appending them again later
-// is right.
+// On an error (for example a full disk: errors.Is(err, syscall.ENOSPC)) the
+// file is truncated to whole records. Records that were written keep their
+// numbers, since readers may have seen them; they are the first of recs, those
+// whose Seq is not 0. The others have Seq 0 and were not logged; append them
+// again later.
 func (w *Writer) Append(recs []Record) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.append(recs)
 }
 
-// AppendSystem appends one system line: something that Agented itself has to
-// say about the attempt (0 if it is about none). It is cut at MaxLine.
+// AppendSystem appends one system line about the attempt (0 if it is about
+// none). It is truncated to MaxLine.
 func (w *Writer) AppendSystem(attempt int, now time.Time, format string, args ...any) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -293,7 +295,9 @@ func (w *Writer) AppendSystem(attempt int, now time.Time, format string, args ..
 
 func (w *Writer) appendSystem(attempt int, now time.Time, format string, args ...any) error {
 	text := fmt.Appendf(nil, format, args...)
-	text = text[:min(len(text), MaxLine)]
+	if len(text) > MaxLine {
+		text = bytes.ToValidUTF8(text[:MaxLine], nil)
+	}
 	return w.append([]Record{{LogLine: agented.LogLine{At: now, Attempt: attempt, Stream: agented.System, Content: text}}})
 }
 
@@ -356,8 +360,8 @@ func (w *Writer) append(recs []Record) error {
 	return nil
 }
 
-// encode puts the records into buf and counts them in t; entries of the index
-// that became due are pending until the records are written.
+// encode encodes the records into buf and counts them in t; due index entries
+// stay pending until the records are written.
 func (w *Writer) encode(recs []Record) {
 	w.buf = w.buf[:0]
 	for i := range recs {
@@ -376,40 +380,40 @@ func (w *Writer) encode(recs []Record) {
 	}
 }
 
-// check refuses what could not be read back.
+// check returns an error if a record could not be read back.
 func check(r *Record) error {
 	switch {
 	case len(r.Content) > MaxLine:
-		return agented.Errorf(agented.Invalid, "a log record holds at most %d bytes, not %d", MaxLine, len(r.Content))
+		return agented.Errorf(agented.Invalid, "a log record has at most %d bytes, not %d", MaxLine, len(r.Content))
 	case !r.Stream.Valid():
-		return agented.Errorf(agented.Invalid, "no stream %q", r.Stream)
+		return agented.Errorf(agented.Invalid, "invalid stream %q", r.Stream)
 	case r.Part != agented.PartWhole && partCode(r.Part) == 0:
-		return agented.Errorf(agented.Invalid, "no part %q", r.Part)
+		return agented.Errorf(agented.Invalid, "invalid part %q", r.Part)
 	case r.Attempt < 0 || r.Attempt > math.MaxInt32:
-		return agented.Errorf(agented.Invalid, "no attempt %d", r.Attempt)
+		return agented.Errorf(agented.Invalid, "invalid attempt %d", r.Attempt)
 	case r.RawEnd < 0:
-		return agented.Errorf(agented.Invalid, "raw offset %d is below 0", r.RawEnd)
+		return agented.Errorf(agented.Invalid, "raw offset %d is negative", r.RawEnd)
 	}
 	return nil
 }
 
-// LastSeq is the number of the last record, 0 if there is none.
+// LastSeq returns the number of the last record, 0 if there is none.
 func (w *Writer) LastSeq() agented.Seq {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.t.seq
 }
 
-// Size is the size of the log in bytes.
+// Size returns the size of the log in bytes.
 func (w *Writer) Size() int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.t.off
 }
 
-// RawEnd is how far the raw stream of an attempt is in the log: the RawEnd of
-// its last record, 0 if it has none. For any but the newest attempt the whole
-// log is read.
+// RawEnd returns how much of the raw stream of an attempt is in the log: the
+// RawEnd of its last record, 0 if it has none. For attempts other than the
+// newest it reads the whole log.
 func (w *Writer) RawEnd(attempt int, s agented.Stream) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -436,8 +440,8 @@ func (w *Writer) RawEnd(attempt int, s agented.Stream) int64 {
 	return end
 }
 
-// Sync puts what was appended on the disk; nothing happens if it is there.
-// Appending goes on meanwhile.
+// Sync syncs the appended records to disk, if necessary. Append does not wait
+// for it.
 func (w *Writer) Sync() error {
 	w.mu.Lock()
 	if w.closed || !w.unsynced {
@@ -455,11 +459,11 @@ func (w *Writer) Sync() error {
 	return nil
 }
 
-// sync is Sync with the lock held; the first time it also makes the file's name
+// sync is Sync with the lock held; the first call also makes the file's name
 // durable.
 func (w *Writer) sync() error {
 	if w.made {
-		if err := syncDir(w.dir); err != nil {
+		if err := disk.SyncDir(w.dir); err != nil {
 			return err
 		}
 		w.made = false
@@ -474,9 +478,9 @@ func (w *Writer) sync() error {
 	return nil
 }
 
-// Close syncs the log, notes that it was closed in order, and lets another
-// writer have it. Also when it returns an error the log is free; all that can
-// be missing then is the note and the sync.
+// Close syncs the log, records the graceful close, and releases the lock. The
+// lock is released even if it returns an error; then only the record and the
+// sync may be missing.
 func (w *Writer) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -491,7 +495,7 @@ func (w *Writer) Close() error {
 	given := w.t.seq > 0
 	if h := (header{created: w.head.created, reserved: w.t.seq, boot: w.boot}); err == nil && w.head.reserved != h.reserved {
 		err = w.writeHeader(h)
-		given = true // what was reserved and not used must not look lost
+		given = true // reserved and unused numbers must not look lost
 	}
 	if err == nil && given {
 		err = w.sync()
@@ -502,14 +506,14 @@ func (w *Writer) Close() error {
 	return nil
 }
 
-// mark notes that the record seq, which comes next, gets an entry.
+// mark records that the next record, seq, gets an entry.
 func (w *Writer) mark(seq agented.Seq) {
 	w.idxLast = w.t.entryFor(seq)
 	w.pending = append(w.pending, w.idxLast)
 }
 
-// flushIndex writes pending entries. The index is a convenience: where it
-// cannot be written the log goes on without, and seeks take longer.
+// flushIndex writes pending entries. The index is optional: if it cannot be
+// written, the log continues without it, and seeks take longer.
 func (w *Writer) flushIndex() {
 	entries := w.pending
 	w.pending = w.pending[:0]
@@ -525,13 +529,13 @@ func (w *Writer) flushIndex() {
 	b := make([]byte, 0, entrySize)
 	for _, e := range entries {
 		if _, err := w.idx.WriteAt(e.append(b), w.idxSize); err != nil {
-			return // the next entry goes to the same place
+			return // the next entry is written at the same offset
 		}
 		w.idxSize += entrySize
 	}
 }
 
-// openIndex opens an index that belongs to this log.
+// openIndex opens the index of this log.
 func (w *Writer) openIndex() {
 	f, err := os.OpenFile(filepath.Join(w.dir, indexName), os.O_RDWR, 0)
 	if err != nil {
@@ -550,7 +554,7 @@ func (w *Writer) openIndex() {
 	w.idxSize = indexHeader + (st.Size()-indexHeader)/entrySize*entrySize
 }
 
-// createIndex starts an index over.
+// createIndex creates a new index.
 func (w *Writer) createIndex() {
 	f, err := os.OpenFile(filepath.Join(w.dir, indexName), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -561,13 +565,4 @@ func (w *Writer) createIndex() {
 		return
 	}
 	w.idx, w.idxSize = f, indexHeader
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -53,7 +53,7 @@ func mustReader(t testing.TB, dir string) *Reader {
 	return r
 }
 
-func TestWhatIsAppendedIsReadBack(t *testing.T) {
+func TestAppend(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	w := mustWriter(t, dir, "boot-1")

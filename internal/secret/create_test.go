@@ -9,12 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noLinks is a file system that has no hard links.
+// noLinks simulates a file system without hard links.
 func noLinks(oldname, newname string) error {
 	return &os.LinkError{Op: "link", Old: oldname, New: newname, Err: unix.EPERM}
 }
 
-func TestFileSystemsWithoutLinksGetOneKeyToo(t *testing.T) {
+func TestCreate_without_links(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), ".secret_key")
 	var wg sync.WaitGroup
@@ -44,7 +44,7 @@ func TestFileSystemsWithoutLinksGetOneKeyToo(t *testing.T) {
 	}
 }
 
-func TestOtherLinkErrorsAreNotHidden(t *testing.T) {
+func TestCreate_link_errors(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), ".secret_key")
 	err := create(path, func(string, string) error { return unix.EIO })

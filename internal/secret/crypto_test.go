@@ -14,7 +14,7 @@ import (
 	"github.com/agented/agented/internal/secret"
 )
 
-func TestDerivedKeysAreFixedForever(t *testing.T) {
+func TestDerive_recorded_values(t *testing.T) {
 	t.Parallel()
 	// Recorded values: if one of them changes, everything sealed or signed by a
 	// released version is lost.
@@ -32,7 +32,7 @@ func TestDerivedKeysAreFixedForever(t *testing.T) {
 	}
 }
 
-func TestPurposesAndKeysGiveUnrelatedBytes(t *testing.T) {
+func TestDerive_independent(t *testing.T) {
 	t.Parallel()
 	a, b := load(t, secret.Options{Value: "key number one, long"}), load(t, secret.Options{Value: "key number two, long"})
 	seen := make(map[string]bool)
@@ -47,7 +47,7 @@ func TestPurposesAndKeysGiveUnrelatedBytes(t *testing.T) {
 	}
 }
 
-func TestSealedValuesOpenOnlyWhereTheyBelong(t *testing.T) {
+func TestSeal(t *testing.T) {
 	t.Parallel()
 	key := load(t, secret.Options{Value: "key number one, long"})
 	other := load(t, secret.Options{Value: "key number two, long"})
@@ -91,7 +91,7 @@ func TestSealedValuesOpenOnlyWhereTheyBelong(t *testing.T) {
 	}
 }
 
-func TestSignaturesHoldForOnePurposeAndKey(t *testing.T) {
+func TestSign(t *testing.T) {
 	t.Parallel()
 	key := load(t, secret.Options{Value: "key number one, long"})
 	other := load(t, secret.Options{Value: "key number two, long"})
@@ -105,7 +105,7 @@ func TestSignaturesHoldForOnePurposeAndKey(t *testing.T) {
 	}
 }
 
-func TestAPIKeysAreRandomMarkedAndStoredAsHash(t *testing.T) {
+func TestNewAPIKey(t *testing.T) {
 	t.Parallel()
 	seen := make(map[string]bool)
 	count := make(map[rune]int)
@@ -128,7 +128,7 @@ func TestAPIKeysAreRandomMarkedAndStoredAsHash(t *testing.T) {
 	if len(count) != 62 {
 		t.Errorf("%d different characters, want 62", len(count))
 	}
-	for r, n := range count { // 1387 expected; this is more than eight deviations away
+	for r, n := range count { // 1387 expected; this is more than eight standard deviations away
 		if n < 1050 || n > 1750 {
 			t.Errorf("%q comes %d times", r, n)
 		}
@@ -138,14 +138,14 @@ func TestAPIKeysAreRandomMarkedAndStoredAsHash(t *testing.T) {
 	}
 }
 
-func TestEqualComparesWholeValues(t *testing.T) {
+func TestEqual(t *testing.T) {
 	t.Parallel()
 	if !secret.Equal("a", "a") || !secret.Equal("", "") || secret.Equal("a", "b") || secret.Equal("a", "ab") || secret.Equal("", "a") {
 		t.Error("wrong")
 	}
 }
 
-func TestSessionCookiesAreSignedAndStoredAsHash(t *testing.T) {
+func TestNewSession(t *testing.T) {
 	t.Parallel()
 	key := load(t, secret.Options{Value: "key number one, long"})
 	other := load(t, secret.Options{Value: "key number two, long"})
@@ -161,8 +161,8 @@ func TestSessionCookiesAreSignedAndStoredAsHash(t *testing.T) {
 		t.Error("another key takes the cookie")
 	}
 	for i := range cookie {
-		// The last character of 43 holds bits that base64 drops; any other text
-		// must still be refused.
+		// The last character of 43 contains bits that base64 ignores; any other
+		// text must still be rejected.
 		c := byte('A')
 		if cookie[i] == c {
 			c = 'B'
@@ -181,7 +181,7 @@ func TestSessionCookiesAreSignedAndStoredAsHash(t *testing.T) {
 	}
 }
 
-func TestTokensAreRandomAndFitIntoURLs(t *testing.T) {
+func TestNewToken(t *testing.T) {
 	t.Parallel()
 	a, hash := secret.NewToken()
 	b, _ := secret.NewToken()
@@ -190,10 +190,10 @@ func TestTokensAreRandomAndFitIntoURLs(t *testing.T) {
 	}
 }
 
-// cheap keeps the tests quick; what is tested does not depend on the cost.
+// cheap makes the tests fast; the tested behaviour does not depend on the cost.
 var cheap = secret.Cost{MemoryKiB: 64, Passes: 1, Threads: 1}
 
-func TestPasswordsVerifyAndRecordTheirCost(t *testing.T) {
+func TestPasswords_cost(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	p := secret.NewPasswords(cheap, 2)
@@ -225,7 +225,7 @@ func TestPasswordsVerifyAndRecordTheirCost(t *testing.T) {
 	}
 }
 
-func TestPasswordHashesAgreeWithTheReferenceProgram(t *testing.T) {
+func TestPasswords_reference_hash(t *testing.T) {
 	t.Parallel()
 	// echo -n password | argon2 somesalt -id -t 2 -m 16 -p 1 -l 32 -e
 	const vector = "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc"
@@ -235,7 +235,7 @@ func TestPasswordHashesAgreeWithTheReferenceProgram(t *testing.T) {
 	}
 }
 
-func TestStoredHashesCannotAskForTooMuch(t *testing.T) {
+func TestPasswords_excessive_cost(t *testing.T) {
 	t.Parallel()
 	p := secret.NewPasswords(cheap, 1)
 	for _, hash := range []string{
@@ -254,8 +254,8 @@ func TestStoredHashesCannotAskForTooMuch(t *testing.T) {
 	}
 }
 
-func TestManyLoginsAtOnceCannotExhaustTheMemory(t *testing.T) {
-	t.Parallel()
+// Not parallel: it measures the memory of the process.
+func TestPasswords_memory(t *testing.T) {
 	// 8 MiB each, two at a time: 300 at once would need 2.4 GiB.
 	p := secret.NewPasswords(secret.Cost{MemoryKiB: 8 << 10, Passes: 1, Threads: 1}, 2)
 	var (
@@ -293,11 +293,11 @@ func TestManyLoginsAtOnceCannotExhaustTheMemory(t *testing.T) {
 	t.Logf("%d done, %d turned away, heap %d MiB", done, turnedAt, m.HeapSys>>20)
 }
 
-func TestWaitingForATurnEndsWithTheRequest(t *testing.T) {
+func TestPasswords_cancelled_request(t *testing.T) {
 	t.Parallel()
 	p := secret.NewPasswords(secret.Cost{MemoryKiB: 8 << 10, Passes: 2, Threads: 1}, 1)
 	var wg sync.WaitGroup
-	for range 3 { // one works, two wait in front of the one that gives up
+	for range 3 { // one is computed, two wait before the one that gives up
 		wg.Go(func() { _, _ = p.Hash(t.Context(), "correct horse") })
 	}
 	gone := errors.New("the visitor has gone")
@@ -313,12 +313,12 @@ func TestWaitingForATurnEndsWithTheRequest(t *testing.T) {
 	wg.Wait()
 }
 
-func TestPasswordRulesNameTheMend(t *testing.T) {
+func TestCheckPassword_errors(t *testing.T) {
 	t.Parallel()
 	for password, want := range map[string]string{
 		"":                        "at least 10",
 		"ninechars":               "at least 10",
-		"\xff\xfeabcdefghij":      "not valid text",
+		"\xff\xfeabcdefghij":      "not valid UTF-8 text",
 		strings.Repeat("x", 1025): "at most 1024",
 		"ten chars!":              "",
 		"пароль!!!!":              "",

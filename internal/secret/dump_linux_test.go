@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestUndumpableSetsTheFlag(t *testing.T) {
+func TestUndumpable(t *testing.T) {
 	if os.Getenv("AGENTED_TEST_UNDUMPABLE") == "" {
-		// In a child, so that this process stays open to the race detector and
-		// to whoever debugs it.
+		// In a child process, so that this process can still be debugged and
+		// used with the race detector.
 		cmd := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
 		cmd.Env = append(os.Environ(), "AGENTED_TEST_UNDUMPABLE=1")
 		out, err := cmd.CombinedOutput()

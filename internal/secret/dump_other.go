@@ -2,7 +2,8 @@
 
 package secret
 
-// Undumpable does nothing here: there is no equal of the Linux call, and another
-// process of the same user may be able to read this one's environment. Hence
-// secrets are also taken out of it once they are read.
+// Undumpable does nothing on this system: there is no equivalent of the Linux
+// call, and other processes of the same user may be able to read this process's
+// environment. For this reason secrets are also removed from it once they are
+// read.
 func Undumpable() error { return nil }

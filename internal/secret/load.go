@@ -13,39 +13,40 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/agented/agented"
 	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 )
 
 const (
-	generatedBytes = 32      // of a key that the server makes itself; twice as many hexadecimal digits
-	minOwnLength   = 32      // the server's own file with less is taken for damaged
-	maxFileLength  = 4 << 10 // more than any key: a wrong path
+	generatedBytes = 32      // length in bytes of a generated key, which is stored as hexadecimal digits
+	minOwnLength   = 32      // the server's own file is considered damaged if it is shorter
+	maxFileLength  = 4 << 10 // longer than any key: the path is wrong
 )
 
-// Options say where the key may come from, in the order in which the places are
-// asked.
+// Options are the sources of the key, in order of precedence.
 type Options struct {
-	// Value is SECRET_KEY, used as it is unless empty.
+	// Value is SECRET_KEY, used unchanged unless empty.
 	Value string
-	// ValueSource says where Value was set. Empty means "environment".
+	// ValueSource is where Value was set. Empty means "environment".
 	ValueSource string
-	// File is SECRET_KEY_FILE: a file that somebody else provides. It is read
-	// unless empty, and never written.
+	// File is SECRET_KEY_FILE, a file provided by the user. It is read unless
+	// empty, and never written.
 	File string
-	// Path is the server's own key file, <data>/.secret_key. It is made if
-	// nothing is there.
+	// Path is the server's own key file, <data>/.secret_key. It is created if
+	// it does not exist.
 	Path string
-	// ReadOnly keeps Load from making a key: NotFound takes its place. For
-	// commands that only look.
+	// ReadOnly makes Load return NotFound instead of generating a key, for
+	// commands that only read.
 	ReadOnly bool
 }
 
-// Load finds the server's key, and makes one when there is none at all. A key
-// file that is there but cannot be used is an error that says what to do, never a
-// reason to make another: everything sealed with the lost key would be lost too.
+// Load returns the server's key, and generates one if there is none. A key file
+// that exists but cannot be used is an error with the fix, never a reason to
+// generate another key: everything sealed with the lost key would be lost too.
 //
-// Servers that start at the same moment agree on one key.
+// Servers that start at the same time agree on one key.
 func Load(o Options) (Key, error) {
 	if o.Value != "" {
 		source := o.ValueSource
@@ -64,34 +65,32 @@ func Load(o Options) (Key, error) {
 	if err := create(o.Path, os.Link); err != nil {
 		return Key{}, err
 	}
-	// What lies there counts, not what this process offered: another server may
-	// have been first.
+	// Read the stored key, since another server may have created it first.
 	return readKey(o.Path, "", true)
 }
 
-// readKey reads a key file. own marks the server's own one, whose mode is the
-// server's business; a provided file has the mode that the container runtime
-// gave it.
+// readKey reads a key file. own marks the server's own file, whose mode the
+// server checks; a provided file has the mode set by the container runtime.
 func readKey(path, name string, own bool) (Key, error) {
 	what := path
 	mend := "restore it from a backup (sealed credentials and sessions depend on it), " +
-		"or, if nothing worth keeping was sealed with it, delete it and a new key is made at the next start"
+		"or, if nothing important was sealed with it, delete it and a new key is generated at the next start"
 	if !own {
 		what = name + " " + path
-		mend = "make it hold the key, one line of at least 16 characters"
+		mend = "write the key into it, one line of at least 16 characters"
 	}
 	refuse := func(format string, args ...any) (Key, error) {
 		return Key{}, agented.Errorf(agented.Invalid, "%s %s; %s", what, fmt.Sprintf(format, args...), mend)
 	}
 
-	// The name first, then what is behind it: another server may put the key there
-	// at any moment, and the other order would see a name with nothing behind it.
+	// Check the name before its target: another server may create the key at
+	// any moment, and in the other order the link would seem to be broken.
 	_, nameErr := os.Lstat(path)
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if nameErr == nil {
-			return refuse("is a link to nothing")
+			return refuse("is a broken symbolic link")
 		}
 		if !own {
 			return refuse("does not exist")
@@ -105,7 +104,7 @@ func readKey(path, name string, own bool) (Key, error) {
 		return refuse("is not a regular file")
 	case own && info.Mode().Perm()&0o077 != 0:
 		return Key{}, agented.Errorf(agented.Invalid,
-			"%s can be read or changed by other users (mode %04o); run `chmod 600 %s`, and if somebody else may have read it, replace the key",
+			"%s can be read or changed by other users (mode %04o); run `chmod 600 %s`, and if another user may have read it, replace the key",
 			what, info.Mode().Perm(), path)
 	case info.Mode().Perm()&0o002 != 0:
 		return Key{}, agented.Errorf(agented.Invalid, "%s can be changed by every user (mode %04o); run `chmod o-w %s`",
@@ -127,9 +126,13 @@ func readKey(path, name string, own bool) (Key, error) {
 	return newKey(trimEnd(data), path), nil
 }
 
-// fault says what is wrong with the content of a key file, or nothing.
+// fault returns what is wrong with the content of a key file, or "".
 func fault(data []byte, own bool) string {
 	text, least := trimEnd(data), MinLength
+	placeholder := ""
+	if !own {
+		placeholder = agented.PlaceholderFault(text)
+	}
 	if own {
 		least = minOwnLength
 	}
@@ -138,32 +141,38 @@ func fault(data []byte, own bool) string {
 		return "is too long to be a key"
 	case strings.TrimSpace(text) == "":
 		return "is empty"
+	case !own && (bytes.HasPrefix(data, []byte("\xFF\xFE")) || bytes.HasPrefix(data, []byte("\xFE\xFF"))):
+		return "is UTF-16, not UTF-8"
+	case placeholder != "":
+		return placeholder
 	case bytes.IndexByte(data, 0) >= 0:
-		return "holds NUL bytes, as a file does after a power cut"
+		return "contains NUL bytes, as a file can after a power failure"
 	case !utf8.ValidString(text):
-		return "does not hold text"
+		return "does not contain text"
 	case strings.ContainsAny(text, "\r\n"):
-		return "holds more than one line"
+		return "contains more than one line"
 	case strings.TrimSpace(text) != text:
 		return "begins or ends with a space"
 	case len(text) < least:
-		return fmt.Sprintf("holds only %d characters, at least %d are needed", len(text), least)
+		return fmt.Sprintf("contains only %d characters, at least %d are required", len(text), least)
 	case own && len(text) < 2*generatedBytes && strings.Trim(text, "0123456789abcdef") == "":
-		// A key of the server's own making that lost its end would pass for
-		// another key, and nothing sealed could be opened any more.
-		return fmt.Sprintf("holds %d of the %d digits of a generated key", len(text), 2*generatedBytes)
+		// A truncated generated key would look like another key, and nothing
+		// sealed could be decrypted any more.
+		return fmt.Sprintf("contains %d of the %d digits of a generated key", len(text), 2*generatedBytes)
 	}
 	return ""
 }
 
-// trimEnd drops one line end, which editors and echo add.
+// trimEnd removes one line break and a byte order mark, which editors and echo
+// add.
 func trimEnd(data []byte) string {
-	return strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r")
+	return strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), "\r"), "\uFEFF")
 }
 
-// create makes a new key and puts it at path, unless something is there by then.
-// The file appears complete or not at all: it is written and synced under another
-// name and then linked, because link, unlike rename, replaces nothing.
+// create generates a key and writes it to path, unless the file exists by then.
+// The file appears completely or not at all: it is written and synced under
+// another name and then linked, because link, unlike rename, does not replace a
+// file.
 func create(path string, link func(oldname, newname string) error) error {
 	refuse := func(err error) error {
 		return agented.Errorf(agented.Invalid,
@@ -183,22 +192,22 @@ func create(path string, link func(oldname, newname string) error) error {
 	case err == nil, errors.Is(err, fs.ErrExist):
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.EOPNOTSUPP),
 		errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EMLINK):
-		// A file system without hard links, as some mounts have.
+		// Some mounted file systems have no hard links.
 		if err := renameUnderLock(temp, path); err != nil {
 			return refuse(err)
 		}
 	default:
 		return refuse(err)
 	}
-	// Also for the server that came second: it is about to rely on the name.
-	if err := syncFolder(filepath.Dir(path)); err != nil {
+	// Also if another server created the file: this one relies on the name too.
+	if err := disk.SyncDir(filepath.Dir(path)); err != nil {
 		return refuse(err)
 	}
 	return nil
 }
 
-// renameUnderLock moves temp to path if nothing is there, with the folder locked
-// against other servers that do the same.
+// renameUnderLock moves temp to path if path does not exist, with the folder
+// locked against other servers.
 func renameUnderLock(temp, path string) error {
 	folder, err := os.Open(filepath.Dir(path))
 	if err != nil {
@@ -211,7 +220,7 @@ func renameUnderLock(temp, path string) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("neither links nor locks work here: %w", err)
+		return fmt.Errorf("the file system supports neither links nor locks: %w", err)
 	}
 	if _, err := os.Lstat(path); err == nil {
 		return nil
@@ -219,22 +228,8 @@ func renameUnderLock(temp, path string) error {
 	return os.Rename(temp, path)
 }
 
-// WritePrivate writes data to path with mode 0600 whatever the umask, replacing
-// what is there. A reader, or a crash, sees the old content or the new one. It is
-// how the server leaves keys and links for people on this machine.
-func WritePrivate(path string, data []byte) error {
-	temp, err := writeTemp(path, data)
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(temp, path); err != nil {
-		os.Remove(temp)
-		return err
-	}
-	return syncFolder(filepath.Dir(path))
-}
-
-// writeTemp writes data to a new file beside path, mode 0600, and syncs it.
+// writeTemp writes data to a new file next to path with mode 0600, and syncs
+// it.
 func writeTemp(path string, data []byte) (name string, err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
 	if err != nil {
@@ -248,8 +243,8 @@ func writeTemp(path string, data []byte) (name string, err error) {
 			os.Remove(file.Name())
 		}
 	}()
-	// The umask can only take bits away, but then the server could not read its
-	// own file at the next start.
+	// The umask may have removed bits that the server needs to read its own
+	// file at the next start.
 	if err := file.Chmod(0o600); err != nil {
 		return "", err
 	}
@@ -259,22 +254,7 @@ func writeTemp(path string, data []byte) (name string, err error) {
 	return file.Name(), file.Sync()
 }
 
-// syncFolder makes names in the folder survive a power cut.
-func syncFolder(path string) error {
-	folder, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer folder.Close()
-	// Some file systems do not sync folders and say EINVAL; there is nothing
-	// better to do on them.
-	if err := folder.Sync(); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTSUP) {
-		return err
-	}
-	return nil
-}
-
-// cause takes the path out of an error whose sentence names it already.
+// cause removes the path from an error if the message already contains it.
 func cause(err error) error {
 	if e, ok := errors.AsType[*fs.PathError](err); ok {
 		return e.Err

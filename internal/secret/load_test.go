@@ -18,21 +18,23 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/secret"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// The test binary is also the server that loads a key: it is started again with
-// childMode as first argument.
+// The test binary is also the server process that loads a key: it is started
+// again with childMode as first argument.
 const childMode = "load-key-as-a-child"
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == childMode {
 		os.Exit(child(os.Args[2]))
 	}
+	testrun.Contain()
 	os.Exit(m.Run())
 }
 
-// child says it is ready, waits for its standard input to close, loads the key
-// under an empty umask and prints it.
+// child reports that it is ready, waits for its standard input to close, loads
+// the key with an empty umask and prints it.
 func child(path string) int {
 	syscall.Umask(0)
 	fmt.Println("ready")
@@ -55,9 +57,9 @@ func load(t *testing.T, o secret.Options) secret.Key {
 	return key
 }
 
-func TestSixteenServersStartingAtOnceAgreeOnOneKey(t *testing.T) {
+func TestLoad_concurrent_starts(t *testing.T) {
 	t.Parallel()
-	for round := range 3 {
+	for round := range testrun.Size(1, 1, 3) {
 		path := filepath.Join(t.TempDir(), ".secret_key")
 		var (
 			out   []*bufio.Reader
@@ -118,16 +120,16 @@ func TestSixteenServersStartingAtOnceAgreeOnOneKey(t *testing.T) {
 	}
 }
 
-// A key that another server puts there between two looks at the name is a key,
-// not a link to nothing.
-func TestAKeyThatAppearsDuringTheLookIsNoDamage(t *testing.T) {
+// A key that another server creates between two checks of the name is a key,
+// not a broken link.
+func TestLoad_key_created_meanwhile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	made := filepath.Join(dir, "made")
 	if err := os.WriteFile(made, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 3000 {
+	for i := range testrun.Size(100, 500, 3000) {
 		path := filepath.Join(dir, fmt.Sprint(i))
 		go os.Link(made, path)
 		for {
@@ -143,7 +145,7 @@ func TestAKeyThatAppearsDuringTheLookIsNoDamage(t *testing.T) {
 	}
 }
 
-func TestKeyIsStableOverRestarts(t *testing.T) {
+func TestLoad_stable(t *testing.T) {
 	t.Parallel()
 	o := secret.Options{Path: filepath.Join(t.TempDir(), ".secret_key")}
 	first := load(t, o)
@@ -161,7 +163,7 @@ func TestKeyIsStableOverRestarts(t *testing.T) {
 	}
 }
 
-func TestValueBeatsFileBeatsOwnFile(t *testing.T) {
+func TestLoad_precedence(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	own := filepath.Join(dir, ".secret_key")
@@ -187,7 +189,7 @@ func TestValueBeatsFileBeatsOwnFile(t *testing.T) {
 	}
 }
 
-func TestShortValueIsUsedWithAWarning(t *testing.T) {
+func TestLoad_short_value(t *testing.T) {
 	t.Parallel()
 	key := load(t, secret.Options{Value: "short"})
 	if key.Reveal() != "short" || len(key.Warnings()) != 1 || strings.Contains(key.Warnings()[0], "short;") {
@@ -198,7 +200,7 @@ func TestShortValueIsUsedWithAWarning(t *testing.T) {
 	}
 }
 
-func TestDamagedKeyFileStopsTheStartAndIsLeftAlone(t *testing.T) {
+func TestLoad_damaged_file(t *testing.T) {
 	t.Parallel()
 	good := strings.Repeat("0123456789abcdef", 4)
 	for _, tc := range []struct {
@@ -210,7 +212,7 @@ func TestDamagedKeyFileStopsTheStartAndIsLeftAlone(t *testing.T) {
 		{"spaces", "   \n", "is empty", 0o600},
 		{"NUL bytes", strings.Repeat("\x00", 65), "NUL bytes", 0o600},
 		{"NUL bytes behind a key", good + "\x00", "NUL bytes", 0o600},
-		{"binary", strings.Repeat("\xff\xfe", 32), "does not hold text", 0o600},
+		{"binary", strings.Repeat("\xff\xfe", 32), "does not contain text", 0o600},
 		{"two lines", good + "\n" + good + "\n", "more than one line", 0o600},
 		{"cut off", good[:40], "40 of the 64 digits", 0o600},
 		{"too short", "changeme\n", "only 8 characters", 0o600},
@@ -244,7 +246,7 @@ func TestDamagedKeyFileStopsTheStartAndIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestThingsThatAreNoFileStopTheStart(t *testing.T) {
+func TestLoad_not_a_file(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	folder := filepath.Join(dir, "folder")
@@ -259,7 +261,7 @@ func TestThingsThatAreNoFileStopTheStart(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{folder: "is a folder", dangling: "link to nothing", fifo: "not a regular file"} {
+	for path, want := range map[string]string{folder: "is a folder", dangling: "broken symbolic link", fifo: "not a regular file"} {
 		if _, err := secret.Load(secret.Options{Path: path}); !errors.Is(err, agented.Invalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
@@ -269,7 +271,7 @@ func TestThingsThatAreNoFileStopTheStart(t *testing.T) {
 	}
 }
 
-func TestUnreadableKeyFileStopsTheStart(t *testing.T) {
+func TestLoad_unreadable_file(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() == 0 {
 		t.Skip("root reads everything")
@@ -283,7 +285,7 @@ func TestUnreadableKeyFileStopsTheStart(t *testing.T) {
 	}
 }
 
-func TestFolderThatIsNotThereIsAnErrorWithTheMend(t *testing.T) {
+func TestLoad_missing_folder(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "missing", ".secret_key")
 	_, err := secret.Load(secret.Options{Path: path})
@@ -292,7 +294,7 @@ func TestFolderThatIsNotThereIsAnErrorWithTheMend(t *testing.T) {
 	}
 }
 
-func TestProvidedFileMustBeThereAndGood(t *testing.T) {
+func TestLoad_provided_file(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
@@ -320,7 +322,7 @@ func TestProvidedFileMustBeThereAndGood(t *testing.T) {
 	}
 }
 
-func TestCommandsThatOnlyLookMakeNoKey(t *testing.T) {
+func TestLoad_read_only(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), ".secret_key")
 	if _, err := secret.Load(secret.Options{Path: path, ReadOnly: true}); !errors.Is(err, agented.NotFound) {
@@ -331,7 +333,7 @@ func TestCommandsThatOnlyLookMakeNoKey(t *testing.T) {
 	}
 }
 
-func TestKeyNeverShowsHoweverItIsPrinted(t *testing.T) {
+func TestKey_is_never_printed(t *testing.T) {
 	t.Parallel()
 	const text = "the-value-nobody-may-see-0123456789"
 	key := load(t, secret.Options{Value: text})
@@ -368,24 +370,5 @@ func TestKeyNeverShowsHoweverItIsPrinted(t *testing.T) {
 	}
 	if len(key.Fingerprint()) != 12 {
 		t.Errorf("fingerprint %q", key.Fingerprint())
-	}
-}
-
-func TestWritePrivateReplacesAndKeepsTheModeShut(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "cli.key")
-	if err := os.WriteFile(path, []byte("old"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := secret.WritePrivate(path, []byte("new")); err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(path)
-	info, _ := os.Stat(path)
-	if err != nil || string(data) != "new" || info.Mode().Perm() != 0o600 {
-		t.Errorf("content %q, mode %v, %v", data, info.Mode(), err)
-	}
-	if err := secret.WritePrivate(filepath.Join(path, "x"), nil); err == nil {
-		t.Error("no error for a folder that is a file")
 	}
 }

@@ -16,41 +16,41 @@ import (
 // Limits of a password.
 const (
 	MinPassword = 10   // characters
-	MaxPassword = 1024 // bytes; more would only be work for the hash
+	MaxPassword = 1024 // bytes; longer ones would only cost time
 )
 
-// Cost says how expensive a password hash is.
+// Cost is the cost of a password hash.
 type Cost struct {
 	MemoryKiB uint32
 	Passes    uint32
 	Threads   uint8
 }
 
-// DefaultCost is above the least that OWASP names for argon2id (19 MiB, two
-// passes) and still leaves a small machine its memory.
+// DefaultCost is above OWASP's minimum for argon2id (19 MiB, two passes) and
+// suitable for small machines.
 var DefaultCost = Cost{MemoryKiB: 32 << 10, Passes: 3, Threads: 1}
 
-// maxCost bounds what a stored hash may ask for, so that a changed row cannot
-// take the server down.
+// maxCost limits the cost that a stored hash may request, so that a manipulated
+// row cannot exhaust the server.
 var maxCost = Cost{MemoryKiB: 256 << 10, Passes: 16, Threads: 16}
 
 const (
 	saltLength = 16
 	hashLength = 32
-	maxWaiting = 64 // logins that may wait for a turn; more are turned away at once
+	maxWaiting = 64 // logins that may wait for their turn; others are rejected immediately
 )
 
-// Passwords hashes and checks passwords with argon2id, a few at a time: however
-// many people or attackers log in at once, the memory in use stays bounded.
+// Passwords hashes and verifies passwords with argon2id. It limits concurrency,
+// so that memory stays bounded however many people or attackers log in at once.
 type Passwords struct {
 	cost    Cost
-	working chan struct{} // one entry for each hash being computed
-	waiting chan struct{} // one entry for each caller inside
-	dummy   string        // a hash that nothing matches
+	working chan struct{} // one entry per hash being computed
+	waiting chan struct{} // one entry per caller
+	dummy   string        // a hash that no password matches
 }
 
-// NewPasswords returns a hasher of the given cost that works on at most parallel
-// passwords at once (at least 1).
+// NewPasswords returns a hasher of the given cost that computes at most
+// parallel hashes at once (at least 1).
 func NewPasswords(cost Cost, parallel int) *Passwords {
 	parallel = max(parallel, 1)
 	return &Passwords{
@@ -61,26 +61,26 @@ func NewPasswords(cost Cost, parallel int) *Passwords {
 	}
 }
 
-// CheckPassword says what is wrong with a new password, as an Invalid error, or
-// nil.
-func CheckPassword(password string) error {
+// CheckPassword returns an Invalid error if a new password is not acceptable.
+// names are those of its user.
+func CheckPassword(password string, names ...string) error {
 	switch {
 	case !utf8.ValidString(password):
-		return agented.Errorf(agented.Invalid, "the password is not valid text")
+		return agented.Errorf(agented.Invalid, "the password is not valid UTF-8 text: use printable characters")
 	case utf8.RuneCountInString(password) < MinPassword:
-		return agented.Errorf(agented.Invalid, "the password needs at least %d characters", MinPassword)
+		return agented.Errorf(agented.Invalid, "the password is too short: use at least %d characters", MinPassword)
 	case len(password) > MaxPassword:
-		return agented.Errorf(agented.Invalid, "the password may have at most %d bytes", MaxPassword)
+		return agented.Errorf(agented.Invalid, "the password is too long: use at most %d bytes", MaxPassword)
 	}
-	return nil
+	return checkGuessable(password, names)
 }
 
-// Hash returns the hash of a password in the PHC format, which records its cost.
-// It waits for its turn, and gives up when ctx does or when too many wait
-// (RateLimited).
+// Hash returns the hash of a password in the PHC format, which records its
+// cost. It waits for its turn, and returns an error if ctx ends or too many
+// callers wait (RateLimited).
 func (p *Passwords) Hash(ctx context.Context, password string) (string, error) {
 	if len(password) > MaxPassword {
-		return "", agented.Errorf(agented.Invalid, "the password may have at most %d bytes", MaxPassword)
+		return "", agented.Errorf(agented.Invalid, "the password is too long: use at most %d bytes", MaxPassword)
 	}
 	salt := make([]byte, saltLength)
 	rand.Read(salt)
@@ -91,10 +91,10 @@ func (p *Passwords) Hash(ctx context.Context, password string) (string, error) {
 	return phc(p.cost, salt, sum), nil
 }
 
-// Verify reports whether the password belongs to the stored hash, and whether
-// that was made at another cost and should be made again. An empty hash stands
-// for a person who does not exist: it matches nothing and takes as long, so that
-// names cannot be found out by the clock.
+// Verify reports whether the password matches the stored hash, and whether the
+// hash has another cost and should be recomputed. An empty hash stands for an
+// unknown user: it matches nothing and takes as long, so that the response time
+// does not reveal which names exist.
 func (p *Passwords) Verify(ctx context.Context, hash, password string) (ok, rehash bool, err error) {
 	if len(password) > MaxPassword {
 		return false, false, nil
@@ -120,7 +120,7 @@ func (p *Passwords) sum(ctx context.Context, password string, salt []byte, cost 
 	case p.waiting <- struct{}{}:
 		defer func() { <-p.waiting }()
 	default:
-		return nil, agented.Errorf(agented.RateLimited, "too many logins at once; try again in a moment")
+		return nil, agented.Errorf(agented.RateLimited, "too many concurrent logins: try again in a moment")
 	}
 	select {
 	case p.working <- struct{}{}:
@@ -138,7 +138,7 @@ func phc(cost Cost, salt, sum []byte) string {
 }
 
 func parsePHC(s string) (cost Cost, salt, sum []byte, err error) {
-	bad := agented.Errorf(agented.Internal, "a stored password hash cannot be read; set the password again")
+	bad := agented.Errorf(agented.Internal, "a stored password hash cannot be read: set the password again")
 	parts := strings.Split(s, "$")
 	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {
 		return Cost{}, nil, nil, bad

@@ -7,18 +7,19 @@ import (
 	"github.com/agented/agented"
 )
 
-// sealedPrefix begins a text that SealText made.
+// sealedPrefix begins a text returned by SealText.
 const sealedPrefix = "sealed:v1:"
 
-// SealText seals a text for a place where only texts can be kept, such as a
-// value inside a JSON document. name goes into the seal: a sealed text opens
-// under the name that it was sealed for.
+// SealText seals a text as text, for example for a value in a JSON document.
+// The name is authenticated: a sealed text opens only under the name that it
+// was sealed for.
 func (k Key) SealText(purpose, name, text string) string {
 	return sealedPrefix + base64.RawStdEncoding.EncodeToString(k.Seal(purpose, []byte(text), []byte(name)))
 }
 
-// OpenText is the text that SealText sealed. A text that is not sealed is
-// itself. One that another key sealed is an Invalid error that names it.
+// OpenText returns the text that SealText sealed, or the argument itself if it
+// is not sealed. A text sealed with another key is an Invalid error that names
+// it.
 func (k Key) OpenText(purpose, name, sealed string) (string, error) {
 	rest, ok := strings.CutPrefix(sealed, sealedPrefix)
 	if !ok {
@@ -29,7 +30,7 @@ func (k Key) OpenText(purpose, name, sealed string) (string, error) {
 		b, err = k.Open(purpose, b, []byte(name))
 	}
 	if err != nil {
-		return "", agented.Errorf(agented.Invalid, "the value of %s was sealed with another SECRET_KEY: write it anew, or bring the old key back", name).Because(err)
+		return "", agented.Errorf(agented.Invalid, "the value of %s was sealed with another SECRET_KEY: enter it again, or restore the old key", name).Because(err)
 	}
 	return string(b), nil
 }

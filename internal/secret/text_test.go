@@ -8,7 +8,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestSealedTextsOpenUnderTheirNameAndKeyOnly(t *testing.T) {
+func TestSealText(t *testing.T) {
 	t.Parallel()
 	key, other := newKey("0123456789abcdef0123456789abcdef", "test"), newKey("fedcba9876543210fedcba9876543210", "test")
 	const text = "a value that nobody may read"

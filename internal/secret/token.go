@@ -11,16 +11,16 @@ import (
 
 const (
 	apiKeyMark     = "agk_"
-	apiKeyLength   = 43 // characters of base 62, just above 256 bits
+	apiKeyLength   = 43 // characters of base 62, slightly more than 256 bits
 	prefixLength   = len(apiKeyMark) + 6
 	base62         = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	tokenBytes     = 32
 	sessionPurpose = "session"
 )
 
-// NewAPIKey makes an API key. plain is shown once and not kept; prefix tells keys
-// apart in lists; hash is what is stored. The mark at its beginning lets secret
-// scanners find one that got away.
+// NewAPIKey generates an API key. plain is shown once and not stored; prefix
+// identifies the key in lists; hash is stored. Its fixed prefix lets secret
+// scanners detect a leaked key.
 func NewAPIKey() (plain, prefix, hash string) {
 	var b strings.Builder
 	b.WriteString(apiKeyMark)
@@ -28,8 +28,8 @@ func NewAPIKey() (plain, prefix, hash string) {
 	for b.Len() < len(apiKeyMark)+apiKeyLength {
 		rand.Read(r[:])
 		for _, c := range r {
-			// 248 is the largest multiple of 62 in a byte: no character is
-			// likelier than another.
+			// 248 is the largest multiple of 62 in a byte, so that all
+			// characters are equally likely.
 			if c < 248 && b.Len() < len(apiKeyMark)+apiKeyLength {
 				b.WriteByte(base62[c%62])
 			}
@@ -39,8 +39,8 @@ func NewAPIKey() (plain, prefix, hash string) {
 	return plain, APIKeyPrefix(plain), HashToken(plain)
 }
 
-// APIKeyPrefix returns the part of a key that may be shown: its mark and six
-// characters. Of a key that NewAPIKey did not make it shows nothing.
+// APIKeyPrefix returns the part of a key that may be shown: its fixed prefix
+// and six characters, or "" for a key that is not from NewAPIKey.
 func APIKeyPrefix(plain string) string {
 	if !strings.HasPrefix(plain, apiKeyMark) || len(plain) != len(apiKeyMark)+apiKeyLength {
 		return ""
@@ -48,8 +48,8 @@ func APIKeyPrefix(plain string) string {
 	return plain[:prefixLength]
 }
 
-// NewToken makes a token of 256 bits that fits into a URL, for example for the
-// setup link. hash is what is stored.
+// NewToken generates a token of 256 bits that is safe in URLs, for example for
+// the setup link. hash is stored.
 func NewToken() (plain, hash string) {
 	var r [tokenBytes]byte
 	rand.Read(r[:])
@@ -57,28 +57,27 @@ func NewToken() (plain, hash string) {
 	return plain, HashToken(plain)
 }
 
-// HashToken returns what is stored of an API key or token: its SHA-256 in
+// HashToken returns the stored form of an API key or token: its SHA-256 in
 // hexadecimal. Random values of 256 bits need no slow hash.
 func HashToken(plain string) string {
 	sum := sha256.Sum256([]byte(plain))
 	return hex.EncodeToString(sum[:])
 }
 
-// Equal compares two secrets in a time that depends on neither, not even on
-// their lengths.
+// Equal compares two secrets in constant time, including their lengths.
 func Equal(a, b string) bool {
 	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// NewSession makes the value of a session cookie: a random id and its signature.
-// hash is what is stored, and what Session returns for the cookie later.
+// NewSession generates the value of a session cookie: a random id and its
+// signature. hash is stored, and returned by Session for the cookie.
 func (k Key) NewSession() (cookie, hash string) {
 	id, hash := NewToken()
 	return id + "." + k.sessionSignature(id), hash
 }
 
-// Session checks the signature of a session cookie and returns the hash under
+// Session verifies the signature of a session cookie and returns the hash under
 // which the session is stored. A forged cookie never reaches the database.
 func (k Key) Session(cookie string) (hash string, ok bool) {
 	id, signature, ok := strings.Cut(cookie, ".")

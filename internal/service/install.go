@@ -16,14 +16,16 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 )
 
-// Installer changes this machine, or says what it would do.
+// Installer installs the service on this machine, or prints the changes.
 type Installer struct {
 	Spec   Spec
-	Source string    // the binary to install as Spec.Program
-	DryRun bool      // only print
-	Out    io.Writer // what was done, for people
+	Source string    // binary to install as Spec.Program
+	DryRun bool      // print only
+	Out    io.Writer // receives the description of each step
+	Report *Report   // receives the same for scripts; nil: none
 }
 
 // step is one change to the machine.
@@ -32,14 +34,17 @@ type step struct {
 	do   func(context.Context) error
 }
 
-// Install writes the files of the service and starts it, or starts it anew if
-// it ran. It returns when the server serves; everything may be done twice. A
-// settings file that is there stays as it is.
+// Install writes the files of the service and starts or restarts it. It returns when the server
+// is ready. It can be repeated, and does not change an existing settings file.
 func (in Installer) Install(ctx context.Context) error {
+	in.Report.begin(&in)
 	if err := in.Spec.Check(); err != nil {
 		return err
 	}
 	if err := in.allowed(); err != nil {
+		return err
+	}
+	if err := in.packaged("start it with `sudo systemctl enable --now agented`, and upgrade it with the package manager"); err != nil {
 		return err
 	}
 	var steps []step
@@ -52,7 +57,7 @@ func (in Installer) Install(ctx context.Context) error {
 	}
 	steps = append(steps, in.settings()...)
 	if path := s.Path("agented.socket"); s.Manager == Systemd && !s.Socket && exists(path) {
-		// Of an installation with --socket: it would hold the port.
+		// The socket unit of an earlier installation with --socket would hold the port.
 		steps = append(steps, in.command(in.systemctl("disable", "--now", "agented.socket")...),
 			step{"remove " + path, func(context.Context) error { return os.Remove(path) }})
 	}
@@ -65,7 +70,7 @@ func (in Installer) Install(ctx context.Context) error {
 			if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 				return err
 			}
-			return writeFile(f.path, []byte(f.content), 0o644)
+			return disk.ReplaceFile(f.path, []byte(f.content), 0o644)
 		}})
 	}
 	steps = append(steps, in.start()...)
@@ -75,9 +80,10 @@ func (in Installer) Install(ctx context.Context) error {
 	return in.Status(ctx)
 }
 
-// Uninstall stops the server and removes the files of the service. The data,
-// the settings, the program and the account stay, and so do running agents.
+// Uninstall stops the server and removes the files of the service. Data, settings, the program,
+// the account and running agents are kept.
 func (in Installer) Uninstall(ctx context.Context) error {
+	in.Report.begin(&in)
 	if err := in.allowed(); err != nil {
 		return err
 	}
@@ -106,48 +112,58 @@ func (in Installer) Uninstall(ctx context.Context) error {
 		}
 	}
 	if len(steps) == 0 {
+		if err := in.packaged("remove it with the package manager, or stop it with `sudo systemctl disable --now agented`"); err != nil {
+			return err
+		}
 		return agented.Errorf(agented.NotFound, "no %s is installed", s)
 	}
 	if err := in.run(ctx, steps); err != nil || in.DryRun {
 		return err
 	}
-	fmt.Fprintf(in.Out, "\nThe service is gone. What stays: the data, the settings in %s, the program %s", s.EnvFile, s.Program)
+	fmt.Fprintf(in.Out, "\nThe service was removed. The data, the settings in %s and the program %s were kept", s.EnvFile, s.Program)
 	if !s.PerUser {
-		fmt.Fprintf(in.Out, ", the account %s", s.Account)
+		fmt.Fprintf(in.Out, ", as was the account %s", s.Account)
 	}
-	fmt.Fprintln(in.Out, ".\nAgents that ran go on; the next server takes their results.")
+	fmt.Fprintln(in.Out, ".\nRunning agents continue; the next server adopts them.")
 	return nil
 }
 
-// allowed reports what stands in the way before anything has been changed.
+// packaged returns a Conflict with the advice if a package owns the service of this machine.
+func (in Installer) packaged(advice string) error {
+	if in.Spec.Manager != Systemd || in.Spec.PerUser || in.DryRun || !exists(packagedUnit) {
+		return nil
+	}
+	return agented.Errorf(agented.Conflict, "a package has installed the service of this machine (%s): %s", packagedUnit, advice)
+}
+
+// allowed returns an error if the installation is impossible, before anything is changed.
 func (in Installer) allowed() error {
 	s := in.Spec
 	switch {
 	case in.DryRun:
 		return nil
 	case !s.PerUser && os.Geteuid() != 0:
-		return agented.Errorf(agented.Denied, "a service of the whole machine needs root: use sudo, or --user for a service of your own")
+		return agented.Errorf(agented.Denied, "a system service needs root: use sudo, or --user for a service of your user")
 	case s.PerUser && os.Geteuid() == 0:
-		return agented.Errorf(agented.Invalid, "--user makes a service of the user who asks, and root should not run agents: ask as that user")
+		return agented.Errorf(agented.Invalid, "--user installs a service of the current user, and root should not run agents: run the command as another user")
 	case s.Manager == Systemd && !exists("/run/systemd/system"):
-		return agented.Errorf(agented.Unavailable, "systemd does not run this machine, so it cannot run a service: start `agented serve` with what does")
+		return agented.Errorf(agented.Unavailable, "systemd does not manage this machine, so it cannot run a service: use `agented serve --supervise`")
 	}
 	return nil
 }
 
-// account makes the user that the server and its agents run as.
+// account creates the user that the server and its agents run as.
 func (in Installer) account() []step {
 	s := in.Spec
 	_, err := user.Lookup(s.Account)
 	if err == nil || s.Manager == Launchd {
-		return nil // on a Mac it is somebody who is there
+		return nil // on macOS it is an existing user
 	}
 	return []step{in.command("useradd", "--system", "--user-group", "--home-dir", s.Home, "--no-create-home",
 		"--shell", "/usr/sbin/nologin", "--comment", "Agented", s.Account)}
 }
 
-// settings makes the settings file and the folders that the supervisor does
-// not make.
+// settings creates the settings file and the folders that the service manager does not create.
 func (in Installer) settings() []step {
 	s := in.Spec
 	var steps []step
@@ -159,7 +175,7 @@ func (in Installer) settings() []step {
 		steps = append(steps, step{text, func(context.Context) error {
 			mode, folder := os.FileMode(0o600), os.FileMode(0o700)
 			if !s.PerUser {
-				mode, folder = 0o640, 0o750 // the server reads it, root writes it
+				mode, folder = 0o640, 0o750 // root writes it, the server reads it
 			}
 			dir := filepath.Dir(s.EnvFile)
 			if !exists(dir) {
@@ -167,34 +183,34 @@ func (in Installer) settings() []step {
 					return err
 				}
 			}
-			return errors.Join(writeFile(s.EnvFile, []byte(s.Settings()), mode), s.own(s.EnvFile, 0))
+			return errors.Join(disk.ReplaceFile(s.EnvFile, []byte(s.Settings()), mode), s.own(s.EnvFile, 0))
 		}})
 	}
 	if s.Manager == Systemd {
-		return steps // StateDirectory= makes the home
+		return steps // StateDirectory= creates the home folder
 	}
 	for _, dir := range []string{s.LogDir, s.DataDir} {
 		if exists(dir) {
 			continue
 		}
-		steps = append(steps, step{"make the folder " + dir, func(context.Context) error {
+		steps = append(steps, step{"create the folder " + dir, func(context.Context) error {
 			return errors.Join(os.MkdirAll(dir, 0o700), s.own(dir, -1))
 		}})
 	}
-	// launchd would make them too, as root's where it starts a daemon, and then the
-	// server could not open them anew.
+	// launchd would create the log files too, but as root's for a daemon, and the server could
+	// not reopen them.
 	for _, path := range []string{s.AccessLog(), s.ErrorLog()} {
 		if exists(path) {
 			continue
 		}
-		steps = append(steps, step{"make the log " + path, func(context.Context) error {
-			return errors.Join(writeFile(path, nil, 0o640), s.own(path, -1))
+		steps = append(steps, step{"create the log " + path, func(context.Context) error {
+			return errors.Join(disk.ReplaceFile(path, nil, 0o640), s.own(path, -1))
 		}})
 	}
 	return steps
 }
 
-// own gives a file to the account: its group, and unless root keeps it, itself.
+// own gives a file to the group of the account, and to the account itself unless root keeps it.
 func (s Spec) own(path string, uid int) error {
 	if s.PerUser {
 		return nil
@@ -213,14 +229,14 @@ func (s Spec) own(path string, uid int) error {
 	return os.Chown(path, uid, gid)
 }
 
-// start has the supervisor read the files and run the server.
+// start makes the service manager read the files and start the server.
 func (in Installer) start() []step {
 	s := in.Spec
 	if s.Manager == Launchd {
 		path := s.Path(Label + ".plist")
 		return []step{
 			{"unload an older job", func(ctx context.Context) error {
-				// It fails if there is none, which is as good.
+				// It fails if there is none, which is not an error.
 				_ = exec.CommandContext(ctx, "launchctl", "bootout", in.domain()+"/"+Label).Run()
 				return nil
 			}},
@@ -230,8 +246,8 @@ func (in Installer) start() []step {
 	}
 	steps := []step{in.command(in.systemctl("daemon-reload")...)}
 	if s.Socket {
-		// systemd opens a socket only for a service that does not run; one that
-		// is open already stays open.
+		// systemd opens a socket only while its service is not running; an open socket is not
+		// affected.
 		steps = append(steps, step{"open the socket: systemctl start agented.socket", func(ctx context.Context) error {
 			if in.exec(ctx, in.systemctl("is-active", "--quiet", "agented.socket")...) == nil {
 				return nil
@@ -242,7 +258,7 @@ func (in Installer) start() []step {
 	}
 	return append(steps,
 		in.command(in.systemctl("enable", "agented.service")...),
-		// Returns when the server has said that it is ready.
+		// Returns when the server has reported that it is ready.
 		in.command(in.systemctl("restart", "agented.service")...))
 }
 
@@ -264,7 +280,7 @@ func (in Installer) command(args ...string) step {
 	return step{"run " + strings.Join(args, " "), func(ctx context.Context) error { return in.exec(ctx, args...) }}
 }
 
-// exec runs a program of the system; what it says is in the error.
+// exec runs a program of the system; its output is part of the error.
 func (in Installer) exec(ctx context.Context, args ...string) error {
 	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
 	if err == nil {
@@ -276,12 +292,12 @@ func (in Installer) exec(ctx context.Context, args ...string) error {
 	}
 	text := "`" + strings.Join(args, " ") + "` failed: " + said
 	if slices.Contains(args, "restart") {
-		text += "\nWhat the server said last: " + in.logs()
+		text += "\nLast log lines of the server: " + in.logs()
 	}
 	return agented.Errorf(agented.Internal, "%s", text).Because(err)
 }
 
-// logs is the command that shows the server's log.
+// logs returns the command that shows the server's log.
 func (in Installer) logs() string {
 	switch {
 	case in.Spec.Manager == Launchd:
@@ -296,6 +312,7 @@ func (in Installer) run(ctx context.Context, steps []step) error {
 	for _, st := range steps {
 		fmt.Fprintln(in.Out, st.text)
 		if in.DryRun {
+			in.Report.did(st.text)
 			continue
 		}
 		if err := st.do(ctx); err != nil {
@@ -305,6 +322,7 @@ func (in Installer) run(ctx context.Context, steps []step) error {
 			}
 			return agented.Errorf(agented.Internal, "could not %s: %v", strings.SplitN(st.text, "\n", 2)[0], err).Because(err)
 		}
+		in.Report.did(st.text)
 	}
 	if in.DryRun {
 		fmt.Fprintln(in.Out, "Nothing was changed.")
@@ -312,13 +330,14 @@ func (in Installer) run(ctx context.Context, steps []step) error {
 	return nil
 }
 
-// Status prints how the service does. It is NotFound if none is installed and
-// Unavailable if it does not run.
+// Status prints the state of the service. It returns NotFound if none is installed and
+// Unavailable if it is not running.
 func (in Installer) Status(ctx context.Context) error {
+	in.Report.begin(&in)
 	s := in.Spec
 	if s.Manager == Launchd {
 		if !exists(s.Path(Label + ".plist")) {
-			return agented.Errorf(agented.NotFound, "no %s is installed: `agented service install` does it", s)
+			return agented.Errorf(agented.NotFound, "no %s is installed: run `agented service install`", s)
 		}
 		out, err := exec.CommandContext(ctx, "launchctl", "print", in.domain()+"/"+Label).CombinedOutput()
 		if err != nil {
@@ -328,25 +347,27 @@ func (in Installer) Status(ctx context.Context) error {
 			for _, key := range []string{"state =", "pid =", "runs =", "last exit code ="} {
 				if strings.HasPrefix(strings.TrimSpace(line), key) {
 					fmt.Fprintln(in.Out, strings.TrimSpace(line))
+					in.Report.launchd(strings.TrimSpace(line))
 				}
 			}
 		}
 		fmt.Fprintf(in.Out, "address: %s\nlog: %s\n", s.Listen, in.logs())
 		return nil
 	}
-	if !exists(s.Path("agented.service")) {
-		return agented.Errorf(agented.NotFound, "no %s is installed: `agented service install` does it", s)
+	if !exists(s.Path("agented.service")) && (s.PerUser || !exists(packagedUnit)) {
+		return agented.Errorf(agented.NotFound, "no %s is installed: run `agented service install`", s)
 	}
 	ask := in.systemctl("show", "agented.service", "--property=ActiveState,SubState,UnitFileState,MainPID,StatusText,NRestarts,NFileDescriptorStore,ActiveEnterTimestamp")
 	out, err := exec.CommandContext(ctx, ask[0], ask[1:]...).Output()
 	if err != nil {
-		return agented.Errorf(agented.Unavailable, "systemd cannot be asked: is it running?").Because(err)
+		return agented.Errorf(agented.Unavailable, "systemctl failed: check that systemd is running").Because(err)
 	}
 	p := map[string]string{}
 	for line := range strings.Lines(string(out)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		p[name] = value
 	}
+	in.Report.systemd(p)
 	fmt.Fprintf(in.Out, "state:     %s (%s), %s at boot\n", p["ActiveState"], p["SubState"], p["UnitFileState"])
 	if p["StatusText"] != "" {
 		fmt.Fprintf(in.Out, "server:    %s\n", p["StatusText"])
@@ -359,15 +380,15 @@ func (in Installer) Status(ctx context.Context) error {
 	}
 	fmt.Fprintf(in.Out, "settings:  %s\nlog:       %s\n", s.EnvFile, in.logs())
 	if link := filepath.Join(s.DataDir, "setup-link"); exists(link) {
-		fmt.Fprintf(in.Out, "login:     nobody has one yet; the link that makes the first is in %s\n", link)
+		fmt.Fprintf(in.Out, "login:     no user yet; create the first one with the link in %s\n", link)
 	}
 	if p["ActiveState"] != "active" {
-		return agented.Errorf(agented.Unavailable, "the service is %s: `%s` says why", p["ActiveState"], in.logs())
+		return agented.Errorf(agented.Unavailable, "the service is %s: run `%s` to see why", p["ActiveState"], in.logs())
 	}
 	return nil
 }
 
-// awaitSocket returns when the server listens; launchd itself does not wait.
+// awaitSocket returns when the server listens, because launchd does not wait for it.
 func (in Installer) awaitSocket(ctx context.Context) error {
 	network, addr := "tcp", in.Spec.Listen
 	if path, ok := strings.CutPrefix(addr, "unix:"); ok {
@@ -393,8 +414,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// copyProgram puts the binary in place by renaming: the running one is never
-// half overwritten, which macOS would punish with death.
+// copyProgram installs the binary by rename, so that the running one is never overwritten; macOS
+// kills a program whose file is changed.
 func copyProgram(from, to string) error {
 	b, err := os.ReadFile(from)
 	if err != nil {
@@ -403,24 +424,7 @@ func copyProgram(from, to string) error {
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	return writeFile(to, b, 0o755)
-}
-
-// writeFile replaces a file at once.
-func writeFile(path string, content []byte, mode os.FileMode) error {
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".agented-*")
-	if err != nil {
-		return err
-	}
-	_, err = tmp.Write(content)
-	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), path)
-	}
-	if err != nil {
-		os.Remove(tmp.Name())
-	}
-	return err
+	return disk.ReplaceFile(to, b, 0o755)
 }
 
 func indent(s string) string {

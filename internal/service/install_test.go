@@ -10,7 +10,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestADryRunPrintsEveryFileAndChangesNothing(t *testing.T) {
+func TestInstall_dry_run(t *testing.T) {
 	t.Parallel()
 	for _, m := range []Manager{Systemd, Launchd} {
 		home := t.TempDir()
@@ -27,9 +27,9 @@ func TestADryRunPrintsEveryFileAndChangesNothing(t *testing.T) {
 		}
 		switch m {
 		case Systemd:
-			want = append(want, "KillMode=process", "ListenStream=0.0.0.0:20000", "run systemctl --user enable agented.service", "run systemctl --user restart agented.service")
+			want = append(want, "KillMode=process", "ListenStream=127.0.0.1:20000", "AGENTED_BIND=127.0.0.1:20000", "run systemctl --user enable agented.service", "run systemctl --user restart agented.service")
 		case Launchd:
-			want = append(want, "<key>KeepAlive</key>", "run launchctl bootstrap gui/", "make the folder "+s.LogDir, "make the log "+s.LogDir+"/backend-error.log")
+			want = append(want, "<key>KeepAlive</key>", "run launchctl bootstrap gui/", "create the folder "+s.LogDir, "create the log "+s.LogDir+"/backend-error.log")
 		}
 		for _, text := range want {
 			if !strings.Contains(out.String(), text) {
@@ -45,7 +45,7 @@ func TestADryRunPrintsEveryFileAndChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAnInstallationKeepsTheSettingsThatAreThere(t *testing.T) {
+func TestInstall_keeps_settings(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
 	s := User(Launchd, home, "/opt/agented")
@@ -79,7 +79,7 @@ func TestAnInstallationKeepsTheSettingsThatAreThere(t *testing.T) {
 	}
 }
 
-func TestAProgramIsReplacedByRenaming(t *testing.T) {
+func TestInstall_renames_program(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	from, to := filepath.Join(dir, "new"), filepath.Join(dir, "bin", "agented")

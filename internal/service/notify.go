@@ -11,14 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// message is what the server says in one datagram.
+// message is a notification of the server: one datagram.
 type message struct {
 	from   int
 	fields map[string]string
 	fds    []int
 }
 
-// listen opens the socket on which the server speaks.
+// listen opens the notification socket.
 func (p *Parent) listen() error {
 	name, remove, err := notifyName()
 	if err != nil {
@@ -26,7 +26,7 @@ func (p *Parent) listen() error {
 	}
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
 	if err == nil {
-		if err = askSender(conn); err != nil {
+		if err = requestCredentials(conn); err != nil {
 			conn.Close()
 		}
 	}
@@ -52,8 +52,8 @@ func (p *Parent) listen() error {
 	return nil
 }
 
-// deafen ends the listening; what is said meanwhile is lost.
-func (p *Parent) deafen() {
+// closeNotify closes the notification socket; notifications sent meanwhile are lost.
+func (p *Parent) closeNotify() {
 	p.conn.Close()
 	for {
 		select {
@@ -67,7 +67,7 @@ func (p *Parent) deafen() {
 	}
 }
 
-// parseMessage reads a datagram of NAME=value lines and what came with it.
+// parseMessage parses a datagram of NAME=value lines and its descriptors.
 func parseMessage(text string, oob []byte) message {
 	m := message{fields: map[string]string{}}
 	for line := range strings.Lines(text) {
@@ -94,14 +94,14 @@ func parseMessage(text string, oob []byte) message {
 	return m
 }
 
-// hear does what the server's message asks for.
-func (p *Parent) hear(m message) {
+// handle processes a notification of the server.
+func (p *Parent) handle(m message) {
 	defer func() {
 		for _, fd := range m.fds {
 			_ = unix.Close(fd)
 		}
 	}()
-	// An agent runs as the same user: only the server is listened to.
+	// Agents run as the same user, so only messages of the server itself are accepted.
 	if c := p.child; c == nil || m.from != 0 && m.from != c.pid {
 		return
 	}
@@ -124,7 +124,8 @@ func (p *Parent) hear(m message) {
 		m.fds = nil
 	}
 	if m.fields["READY"] == "1" && c.ready.IsZero() {
-		c.ready, c.sign = now, now
+		c.ready = now
+		p.signOfLife(now)
 		p.failed, p.last = 0, ""
 		p.note()
 		if p.hangup {
@@ -133,7 +134,7 @@ func (p *Parent) hear(m message) {
 		}
 	}
 	if m.fields["WATCHDOG"] == "1" {
-		c.sign = now
+		p.signOfLife(now)
 	}
 	if usec, err := strconv.ParseInt(m.fields["EXTEND_TIMEOUT_USEC"], 10, 64); err == nil && m.fields["STOPPING"] == "1" && !c.deadline.IsZero() {
 		c.deadline = now.Add(time.Duration(usec) * time.Microsecond)

@@ -18,33 +18,33 @@ import (
 	"github.com/agented/agented"
 )
 
-// Parent is a small supervisor for where there is no systemd: it runs the
-// server as its child, speaks systemd's protocol with it, keeps its listening
-// socket while no server runs, and starts it again for ever. What the server
-// started is none of its business, except as process 1, which reaps everybody.
+// Parent is a small supervisor for machines without systemd. It runs the server as its child,
+// implements systemd's notification protocol, keeps the listening socket while no server is
+// running, and restarts the server without limit. It ignores other processes, unless it is
+// process 1, which reaps all of them.
 type Parent struct {
-	Environ func() []string // the environment that the server gets, beside what we add
-	Program string          // of the server, looked up anew at each start
-	Args    []string        // of the server, and of a parent that takes over
+	Environ func() []string // environment for the server, without the protocol's variables
+	Program string          // path of the server's program, resolved at each start
+	Args    []string        // arguments of the server, and of a parent that replaces this one
 	State   StateFile
-	// Settings and Address go into the state as they are.
+	// Settings and Address are copied to the state.
 	Settings, Address string
-	Kept              []Kept        // sockets that an older parent has left to this one
-	Stop              time.Duration // how long a stop may take, unless the server asks for more
-	Watch             time.Duration // silence after which a server that was ready is ended
-	Healthy           time.Duration // after which a server that dies is started again at once
+	Kept              []Kept        // sockets that an earlier parent passed on
+	Stop              time.Duration // stop timeout, unless the server extends it
+	Watch             time.Duration // interval without notification after which a ready server is aborted
+	Healthy           time.Duration // a server that ran longer is restarted without delay
 	Log               *slog.Logger
 
-	conn     *net.UnixConn // where the server speaks
+	conn     *net.UnixConn // notification socket
 	address  string        // of conn, for NOTIFY_SOCKET
 	messages chan message
-	heard    chan struct{} // closed when nobody listens any more
-	child    *child        // nil: none runs
-	quick    int           // deaths in a row that came too soon
-	failed   int           // starts since one was ready
-	last     string        // how the last one of those ended
-	refused  string        // why it was not replaced when that was asked last
-	refusals int           // how often that was so
+	heard    chan struct{} // closed when the reader of conn has ended
+	child    *child        // nil if no server is running
+	quick    int           // consecutive early exits
+	failed   int           // starts since a server was last ready
+	last     string        // how the last of those starts ended
+	refused  string        // why the last replacement was refused
+	refusals int           // number of refused replacements
 	want     intent
 	hangup   bool // reload once the server is ready
 }
@@ -55,40 +55,48 @@ type Kept struct {
 	FD   int
 }
 
-// intent is what becomes of the server once it has ended.
+// intent is the action after the server has ended.
 type intent int
 
 const (
-	serving   intent = iota // start it again
-	ending                  // end, too
-	replacing               // become the program that is at the path now
+	serving   intent = iota // restart the server
+	ending                  // exit
+	replacing               // execute the program that is now at the path
 )
 
-// child is a server that runs.
+// child is a running server.
 type child struct {
 	pid      int
-	life     *os.File // closed by our death, whatever the kind
+	life     *os.File // pipe that closes when this process ends for any reason
 	ready    time.Time
-	sign     time.Time // when it last said that it is well
-	deadline time.Time // when it is killed; zero: not
+	check    time.Time // next check for a notification
+	missed   int       // consecutive checks without a notification
+	deadline time.Time // when it is killed; zero means not at all
+	extended bool      // the deadline was extended because this process was frozen
 	aborted  bool
 }
 
-// Ended is how the server ended when Run returns after a stop.
+// Ended is the result of the server when Run returns after a stop.
 type Ended struct{ Code int }
 
 // Defaults of a Parent.
 const (
 	defaultWatch   = 30 * time.Second
 	defaultHealthy = 10 * time.Second
-	slowest        = 3 * time.Second // between two starts
-	abortGrace     = 5 * time.Second // for the dump of a server that hangs
+	slowest        = 3 * time.Second // maximum delay between two starts
+	abortGrace     = 5 * time.Second // time for the goroutine dump of a server that hangs
 	leftGrace      = 20 * time.Second
-	protocolFD     = 3 // first descriptor that a child inherits beside its three
+	// looks is the number of consecutive checks without a notification after which a server
+	// counts as hanging. Checks are Watch/looks apart. However long parent and server were
+	// frozen, only one check fails, so that a server that resumes has time to notify.
+	looks = 4
+	// late is the maximum delay of a timer in a process that was not frozen.
+	late       = time.Second
+	protocolFD = 3 // first inherited descriptor after the standard three
 )
 
-// pause is how long to wait before the start that follows the given number of
-// quick deaths. The first one is for nothing.
+// pause returns the delay before the next start after the given number of consecutive early
+// exits. There is none after the first.
 func pause(quick int) time.Duration {
 	if quick <= 0 {
 		return 0
@@ -96,10 +104,10 @@ func pause(quick int) time.Duration {
 	return min(50*time.Millisecond<<min(quick-1, 10), slowest)
 }
 
-// told are the signals that a Parent acts on.
-var told = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2}
+// handledSignals lists the signals that a Parent handles.
+var handledSignals = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2}
 
-// Run supervises until it is told to stop, and returns how the server ended.
+// Run supervises the server until a signal stops it, and returns how the server ended.
 func (p *Parent) Run() (Ended, error) {
 	if p.Watch == 0 {
 		p.Watch = defaultWatch
@@ -107,39 +115,39 @@ func (p *Parent) Run() (Ended, error) {
 	if p.Healthy == 0 {
 		p.Healthy = defaultHealthy
 	}
-	// Before the lock, by which others find us to signal us.
+	// Before the lock is taken, because others find this process by the lock and send signals.
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, told...)
+	signal.Notify(signals, handledSignals...)
 	defer signal.Stop(signals)
-	lock, err := p.State.take()
+	lock, err := p.State.acquire()
 	if err != nil {
 		return Ended{}, err
 	}
-	// Last of all: whoever waits for the lock wants to listen on our address next.
+	// Last, because a process that waits for the lock will bind our address next.
 	defer lock.Close()
-	defer p.giveUp()
+	defer p.closeKept()
 	if err := p.listen(); err != nil {
-		return Ended{}, fmt.Errorf("open the socket on which the server speaks: %w", err)
+		return Ended{}, fmt.Errorf("open the notification socket: %w", err)
 	}
-	defer p.deafen()
+	defer p.closeNotify()
 	for _, k := range p.Kept {
 		unix.CloseOnExec(k.FD)
 	}
 
-	// A full channel of one holds all that has to be known: somebody has ended.
+	// A buffer of one is enough: one pending signal triggers the reaping of all children.
 	died := make(chan os.Signal, 1)
 	signal.Notify(died, syscall.SIGCHLD)
 	defer signal.Stop(died)
 
 	p.Log.Info("supervising", "pid", os.Getpid(), "program", p.Program)
-	next := time.Now() // of the next start
+	next := time.Now() // time of the next start
 	for {
 		if p.child == nil && p.want == serving && !time.Now().Before(next) {
 			if err := p.start(); err != nil {
 				p.quick++
 				next = time.Now().Add(pause(p.quick))
 				p.Log.Error("the server could not be started", "err", err, "again_in", time.Until(next).Round(time.Millisecond).String())
-				p.fell("could not be started: " + err.Error())
+				p.recordFailure("could not be started: " + err.Error())
 			}
 		}
 		timer := time.NewTimer(p.untilDue(next))
@@ -147,14 +155,14 @@ func (p *Parent) Run() (Ended, error) {
 		case s := <-signals:
 			p.signalled(s)
 		case m := <-p.messages:
-			p.hear(m)
+			p.handle(m)
 		case <-died:
 			if status, ok := p.reap(); ok {
 				if p.want == ending {
 					p.endAll()
 					return Ended{Code: exitCode(status)}, nil
 				}
-				next = p.mourn(status)
+				next = p.serverEnded(status)
 			}
 		case <-timer.C:
 			p.overdue()
@@ -164,9 +172,9 @@ func (p *Parent) Run() (Ended, error) {
 			continue
 		}
 		if p.want == replacing {
-			// Until the new program listens to signals, one that asks for a reload or a
-			// replacement would end it, and both are under way. One that asks for the
-			// end may end it, as no server runs; what has come so far is still heard.
+			// Until the new program handles signals, a signal for reload or replacement would end
+			// it, so these are ignored: both are in progress. A signal to stop may end it,
+			// because no server is running; signals received so far are still handled.
 			signal.Ignore(syscall.SIGHUP, syscall.SIGUSR2)
 			signal.Stop(signals)
 			for len(signals) > 0 {
@@ -178,31 +186,31 @@ func (p *Parent) Run() (Ended, error) {
 			p.endAll()
 			return Ended{}, nil
 		case replacing:
-			err := p.become() // returns only on failure
-			signal.Notify(signals, told...)
-			p.Log.Error("the new program could not take over; the old one goes on supervising", "err", err)
+			err := p.execSelf() // returns only on failure
+			signal.Notify(signals, handledSignals...)
+			p.Log.Error("the new program could not take over; the current one continues to supervise", "err", err)
 			p.want, next = serving, time.Now()
 		}
 	}
 }
 
-// giveUp closes the kept sockets.
-func (p *Parent) giveUp() {
+// closeKept closes the kept sockets.
+func (p *Parent) closeKept() {
 	for _, k := range p.Kept {
 		_ = unix.Close(k.FD)
 	}
 	p.Kept = nil
 }
 
-// signalled does what a signal asks for.
+// signalled handles a signal.
 func (p *Parent) signalled(s os.Signal) {
 	switch s {
 	case syscall.SIGTERM, syscall.SIGINT:
 		p.want = ending
 		p.terminate()
 	case syscall.SIGHUP:
-		// One that has not come so far would be ended by it, and may have read
-		// the settings already.
+		// A server that is not ready would be ended by SIGHUP, and may have read the settings
+		// already.
 		if p.child == nil || p.child.ready.IsZero() {
 			p.hangup = true
 			return
@@ -215,21 +223,21 @@ func (p *Parent) signalled(s os.Signal) {
 		version, err := Probe(p.Program)
 		if err != nil {
 			p.Log.Error("not replaced: the program does not start", "program", p.Program, "err", err)
-			p.refuse(fmt.Sprintf("%s cannot be started, so the server that runs was left alone: put a working program there", p.Program))
+			p.refuse(fmt.Sprintf("%s cannot be started, so the running server was not replaced: install a working program there", p.Program))
 			return
 		}
 		if said := checkSettings(p.Program, p.Args, p.Environ()); said != "" {
-			p.Log.Error("not replaced: the settings do not suit the new program", "program", p.Program, "version", version, "says", said)
-			p.refuse(fmt.Sprintf("version %s does not take the settings, so the server that runs was left alone: mend them, then restart\n%s", version, said))
+			p.Log.Error("not replaced: the new program rejects the settings", "program", p.Program, "version", version, "says", said)
+			p.refuse(fmt.Sprintf("version %s rejects the settings, so the running server was not replaced: fix them, then restart\n%s", version, said))
 			return
 		}
-		p.Log.Info("the server is replaced", "by", version)
+		p.Log.Info("replacing the server", "by", version)
 		p.want = replacing
 		p.terminate()
 	}
 }
 
-// terminate asks the server to drain and end.
+// terminate starts the graceful shutdown of the server.
 func (p *Parent) terminate() {
 	if p.child == nil {
 		return
@@ -240,8 +248,7 @@ func (p *Parent) terminate() {
 	_ = syscall.Kill(p.child.pid, syscall.SIGTERM)
 }
 
-// start runs the server. It gets the kept sockets, and the end of a pipe that
-// tells it of our death.
+// start starts the server with the kept sockets and a pipe that closes when this process ends.
 func (p *Parent) start() error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -251,7 +258,7 @@ func (p *Parent) start() error {
 	files := []*os.File{os.Stdin, os.Stdout, os.Stderr}
 	var names []string
 	for _, k := range p.Kept {
-		// A copy, because a File closes what it was made of.
+		// A copy, because os.File closes its descriptor.
 		fd, err := unix.FcntlInt(uintptr(k.FD), unix.F_DUPFD_CLOEXEC, 0)
 		if err != nil {
 			w.Close()
@@ -269,12 +276,12 @@ func (p *Parent) start() error {
 		return err
 	}
 	p.child = &child{pid: process.Pid, life: w}
-	_ = process.Release() // reap does the waiting
+	_ = process.Release() // reap waits for it
 	p.note()
 	return nil
 }
 
-// environment is ours, with what the server needs to speak to us.
+// environment returns the server's environment with the protocol's variables.
 func (p *Parent) environment(names []string) []string {
 	var env []string
 	for _, kv := range p.Environ() {
@@ -287,15 +294,14 @@ func (p *Parent) environment(names []string) []string {
 	}
 	env = append(env, "NOTIFY_SOCKET="+p.address, fmt.Sprintf("WATCHDOG_USEC=%d", p.Watch.Microseconds()))
 	if len(names) > 0 {
-		// The server knows whose number this is: its own is not known yet.
+		// The server knows the pid of its parent; its own pid is not known yet.
 		env = append(env, fmt.Sprintf("LISTEN_PID=%d", os.Getpid()), fmt.Sprintf("LISTEN_FDS=%d", len(names)),
 			"LISTEN_FDNAMES="+strings.Join(names, ":"))
 	}
 	return env
 }
 
-// reap takes everybody who has ended; it reports how the server did, if it was
-// among them.
+// reap reaps all ended children and returns the status of the server if it was among them.
 func (p *Parent) reap() (status unix.WaitStatus, server bool) {
 	for {
 		var ws unix.WaitStatus
@@ -312,8 +318,8 @@ func (p *Parent) reap() (status unix.WaitStatus, server bool) {
 	}
 }
 
-// mourn says how the server ended and returns when the next one is started.
-func (p *Parent) mourn(status unix.WaitStatus) time.Time {
+// serverEnded logs how the server ended and returns the time of the next start.
+func (p *Parent) serverEnded(status unix.WaitStatus) time.Time {
 	c := p.child
 	p.child = nil
 	c.life.Close()
@@ -330,12 +336,12 @@ func (p *Parent) mourn(status unix.WaitStatus) time.Time {
 	}
 	wait := pause(p.quick)
 	p.quick++
-	p.Log.Error("the server has ended; it is started again", "how", how, "pid", c.pid, "ready", !c.ready.IsZero(), "in", wait.String())
-	p.fell("ended: " + how)
+	p.Log.Error("the server has ended; restarting it", "how", how, "pid", c.pid, "ready", !c.ready.IsZero(), "in", wait.String())
+	p.recordFailure("ended: " + how)
 	return time.Now().Add(wait)
 }
 
-// untilDue is how long there is nothing to do but listen.
+// untilDue returns the time until the next action is due.
 func (p *Parent) untilDue(next time.Time) time.Duration {
 	due := time.Now().Add(time.Hour)
 	if p.child == nil {
@@ -344,41 +350,53 @@ func (p *Parent) untilDue(next time.Time) time.Duration {
 	if d := p.child.deadline; !d.IsZero() && d.Before(due) {
 		due = d
 	}
-	if p.watched() && p.child.sign.Add(p.Watch).Before(due) {
-		due = p.child.sign.Add(p.Watch)
+	if p.watched() && p.child.check.Before(due) {
+		due = p.child.check
 	}
 	return max(time.Until(due), 0)
 }
 
-// watched reports whether the server has to give signs of life.
+// watched reports whether the server must send notifications.
 func (p *Parent) watched() bool {
 	return !p.child.ready.IsZero() && p.child.deadline.IsZero()
 }
 
-// overdue ends a server that hangs or does not stop.
+// signOfLife records a notification of the server.
+func (p *Parent) signOfLife(now time.Time) {
+	p.child.missed, p.child.check = 0, now.Add(p.Watch/looks)
+}
+
+// overdue aborts a server that hangs, and kills one that does not stop.
 func (p *Parent) overdue() {
 	c := p.child
 	if c == nil {
 		return
 	}
 	now := time.Now()
-	switch {
+	switch over := now.Sub(c.deadline); {
+	case !c.deadline.IsZero() && over > late && !c.extended:
+		// Both processes or the machine were frozen: extend the server's time.
+		c.deadline, c.extended = now.Add(min(over, p.Stop)), true
 	case !c.deadline.IsZero() && !now.Before(c.deadline):
 		if !c.aborted {
-			p.Log.Error("the server does not stop: it is killed", "pid", c.pid)
+			p.Log.Error("the server does not stop: killing it", "pid", c.pid)
 		}
 		_ = syscall.Kill(c.pid, syscall.SIGKILL)
 		c.deadline = now.Add(time.Second)
-	case p.watched() && now.Sub(c.sign) >= p.Watch:
-		p.Log.Error("the server gives no sign of life: it is ended, and says where it stands", "pid", c.pid, "for", p.Watch.String())
+	case p.watched() && !now.Before(c.check):
+		if c.missed++; c.missed < looks {
+			c.check = now.Add(p.Watch / looks)
+			return
+		}
+		p.Log.Error("the server has stopped sending notifications: aborting it with a goroutine dump", "pid", c.pid, "for", p.Watch.String())
 		c.aborted, c.deadline = true, now.Add(abortGrace)
 		_ = syscall.Kill(c.pid, syscall.SIGABRT)
 		_ = syscall.Kill(c.pid, syscall.SIGCONT)
 	}
 }
 
-// endAll lets what is left end in order before process 1 does: the kernel kills
-// it together with process 1, and then no attempt has a record of its end.
+// endAll terminates the remaining processes before process 1 ends. Otherwise the kernel kills
+// them together with process 1, and the end of no attempt is recorded.
 func (p *Parent) endAll() {
 	if p.child != nil {
 		p.child.life.Close()
@@ -394,15 +412,15 @@ func (p *Parent) endAll() {
 	for end := time.Now().Add(leftGrace); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		p.reap()
 		if err := syscall.Kill(-1, 0); err != nil {
-			return // nobody is left
+			return // no process is left
 		}
 	}
-	p.Log.Error("processes are left that did not end in time")
+	p.Log.Error("some processes did not end in time")
 }
 
-// become replaces this process with the program that is at the path now, which
-// gets the sockets. The process keeps its number.
-func (p *Parent) become() error {
+// execSelf executes the program that is now at the path, which inherits the sockets. The process
+// keeps its pid.
+func (p *Parent) execSelf() error {
 	args := append([]string{p.Program}, p.Args...)
 	args = append(args, "--supervise")
 	for _, k := range p.Kept {
@@ -415,26 +433,26 @@ func (p *Parent) become() error {
 	return syscall.Exec(p.Program, args, p.Environ())
 }
 
-// ParseKept reads the value of a --kept flag.
+// ParseKept parses the values of the --kept flag.
 func ParseKept(values []string) ([]Kept, error) {
 	var out []Kept
 	for _, v := range values {
 		name, number, _ := strings.Cut(v, "=")
 		fd, err := strconv.Atoi(number)
 		if err != nil || fd < protocolFD {
-			return nil, agented.Errorf(agented.Invalid, "--kept %q does not name a socket: this flag is for the program itself", v)
+			return nil, agented.Errorf(agented.Invalid, "--kept %q does not name a socket: the flag is for internal use", v)
 		}
 		out = append(out, Kept{Name: name, FD: fd})
 	}
 	return out, nil
 }
 
-// Outlive has gone called when the process at the other end of the pipe that
-// the descriptor names is no more, whatever ended it. The server calls it.
+// Outlive calls gone when the process at the other end of the pipe fd has ended for any reason.
+// The server calls it to watch its parent.
 func Outlive(fd int, gone func()) {
-	unix.CloseOnExec(fd) // agents do not get it
+	unix.CloseOnExec(fd) // not inherited by agents
 	life := os.NewFile(uintptr(fd), "life of the supervising process")
-	go func() { // ends with the supervising process or with this one
+	go func() { // ends with the parent or with this process
 		_, _ = io.Copy(io.Discard, life)
 		gone()
 	}()
@@ -447,26 +465,26 @@ func exitCode(s unix.WaitStatus) int {
 	return s.ExitStatus()
 }
 
-// fell notes that the server has ended, or did not even start.
-func (p *Parent) fell(how string) {
+// recordFailure records that the server has ended or did not start.
+func (p *Parent) recordFailure(how string) {
 	p.failed++
 	p.last = how
 	p.note()
 }
 
-// refuse writes down why the server stays, for whoever asked for another.
+// refuse records why the server was not replaced, for the command that requested it.
 func (p *Parent) refuse(why string) {
 	p.refused, p.refusals = why, p.refusals+1
 	p.note()
 }
 
-// note writes down how it goes, for whoever waits.
+// note writes the state file for waiting commands.
 func (p *Parent) note() {
 	s := State{PID: os.Getpid(), Program: p.Program, Settings: p.Settings, Address: p.Address, Failed: p.failed, Last: p.last, Refused: p.refused, Refusals: p.refusals}
 	if p.child != nil {
 		s.Server, s.Ready = p.child.pid, !p.child.ready.IsZero()
 	}
 	if err := p.State.write(s); err != nil {
-		p.Log.Warn("how the server does could not be written down", "err", err)
+		p.Log.Warn("the state of the server could not be written", "err", err)
 	}
 }

@@ -9,11 +9,10 @@ import (
 	"time"
 )
 
-// probing bounds what a program is asked before it takes over.
+// probing is the timeout of checks that run a program before it takes over.
 const probing = 10 * time.Second
 
-// Probe reports the version that a program says it has, as a sign that it can
-// be started.
+// Probe returns the version that a program reports, to verify that it can be started.
 func Probe(program string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), probing)
 	defer cancel()
@@ -25,14 +24,13 @@ func Probe(program string) (string, error) {
 	case err != nil:
 		return "", err
 	case !ok || strings.ContainsAny(version, "\n"):
-		return "", fmt.Errorf("%s does not say that it is agented", program)
+		return "", fmt.Errorf("%s is not an agented program", program)
 	}
 	return version, nil
 }
 
-// checkSettings asks a program whether a server of it would start with the
-// settings: the environment that it gets, and the settings file among the
-// arguments. It returns what is wrong; empty if nothing.
+// checkSettings runs `config check` of a program with the environment and the settings file of
+// the server. It returns the problems, or "" if there are none.
 func checkSettings(program string, args, environ []string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), probing)
 	defer cancel()

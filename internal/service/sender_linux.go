@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifyName names the socket on which the server speaks. It is in no folder, so
-// nothing is left of it when this process is killed.
+// notifyName names the notification socket. It is abstract, so nothing is left of it when this
+// process is killed.
 func notifyName() (name string, remove func(), err error) {
 	return fmt.Sprintf("@agented-%d-%016x", os.Getpid(), rand.Uint64()), func() {}, nil
 }
 
-// askSender has the kernel say with each message who sent it.
-func askSender(conn *net.UnixConn) error {
+// requestCredentials makes the kernel add the sender's credentials to each message.
+func requestCredentials(conn *net.UnixConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
@@ -29,14 +29,14 @@ func askSender(conn *net.UnixConn) error {
 	return set
 }
 
-// sender is the process that the kernel names.
+// sender returns the sender's pid from the kernel's credentials.
 func sender(m *unix.SocketControlMessage) (pid int, ok bool) {
 	c, err := unix.ParseUnixCredentials(m)
 	if err != nil {
 		return 0, false
 	}
 	if c.Pid == 0 {
-		return -1, true // of a namespace that we do not see
+		return -1, true // in a pid namespace that is not visible
 	}
 	return int(c.Pid), true
 }

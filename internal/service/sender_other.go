@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// notifyName names the socket on which the server speaks, in a folder that is
-// open to this user only.
+// notifyName names the notification socket, in a folder that only this user can access.
 func notifyName() (name string, remove func(), err error) {
 	dir, err := os.MkdirTemp("", "agented-")
 	if err != nil {
@@ -20,7 +19,7 @@ func notifyName() (name string, remove func(), err error) {
 	return filepath.Join(dir, "notify"), func() { _ = os.RemoveAll(dir) }, nil
 }
 
-// askSender does nothing: the kernel does not say who sends.
-func askSender(*net.UnixConn) error { return nil }
+// requestCredentials does nothing: this kernel does not identify the sender.
+func requestCredentials(*net.UnixConn) error { return nil }
 
 func sender(*unix.SocketControlMessage) (int, bool) { return 0, false }

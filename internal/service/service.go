@@ -1,5 +1,5 @@
-// Package service lets the supervisor of this machine run a server: it writes
-// what systemd and launchd read, and has them load it.
+// Package service runs a server under the service manager of this machine: it writes the files of
+// systemd and launchd and loads them. It also contains a supervisor for machines without systemd.
 package service
 
 import (
@@ -7,6 +7,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -17,36 +18,62 @@ import (
 //go:embed templates
 var files embed.FS
 
-// Manager is a supervisor.
+// Manager is a service manager.
 type Manager string
 
-// The supervisors that are known.
+// The supported service managers.
 const (
 	Systemd Manager = "systemd"
 	Launchd Manager = "launchd"
 )
 
-// Spec is what a service is made of. All paths are absolute.
+// Spec describes a service. All paths are absolute.
 type Spec struct {
 	Manager Manager
-	PerUser bool          // a service of one user, without root
-	Socket  bool          // systemd listens, in a unit of its own
-	Program string        // the binary
-	EnvFile string        // the settings
-	Account string        // whom it runs as; not used if PerUser
-	Home    string        // of that account
-	DataDir string        // where a fresh settings file puts the data
-	LogDir  string        // launchd: where the logs go
+	PerUser bool          // service of one user, without root
+	Socket  bool          // systemd listens with a socket unit
+	Program string        // path of the binary
+	EnvFile string        // path of the settings file
+	Account string        // account of the service; not used with PerUser
+	Home    string        // home folder of that account
+	DataDir string        // data folder in a new settings file
+	LogDir  string        // launchd: folder of the logs
 	Listen  string        // AGENTED_BIND, for Socket
 	Drain   time.Duration // AGENTED_SHUTDOWN_TIMEOUT
+	CLIDirs []string      // folders of agent CLIs, searched after the usual ones
+	UMask   int           // umask of the server and its agents
+
+	Package bool // the unit belongs to a .deb or .rpm
 }
 
-// System is the service of a whole machine with the usual places.
+// searchPath lists the folders in which the service finds agent CLIs, without CLIDirs and the
+// .local/bin of its home.
+func (s Spec) searchPath() []string {
+	if s.Manager == Launchd {
+		return []string{"/opt/homebrew/bin", "/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"}
+	}
+	return []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+}
+
+// Finds reports whether dir is on the service's PATH.
+func (s Spec) Finds(dir string) bool {
+	return slices.Contains(s.searchPath(), dir) || slices.Contains(s.CLIDirs, dir) || dir == filepath.Join(s.Home, ".local/bin")
+}
+
+// SearchPath returns the service's PATH without the .local/bin of its home, which comes first.
+func (s Spec) SearchPath() string {
+	return strings.Join(append(s.searchPath(), s.CLIDirs...), ":")
+}
+
+// UMaskOctal formats the umask for a unit file.
+func (s Spec) UMaskOctal() string { return fmt.Sprintf("%04o", s.UMask) }
+
+// System returns a system service with the usual paths.
 func System(m Manager) Spec {
 	s := Spec{
 		Manager: m, Program: "/usr/local/bin/agented", EnvFile: "/etc/agented/agented.env",
 		Account: "agented", Home: "/var/lib/agented", DataDir: "/var/lib/agented/data",
-		LogDir: "/var/log/agented", Listen: "0.0.0.0:20000", Drain: 30 * time.Second,
+		LogDir: "/var/log/agented", Listen: "0.0.0.0:20000", Drain: 30 * time.Second, UMask: 0o077,
 	}
 	if m == Launchd {
 		s.EnvFile = "/usr/local/etc/agented/agented.env"
@@ -54,21 +81,33 @@ func System(m Manager) Spec {
 	return s
 }
 
-// User is the service of one user, whose home is given. The program stays where
-// it is.
+// Packaged returns the service of a .deb or .rpm. It listens on the loopback address, because
+// it starts before it is configured.
+func Packaged() Spec {
+	s := System(Systemd)
+	s.Package, s.Program, s.Listen = true, "/usr/bin/agented", "127.0.0.1:20000"
+	return s
+}
+
+// packagedUnit is the unit of an installed package.
+const packagedUnit = "/usr/lib/systemd/system/agented.service"
+
+// User returns a service of the user with the given home. The program stays where it is.
 func User(m Manager, home, program string) Spec {
 	s := System(m)
 	s.PerUser, s.Account, s.Home, s.Program = true, "", home, program
 	s.EnvFile = filepath.Join(home, ".config/agented/agented.env")
+	s.Listen = "127.0.0.1:20000"
 	s.DataDir = filepath.Join(home, ".local/share/agented")
 	s.LogDir = filepath.Join(home, "Library/Logs/agented")
 	return s
 }
 
-// StopSeconds is how long a stop may take before the supervisor uses force.
+// StopSeconds returns the stop timeout in seconds, after which the service manager kills the
+// server.
 func (s Spec) StopSeconds() int { return int((s.Drain + time.Second - 1).Seconds()) + 10 }
 
-// ReloadCommand makes the server read its settings again.
+// ReloadCommand returns the command that makes the server reload its settings.
 func (s Spec) ReloadCommand() string {
 	switch {
 	case s.Manager == Launchd && s.PerUser:
@@ -81,7 +120,7 @@ func (s Spec) ReloadCommand() string {
 	return "sudo systemctl reload agented"
 }
 
-// ListenStream is the address as a socket unit writes it.
+// ListenStream formats the listen address for a socket unit.
 func (s Spec) ListenStream() string {
 	if path, ok := strings.CutPrefix(s.Listen, "unix:"); ok {
 		return path
@@ -89,56 +128,55 @@ func (s Spec) ListenStream() string {
 	return strings.TrimPrefix(s.Listen, ":")
 }
 
-// Port is the default one, for examples.
+// Port returns the default port, for examples.
 func (s Spec) Port() string { return "20000" }
 
 // Label is the name of the launchd job.
 const Label = "com.agented.backend"
 
-// Unit is the systemd service.
+// Unit returns the systemd service unit.
 func (s Spec) Unit() string { return s.render("agented.service") }
 
-// SocketUnit is the systemd socket.
+// SocketUnit returns the systemd socket unit.
 func (s Spec) SocketUnit() string { return s.render("agented.socket") }
 
-// Plist is the launchd job.
+// Plist returns the launchd job.
 func (s Spec) Plist() string { return s.render("com.agented.backend.plist") }
 
-// AccessLog is where launchd has the standard output go.
+// AccessLog is the file of standard output under launchd.
 func (s Spec) AccessLog() string { return filepath.Join(s.LogDir, "backend.log") }
 
-// ErrorLog is where launchd has the standard error go: the log of the server.
+// ErrorLog is the file of standard error under launchd: the server's log.
 func (s Spec) ErrorLog() string { return filepath.Join(s.LogDir, "backend-error.log") }
 
-// PIDFile holds the number of the server that runs.
+// PIDFile is the file that contains the pid of the running server.
 func (s Spec) PIDFile() string { return agented.Layout{Root: s.DataDir}.ServerLock() }
 
-// Newsyslog has macOS rotate the logs.
+// Newsyslog returns the log rotation rules for macOS.
 func (s Spec) Newsyslog() string { return s.render("newsyslog.conf") }
 
-// rotates reports whether macOS can be told to rotate the logs: root alone may,
-// and fields of its file are told apart by blanks.
+// rotates reports whether macOS can rotate the logs: that needs root, and paths without blanks.
 func (s Spec) rotates() bool {
 	return s.Manager == Launchd && !s.PerUser && !strings.ContainsAny(s.LogDir+s.DataDir+s.Account, " \t#\\")
 }
 
-// newsyslogFile is where macOS looks for what to rotate.
+// newsyslogFile is the file of the log rotation rules on macOS.
 const newsyslogFile = "/etc/newsyslog.d/" + Label + ".conf"
 
-// Settings is a fresh settings file.
+// Settings returns a new settings file.
 func (s Spec) Settings() string { return s.render("agented.env") }
 
-// Caddyfile is an example of a reverse proxy.
+// Caddyfile returns an example configuration of Caddy.
 func (s Spec) Caddyfile() string { return s.render("Caddyfile") }
 
-// Nginx is an example of a reverse proxy.
+// Nginx returns an example configuration of nginx.
 func (s Spec) Nginx() string { return s.render("nginx.conf") }
 
 func (s Spec) render(name string) string {
 	t := template.Must(template.New(name).Funcs(template.FuncMap{"xml": escape}).ParseFS(files, "templates/"+name))
 	var b strings.Builder
 	if err := t.Execute(&b, s); err != nil {
-		panic(err) // the templates are ours, and tested
+		panic(err) // the templates are constant and tested
 	}
 	return b.String()
 }
@@ -149,22 +187,22 @@ func escape(s string) (string, error) {
 	return b.String(), err
 }
 
-// Check reports what cannot be written into the files: systemd takes spaces,
-// quotes, percent signs and the like in a command line for something else.
+// Check returns an error for paths that cannot be written into the files: systemd interprets
+// spaces, quotes, percent signs and other characters of a command line.
 func (s Spec) Check() error {
 	for name, path := range map[string]string{"program": s.Program, "settings file": s.EnvFile, "home": s.Home, "data folder": s.DataDir} {
 		if !filepath.IsAbs(path) {
 			return agented.Errorf(agented.Invalid, "the %s %q is not an absolute path", name, path)
 		}
 		if s.Manager == Systemd && strings.ContainsAny(path, " \t\n\"'\\%$;#") {
-			return agented.Errorf(agented.Invalid, "the %s %q has a character that a unit file takes for something else: use a plain path", name, path)
+			return agented.Errorf(agented.Invalid, "the %s %q has a character with a special meaning in unit files: use a path of letters, digits and ./-_", name, path)
 		}
 	}
 	return nil
 }
 
-// Path is where the supervisor looks for the file of the given name: the unit,
-// the socket unit or the job.
+// Path returns where the service manager reads the file of the given name: the unit, the socket
+// unit or the job.
 func (s Spec) Path(name string) string {
 	switch {
 	case s.Manager == Launchd && s.PerUser:
@@ -180,7 +218,7 @@ func (s Spec) Path(name string) string {
 // file is one file of a service.
 type file struct{ path, content string }
 
-// files lists what the supervisor reads.
+// files lists the files that the service manager reads.
 func (s Spec) files() []file {
 	if s.Manager == Launchd {
 		out := []file{{s.Path(Label + ".plist"), s.Plist()}}
@@ -196,7 +234,7 @@ func (s Spec) files() []file {
 	return out
 }
 
-// String names the service for people.
+// String describes the service, for example "systemd service of this user".
 func (s Spec) String() string {
 	whose := "of this machine"
 	if s.PerUser {

@@ -17,7 +17,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the files in deploy")
 
-func TestTheFilesInDeployAreTheGeneratedOnes(t *testing.T) {
+func TestDeploy_files_generated(t *testing.T) {
 	t.Parallel()
 	mac := System(Launchd)
 	for name, want := range map[string]string{
@@ -44,7 +44,7 @@ func TestTheFilesInDeployAreTheGeneratedOnes(t *testing.T) {
 	}
 }
 
-// directives reads a unit file.
+// directives parses a unit file.
 func directives(unit string) map[string]string {
 	out := map[string]string{}
 	for line := range strings.Lines(unit) {
@@ -55,7 +55,7 @@ func directives(unit string) map[string]string {
 	return out
 }
 
-func TestTheUnitSparesAgentsAndComesBack(t *testing.T) {
+func TestUnit_keeps_agents(t *testing.T) {
 	t.Parallel()
 	s := System(Systemd)
 	s.Drain = 45 * time.Second
@@ -94,7 +94,7 @@ func TestTheUnitSparesAgentsAndComesBack(t *testing.T) {
 	}
 }
 
-func TestSystemdFindsNothingWrongWithTheUnits(t *testing.T) {
+func TestUnits_verified(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not installed, so it cannot be asked")
@@ -102,7 +102,7 @@ func TestSystemdFindsNothingWrongWithTheUnits(t *testing.T) {
 	for _, socket := range []bool{false, true} {
 		s := System(Systemd)
 		s.Socket = socket
-		// It looks whether the program is there.
+		// systemd-analyze checks that the program exists.
 		s.Program = "/bin/true"
 		dir := t.TempDir()
 		var paths []string
@@ -128,7 +128,7 @@ func TestSystemdFindsNothingWrongWithTheUnits(t *testing.T) {
 	}
 }
 
-// launchdKeys are the keys of launchd.plist(5) that we use, and their types.
+// launchdKeys are the used keys of launchd.plist(5), with their types.
 var launchdKeys = map[string]string{
 	"Label": "string", "ProgramArguments": "array", "EnvironmentVariables": "dict", "UserName": "string",
 	"WorkingDirectory": "string", "RunAtLoad": "bool", "KeepAlive": "bool", "ThrottleInterval": "integer",
@@ -136,8 +136,7 @@ var launchdKeys = map[string]string{
 	"SoftResourceLimits": "dict", "HardResourceLimits": "dict", "StandardOutPath": "string", "StandardErrorPath": "string",
 }
 
-// plist reads the subset of property lists that we write: a dict as a map, an
-// array as a slice.
+// plist parses the used subset of property lists: a dict as a map, an array as a slice.
 func plist(t *testing.T, text string) map[string]any {
 	t.Helper()
 	d := xml.NewDecoder(strings.NewReader(text))
@@ -225,7 +224,7 @@ func plist(t *testing.T, text string) map[string]any {
 	return value(dict).(map[string]any)
 }
 
-func TestThePlistHasTheKeysThatLaunchdKnows(t *testing.T) {
+func TestPlist_keys(t *testing.T) {
 	t.Parallel()
 	system := System(Launchd)
 	system.Drain = 20500 * time.Millisecond
@@ -263,10 +262,10 @@ func TestThePlistHasTheKeysThatLaunchdKnows(t *testing.T) {
 	}
 }
 
-func TestThePlistKeepsToItsDocumentType(t *testing.T) {
+func TestPlist_document_type(t *testing.T) {
 	t.Parallel()
 	dtd := filepath.Join(t.TempDir(), "plist.dtd")
-	// What a property list may be made of, as its public document type has it.
+	// The allowed content of a property list, from its public document type.
 	if err := os.WriteFile(dtd, []byte(`<!ENTITY % value "(array | data | date | dict | real | integer | string | true | false)">
 <!ELEMENT plist %value;>
 <!ATTLIST plist version CDATA "1.0">
@@ -285,7 +284,7 @@ func TestThePlistKeepsToItsDocumentType(t *testing.T) {
 	}
 	xmllint, err := exec.LookPath("xmllint")
 	if err != nil {
-		t.Skip("xmllint is not installed, so it cannot be asked; TestThePlistHasTheKeysThatLaunchdKnows reads the same structure")
+		t.Skip("xmllint is not installed, so it cannot be asked; TestPlist_keys reads the same structure")
 	}
 	lint := func(text string) ([]byte, error) {
 		cmd := exec.Command(xmllint, "--noout", "--nonet", "--dtdvalid", dtd, "-")
@@ -302,7 +301,7 @@ func TestThePlistKeepsToItsDocumentType(t *testing.T) {
 	}
 }
 
-func TestLaunchdBringsAServerBackInTimeAndLetsItDrain(t *testing.T) {
+func TestLaunchd_restart_and_drain(t *testing.T) {
 	t.Parallel()
 	s := System(Launchd)
 	p := plist(t, s.Plist())
@@ -325,7 +324,7 @@ func TestLaunchdBringsAServerBackInTimeAndLetsItDrain(t *testing.T) {
 	}
 }
 
-func TestMacOSRotatesTheLogsThatLaunchdWrites(t *testing.T) {
+func TestNewsyslog_rotates_logs(t *testing.T) {
 	t.Parallel()
 	s := System(Launchd)
 	s.Account, s.DataDir = "ann", "/Users/ann/.local/share/agented"
@@ -375,7 +374,7 @@ func TestMacOSRotatesTheLogsThatLaunchdWrites(t *testing.T) {
 	}
 }
 
-func TestNginxTakesTheExample(t *testing.T) {
+func TestNginx_example(t *testing.T) {
 	t.Parallel()
 	nginx, err := exec.LookPath("nginx")
 	if err != nil {
@@ -410,7 +409,7 @@ func TestNginxTakesTheExample(t *testing.T) {
 	}
 }
 
-func TestPathsThatAUnitMisreadsAreRefused(t *testing.T) {
+func TestSpec_invalid_paths(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"agented", "/opt/my programs/agented", "/opt/100%/agented", "/opt/$x/agented"} {
 		s := System(Systemd)
@@ -421,5 +420,19 @@ func TestPathsThatAUnitMisreadsAreRefused(t *testing.T) {
 	}
 	if err := System(Systemd).Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestUnit_cli_folders(t *testing.T) {
+	t.Parallel()
+	s := User(Systemd, "/home/ann", "/opt/agented")
+	s.CLIDirs, s.UMask = []string{"/home/ann/.nvm/versions/node/v22/bin"}, 0o027
+	for _, want := range []string{":/bin:/home/ann/.nvm/versions/node/v22/bin\n", "UMask=0027\n"} {
+		if !strings.Contains(s.Unit(), want) {
+			t.Errorf("%q is not in\n%s", want, s.Unit())
+		}
+	}
+	if !s.Finds("/home/ann/.nvm/versions/node/v22/bin") || !s.Finds("/usr/bin") || !s.Finds("/home/ann/.local/bin") || s.Finds("/home/ann/.volta/bin") {
+		t.Error("the folders of the PATH are not those that are found")
 	}
 }

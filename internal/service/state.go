@@ -12,35 +12,36 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 )
 
-// StateFile is where a Parent says how its server does: two files in the data
-// folder. The one is locked as long as a Parent lives, so that what the other
-// says can be believed and the process that it names is the one that is meant.
+// StateFile is where a Parent records the state of its server: two files in the data folder. One
+// is locked while a Parent is alive, which proves that the other is current and names the right
+// process.
 type StateFile struct{ Dir string }
 
-// State is what a Parent says.
+// State is what a Parent records.
 type State struct {
-	PID      int    `json:"pid"`      // of the parent
-	Program  string `json:"program"`  // that it starts
-	Settings string `json:"settings"` // digest of the environment it was started with
+	PID      int    `json:"pid"`      // pid of the parent
+	Program  string `json:"program"`  // program that it starts
+	Settings string `json:"settings"` // digest of the environment at its start
 	Address  string `json:"address"`  // AGENTED_BIND
-	Server   int    `json:"server"`   // 0: none runs
+	Server   int    `json:"server"`   // pid of the server; 0 if none is running
 	Ready    bool   `json:"ready"`
-	Failed   int    `json:"failed"`             // starts since one was ready
-	Last     string `json:"last"`               // how the last of those ended
-	Refused  string `json:"refused,omitempty"`  // why the server was not replaced when that was asked last
-	Refusals int    `json:"refusals,omitempty"` // how often that was so
+	Failed   int    `json:"failed"`             // starts since a server was last ready
+	Last     string `json:"last"`               // how the last of those starts ended
+	Refused  string `json:"refused,omitempty"`  // why the last replacement was refused
+	Refusals int    `json:"refusals,omitempty"` // number of refused replacements
 }
 
 func (f StateFile) lock() string  { return filepath.Join(f.Dir, "supervisor.lock") }
 func (f StateFile) state() string { return filepath.Join(f.Dir, "supervisor.json") }
 
-// patience is how long a Parent waits for one that is just going.
+// patience is how long a Parent waits for one that is about to end.
 const patience = 2 * time.Second
 
-// take makes this process the one Parent of the data folder.
-func (f StateFile) take() (*os.File, error) {
+// acquire makes this process the only Parent of the data folder.
+func (f StateFile) acquire() (*os.File, error) {
 	lock, err := os.OpenFile(f.lock(), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -57,7 +58,7 @@ func (f StateFile) take() (*os.File, error) {
 		lock.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, agented.Errorf(agented.Conflict,
-				"a server is supervised on %s already, by process %d: `agented stop` ends it, `agented restart` replaces it, and --replace does what fits", f.Dir, pid)
+				"the server on %s is already supervised by process %d: use `agented stop` to stop it, `agented restart` to replace it, or --replace to start in its place", f.Dir, pid)
 		}
 		return nil, fmt.Errorf("lock %s: %w", f.lock(), err)
 	}
@@ -73,14 +74,14 @@ func writeAll(f *os.File, s string) error {
 	return err
 }
 
-// holder is the process that has noted itself in the lock; 0 if none has.
+// holder returns the pid that is recorded in the lock, or 0.
 func (f StateFile) holder() int {
 	b, _ := os.ReadFile(f.lock())
 	pid, _ := strconv.Atoi(strings.TrimSpace(string(b)))
 	return pid
 }
 
-// held reports whether a Parent lives.
+// held reports whether a Parent is alive.
 func (f StateFile) held() bool { return lockedFile(f.lock()) }
 
 func lockedFile(path string) bool {
@@ -89,11 +90,11 @@ func lockedFile(path string) bool {
 		return false
 	}
 	defer lock.Close()
-	// A shared lock, so that two who look at once do not take each other for one.
+	// A shared lock, so that two concurrent checks do not see each other as a Parent.
 	return errors.Is(syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
-// Read returns what the Parent says; false if none lives.
+// Read returns the recorded state; it returns false if no Parent is alive.
 func (f StateFile) Read() (State, bool) {
 	if !f.held() {
 		return State{}, false
@@ -115,22 +116,22 @@ func (f StateFile) write(s State) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(f.state(), append(b, '\n'), 0o600)
+	return disk.ReplaceFile(f.state(), append(b, '\n'), 0o600)
 }
 
 func (f StateFile) remove() { _ = os.Remove(f.state()) }
 
-// Signal sends a signal to the Parent, and to nobody else: the process is held
-// on to first, and then the lock is looked at again.
+// Signal sends a signal to the Parent only: it opens a handle of the process first and then
+// checks the lock again.
 func (f StateFile) Signal(sig syscall.Signal) error {
 	return signalHolder(f.lock(), f.holder(), sig)
 }
 
-// Gone reports whether no Parent lives.
-func (f StateFile) Gone() bool { return !f.held() }
+// ParentExited reports whether no Parent is alive.
+func (f StateFile) ParentExited() bool { return !f.held() }
 
-// SignalServer signals the server that holds the lock at the path, which is its
-// data folder's; false if none does.
+// SignalServer sends a signal to the server that holds the lock at the path; it returns false if
+// there is none.
 func SignalServer(lock string, sig syscall.Signal) (pid int, ok bool, err error) {
 	if !lockedFile(lock) {
 		return 0, false, nil
@@ -141,17 +142,17 @@ func SignalServer(lock string, sig syscall.Signal) (pid int, ok bool, err error)
 	}
 	pid, err = strconv.Atoi(strings.TrimSpace(string(b)))
 	if err != nil {
-		return 0, true, fmt.Errorf("%s names no process: %w", lock, err)
+		return 0, true, fmt.Errorf("%s does not contain a pid: %w", lock, err)
 	}
 	return pid, true, signalHolder(lock, pid, sig)
 }
 
-// Locked reports whether somebody holds the lock at the path.
+// Locked reports whether a process holds the lock at the path.
 func Locked(lock string) bool { return lockedFile(lock) }
 
-// signalHolder signals the process that is said to hold a lock. It gets hold of
-// the process before it looks whether the lock is still that process's, so that a
-// number that has been given to another is not hit.
+// signalHolder signals the process that holds a lock. It opens a handle of the process before it
+// checks that the process still holds the lock, so that it cannot hit another process with a
+// reused pid.
 func signalHolder(lock string, pid int, sig syscall.Signal) error {
 	gone := agented.Errorf(agented.NotFound, "no server holds %s", lock)
 	if pid <= 0 {
@@ -167,7 +168,7 @@ func signalHolder(lock string, pid int, sig syscall.Signal) error {
 		return gone
 	}
 	if err := process.Signal(sig); err != nil {
-		return agented.Errorf(agented.Denied, "process %d, which holds %s, could not be signalled: ask as its user", pid, lock).Because(err)
+		return agented.Errorf(agented.Denied, "process %d, which holds %s, could not be signalled: run the command as the same user", pid, lock).Because(err)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestAnAttemptRunsAndItsExitIsRecorded(t *testing.T) {
+func TestAttempt_exit_recorded(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, "echo out; echo err >&2; exit 3")
 		exit := r.do()
@@ -27,13 +27,13 @@ func TestAnAttemptRunsAndItsExitIsRecorded(t *testing.T) {
 		if exit.LastSeq != 2 || exit.StartedAt.IsZero() || exit.FinishedAt.Before(exit.StartedAt) {
 			t.Errorf("exit = %+v", exit)
 		}
-		if v := r.verdict(); v != Ended {
-			t.Errorf("verdict %s", v)
+		if v := r.state(); v != Ended {
+			t.Errorf("state %s", v)
 		}
 		if again, err := ReadExit(r.bundle); err != nil || cmp.Diff(exit, again) != "" {
 			t.Errorf("exit.json: %v %s", err, cmp.Diff(exit, again))
 		}
-		// A second wait and a stop after the end do no harm.
+		// A second wait and a stop after the end are harmless.
 		if again := r.wait(); again.Cause != exit.Cause {
 			t.Errorf("second Wait: %+v", again)
 		}
@@ -46,17 +46,17 @@ func TestAnAttemptRunsAndItsExitIsRecorded(t *testing.T) {
 	})
 }
 
-func TestASignalThatIsNotOursIsTold(t *testing.T) {
+func TestExit_foreign_signal(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "kill -SEGV $$")
 	exit := r.do()
 	if exit.Cause != agented.CauseExit || exit.Signal != "SIGSEGV" || exit.Code != nil {
 		t.Errorf("exit = %+v", exit)
 	}
-	wantLines(t, r, agented.System, "The command was ended by SIGSEGV.")
+	wantLines(t, r, agented.System, "The command was terminated by SIGSEGV.")
 }
 
-func TestAProgramThatCannotStartIsNamedWithTheReason(t *testing.T) {
+func TestStart_failure_reasons(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	file := func(name, text string, mode os.FileMode) string {
@@ -72,12 +72,12 @@ func TestAProgramThatCannotStartIsNamedWithTheReason(t *testing.T) {
 		want   string
 	}{
 		{"missing", func(s *Spec) { s.Path = "/nowhere/claude" }, "the program /nowhere/claude was not found"},
-		{"directory", func(s *Spec) { s.Path = dir }, "is a directory"},
-		{"not executable", func(s *Spec) { s.Path = file("a", "#!/bin/sh\n", 0o600) }, "a is not executable (chmod +x)"},
-		{"interpreter", func(s *Spec) { s.Path = file("b", "#!/nowhere/node\n", 0o700) }, "names an interpreter in its first line that was not found"},
+		{"directory", func(s *Spec) { s.Path = dir }, "is a folder"},
+		{"not executable", func(s *Spec) { s.Path = file("a", "#!/bin/sh\n", 0o600) }, "a is not executable (run chmod +x)"},
+		{"interpreter", func(s *Spec) { s.Path = file("b", "#!/nowhere/node\n", 0o700) }, "has an interpreter in its first line that was not found"},
 		{"format", func(s *Spec) { s.Path = file("c", "hello\n", 0o700) }, "is not a program for this machine"},
-		{"working directory", func(s *Spec) { s.Dir = "/nowhere/work" }, "the working directory /nowhere/work is not there"},
-		{"too long", func(s *Spec) { s.Args = append(s.Args, strings.Repeat("x", 200<<10)) }, "cannot be given so many arguments"},
+		{"working directory", func(s *Spec) { s.Dir = "/nowhere/work" }, "the working directory /nowhere/work does not exist"},
+		{"too long", func(s *Spec) { s.Args = append(s.Args, strings.Repeat("x", 200<<10)) }, "arguments and environment exceed the system"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -95,7 +95,7 @@ func TestAProgramThatCannotStartIsNamedWithTheReason(t *testing.T) {
 	}
 }
 
-func TestAWrongSpecIsRefusedBeforeAnythingIsMade(t *testing.T) {
+func TestSpec_invalid(t *testing.T) {
 	t.Parallel()
 	for _, change := range []func(*Spec){
 		func(s *Spec) { s.Execution = "exec-../../x" },
@@ -118,7 +118,7 @@ func TestAWrongSpecIsRefusedBeforeAnythingIsMade(t *testing.T) {
 	}
 }
 
-func TestEnvironmentAndArgumentsAreExactlyWhatWasGiven(t *testing.T) {
+func TestEnvironment_and_arguments_exact(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, "").program("environment", "a b", "", "ü")
 		big := strings.Repeat("v", 100<<10) // more than a pipe holds, twice
@@ -152,7 +152,7 @@ func contains(all []string, one string) bool {
 	return false
 }
 
-func TestBytesThatAreNoTextReachTheCommand(t *testing.T) {
+func TestArguments_invalid_utf8(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CapturePipe, `printf '%s %s' "$1" "$BYTES" | od -An -tx1`)
 	r.spec.Args = append(r.spec.Args, "sh", "\xff\xfe")
@@ -161,7 +161,7 @@ func TestBytesThatAreNoTextReachTheCommand(t *testing.T) {
 	wantLines(t, r, agented.Stdout, " ff fe 20 80")
 }
 
-func TestNothingSecretIsInTheBundle(t *testing.T) {
+func TestBundle_contains_no_secret(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo $TOKEN")
 	const secret = "hunter2-hunter2-hunter2"
@@ -198,7 +198,7 @@ func TestNothingSecretIsInTheBundle(t *testing.T) {
 	}
 }
 
-func TestStdinIsTheFileOrNothing(t *testing.T) {
+func TestStdin_file_or_null(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, "cat; echo end")
 		r.stdin = []byte("the prompt\x00\n")
@@ -211,7 +211,7 @@ func TestStdinIsTheFileOrNothing(t *testing.T) {
 	})
 }
 
-func TestEveryByteIsKeptAsItIs(t *testing.T) {
+func TestCapture_every_byte(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, `printf 'a\0b\n\377\376 bad\n10%%\r20%%\r\n\n  \nno end'`)
 		wantCode(t, r, r.do(), 0)
@@ -219,7 +219,7 @@ func TestEveryByteIsKeptAsItIs(t *testing.T) {
 	})
 }
 
-func TestALineOfFiveMegabytesIsKeptInParts(t *testing.T) {
+func TestSplit_five_megabyte_line(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		const size = 5_300_000
 		r := newRun(t, c, "").program("long", fmt.Sprint(size))
@@ -240,7 +240,7 @@ func TestALineOfFiveMegabytesIsKeptInParts(t *testing.T) {
 	})
 }
 
-func TestALineOfExactlyTheLimitIsWhole(t *testing.T) {
+func TestSplit_line_at_limit(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{1 << 20, 1<<20 + 1} {
 		r := newRun(t, agented.CapturePipe, "").program("long", fmt.Sprint(size))
@@ -251,26 +251,26 @@ func TestALineOfExactlyTheLimitIsWhole(t *testing.T) {
 	}
 }
 
-func TestAnUnfinishedLineThatIsQuietIsSeen(t *testing.T) {
+func TestSplit_quiet_line(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		fifo, second := newFifo(t), newFifo(t)
 		r := newRun(t, c, `printf 'continue? [y/N] '; read x <"$1"; echo; printf 'last '; read x <"$2"`)
 		r.spec.Args = append(r.spec.Args, "sh", fifo, second)
-		r.start()
 		began := time.Now()
+		r.start()
 		r.eventually("the prompt", func() bool { return len(r.contents(agented.Stdout)) == 1 })
-		if took := time.Since(began); took < quiet*8/10 || took > 3*quiet {
+		if took := time.Since(began); took < quiet*8/10 || took > bound/2 {
 			t.Errorf("seen after %v", took)
 		}
-		letGo(t, fifo)
+		unblock(t, fifo)
 		r.eventually("the second prompt", func() bool { return len(r.contents(agented.Stdout)) == 3 })
-		letGo(t, second)
+		unblock(t, second)
 		wantCode(t, r, r.wait(), 0)
 		wantLines(t, r, agented.Stdout, "first: continue? [y/N] ", "last: ", "first: last ", "last: \\")
 	})
 }
 
-// newFifo makes a pipe at which a script waits for letGo. It serves once.
+// newFifo creates a pipe at which a script waits for letGo. It can be used once.
 func newFifo(t *testing.T) string {
 	t.Helper()
 	fifo := filepath.Join(t.TempDir(), "go")
@@ -280,14 +280,14 @@ func newFifo(t *testing.T) string {
 	return fifo
 }
 
-func letGo(t *testing.T, fifo string) {
+func unblock(t *testing.T, fifo string) {
 	t.Helper()
 	if err := os.WriteFile(fifo, []byte("y\n"), 0); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestSecretsAreMaskedAcrossEveryCut(t *testing.T) {
+func TestMask_across_cuts(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		const secret = "s3cr3t-value-of-the-server"
 		r := newRun(t, c, "").program("split", "a s3cr3t-v", "alue-of-", "the-server b\ns3cr3t", "-value-of-the-server", "\n", "s3cr3t-valu\n")
@@ -295,7 +295,7 @@ func TestSecretsAreMaskedAcrossEveryCut(t *testing.T) {
 		r.do()
 		wantLines(t, r, agented.Stdout, "a *** b", "***", "s3cr3t-valu")
 
-		// Over the place at which a long line is cut.
+		// Across the position at which a long line is cut.
 		r = newRun(t, c, `head -c 1048570 /dev/zero | tr '\0' x; echo s3cr3t-value-of-the-server`)
 		r.priv.Mask = []string{secret}
 		r.do()
@@ -306,7 +306,7 @@ func TestSecretsAreMaskedAcrossEveryCut(t *testing.T) {
 	})
 }
 
-func TestASecretHeldBackWhenTheLineIsQuietIsNotCut(t *testing.T) {
+func TestMask_quiet_line(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CapturePipe, "printf 'key s3cr3t-val'; sleep 1.3; echo ue-of-the-server")
 	r.priv.Mask = []string{"s3cr3t-value-of-the-server"}
@@ -314,15 +314,15 @@ func TestASecretHeldBackWhenTheLineIsQuietIsNotCut(t *testing.T) {
 	wantLines(t, r, agented.Stdout, "first: key ", "last: ***")
 }
 
-func TestAFileThatShrinksIsNoticedAndSaid(t *testing.T) {
+func TestCapture_truncated_file(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, `echo before; sleep 0.2; : > /dev/stdout; echo after; sleep 0.2; echo end`)
 	wantCode(t, r, r.do(), 0)
 	wantLines(t, r, agented.Stdout, "before", "after", "end")
-	wantLines(t, r, agented.System, "Somebody shortened the file that stdout goes to; what was printed before is in this log already.")
+	wantLines(t, r, agented.System, "The output file of stdout was truncated; earlier output is already in this log.")
 }
 
-func TestAScriptMayReopenItsOutput(t *testing.T) {
+func TestCapture_reopened_output(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CapturePipe, `echo one; echo two > /dev/stdout; echo three > /dev/stderr; echo four | tee /dev/stderr`)
 	wantCode(t, r, r.do(), 0)
@@ -330,14 +330,14 @@ func TestAScriptMayReopenItsOutput(t *testing.T) {
 	wantLines(t, r, agented.Stderr, "three", "four")
 }
 
-func TestATerminalIsATerminal(t *testing.T) {
+func TestCapture_terminal(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CapturePTY, `test -t 1 && test -t 2 && echo yes; stty size </dev/tty; echo err >&2; printf end`)
 	wantCode(t, r, r.do(), 0)
 	wantLines(t, r, agented.Stdout, "yes", "40 120", "err", "end\\")
 }
 
-func TestOrderWithinAStreamIsExact(t *testing.T) {
+func TestCapture_stream_order(t *testing.T) {
 	for _, c := range append(captures, agented.CapturePTY) {
 		t.Run(string(c), func(t *testing.T) {
 			t.Parallel()

@@ -13,8 +13,7 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// BenchmarkLines prints 100-byte lines as fast as it can and counts what is in
-// the log at the end.
+// BenchmarkLines prints 100-byte lines as fast as it can and counts the lines in the log.
 func BenchmarkLines(b *testing.B) {
 	for _, c := range append(captures, agented.CapturePTY) {
 		b.Run(string(c), func(b *testing.B) {
@@ -33,7 +32,7 @@ func BenchmarkLines(b *testing.B) {
 	}
 }
 
-// BenchmarkUnbuffered is a program that writes each line by itself.
+// BenchmarkUnbuffered uses a program that writes each line separately.
 func BenchmarkUnbuffered(b *testing.B) {
 	for _, c := range captures {
 		b.Run(string(c), func(b *testing.B) {
@@ -51,8 +50,8 @@ func BenchmarkUnbuffered(b *testing.B) {
 	}
 }
 
-// BenchmarkStart is from the call of Start to the first instruction of the
-// program, and to Start's return.
+// BenchmarkStart measures from the call of Start to the first instruction of the program, and to
+// Start's return.
 func BenchmarkStart(b *testing.B) {
 	var first, back []time.Duration
 	for range b.N {
@@ -77,8 +76,8 @@ func report(b *testing.B, name string, all []time.Duration) {
 	b.ReportMetric(float64(all[len(all)*99/100].Microseconds())/1000, name+"-p99-ms")
 }
 
-// BenchmarkLatency is from a line's printing to its being in the log, at 200
-// lines a second.
+// BenchmarkLatency measures from the print of a line to its write to the log, at 200 lines per
+// second.
 func BenchmarkLatency(b *testing.B) {
 	for _, c := range captures {
 		b.Run(string(c), func(b *testing.B) {

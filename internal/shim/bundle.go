@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 	"github.com/agented/agented/internal/runlog"
 )
 
-// begun is the mark between "never started" and "may have started". It is on
-// disk before the CLI is.
+// begun is the record that separates "never started" from "may have started". It is on disk
+// before the CLI starts.
 type begun struct {
 	Version   int       `json:"v"`
 	BootID    string    `json:"boot_id"`
@@ -25,43 +26,43 @@ type begun struct {
 	At        time.Time `json:"at"`
 }
 
-// childRecord says which process the CLI is. Pids mean something only until the
-// next reboot, so it is not synced.
+// childRecord identifies the CLI's process. Pids are valid only until the next reboot, so it is
+// not synced.
 type childRecord struct {
 	Version int       `json:"v"`
 	PID     int       `json:"pid"`
 	Start   uint64    `json:"start"`
 	At      time.Time `json:"at"`
-	Cgroup  string    `json:"cgroup,omitempty"` // folder of the CLI's own cgroup
+	Cgroup  string    `json:"cgroup,omitempty"` // folder of the CLI's cgroup
 }
 
-// exitRecord is exit.json.
+// exitRecord is the content of exit.json.
 type exitRecord struct {
 	Version int `json:"v"`
 	agented.Exit
 }
 
-// Facts is what a bundle says about its attempt.
+// Facts describes the state of a bundle.
 type Facts struct {
-	Locked   bool // a shim lives
-	Spec     bool // spec.json is there
-	Begun    bool // begun.json is there: the CLI may have been started
-	Exit     bool // exit.json is there: it ended and the log is complete
-	SameBoot bool // the machine has not been restarted since it began; false if it has not begun
+	Locked   bool // a shim is alive
+	Spec     bool // spec.json exists
+	Begun    bool // begun.json exists: the CLI may have been started
+	Exit     bool // exit.json exists: the attempt has ended and the log is complete
+	SameBoot bool // the machine has not been restarted since the attempt began; false if it has not begun
 }
 
-// Verdict is what to do with an attempt that a server finds.
-type Verdict int
+// BundleState is the state of an attempt that a server finds.
+type BundleState int
 
-// The verdicts.
+// The states of an attempt.
 const (
-	NeverStarted Verdict = iota // nothing ran: start it
-	Running                     // its shim lives: adopt it
-	Ended                       // its exit is recorded: read it
-	Lost                        // it may have run and nobody saw its end: settle it
+	NeverStarted BundleState = iota // nothing ran: start it
+	Running                         // its shim is alive: adopt it
+	Ended                           // its exit is recorded: finish it
+	Lost                            // it may have run, but its end is unknown: settle it
 )
 
-func (v Verdict) String() string {
+func (v BundleState) String() string {
 	switch v {
 	case NeverStarted:
 		return "never started"
@@ -72,13 +73,13 @@ func (v Verdict) String() string {
 	case Lost:
 		return "lost"
 	}
-	return fmt.Sprintf("Verdict(%d)", int(v))
+	return fmt.Sprintf("BundleState(%d)", int(v))
 }
 
-// Decide draws the conclusion from the facts. An exit record counts more than
-// the lock, which its shim holds for a moment longer; the lock counts more than
-// anything else, because only a living process can hold it.
-func Decide(f Facts) Verdict {
+// Decide derives the state from the facts. An exit record takes precedence over the lock, which
+// the shim holds a moment longer. The lock takes precedence over the rest, because only a living
+// process can hold it.
+func Decide(f Facts) BundleState {
 	switch {
 	case f.Exit:
 		return Ended
@@ -90,11 +91,11 @@ func Decide(f Facts) Verdict {
 	return NeverStarted
 }
 
-// Inspect reads the facts of a bundle. A bundle that is not there has none.
+// Inspect reads the facts of a bundle. A missing bundle has none.
 func Inspect(bundle string) (Facts, error) {
 	var f Facts
-	// First the lock: a shim that ends after this look has left its record by
-	// the later ones.
+	// The lock first: a shim that ends after this check has written its record before the checks
+	// below.
 	locked, err := isLocked(bundle)
 	if err != nil {
 		return f, fmt.Errorf("inspect attempt: %w", err)
@@ -109,7 +110,7 @@ func Inspect(bundle string) (Facts, error) {
 	}
 	if f.Begun {
 		var b begun
-		// A record that cannot be read says that it began and nothing more.
+		// An unreadable record still proves that the attempt began.
 		if readJSON(filepath.Join(bundle, begunFile), &b) == nil {
 			f.SameBoot = b.BootID != "" && b.BootID == bootID()
 		}
@@ -117,8 +118,8 @@ func Inspect(bundle string) (Facts, error) {
 	return f, nil
 }
 
-// isLocked reports whether somebody holds the bundle's lock. It asks for a
-// shared lock, so that two who ask do not take each other for a shim.
+// isLocked reports whether a process holds the bundle's lock. It requests a shared lock, so that
+// concurrent checks do not take each other for a shim.
 func isLocked(bundle string) (bool, error) {
 	f, err := os.OpenFile(filepath.Join(bundle, lockFile), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,16 +134,15 @@ func isLocked(bundle string) (bool, error) {
 		return true, nil
 	}
 	if err == nil {
-		// By hand: a child that is just being forked holds the description for
-		// a moment longer.
+		// Unlock explicitly: a child that is being forked keeps the open file description a
+		// moment longer.
 		flock(f, unix.LOCK_UN)
 	}
 	return false, err
 }
 
-// takeLock makes the lock file and takes it. Someone who only asks may hold it
-// for an instant, so it tries for a little while. The error is Conflict when a
-// shim holds it.
+// takeLock creates and locks the lock file. A concurrent check may hold the lock for an instant,
+// so it retries briefly. The error is Conflict if a shim holds the lock.
 func takeLock(bundle string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(bundle, lockFile), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -159,7 +159,7 @@ func takeLock(bundle string) (*os.File, error) {
 	}
 	f.Close()
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, agented.Errorf(agented.Conflict, "the attempt has a shim already")
+		return nil, agented.Errorf(agented.Conflict, "the attempt already has a shim")
 	}
 	return nil, err
 }
@@ -173,8 +173,7 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// ReadExit reads how an attempt ended. The error is NotFound when that has not
-// been written down.
+// ReadExit reads the exit record of an attempt. The error is NotFound if there is none.
 func ReadExit(bundle string) (agented.Exit, error) {
 	var r exitRecord
 	err := readJSON(filepath.Join(bundle, exitFile), &r)
@@ -182,17 +181,16 @@ func ReadExit(bundle string) (agented.Exit, error) {
 		return agented.Exit{}, agented.Errorf(agented.NotFound, "the attempt has no exit record")
 	}
 	if err != nil {
-		return agented.Exit{}, fmt.Errorf("read attempt's exit: %w", err)
+		return agented.Exit{}, fmt.Errorf("read the attempt's exit record: %w", err)
 	}
 	return r.Exit, nil
 }
 
-// RemoveRaw deletes what an attempt that is finished leaves unmasked or has no
-// more use for. The records stay. It may be repeated, also when the bundle is
-// gone.
+// RemoveRaw deletes the unmasked raw output and temporary files of a finished attempt. The
+// records are kept. It can be repeated, also if the bundle no longer exists.
 func RemoveRaw(bundle string) error {
 	var errs []error
-	for _, name := range []string{stdinFile, stdoutFile, stderrFile, reserveFile, socketFile, exitFile + ".tmp"} {
+	for _, name := range []string{stdinFile, stdoutFile, stderrFile, unmaskedFile, reserveFile, socketFile, exitFile + ".tmp"} {
 		if err := os.Remove(filepath.Join(bundle, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -200,7 +198,7 @@ func RemoveRaw(bundle string) error {
 	return errors.Join(errs...)
 }
 
-// temporary is behind the name of a file that is not complete yet.
+// temporary is the suffix of files that are not complete yet.
 const temporary = ".tmp"
 
 // writeJSON writes v to a file.
@@ -212,11 +210,11 @@ func writeJSON(path string, v any) error {
 	return os.WriteFile(path, append(b, '\n'), 0o600)
 }
 
-// syncFile waits until a file or the names in a folder are on the disk. Tests look on.
+// syncFile calls fsync on a file or a folder. Tests replace it.
 var syncFile = (*os.File).Sync
 
-// settleBundle makes durable what the next server goes by: what was meant to run,
-// the mark, what the log has reserved, and the names on the way there.
+// settleBundle calls fsync on everything that the next server needs: the spec, the begun record,
+// the log's reservation, and the folders that contain them.
 func settleBundle(bundle string) (err error) {
 	var files []*os.File
 	defer func() {
@@ -232,8 +230,8 @@ func settleBundle(bundle string) (err error) {
 		}
 		files = append(files, f)
 	}
-	// All are given to the disk before it is waited for any: a journal takes them
-	// at once, and the second wait and those behind it are over when the first is.
+	// Start the writeback of all files before the first fsync: the journal then commits them
+	// together, and the later calls return at once.
 	for _, f := range files[:len(contents)] {
 		startSync(f)
 	}
@@ -245,16 +243,16 @@ func settleBundle(bundle string) (err error) {
 	return nil
 }
 
-// exitRoom is what the exit record gets allocated ahead, for a full disk, and
-// reserveRoom what is behind that until the last lines need it. It is the same file
-// because each one that is made and removed makes the next ones slower: ext4 steps
-// over the inodes that were freed within some minutes.
+// exitRoom is the space in bytes allocated for the exit record in advance, for a full disk.
+// reserveRoom is further space that is released for the last log lines. Both are in one file,
+// because each file that is created and removed slows down later ones: ext4 skips inodes that
+// were freed within the last minutes.
 const (
 	exitRoom    = 16 << 10
 	reserveRoom = 64 << 10
 )
 
-// prepareExit makes the file that becomes exit.json, with room in it.
+// prepareExit creates the file that becomes exit.json and allocates its space.
 func prepareExit(bundle string) error {
 	f, err := os.OpenFile(filepath.Join(bundle, exitFile+temporary), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -263,16 +261,16 @@ func prepareExit(bundle string) error {
 	return errors.Join(allocate(f, exitRoom+reserveRoom), f.Close())
 }
 
-// giveReserve gives the room up that was kept for the last lines.
-func giveReserve(bundle string) {
+// releaseReserve releases the space that is reserved for the last lines.
+func releaseReserve(bundle string) {
 	path := filepath.Join(bundle, exitFile+temporary)
 	if info, err := os.Stat(path); err == nil && info.Size() > exitRoom {
 		_ = os.Truncate(path, exitRoom)
 	}
 }
 
-// writeExit makes the record durable, content first, name second: who sees it
-// may rely on the log being complete.
+// writeExit makes the exit record durable, the content before the name: when exit.json exists,
+// the log is complete.
 func writeExit(bundle string, exit agented.Exit) error {
 	b, err := json.Marshal(exitRecord{Version: Version, Exit: exit})
 	if err != nil {
@@ -297,14 +295,5 @@ func writeExit(bundle string, exit agented.Exit) error {
 	if err := os.Rename(path+temporary, path); err != nil {
 		return err
 	}
-	return syncDir(bundle)
-}
-
-// syncDir makes the names in a folder durable.
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return disk.SyncDir(bundle)
 }

@@ -15,39 +15,39 @@ import (
 
 const (
 	chunkSize = 64 << 10
-	// readAhead is how many chunks a pipe's readers may be ahead of the log: 8
-	// MiB, so that a disk that takes its time does not hold the CLI up.
+	// readAhead is the maximum number of chunks by which the readers of a pipe may be ahead of
+	// the log: 8 MiB, so that a slow disk does not block the CLI.
 	readAhead = 128
-	// pace is how long output waits for more when it comes in quick succession:
-	// a thousand appends a second are enough for any reader, and a program that
-	// prints line by line does not wake us for each.
+	// pace is how long output waits for more when it arrives in quick succession. A thousand
+	// appends per second are enough for any reader, and a program that prints line by line does
+	// not wake the shim for each line.
 	pace = time.Millisecond
-	// Terminal size for CLIs that want one.
+	// Terminal size for CLIs that run on a terminal.
 	terminalRows, terminalCols = 40, 120
 )
 
-// chunk is what one read of a pipe or terminal gave.
+// chunk is the result of one read from a pipe or terminal.
 type chunk struct {
 	stream int // index of the stream
 	data   []byte
 	at     time.Time
-	ended  bool // there is no more
+	ended  bool // end of the stream
 }
 
-// outlet is where the CLI's output goes and how the keeper gets it: files that
-// it follows, or pipes that are read ahead.
+// outlet connects the CLI's output with the supervisor: files that it follows, or pipes that are read
+// ahead.
 type outlet struct {
-	child [2]*os.File // the CLI's stdout and stderr; closed here once it runs
+	child [2]*os.File // the CLI's stdout and stderr; closed once it runs
 
-	files  [2]*os.File // capture by file: the raw files, for reading
-	chunks chan chunk  // otherwise: what was read
-	free   chan []byte // buffers to read into
+	files  [2]*os.File // capture by file: the raw files, open for reading
+	chunks chan chunk  // other captures: the data read
+	free   chan []byte // unused read buffers
 	ends   []*os.File  // the ends that are read
-	open   int         // readers that have not ended
+	open   int         // number of running readers
 	all    sync.WaitGroup
 }
 
-// newOutlet makes the files, pipes or terminal.
+// newOutlet creates the files, pipes or terminal.
 func newOutlet(bundle string, how agented.Capture) (*outlet, error) {
 	o := &outlet{}
 	var err error
@@ -69,14 +69,14 @@ func newOutlet(bundle string, how agented.Capture) (*outlet, error) {
 func (o *outlet) openFiles(bundle string) error {
 	for i, name := range []string{stdoutFile, stderrFile} {
 		path := bundle + "/" + name
-		// Appending, so that a CLI that writes through several descriptors does
-		// not write over itself.
+		// O_APPEND keeps a CLI that writes through several descriptors from overwriting its own
+		// output.
 		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return err
 		}
 		o.child[i] = f
-		// For writing too: that is what punching holes needs.
+		// Punching holes needs write access.
 		if o.files[i], err = os.OpenFile(path, os.O_RDWR, 0); err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func (o *outlet) openTerminal() error {
 		return err
 	}
 	plainTerminal(int(slave.Fd()))
-	// The descriptor again, this time one that a deadline can interrupt.
+	// A duplicate descriptor that supports deadlines.
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -119,12 +119,12 @@ func (o *outlet) openTerminal() error {
 	return nil
 }
 
-// closeChild closes our copies of the CLI's ends: while they are open a pipe
-// does not end.
+// closeChild closes the shim's copies of the CLI's ends: while they are open, a pipe does not
+// end.
 func (o *outlet) closeChild() {
 	for i, f := range o.child {
 		if f != nil {
-			f.Close() // twice for a terminal, which does no harm
+			f.Close() // closed twice for a terminal, which is harmless
 			o.child[i] = nil
 		}
 	}
@@ -142,7 +142,7 @@ func (o *outlet) close() {
 	}
 }
 
-// read starts the readers of pipes or terminal.
+// read starts the readers of the pipes or the terminal.
 func (o *outlet) read() {
 	o.chunks = make(chan chunk, readAhead)
 	o.free = make(chan []byte, readAhead+4)
@@ -170,10 +170,10 @@ func (o *outlet) readOne(stream int, f *os.File) {
 			o.readRest(stream, f)
 			break
 		}
-		if err != nil { // io.EOF, or EIO when the last one closed the terminal
+		if err != nil { // io.EOF, or EIO after the last process closed the terminal
 			break
 		}
-		// A terminal gives no more than 4 KiB at a time and is not slowed down.
+		// A terminal returns at most 4 KiB at a time and is not slowed down.
 		if n < 2<<10 && now.Sub(last) < pace/2 {
 			time.Sleep(pace)
 		}
@@ -182,8 +182,8 @@ func (o *outlet) readOne(stream int, f *os.File) {
 	o.chunks <- chunk{stream: stream, ended: true}
 }
 
-// readRest reads what is in the pipe at this moment. Everybody who could write
-// more is gone, but for somebody outside the tree who was handed the pipe.
+// readRest reads what is currently in the pipe. No more is expected, unless a process outside the
+// tree received a copy of the pipe.
 func (o *outlet) readRest(stream int, f *os.File) {
 	c, err := f.SyscallConn()
 	if err != nil {
@@ -200,14 +200,14 @@ func (o *outlet) readRest(stream int, f *os.File) {
 	}
 }
 
-// finish makes the readers come to an end soon, whoever still holds a pipe.
+// finish makes the readers end soon, even if a process still holds a pipe.
 func (o *outlet) finish() {
 	for _, f := range o.ends {
 		_ = f.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 	}
 }
 
-// recycle gives a chunk's buffer back.
+// recycle returns a chunk's buffer to the unused ones.
 func (o *outlet) recycle(c chunk) {
 	if cap(c.data) == chunkSize {
 		select {
@@ -217,7 +217,7 @@ func (o *outlet) recycle(c chunk) {
 	}
 }
 
-// relax lets go of buffers that a burst left.
+// relax frees buffers that are left from a burst of output.
 func (o *outlet) relax() {
 	for len(o.free) > 2 {
 		select {
@@ -232,22 +232,22 @@ func (o *outlet) relax() {
 type tail struct {
 	f       *os.File
 	split   *splitter
-	size    int64 // when last looked at
-	gone    int64 // bytes that were printed and then cut off
+	size    int64 // at the last check
+	gone    int64 // bytes that were printed and then truncated
 	punched int64
-	failed  bool // it could not be read at some time
+	failed  bool // a read has failed
 }
 
-// look reads up to len(buf) bytes that are new. shrunk is set when the file
-// became shorter than what was read of it.
-func (t *tail) look(buf []byte, at time.Time) (n int, shrunk bool, err error) {
+// poll reads up to len(buf) new bytes. shrunk is true if the file became shorter than what was
+// read of it.
+func (t *tail) poll(buf []byte, at time.Time) (n int, shrunk bool, err error) {
 	st, err := t.f.Stat()
 	if err != nil {
 		return 0, false, err
 	}
 	if st.Size() < t.split.next() {
-		// Whoever cut it (": > /dev/stdout") wrote what is there since: it is
-		// new. What lies in a hole is what was read before.
+		// A truncation (": > /dev/stdout") makes the remaining content new. Content in a hole was
+		// read before.
 		shrunk = true
 		t.gone += t.split.next()
 		from := int64(0)
@@ -272,11 +272,11 @@ func (t *tail) look(buf []byte, at time.Time) (n int, shrunk bool, err error) {
 	return n, shrunk, err
 }
 
-// printed is how many bytes the CLI has written, read or not.
+// printed returns the number of bytes that the CLI has written, read or not.
 func (t *tail) printed() int64 { return t.gone + max(t.size, t.split.next()) }
 
-// release gives back the room of what the log has on disk. The last bytes stay:
-// they say whether a line is unfinished.
+// release frees the disk space of raw bytes that are on disk in the log. The last bytes are kept:
+// they show whether a line is incomplete.
 func (t *tail) release(synced int64) {
 	const block = 4096
 	if to := (synced - 1) / block * block; to > t.punched {

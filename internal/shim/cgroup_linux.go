@@ -12,17 +12,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cgroup is the CLI's own control group, where the system lets us have one. No
-// process leaves it by forking, so one write ends all of them.
+// cgroup is the CLI's own control group, if the system permits one. A process cannot leave it by
+// forking, so one write kills all of them.
 type cgroup struct {
 	path string
 	dir  *os.File
+
+	memory    int64 // memory limit in bytes; 0 means none
+	processes int
 }
 
-const cgroupPrefix = "agshim-"
+const (
+	cgroupPrefix = "agshim-"
+	serverGroup  = "server" // of the server and the shims, next to the groups of attempts
+)
 
-// newCgroup makes a group beside this process's, if the place has been given to
-// us to keep; nil if not. Without one the process tree does.
+// newCgroup creates a control group next to this process's, if its parent was delegated;
+// otherwise it returns nil, and the process tree is used.
 func newCgroup(name string) *cgroup {
 	parent, err := ownCgroup()
 	if err != nil || !delegated(parent) {
@@ -40,9 +46,9 @@ func newCgroup(name string) *cgroup {
 	return &cgroup{path: path, dir: dir}
 }
 
-// ownCgroup is the folder of the cgroup v2 in which groups of ours belong. A
-// server whose unit puts it in a leaf of its own (DelegateSubgroup=server) has
-// them beside that leaf: no group may hold both processes and controlled groups.
+// ownCgroup returns the cgroup v2 folder in which groups of attempts are created. If the unit
+// puts the server into a leaf (DelegateSubgroup=server), it is the parent of that leaf, because a
+// group cannot contain both processes and controlled groups.
 func ownCgroup() (string, error) {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
@@ -61,7 +67,7 @@ func ownCgroup() (string, error) {
 		var fs unix.Statfs_t
 		if unix.Statfs(root, &fs) == nil && fs.Type == unix.CGROUP2_SUPER_MAGIC {
 			path := filepath.Join(root, own)
-			if filepath.Base(path) == "server" {
+			if filepath.Base(path) == serverGroup {
 				path = filepath.Dir(path)
 			}
 			return path, nil
@@ -70,9 +76,9 @@ func ownCgroup() (string, error) {
 	return "", errors.New("cgroup v2 is not mounted")
 }
 
-// delegated reports whether the group was handed over to us: it belongs to this
-// user, who is not root, or the service manager marked it. That root can write
-// everywhere does not make it root's to change.
+// delegated reports whether the control group was delegated to this process: it belongs to this
+// user, who is not root, or the service manager marked it. Root can write everywhere, which is no
+// permission to change a group.
 func delegated(path string) bool {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) != nil {
@@ -97,13 +103,12 @@ func (c *cgroup) folder() string {
 	return c.path
 }
 
-// kill ends every process in the group and reports whether it could.
+// kill kills every process in the group and reports whether that was possible.
 func (c *cgroup) kill() bool {
 	return c != nil && os.WriteFile(filepath.Join(c.path, "cgroup.kill"), []byte("1"), 0) == nil
 }
 
-// freeze lets every process in the group stand still, or go on, and reports
-// whether it could.
+// freeze stops or resumes all processes in the group and reports whether that was possible.
 func (c *cgroup) freeze(still bool, patience time.Duration) bool {
 	if c == nil {
 		return false
@@ -137,7 +142,7 @@ func (c *cgroup) remove() {
 	}
 }
 
-// removeCgroup deletes a group and what the CLI may have made in it.
+// removeCgroup deletes a group and the groups that the CLI created in it.
 func removeCgroup(path string) {
 	entries, _ := os.ReadDir(path)
 	for _, e := range entries {
@@ -148,8 +153,8 @@ func removeCgroup(path string) {
 	unix.Rmdir(path)
 }
 
-// openCgroup finds the group of an attempt whose shim is gone. The name is
-// checked, because everything in the group is going to be ended.
+// openCgroup opens the control group of an attempt whose shim has ended. It verifies the name,
+// because everything in the group will be killed.
 func openCgroup(path, name string) *cgroup {
 	if filepath.Base(path) != cgroupPrefix+name || !strings.HasPrefix(path, "/sys/fs/cgroup/") {
 		return nil
@@ -161,7 +166,7 @@ func openCgroup(path, name string) *cgroup {
 	return &cgroup{path: path, dir: dir}
 }
 
-// pids lists the processes in the group itself.
+// pids lists the processes in the group, without nested groups.
 func (c *cgroup) pids() []int {
 	if c == nil {
 		return nil

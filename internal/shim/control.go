@@ -13,13 +13,13 @@ import (
 	"github.com/agented/agented"
 )
 
-// request is one line from a client. Each connection may send several; each
-// gets one line back, "wait" when the attempt has ended.
+// request is one line from a client. A connection may send several requests; each gets one line
+// as reply, "wait" when the attempt has ended.
 type request struct {
 	Version int           `json:"v"`
 	Verb    string        `json:"verb"` // hello, stop, wait, pause, resume
 	Cause   agented.Cause `json:"cause,omitempty"`
-	Until   time.Time     `json:"until,omitzero"` // of a pause
+	Until   time.Time     `json:"until,omitzero"` // end of a pause
 	By      string        `json:"by,omitempty"`
 	Why     string        `json:"why,omitempty"`
 }
@@ -29,39 +29,39 @@ type reply struct {
 	Version int    `json:"v"`
 	Error   string `json:"error,omitempty"`
 
-	Execution agented.ExecutionID `json:"execution,omitempty"` // answers to hello
+	Execution agented.ExecutionID `json:"execution,omitempty"` // reply to hello
 	Attempt   int                 `json:"attempt,omitempty"`
 	ShimPID   int                 `json:"shim_pid,omitempty"`
 	ChildPID  int                 `json:"child_pid,omitempty"` // 0 until the CLI runs
 	BootID    string              `json:"boot_id,omitempty"`
 	LastSeq   agented.Seq         `json:"last_seq,omitempty"`
 	State     string              `json:"state,omitempty"` // starting, running, ending
-	Paused    *Standstill         `json:"paused,omitempty"`
+	Paused    *PauseState         `json:"paused,omitempty"`
 
-	Ended *agented.Exit `json:"ended,omitempty"` // answer to wait
+	Ended *agented.Exit `json:"ended,omitempty"` // reply to wait
 }
 
 const (
 	maxRequest  = 64 << 10
 	maxClients  = 64
-	clientQuiet = time.Minute // a connection that asks nothing is closed
+	clientQuiet = time.Minute // an idle connection is closed after this time
 	answerTime  = 2 * time.Second
 )
 
-// control answers on the socket.
+// control serves requests on the control socket.
 type control struct {
 	s    *shim
 	l    *net.UnixListener
 	done chan struct{} // closed when final is set
 	all  sync.WaitGroup
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the following fields
 	child int
-	open  map[net.Conn]bool // and whether it waits for the end
+	open  map[net.Conn]bool // true if the connection waits for the end
 	final *agented.Exit
 }
 
-// listen opens the socket and answers from now on.
+// listen opens the control socket and starts serving requests.
 func listen(bundle string, s *shim) (*control, error) {
 	l, err := listenUnix(bundle)
 	if err != nil {
@@ -79,7 +79,7 @@ func (c *control) accept() {
 			return
 		}
 		if err != nil {
-			time.Sleep(10 * time.Millisecond) // out of descriptors
+			time.Sleep(10 * time.Millisecond) // no free descriptors
 			continue
 		}
 		if !c.admit(conn) {
@@ -93,7 +93,7 @@ func (c *control) accept() {
 	}
 }
 
-// admit lets only this user and root in, and not too many at once.
+// admit accepts connections from this user and root only, up to a limit.
 func (c *control) admit(conn *net.UnixConn) bool {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -122,7 +122,7 @@ func (c *control) leave(conn net.Conn) {
 	c.mu.Unlock()
 }
 
-// running notes the CLI's pid.
+// running records the CLI's pid.
 func (c *control) running(child int) {
 	c.mu.Lock()
 	c.child = child
@@ -139,7 +139,7 @@ func (c *control) serve(conn net.Conn) {
 		}
 		var r request
 		if err := json.Unmarshal(line, &r); err != nil {
-			c.answer(conn, reply{Error: "not a request: " + err.Error()})
+			c.answer(conn, reply{Error: "invalid request: " + err.Error()})
 			return
 		}
 		switch r.Verb {
@@ -188,11 +188,11 @@ func (c *control) stop(cause agented.Cause) {
 	}
 	select {
 	case c.s.k.stops <- cause:
-	default: // there are some already
+	default: // enough stops are pending
 	}
 }
 
-// wait answers when the attempt has ended, or goes away with the client.
+// wait replies when the attempt has ended, and returns early if the client disconnects.
 func (c *control) wait(conn net.Conn) {
 	c.mu.Lock()
 	c.open[conn] = true
@@ -230,8 +230,8 @@ func (c *control) answer(conn net.Conn, r reply) {
 	_, _ = conn.Write(append(b, '\n'))
 }
 
-// ended tells everybody who waits, and closes. With an error there is no
-// record; those who wait find that out.
+// ended notifies all waiting clients and closes the socket. After an error there is no exit
+// record, and the clients get no reply.
 func (c *control) ended(exit agented.Exit, err error) {
 	c.mu.Lock()
 	c.final = &exit

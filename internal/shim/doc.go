@@ -1,23 +1,23 @@
-// Package shim runs one attempt where the end of the server cannot reach it.
+// Package shim runs one attempt in a process that outlives the server.
 //
-// The server calls [Start]; that makes a process of the same program, the shim,
-// which owns the agent CLI from its start to the end of its last descendant. It
-// takes what the CLI prints into the execution's run log, holds the limits, and
-// writes down how it ended. When the server goes away the shim stays; the next
-// server finds it by its bundle, a folder:
+// The server calls [Start], which starts a process of the same program, the shim. The shim owns
+// the agent CLI from its start until its last descendant has ended. It writes the CLI's output to
+// the execution's run log, enforces limits, and records the exit. If the server ends, the shim
+// continues, and the next server finds it through its bundle, a folder:
 //
 //	spec.json   what to run; written first, never changed
-//	lock        flock, held by the shim as long as it lives
+//	lock        flock, held by the shim as long as it is alive
 //	begun.json  written before the CLI is started: from here on it may have run
-//	child.json  which process the CLI is; not synced, of use only before a reboot
-//	stdin       what the CLI reads
-//	stdout      raw output where it is captured by file; not masked, holes
-//	stderr      behind what the log has on disk
-//	ctl.sock    where the shim answers
-//	exit.json   renamed into place last: the log is complete; until then its room is
-//	            kept, and some more for the last words when the disk is full
-//	shim.log    what the shim itself has to say, a crash for instance
+//	child.json  the CLI's process; not synced, valid only until a reboot
+//	stdin       input of the CLI
+//	stdout      raw output for capture by file; unmasked; what the log has
+//	stderr      on disk is punched out
+//	unmasked    masked lines of the log as they were printed, of agents only
+//	ctl.sock    control socket of the shim
+//	exit.json   renamed into place last: the log is complete; its space is
+//	            allocated in advance, with a reserve for the last lines
+//	shim.log    output of the shim itself, such as a crash
 //
-// The lock says who lives, the files say how far it came. [Inspect] reads them,
-// [Decide] draws the conclusion.
+// The lock shows whether the shim is alive, the files show how far the attempt came. [Inspect]
+// reads them, and [Decide] derives the state.
 package shim

@@ -14,11 +14,12 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 )
 
-// ErrLost says that an attempt's shim is gone and left no exit record: somebody
-// killed it. [Settle] is what to do.
-var ErrLost = errors.New("the attempt's shim is gone without an exit record")
+// ErrLost is returned if an attempt's shim was killed: it has ended and left no exit record. Call
+// [Settle] for such an attempt.
+var ErrLost = errors.New("the attempt's shim has ended without an exit record")
 
 // Handle is a server's hold on an attempt. Its methods may be called from
 // several goroutines. It keeps nothing open, so it need not be closed.
@@ -26,7 +27,7 @@ type Handle struct {
 	bundle    string
 	execution agented.ExecutionID
 	pid       int
-	paused    *Standstill // when it was adopted
+	paused    *PauseState // when it was adopted
 }
 
 // PID is the CLI's process id, for people; 0 when it did not start or is not
@@ -44,7 +45,7 @@ func Adopt(bundle string) (*Handle, error) {
 	var r reply
 	for deadline := time.Now().Add(dialPatience); ; time.Sleep(5 * time.Millisecond) {
 		var err error
-		if r, err = h.ask(request{Verb: "hello"}, dialPatience); err != nil {
+		if r, err = h.request(request{Verb: "hello"}, dialPatience); err != nil {
 			return nil, fmt.Errorf("adopt attempt: %w", err)
 		}
 		// One that is starting may still wait for what its server never sent, and
@@ -68,7 +69,7 @@ func Adopt(bundle string) (*Handle, error) {
 	return h, nil
 }
 
-// Begun is when the attempt began, as its bundle says; the zero time if that cannot
+// Begun returns when the attempt began, according to its bundle, or the zero time if that cannot
 // be read.
 func (h *Handle) Begun() time.Time {
 	var b begun
@@ -76,27 +77,26 @@ func (h *Handle) Begun() time.Time {
 	return b.At
 }
 
-// WasPaused is how the attempt stood still when it was adopted; nil: it did not.
-func (h *Handle) WasPaused() *Standstill { return h.paused }
+// WasPaused returns the pause of the attempt at its adoption, or nil.
+func (h *Handle) WasPaused() *PauseState { return h.paused }
 
-// Wait returns how the attempt ended, when the record of that is on disk and
-// the log is complete. Cancelling ctx ends the waiting and not the attempt. The
-// error is [ErrLost] when the shim was killed.
+// Wait returns the exit of the attempt, once its record is on disk and the log is complete.
+// Cancelling ctx ends the wait, not the attempt. The error is [ErrLost] if the shim was killed.
 func (h *Handle) Wait(ctx context.Context) (agented.Exit, error) {
 	for {
 		exit, err := h.wait(ctx)
 		if err == nil || ctx.Err() != nil {
 			return exit, errors.Join(err, ctx.Err())
 		}
-		// The connection broke, or there was none. Whoever has the lock lives;
-		// without it the record is there or never will be. First the lock, then
-		// the record, so that an end between the two is seen.
+		// The connection broke, or there was none. If the lock is held, the shim is alive;
+		// otherwise the record exists or never will. Check the lock before the record, so that an
+		// end in between is noticed.
 		locked, lockErr := isLocked(h.bundle)
 		exit, err = ReadExit(h.bundle)
 		switch {
 		case err == nil:
-			// The shim may be about to make it durable; it is no worse done twice.
-			return exit, syncDir(h.bundle)
+			// The shim may be about to sync it; a second sync is harmless.
+			return exit, disk.SyncDir(h.bundle)
 		case !errors.Is(err, agented.NotFound):
 			return agented.Exit{}, err
 		case lockErr != nil:
@@ -112,7 +112,7 @@ func (h *Handle) Wait(ctx context.Context) (agented.Exit, error) {
 	}
 }
 
-// wait asks the shim to say when it ends.
+// wait sends a wait request.
 func (h *Handle) wait(ctx context.Context) (agented.Exit, error) {
 	conn, err := dialUnix(h.bundle, socketFile)
 	if err != nil {
@@ -133,16 +133,21 @@ func (h *Handle) wait(ctx context.Context) (agented.Exit, error) {
 	return *r.Ended, nil
 }
 
-// Stop asks the shim to end the attempt: SIGTERM to everything that it started,
-// the grace of its spec, SIGKILL. It does not wait for that; Wait does. The
-// first cause counts. An attempt that has ended is no error.
+// Stop asks the shim to stop the attempt: SIGTERM to all its processes, SIGKILL after the grace
+// of its spec. It does not wait for the end; use Wait. The first cause counts. An attempt that
+// has ended is no error.
 func (h *Handle) Stop(cause agented.Cause) error {
-	_, err := h.ask(request{Verb: "stop", Cause: cause}, dialPatience)
+	return h.StopWithin(context.Background(), cause)
+}
+
+// StopWithin is like Stop and retries until ctx ends.
+func (h *Handle) StopWithin(ctx context.Context, cause agented.Cause) error {
+	_, err := h.requestWithin(ctx, request{Verb: "stop", Cause: cause}, dialPatience)
 	if err == nil {
 		return nil
 	}
 	if locked, lockErr := isLocked(h.bundle); lockErr == nil && !locked {
-		return nil // there is nobody any more
+		return nil // the shim has ended
 	}
 	if _, exitErr := ReadExit(h.bundle); exitErr == nil {
 		return nil
@@ -150,13 +155,17 @@ func (h *Handle) Stop(cause agented.Cause) error {
 	return fmt.Errorf("stop attempt: %w", err)
 }
 
-// ask sends one request and returns the reply. It tries again for as long as a
-// shim lives that does not listen yet.
-func (h *Handle) ask(r request, patience time.Duration) (reply, error) {
+// request sends one request and returns the reply. It retries while a shim is alive but not listening
+// yet.
+func (h *Handle) request(r request, patience time.Duration) (reply, error) {
+	return h.requestWithin(context.Background(), r, patience)
+}
+
+func (h *Handle) requestWithin(ctx context.Context, r request, patience time.Duration) (reply, error) {
 	for deadline := time.Now().Add(patience); ; {
-		answer, err := h.askOnce(r)
+		answer, err := h.requestOnce(ctx, r)
 		notThere := errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, io.EOF)
-		if err == nil || !notThere || time.Now().After(deadline) {
+		if err == nil || !notThere || ctx.Err() != nil || time.Now().After(deadline) {
 			return answer, err
 		}
 		if locked, lockErr := isLocked(h.bundle); lockErr != nil || !locked {
@@ -166,12 +175,13 @@ func (h *Handle) ask(r request, patience time.Duration) (reply, error) {
 	}
 }
 
-func (h *Handle) askOnce(r request) (reply, error) {
+func (h *Handle) requestOnce(ctx context.Context, r request) (reply, error) {
 	conn, err := dialUnix(h.bundle, socketFile)
 	if err != nil {
 		return reply{}, err
 	}
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	_ = conn.SetDeadline(time.Now().Add(dialPatience))
 	if err := send(conn, r); err != nil {
 		return reply{}, err

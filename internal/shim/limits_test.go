@@ -23,7 +23,7 @@ func wantCause(t *testing.T, r *run, exit agented.Exit, cause agented.Cause, det
 	}
 }
 
-func TestTheWallClockLimitEndsAnAttempt(t *testing.T) {
+func TestTimeout_wall_clock(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, "echo begun; while :; do echo tick; sleep 0.05; done")
 		r.spec.Timeout = 400 * time.Millisecond
@@ -32,35 +32,35 @@ func TestTheWallClockLimitEndsAnAttempt(t *testing.T) {
 		if exit.Signal != "SIGTERM" {
 			t.Errorf("exit = %+v", exit)
 		}
-		if took := exit.FinishedAt.Sub(exit.StartedAt); took < 400*time.Millisecond || took > 3*time.Second {
+		if took := exit.FinishedAt.Sub(exit.StartedAt); took < 400*time.Millisecond || took > bound/2 {
 			t.Errorf("took %v", took)
 		}
 	})
 }
 
-func TestSilenceEndsAnAttemptAndAByteResetsTheClock(t *testing.T) {
+func TestTimeout_silence(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
-		r := newRun(t, c, "for i in 1 2 3 4 5; do sleep 0.2; printf x; done; sleep 600")
-		r.spec.Silence = 500 * time.Millisecond
+		r := newRun(t, c, "for i in 1 2 3 4 5; do sleep 0.6; printf x; done; sleep 600")
+		r.spec.Silence = 2 * time.Second
 		exit := r.do()
-		wantCause(t, r, exit, agented.CauseSilence, "it printed nothing for 500ms")
+		wantCause(t, r, exit, agented.CauseSilence, "it printed nothing for 2s")
 		if got := string(r.printed(agented.Stdout)); got != "xxxxx" {
 			t.Errorf("printed %q", got)
 		}
 	})
 }
 
-func TestTheOutputCapEndsAnAttemptSoon(t *testing.T) {
+func TestLimit_output_cap(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, "yes 0123456789012345678901234567890123456789012345678901234567890123456789")
 		r.spec.OutputCap = 1 << 20
 		exit := r.do()
-		wantCause(t, r, exit, agented.CauseOutputCap, "it printed more than the limit of 1024 KiB")
+		wantCause(t, r, exit, agented.CauseOutputCap, "it printed more than the limit of 1 MiB")
 		if n := len(r.printed(agented.Stdout)); n <= 1<<20 || n > 1<<20+overCap {
 			t.Errorf("%d bytes logged", n)
 		}
 
-		// One that will not end gets no more than so much on top.
+		// An attempt that does not end may only exceed the cap by a limited amount.
 		r = newRun(t, c, "trap '' TERM; yes 01234567890123456789012345678901234567890123456789")
 		r.spec.OutputCap, r.spec.Grace = 1<<20, time.Minute
 		exit = r.do()
@@ -68,13 +68,13 @@ func TestTheOutputCapEndsAnAttemptSoon(t *testing.T) {
 		if n := len(r.printed(agented.Stdout)); n > 1<<20+overCap {
 			t.Errorf("%d bytes logged", n)
 		}
-		if took := exit.FinishedAt.Sub(exit.StartedAt); took > 10*time.Second {
+		if took := exit.FinishedAt.Sub(exit.StartedAt); took > bound/2 {
 			t.Errorf("took %v", took)
 		}
 	})
 }
 
-func TestStopAsksFirstAndKillsWhatDoesNotListen(t *testing.T) {
+func TestStop_term_then_kill(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.02; done").start()
 		r.eventually("the trap", func() bool { return len(r.contents(agented.Stdout)) == 1 })
@@ -82,7 +82,7 @@ func TestStopAsksFirstAndKillsWhatDoesNotListen(t *testing.T) {
 			t.Fatal(err)
 		}
 		exit := r.wait()
-		wantCause(t, r, exit, agented.CauseCancelled, "a stop was asked for")
+		wantCause(t, r, exit, agented.CauseCancelled, "a stop was requested")
 		if exit.Code == nil || *exit.Code != 7 {
 			t.Errorf("exit = %+v", exit)
 		}
@@ -104,7 +104,7 @@ func TestStopAsksFirstAndKillsWhatDoesNotListen(t *testing.T) {
 	})
 }
 
-func TestTheMachineGoingDownEndsTheAttemptAsThat(t *testing.T) {
+func TestShutdown_of_machine(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo ready; sleep 600").start()
 	r.eventually("the start", func() bool { return len(r.contents(agented.Stdout)) == 1 })
@@ -123,7 +123,7 @@ func TestTheMachineGoingDownEndsTheAttemptAsThat(t *testing.T) {
 	}
 }
 
-func TestOtherSignalsLeaveTheShimAlone(t *testing.T) {
+func TestSignals_ignored(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo ready; sleep 0.3; echo end").start()
 	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGPIPE, unix.SIGINT, unix.SIGQUIT} {
@@ -135,9 +135,9 @@ func TestOtherSignalsLeaveTheShimAlone(t *testing.T) {
 	wantLines(t, r, agented.Stdout, "ready", "end")
 }
 
-func TestTooLittleRoomOnTheDiskEndsAnAttempt(t *testing.T) {
+func TestDisk_guard_ends_attempt(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "sleep 600")
 	r.spec.MinFree = 1 << 60
-	wantCause(t, r, r.do(), agented.CauseDiskFull, "are kept free")
+	wantCause(t, r, r.do(), agented.CauseDiskFull, "must stay free")
 }

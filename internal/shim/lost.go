@@ -6,9 +6,8 @@ import (
 	"github.com/agented/agented"
 )
 
-// RecordLost writes down for an attempt that nobody keeps, and of which not even
-// the records are here, that it was lost: a restored backup has its log and no
-// more. exit says when, and where that log ends.
+// RecordLost records an attempt as lost if neither its shim nor its records exist, as in a
+// restored backup, which contains only the log. exit contains the time and the end of that log.
 func RecordLost(bundle string, exit agented.Exit) error {
 	if err := os.MkdirAll(bundle, 0o700); err != nil {
 		return err

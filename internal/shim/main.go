@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -20,33 +21,35 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// ordersFD is the one descriptor that a shim inherits beside the standard ones:
-// where its orders come from, see spare.
+// ordersFD is the one descriptor that a shim inherits after the standard three: the socket for
+// its orders, see warmShim.
 const ordersFD = 3
 
-// answer is what the shim says to an order: one line of JSON.
+// answer is the shim's reply to an order: one line of JSON.
 type answer struct {
 	Version int    `json:"v"`
-	PID     int    `json:"pid,omitempty"`   // of the CLI
-	Ended   bool   `json:"ended,omitempty"` // it could not be started; exit.json says why
-	Error   string `json:"error,omitempty"` // the shim could not do its work; nothing was started
-	Full    bool   `json:"full,omitempty"`  // and that is for want of room on the disk
+	PID     int    `json:"pid,omitempty"`   // pid of the CLI
+	Ended   bool   `json:"ended,omitempty"` // the CLI could not be started; exit.json contains the reason
+	Error   string `json:"error,omitempty"` // the shim failed; nothing was started
+	Full    bool   `json:"full,omitempty"`  // because the disk is full
 }
 
-// readyLine says that the shim waits for another order.
+// readyLine reports that the shim is ready for another order.
 const readyLine = "ready\n"
 
-// maxAttempts is how many attempts a shim takes before it makes room for a fresh
-// one, and maxReuse how much an attempt may have printed for another to follow.
+// maxAttempts is how many attempts one shim runs, and maxReuse how many bytes an attempt may have
+// printed for another to follow in the same process.
 const (
 	maxAttempts = 100
 	maxReuse    = 1 << 20
 )
 
-// Main is the shim: the hidden command "agented shim". It returns the process's
-// exit code when no more attempts will come and the last one's end is written
-// down.
+// Main is the hidden command "agented shim". It returns the exit code of the process when no more
+// attempts follow and the last one's end is recorded.
 func Main() int {
+	if len(os.Args) == 3 && os.Args[2] == initArgument {
+		return initMain()
+	}
 	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(25)
 	debug.SetMemoryLimit(64 << 20)
@@ -57,21 +60,14 @@ func Main() int {
 		return 2
 	}
 	settled := settleIn()
-	// Caught and dropped rather than ignored: what a process ignores, the
-	// programs that it starts ignore too.
-	dropped := make(chan os.Signal, 1)
-	signal.Notify(dropped, unix.SIGHUP, unix.SIGPIPE, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
-	go func() {
-		for range dropped {
-		}
-	}()
+	dropSignals(unix.SIGHUP, unix.SIGPIPE, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2)
 	for n := 1; ; n++ {
 		lock, err := orders.next()
 		if err != nil {
-			return 0 // the server is gone, or has no more for us
+			return 0 // the server has ended, or has no more orders
 		}
 		if settled != nil {
-			fmt.Fprintln(os.Stderr, "shim:", settled) // it works without
+			fmt.Fprintln(os.Stderr, "shim:", settled) // not essential
 		}
 		code, again := attempt(orders, lock)
 		if !again || n == maxAttempts || orders.ready() != nil {
@@ -80,11 +76,21 @@ func Main() int {
 	}
 }
 
-// attempt keeps one attempt, in the folder that the process is in. again says that
-// nothing of it is left in this process.
+// dropSignals makes signals do nothing; without arguments, all signals. They are caught and dropped
+// instead of ignored, because child processes inherit ignored signals.
+func dropSignals(which ...os.Signal) {
+	dropped := make(chan os.Signal, 1)
+	signal.Notify(dropped, which...)
+	go func() {
+		for range dropped {
+		}
+	}()
+}
+
+// attempt runs one attempt in the current folder. again is true if the process can run another
+// attempt.
 func attempt(orders *orders, lock *os.File) (code int, again bool) {
-	// Until the end of the process, or until all is over: that is what it stands
-	// for.
+	// The lock stands for the process, so it is released last.
 	defer lock.Close()
 	if err := checkGiven(lock); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -93,26 +99,26 @@ func attempt(orders *orders, lock *os.File) (code int, again bool) {
 	s, err := prepare(".", orders)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "shim:", err)
-		orders.tell(answer{Error: err.Error(), Full: full(err)})
+		orders.reply(answer{Error: err.Error(), Full: full(err)})
 		return 1, false
 	}
 	if err := s.start(); err != nil {
 		s.exit.Cause, s.exit.Detail = agented.CauseNoStart, err.Error()
-		s.k.say("The command could not be started: %s.", err)
+		s.k.logf("The command could not be started: %s.", err)
 		s.finish()
-		orders.tell(answer{Ended: true})
+		orders.reply(answer{Ended: true})
 		return 0, false
 	}
-	orders.tell(answer{PID: s.child})
+	orders.reply(answer{PID: s.child})
 	s.k.run()
-	s.k.lastWords()
+	s.k.logEnd()
 	s.exit = s.k.exit
 	s.finish()
 	return 0, s.leaveNothing()
 }
 
-// checkGiven makes sure that the order came from Start: the descriptor is that
-// of this bundle's lock.
+// checkGiven verifies that the order came from Start: the descriptor must be that of this
+// bundle's lock.
 func checkGiven(lock *os.File) error {
 	here, err := os.Stat(lockFile)
 	if err != nil {
@@ -125,9 +131,9 @@ func checkGiven(lock *os.File) error {
 	return nil
 }
 
-var errNotForYou = errors.New("this command is started by the server only")
+var errNotForYou = errors.New("this command is for internal use by the server")
 
-// shim is the process's state around the keeper.
+// shim is the state of the process around the supervisor.
 type shim struct {
 	bundle   string
 	spec     Spec
@@ -136,18 +142,19 @@ type shim struct {
 	log      *runlog.Writer
 	out      *outlet
 	control  *control
-	k        *keeper
+	k        *supervisor
 	group    *cgroup
 	child    int
+	box      *box // nil: no sandbox
 	exit     agented.Exit
 	sigchld  chan os.Signal
-	recorded bool          // the end is written down
-	over     chan struct{} // closed when the CLI's thread is not needed any more
+	recorded bool          // the end is recorded
+	over     chan struct{} // closed when the CLI's thread is no longer needed
 	unwatch  func()
 }
 
-// prepare does all that can fail without anything having been started, and
-// leaves the mark that it may have been as its last step.
+// prepare performs every step that can fail before anything is started. Its last step writes the
+// begun record.
 func prepare(bundle string, orders io.Reader) (*shim, error) {
 	s := &shim{bundle: bundle, unwatch: func() {}}
 	var err error
@@ -162,7 +169,7 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 	}
 	for _, name := range []string{begunFile, exitFile} {
 		if _, err := os.Stat(bundle + "/" + name); err == nil {
-			return nil, errors.New("the attempt has begun before")
+			return nil, errors.New("the attempt has already begun")
 		}
 	}
 	if s.log, err = openLog(bundle + "/.."); err != nil {
@@ -174,7 +181,7 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 	if err := prepareExit(bundle); err != nil {
 		return nil, fmt.Errorf("prepare exit record: %w", err)
 	}
-	s.k = &keeper{
+	s.k = &supervisor{
 		spec: s.spec, log: s.log, out: s.out,
 		batch:   batch{attempt: s.spec.Attempt},
 		wake:    make(chan struct{}, 1),
@@ -189,33 +196,35 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 	if s.control, err = listen(bundle, s); err != nil {
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}
-	// A server that dies before it has sent all of this has begun nothing.
+	// If the server ends before it has sent everything, nothing has begun.
 	if s.given, err = readHandover(orders); err != nil {
 		return nil, err
 	}
 	s.mask = redact.New(s.given.Mask)
 	s.k.mask = s.mask
+	if s.spec.Capture == agented.CaptureFile {
+		s.k.batch.keep, s.k.plain = true, &unmaskedWriter{path: bundle + "/" + unmaskedFile}
+	}
 	for i, stream := range []agented.Stream{agented.Stdout, agented.Stderr} {
 		s.k.split[i] = newSplitter(&s.k.batch, stream, s.mask, s.spec.Capture == agented.CaptureFile)
 		if s.out.files[i] != nil {
 			s.k.tails = append(s.k.tails, &tail{f: s.out.files[i], split: s.k.split[i]})
 		}
 	}
-	// The first line then need not wait for the disk either.
-	reserved, err := s.log.Ahead()
+	// The first line then does not wait for an fsync either.
+	reserved, err := s.log.ReserveAhead()
 	if err != nil {
 		return nil, err
 	}
 	if err := begin(bundle); err != nil {
-		return nil, fmt.Errorf("mark the beginning: %w", err)
+		return nil, fmt.Errorf("record the start: %w", err)
 	}
 	reserved()
 	return s, nil
 }
 
-// begin leaves the mark, and then makes the bundle durable with all that is in it:
-// one wait for the disk, the last before the CLI. What is written while a disk
-// makes something durable waits for that as well, so nothing was before.
+// begin writes the begun record and then syncs the bundle, with a single fsync wait before the
+// CLI starts. Writes during an fsync wait for it, so no file was synced earlier.
 func begin(bundle string) error {
 	self, _ := lookUp(os.Getpid())
 	path := bundle + "/" + begunFile
@@ -245,7 +254,7 @@ func openLog(dir string) (w *runlog.Writer, err error) {
 	return nil, err
 }
 
-// start starts the CLI. Its error is a sentence for people.
+// start starts the CLI. Its error is a message for users.
 func (s *shim) start() error {
 	stdin := os.DevNull
 	if s.spec.Stdin {
@@ -259,6 +268,9 @@ func (s *shim) start() error {
 	s.sigchld = make(chan os.Signal, 1)
 	signal.Notify(s.sigchld, unix.SIGCHLD)
 	s.group = newCgroup(string(s.spec.Execution) + "-" + strconv.Itoa(s.spec.Attempt))
+	if missing := s.group.limit(s.spec.MaxMemory, s.spec.MaxProcesses); len(missing) > 0 {
+		s.k.logf("Limits that are not enforced, because this system does not let the server set them: %s.", strings.Join(missing, " and "))
+	}
 	if len(s.k.tails) > 0 {
 		var ok bool
 		s.unwatch, ok = watchFiles(s.k.wake, s.bundle+"/"+stdoutFile, s.bundle+"/"+stderrFile)
@@ -268,7 +280,7 @@ func (s *shim) start() error {
 	s.exit.StartedAt = s.k.started.UTC().Round(0)
 	s.k.exit.StartedAt = s.exit.StartedAt
 	s.over = make(chan struct{})
-	s.child, err = spawn(&s.spec, s.given, in, s.out, s.group, s.over)
+	s.child, s.box, err = spawn(&s.spec, s.given, in, s.out, s.group, s.over)
 	s.given.Env = nil
 	if err != nil {
 		return err
@@ -276,13 +288,18 @@ func (s *shim) start() error {
 	s.out.closeChild()
 	preferVictim(s.child)
 	reap := newReaper(s.child)
+	reap.wrapper = s.box.wrapper()
 	s.k.tree = newTree(reap, os.Getpid(), s.group, s.mask)
+	s.k.tree.box = s.box
+	if s.box != nil {
+		go s.box.watch(reap)
+	}
 	go func() {
 		for range s.sigchld {
 			reap.reap()
 		}
 	}()
-	s.sigchld <- unix.SIGCHLD // for an end before anybody waited
+	s.sigchld <- unix.SIGCHLD // in case it ended before
 	who, _ := lookUp(s.child)
 	if b, err := json.Marshal(childRecord{Version: Version, PID: s.child, Start: who.start, At: s.exit.StartedAt, Cgroup: s.group.folder()}); err == nil {
 		_ = os.WriteFile(s.bundle+"/"+childFile, b, 0o600)
@@ -294,20 +311,22 @@ func (s *shim) start() error {
 	return nil
 }
 
-// finish writes the end down: the log first, then the record, and when that is
-// on disk everybody who waits is told.
+// finish records the end: the log first, then the exit record. Once the record is on disk,
+// waiting clients are notified.
 func (s *shim) finish() {
 	s.unwatch()
-	for len(s.k.batch.recs) > 0 { // a start that failed has its line here
+	for len(s.k.batch.recs) > 0 { // the reason of a failed start is among them
 		if err := s.log.Append(s.k.batch.recs); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 		s.k.batch.done(len(s.k.batch.recs))
 	}
 	s.group.remove()
+	s.box.close()
 	if err := s.log.Close(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
+	s.k.plain.close()
 	s.exit.LastSeq = s.log.LastSeq()
 	s.exit.FinishedAt = time.Now().UTC().Round(0)
 	s.exit.Detail = readable(s.exit.Detail, 1000)
@@ -324,12 +343,11 @@ func (s *shim) finish() {
 	s.out.close()
 }
 
-// leaveNothing ends what an attempt has going in this process, and reports
-// whether that is all: only an attempt that came to a plain end by itself, and
-// printed little, leaves a process that is as good as a new one.
+// leaveNothing stops the remaining activity of an attempt in this process. It reports whether the
+// process can be reused: only after an attempt that ended by itself and printed little.
 func (s *shim) leaveNothing() bool {
 	if !s.recorded || s.exit.Cause != agented.CauseExit || s.k.asked || s.k.gaveUp || s.k.syncing ||
-		len(s.k.report.survivors) > 0 || len(s.k.report.remain) > 0 || s.k.logged > maxReuse {
+		len(s.k.report.survivors) > 0 || len(s.k.report.remain) > 0 || s.k.report.strays || s.k.logged > maxReuse {
 		return false
 	}
 	signal.Stop(s.k.signals)
@@ -339,14 +357,14 @@ func (s *shim) leaveNothing() bool {
 	return true
 }
 
-// listenUnix opens the control socket, for this user only. The path is relative
-// because an address has room for about a hundred bytes.
+// listenUnix opens the control socket for this user only. The path is relative, because an
+// address can have about a hundred bytes only.
 func listenUnix(bundle string) (*net.UnixListener, error) {
 	path := socketFile
 	if bundle != "." {
 		path = bundle + "/" + socketFile
 	}
-	_ = os.Remove(path) // of a shim that never got its handover: we have the lock
+	_ = os.Remove(path) // left by a shim that received no handover; this process has the lock
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, err

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// orders is the shim's end of the socket between it and the server.
+// orders is the shim's end of the socket to the server.
 type orders struct{ conn *net.UnixConn }
 
-// openOrders takes the socket that the process was started with.
+// openOrders opens the socket that the process inherited.
 func openOrders() (*orders, error) {
 	f := os.NewFile(ordersFD, "orders")
 	if f == nil {
@@ -31,8 +31,8 @@ func openOrders() (*orders, error) {
 	return &orders{c}, nil
 }
 
-// next waits for an attempt, enters its folder and takes its log as standard
-// error. It returns the lock. An error means that there is no more to do.
+// next waits for an order, changes to the folder of the bundle and redirects standard error to
+// its log. It returns the lock. An error means that there are no more orders.
 func (o *orders) next() (lock *os.File, err error) {
 	var mark [1]byte
 	room := make([]byte, unix.CmsgSpace(3*4))
@@ -56,22 +56,22 @@ func (o *orders) next() (lock *os.File, err error) {
 		return nil, fmt.Errorf("enter the bundle: %w", err)
 	}
 	if err := redirect(fds[2], int(os.Stderr.Fd())); err != nil {
-		return nil, fmt.Errorf("take the log: %w", err)
+		return nil, fmt.Errorf("open the log: %w", err)
 	}
 	return os.NewFile(uintptr(fds[1]), "lock"), nil
 }
 
-// Read reads what follows an order.
+// Read reads the data that follows an order.
 func (o *orders) Read(p []byte) (int, error) { return o.conn.Read(p) }
 
-// tell answers an order. Nobody listens any more if the server is gone.
-func (o *orders) tell(a answer) {
+// reply replies to an order. The error is ignored, because the server may have ended.
+func (o *orders) reply(a answer) {
 	a.Version = Version
 	b, _ := json.Marshal(a)
 	_, _ = o.conn.Write(append(b, '\n'))
 }
 
-// ready lets go of the last attempt's folder and log, and asks for another one.
+// ready leaves the last attempt's folder and log, and asks for another order.
 func (o *orders) ready() error {
 	if err := os.Chdir("/"); err != nil {
 		return err

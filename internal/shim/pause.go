@@ -11,34 +11,34 @@ import (
 	"github.com/agented/agented"
 )
 
-// Standstill says that an attempt is paused.
-type Standstill struct {
+// PauseState describes the pause of an attempt.
+type PauseState struct {
 	At    time.Time `json:"at"`
-	Until time.Time `json:"until"` // then the attempt is ended
+	Until time.Time `json:"until"` // end of the pause, when the attempt is stopped
 	By    string    `json:"by,omitempty"`
-	Why   string    `json:"why,omitempty"` // one sentence
+	Why   string    `json:"why,omitempty"` // reason, one sentence
 }
 
-// ErrNotPaused says that there is nothing to continue.
+// ErrNotPaused is returned by Continue if the attempt is not paused.
 var ErrNotPaused = agented.Errorf(agented.Conflict, "it is not paused")
 
 const (
-	freezePatience = 2 * time.Second // for a tree to stand still
+	freezePatience = 2 * time.Second // maximum time to stop all processes
 	notPaused      = "not paused"    // on the socket
 	isEnding       = "it is ending"
 )
 
-// Pause lets all that the attempt has started stand still until Continue, or
-// until a time at which it is ended. One that is paused already takes the new
-// reason and time. A shim of a version that knows no pause is a Conflict.
-func (h *Handle) Pause(s Standstill) error {
-	_, err := h.ask(request{Verb: "pause", Until: s.Until, By: s.By, Why: s.Why}, dialPatience)
+// Pause stops all processes of the attempt until Continue, or until the time at which the attempt
+// is stopped. If it is already paused, reason and time are replaced. A shim of a version without
+// pauses is a Conflict.
+func (h *Handle) Pause(s PauseState) error {
+	_, err := h.request(request{Verb: "pause", Until: s.Until, By: s.By, Why: s.Why}, dialPatience)
 	return pauseError(err)
 }
 
-// Continue lets a paused attempt go on. by is who asks, for the log.
+// Continue resumes a paused attempt. by is the caller, for the log.
 func (h *Handle) Continue(by, why string) error {
-	_, err := h.ask(request{Verb: "resume", By: by, Why: why}, dialPatience)
+	_, err := h.request(request{Verb: "resume", By: by, Why: why}, dialPatience)
 	return pauseError(err)
 }
 
@@ -48,23 +48,23 @@ func pauseError(err error) error {
 	}
 	switch text := err.Error(); {
 	case strings.Contains(text, "not supported") || strings.Contains(text, "unknown verb"):
-		return agented.Errorf(agented.Conflict, "it was started by an older version of Agented, which cannot pause: wait for its end, or cancel it").Because(err)
+		return agented.Errorf(agented.Conflict, "it was started by an older version of Agented, which cannot pause: wait until it ends, or cancel it").Because(err)
 	case strings.Contains(text, notPaused):
 		return ErrNotPaused
 	case strings.Contains(text, isEnding):
-		return agented.Errorf(agented.Conflict, "it is ending just now").Because(err)
+		return agented.Errorf(agented.Conflict, "it is just ending").Because(err)
 	}
 	return fmt.Errorf("pause attempt: %w", err)
 }
 
-// pausing is what the control socket asks of the keeper.
+// pausing is a request of the control socket to the supervisor.
 type pausing struct {
 	on   bool
-	ask  Standstill
+	ask  PauseState
 	done chan error
 }
 
-// pause hands a request to the keeper and waits for it.
+// pause passes a request to the supervisor and waits for the result.
 func (c *control) pause(r request) error {
 	c.mu.Lock()
 	child := c.child
@@ -72,7 +72,7 @@ func (c *control) pause(r request) error {
 	if child == 0 {
 		return errors.New("it is not running yet")
 	}
-	p := pausing{on: r.Verb == "pause", ask: Standstill{Until: r.Until, By: r.By, Why: r.Why}, done: make(chan error, 1)}
+	p := pausing{on: r.Verb == "pause", ask: PauseState{Until: r.Until, By: r.By, Why: r.Why}, done: make(chan error, 1)}
 	late := time.NewTimer(2 * freezePatience)
 	defer late.Stop()
 	select {
@@ -88,8 +88,8 @@ func (c *control) pause(r request) error {
 	}
 }
 
-// setPause does what was asked for.
-func (k *keeper) setPause(p pausing) {
+// setPause executes a request.
+func (k *supervisor) setPause(p pausing) {
 	p.done <- func() error {
 		was := k.paused.Load()
 		switch {
@@ -100,13 +100,13 @@ func (k *keeper) setPause(p pausing) {
 		case was == nil:
 			return errors.New(notPaused)
 		}
-		took := k.goOn()
-		k.say("Continued%s after %s%s.", byWhom(p.ask.By), took.Round(time.Second), clause(p.ask.Why))
+		took := k.resume()
+		k.logf("Continued%s after %s%s.", byWhom(p.ask.By), took.Round(time.Second), clause(p.ask.Why))
 		return nil
 	}()
 }
 
-func (k *keeper) standStill(ask Standstill, was *Standstill) error {
+func (k *supervisor) standStill(ask PauseState, was *PauseState) error {
 	if was != nil {
 		ask.At = was.At
 		k.paused.Store(&ask)
@@ -115,21 +115,21 @@ func (k *keeper) standStill(ask Standstill, was *Standstill) error {
 	if left := k.tree.freeze(freezePatience); len(left) > 0 {
 		if len(left) == len(k.tree.members()) {
 			k.tree.thaw()
-			return errors.New("its processes do not stand still: " + strings.Join(names(left, k.mask), "; "))
+			return errors.New("some processes could not be stopped: " + strings.Join(names(left, k.mask), "; "))
 		}
-		k.say("Could not be paused: %s.", strings.Join(names(left, k.mask), "; "))
+		k.logf("Could not be paused: %s.", strings.Join(names(left, k.mask), "; "))
 	}
 	now := time.Now()
 	k.stillAt = now
 	ask.At = now.UTC().Round(0)
 	k.paused.Store(&ask)
-	k.say("Paused%s%s. It is ended at %s unless it is continued before.", byWhom(ask.By), clause(ask.Why), ask.Until.UTC().Format("2006-01-02 15:04:05 UTC"))
+	k.logf("Paused%s%s. It is stopped at %s unless it is continued before.", byWhom(ask.By), clause(ask.Why), ask.Until.UTC().Format("2006-01-02 15:04:05 UTC"))
 	return nil
 }
 
-// goOn lets the tree go on and returns how long it stood. That time counts for
-// no limit.
-func (k *keeper) goOn() time.Duration {
+// resume resumes the tree and returns how long it was paused. That time does not count towards any
+// timeout.
+func (k *supervisor) resume() time.Duration {
 	k.tree.thaw()
 	took := time.Since(k.stillAt)
 	k.idle += took
@@ -138,14 +138,14 @@ func (k *keeper) goOn() time.Duration {
 	return took
 }
 
-// stillTooLong ends an attempt whose pause is over its time.
-func (k *keeper) stillTooLong(now time.Time) {
+// pauseExpired stops an attempt whose pause has reached its maximum time.
+func (k *supervisor) pauseExpired(now time.Time) {
 	p := k.paused.Load()
 	if p == nil || k.asked || now.Round(0).Before(p.Until) {
 		return
 	}
 	stood := now.Sub(k.stillAt).Round(time.Second)
-	k.end(agented.CauseTimeout, fmt.Sprintf("it was paused for %s, as long as it may be%s", stood, clause(p.Why)))
+	k.end(agented.CauseTimeout, fmt.Sprintf("it was paused for %s, the maximum%s", stood, clause(p.Why)))
 }
 
 func byWhom(who string) string {
@@ -162,8 +162,8 @@ func clause(why string) string {
 	return ": " + strings.TrimRight(readable(why, 500), ".")
 }
 
-// freeze stops all of the tree and returns those that it could not stop. What
-// stood still before is not woken later.
+// freeze stops all processes of the tree and returns those that it could not stop. Processes that
+// were already stopped are not resumed later.
 func (t *tree) freeze(patience time.Duration) []process {
 	if t.group.freeze(true, patience) {
 		t.setFrozen(true, nil)
@@ -179,8 +179,8 @@ func (t *tree) freeze(patience time.Duration) []process {
 	calm := 0
 	pause := time.Millisecond
 	for deadline := time.Now().Add(patience); ; pause = min(2*pause, 20*time.Millisecond) {
-		// Again and again: what was forked between a look and the signal is
-		// found the next time. Nothing forks once two looks found all stopped.
+		// Repeat, because a process may fork between the scan and the signal. Nothing can fork
+		// once two scans have found all processes stopped.
 		left := t.stopAll()
 		if len(left) == 0 {
 			if calm++; calm == 2 {
@@ -196,7 +196,7 @@ func (t *tree) freeze(patience time.Duration) []process {
 	}
 }
 
-// stopAll sends a signal to all that do not stand still and returns them.
+// stopAll signals all processes that are not stopped and returns them.
 func (t *tree) stopAll() []process {
 	var left []process
 	for _, p := range t.members() { // parents first
@@ -208,7 +208,7 @@ func (t *tree) stopAll() []process {
 	return left
 }
 
-// keepFrozen stops what somebody has woken.
+// keepFrozen stops processes again that something has resumed.
 func (t *tree) keepFrozen() {
 	t.mu.Lock()
 	signals := t.frozen && !t.byGroup
@@ -218,7 +218,7 @@ func (t *tree) keepFrozen() {
 	}
 }
 
-// thaw lets all of the tree go on that freeze stopped.
+// thaw resumes all processes of the tree that freeze stopped.
 func (t *tree) thaw() {
 	t.mu.Lock()
 	frozen, byGroup, asleep := t.frozen, t.byGroup, t.asleep
@@ -232,7 +232,7 @@ func (t *tree) thaw() {
 		return
 	}
 	all := t.members()
-	for i := len(all) - 1; i >= 0; i-- { // children first: a parent may ask how they are
+	for i := len(all) - 1; i >= 0; i-- { // children first, because a parent may wait for them
 		p := all[i]
 		if start, was := asleep[p.pid]; !was || start != p.start {
 			_ = p.signal(unix.SIGCONT)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,8 +20,8 @@ import (
 	"github.com/agented/agented"
 )
 
-// tickers is a tree whose every process writes into a file of its own, again
-// and again: the leader, a child, and one that left the group.
+// tickers is a process tree in which each process repeatedly writes to a file of its own: the
+// leader, a child, and one that left the group.
 const tickers = `tick() { while :; do echo x >>$1; sleep 0.01; done; }
 tick a & setsid sh -c 'while :; do echo x >>b; sleep 0.01; done' & tick c`
 
@@ -39,26 +40,26 @@ func (r *run) sizes() (total int64, all bool) {
 
 func (r *run) pause(d time.Duration) {
 	r.t.Helper()
-	if err := r.h.Pause(Standstill{Until: time.Now().Add(d), By: "ann", Why: "lunch"}); err != nil {
+	if err := r.h.Pause(PauseState{Until: time.Now().Add(d), By: "ann", Why: "lunch"}); err != nil {
 		r.t.Fatalf("Pause: %v\n%s", err, r.describe())
 	}
 }
 
-// inVfork reports whether a process waits uninterruptibly.
+// inVfork reports whether a process is in uninterruptible sleep.
 func inVfork(pid int) bool {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	return err == nil && bytes.Contains(b, []byte(") D "))
 }
 
-// still checks that nothing of the tree does anything for a while.
+// still checks that no process of the tree does anything for a while.
 func (r *run) still() {
 	r.t.Helper()
 	before, _ := r.sizes()
 	for end := time.Now().Add(150 * time.Millisecond); time.Now().Before(end); {
 		for _, p := range r.orphans() {
 			if p.pid != r.shimPID() && !p.stopped {
-				// A shell that waits for a child to begin its program, which is
-				// stopped, waits with it and cannot be stopped itself.
+				// A shell that waits in vfork for a stopped child to execute its program cannot
+				// be stopped itself.
 				if now, ok := lookUp(p.pid); ok && now.start == p.start && !now.stopped && !inVfork(p.pid) {
 					r.t.Errorf("%d %s does not stand still", p.pid, p.commandLine())
 				}
@@ -70,7 +71,7 @@ func (r *run) still() {
 	}
 }
 
-func TestAPauseStopsTheWholeTreeAndContinueLetsItGoOn(t *testing.T) {
+func TestPause_and_continue_tree(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, tickers).start()
 		r.eventually("all of the tree to tick", func() bool { _, ok := r.sizes(); return ok })
@@ -101,18 +102,16 @@ func TestAPauseStopsTheWholeTreeAndContinueLetsItGoOn(t *testing.T) {
 			t.Errorf("it ended by %s", exit.Cause)
 		}
 		said := strings.Join(r.contents(agented.System), "\n")
-		for _, want := range []string{"Paused by ann: lunch. It is ended at ", "Continued by bob after 0s."} {
-			if !strings.Contains(said, want) {
-				t.Errorf("the log says %q, want %q in it", said, want)
-			}
+		if want := `Paused by ann: lunch\. It is stopped at .*\nContinued by bob after \d+s\.`; !regexp.MustCompile(want).MatchString(said) {
+			t.Errorf("the log says %q, want %q in it", said, want)
 		}
-		if err := r.h.Pause(Standstill{Until: time.Now().Add(time.Hour)}); err == nil {
+		if err := r.h.Pause(PauseState{Until: time.Now().Add(time.Hour)}); err == nil {
 			t.Error("what has ended was paused")
 		}
 	})
 }
 
-func TestAPausedAttemptCanBeStopped(t *testing.T) {
+func TestPause_then_stop(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, `trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.01; done`).start()
 	r.eventually("it to be ready", func() bool { return len(r.contents(agented.Stdout)) > 0 })
@@ -122,13 +121,13 @@ func TestAPausedAttemptCanBeStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	exit := r.wait()
-	if exit.Cause != agented.CauseCancelled || exit.Code == nil || *exit.Code != 3 || time.Since(began) > 3*time.Second {
+	if exit.Cause != agented.CauseCancelled || exit.Code == nil || *exit.Code != 3 || time.Since(began) > bound/2 {
 		t.Errorf("ended by %s with %s after %s", exit.Cause, show(exit.Code), time.Since(began))
 	}
 	wantLines(t, r, agented.Stdout, "ready", "bye")
 }
 
-func TestAPauseCountsForNoLimitAndEndsAtItsOwnTime(t *testing.T) {
+func TestPause_suspends_timeouts(t *testing.T) {
 	t.Parallel()
 	t.Run("the clocks stop", func(t *testing.T) {
 		t.Parallel()
@@ -136,12 +135,12 @@ func TestAPauseCountsForNoLimitAndEndsAtItsOwnTime(t *testing.T) {
 		if err := unix.Mkfifo(filepath.Join(r.spec.Dir, "gate"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r.spec.Timeout, r.spec.Silence = 2*time.Second, 1500*time.Millisecond
+		r.spec.Timeout, r.spec.Silence = 6*time.Second, 5*time.Second
 		r.start()
 		r.eventually("it to be ready", func() bool { return len(r.contents(agented.Stdout)) > 0 })
 		r.pause(time.Hour)
 		stood := time.Now()
-		r.eventually("both limits to have passed", func() bool { return time.Since(stood) > 2500*time.Millisecond })
+		r.eventually("both limits to have passed", func() bool { return time.Since(stood) > 6500*time.Millisecond })
 		if err := r.h.Continue("", ""); err != nil {
 			t.Fatal(err)
 		}
@@ -156,13 +155,13 @@ func TestAPauseCountsForNoLimitAndEndsAtItsOwnTime(t *testing.T) {
 	t.Run("and run again", func(t *testing.T) {
 		t.Parallel()
 		r := newRun(t, agented.CaptureFile, `echo ready; sleep 1000`)
-		r.spec.Timeout = 500 * time.Millisecond
+		r.spec.Timeout = 3 * time.Second
 		r.start()
 		r.pause(time.Hour)
 		if err := r.h.Continue("", ""); err != nil {
 			t.Fatal(err)
 		}
-		if exit := r.wait(); exit.Cause != agented.CauseTimeout || !strings.Contains(exit.Detail, "500ms") {
+		if exit := r.wait(); exit.Cause != agented.CauseTimeout || !strings.Contains(exit.Detail, "3s") {
 			t.Errorf("ended by %s: %s", exit.Cause, exit.Detail)
 		}
 	})
@@ -178,7 +177,7 @@ func TestAPauseCountsForNoLimitAndEndsAtItsOwnTime(t *testing.T) {
 	})
 }
 
-func TestWhatStoodStillBeforeAPauseIsNotWokenByIt(t *testing.T) {
+func TestPause_keeps_stopped_process(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, `sh -c 'echo child $$; while :; do echo x >>a; sleep 0.01; done' & wait`).start()
 	child := 0
@@ -204,7 +203,7 @@ func TestWhatStoodStillBeforeAPauseIsNotWokenByIt(t *testing.T) {
 	r.wait()
 }
 
-func TestAWokenProcessIsStoppedAgainAndAForkBombStandsStill(t *testing.T) {
+func TestPause_woken_process_and_fork_bomb(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, `n=0; while [ $n -lt 8 ]; do (while :; do (echo x >>a; echo x >>b; echo x >>c); done) & n=$((n+1)); done; wait`).start()
 	r.eventually("it to fork", func() bool { _, ok := r.sizes(); return ok })
@@ -216,7 +215,7 @@ func TestAWokenProcessIsStoppedAgainAndAForkBombStandsStill(t *testing.T) {
 	r.wait()
 }
 
-func TestAPausedTreeWhoseShimIsKilledLeavesNothing(t *testing.T) {
+func TestPause_shim_killed(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, tickers).start()
 	r.eventually("all of the tree to tick", func() bool { _, ok := r.sizes(); return ok })
@@ -230,7 +229,7 @@ func TestAPausedTreeWhoseShimIsKilledLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestAShimThatKnowsNoPauseIsAClearConflict(t *testing.T) {
+func TestPause_old_shim(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{"not supported: pause", "unknown verb pause"} {
 		dir := t.TempDir()
@@ -258,15 +257,15 @@ func TestAShimThatKnowsNoPauseIsAClearConflict(t *testing.T) {
 			}
 		}()
 		h := &Handle{bundle: dir}
-		err = h.Pause(Standstill{Until: time.Now().Add(time.Hour)})
+		err = h.Pause(PauseState{Until: time.Now().Add(time.Hour)})
 		if agented.KindOf(err) != agented.Conflict || !strings.Contains(agented.Message(err), "older version") {
 			t.Errorf("%s: %v", answer, err)
 		}
 	}
 }
 
-// pausedNow is how the attempt stands still; nil: it does not.
-func pausedNow(h *Handle) (*Standstill, error) {
-	r, err := h.ask(request{Verb: "hello"}, dialPatience)
+// pausedNow returns the current pause of the attempt, or nil.
+func pausedNow(h *Handle) (*PauseState, error) {
+	r, err := h.request(request{Verb: "hello"}, dialPatience)
 	return r.Paused, err
 }

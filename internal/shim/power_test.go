@@ -13,9 +13,9 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// A power cut as an attempt begins may leave any part of its bundle: each is
-// decided, and none for ever undecided.
-func TestWhatAPowerCutLeavesOfABundleIsDecided(t *testing.T) {
+// A power failure at the start of an attempt may leave any part of its bundle: every combination
+// is decided.
+func TestDecide_after_power_failure(t *testing.T) {
 	t.Parallel()
 	for name, spec := range map[string][]byte{"no spec": nil, "an empty spec": {}, "half a spec": []byte(`{"v":1,"execu`)} {
 		t.Run(name, func(t *testing.T) {
@@ -33,13 +33,13 @@ func TestWhatAPowerCutLeavesOfABundleIsDecided(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if v := r.verdict(); v != NeverStarted {
+			if v := r.state(); v != NeverStarted {
 				t.Errorf("without the mark: %s", v)
 			}
 			if err := os.WriteFile(filepath.Join(r.bundle, begunFile), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if v := r.verdict(); v != Lost {
+			if v := r.state(); v != Lost {
 				t.Errorf("with the mark: %s", v)
 			}
 			for range 2 {
@@ -47,16 +47,15 @@ func TestWhatAPowerCutLeavesOfABundleIsDecided(t *testing.T) {
 					t.Errorf("exit = %+v", exit)
 				}
 			}
-			if v := r.verdict(); v != Ended {
+			if v := r.state(); v != Ended {
 				t.Errorf("settled: %s", v)
 			}
 		})
 	}
 }
 
-// A spec that is gone while the machine runs keeps nothing from being ended, named
-// and read.
-func TestAnAttemptWithoutItsSpecIsSettledAllTheSame(t *testing.T) {
+// A missing spec must not prevent the attempt from being terminated, named and read.
+func TestSettle_without_spec(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, `sleep 600 & echo ready; wait`)
 	r.dir = filepath.Join(r.dir, string(r.spec.Execution)) // as a server names it
@@ -77,8 +76,8 @@ func TestAnAttemptWithoutItsSpecIsSettledAllTheSame(t *testing.T) {
 	wantLines(t, r, agented.Stdout, "ready")
 }
 
-// Not parallel: it looks on while this process syncs.
-func TestTheMarkAndAllBehindItAreOnDiskBeforeTheCLI(t *testing.T) {
+// Not parallel: it observes the syncs of this process.
+func TestBundle_synced_before_start(t *testing.T) {
 	r := newRun(t, agented.CaptureFile, "echo ran")
 	if err := layOut(r.bundle, &r.spec, nil); err != nil {
 		t.Fatal(err)
@@ -113,7 +112,7 @@ func TestTheMarkAndAllBehindItAreOnDiskBeforeTheCLI(t *testing.T) {
 	if err := begin(r.bundle); !full(err) {
 		t.Errorf("a disk without room: %v", err)
 	}
-	if v := r.verdict(); v != NeverStarted {
+	if v := r.state(); v != NeverStarted {
 		t.Errorf("what could not be put on disk is %s", v)
 	}
 }

@@ -11,30 +11,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// program is the small program that is run as shim; see UseProgram.
+// program is the small program that runs as shim; see UseProgram.
 var program struct {
-	mu   sync.Mutex // guards what follows
-	text string     // "" once it is in memory of its own, or of no use
-	file *os.File   // it in memory; nil: shims are this program
+	mu   sync.Mutex // guards the following fields
+	text string     // "" once it is in a memory file, or unusable
+	file *os.File   // memory file; if nil, shims run this program
 }
 
-// UseProgram has shims run another program than this one: smaller, with nothing
-// in it but Main. It is given as its text, which must be a part of this program's
-// file; "" is none. Where the system does not
-// let it be run, shims are this program as before.
+// UseProgram makes shims run another, smaller program that contains only Main. text is its
+// content and must be part of this program's file; "" means none. If the system does not permit
+// running it, shims run this program.
 func UseProgram(text string) {
 	program.mu.Lock()
 	program.text = text
 	program.mu.Unlock()
 }
 
-// execute starts the shim's program, or this one where that cannot be run. It goes
-// on working when an upgrade replaces the file of this one.
+// execute starts the shim's program, or this program if that is not possible. It also works after
+// an upgrade has replaced this program's file.
 func execute(attr *os.ProcAttr) (*os.Process, error) {
 	args := []string{shimName, "shim"}
 	if f := theProgram(); f != nil {
-		// By a descriptor that the child is given: any other number may be taken, in
-		// the child alone, by what its start is reported through.
+		// Use a descriptor that the child inherits: the child alone may use any other number, to
+		// report the result of its start.
 		with := *attr
 		with.Files = append(slices.Clip(attr.Files), f)
 		proc, err := os.StartProcess(fmt.Sprintf("/proc/self/fd/%d", len(attr.Files)), args, &with)
@@ -50,8 +49,8 @@ func execute(attr *os.ProcAttr) (*os.Process, error) {
 	return os.StartProcess("/proc/self/exe", args, attr)
 }
 
-// forbidden reports whether a program that failed to start will always do so,
-// rather than for want of something just now.
+// forbidden reports whether a failure to start a program is permanent, as opposed to a temporary
+// lack of resources.
 func forbidden(err error) bool {
 	for _, e := range []error{unix.EACCES, unix.EPERM, unix.ENOEXEC, unix.ENOENT} {
 		if errors.Is(err, e) {
@@ -61,12 +60,12 @@ func forbidden(err error) bool {
 	return false
 }
 
-// theProgram is the program in memory; nil if there is none.
+// theProgram returns the memory file of the program, or nil if there is none.
 func theProgram() *os.File {
 	program.mu.Lock()
 	defer program.mu.Unlock()
 	if program.text != "" {
-		// An error is no reason not to run: the other way is there.
+		// On an error shims run this program instead.
 		program.file, _ = unpack(program.text)
 		releasePages(program.text)
 		program.text = ""
@@ -74,7 +73,7 @@ func theProgram() *os.File {
 	return program.file
 }
 
-// unpack puts a program into a file in memory that nobody can change.
+// unpack copies a program to a sealed memory file.
 func unpack(text string) (_ *os.File, err error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("agshim", flags|unix.MFD_EXEC)
@@ -99,8 +98,7 @@ func unpack(text string) (_ *os.File, err error) {
 	return f, nil
 }
 
-// releasePages gives pages of this program's file back, which are read again if they
-// are wanted again.
+// releasePages releases pages of this program's file; they are read again on demand.
 func releasePages(text string) {
 	const page = 4096
 	from := uintptr(unsafe.Pointer(unsafe.StringData(text)))

@@ -11,9 +11,9 @@ import (
 	"github.com/agented/agented"
 )
 
-// Not parallel: they change what all shims of this process are.
+// Not parallel: these tests change the program of all shims of this process.
 
-// use has shims be f, until the test ends.
+// use makes f the program of shims until the test ends.
 func use(t *testing.T, f *os.File) {
 	t.Helper()
 	set := func(f *os.File) {
@@ -25,7 +25,7 @@ func use(t *testing.T, f *os.File) {
 	t.Cleanup(func() { set(nil) })
 }
 
-// self is this program, which can be a shim, in memory.
+// self is this program as a memory file.
 func self(t *testing.T) *os.File {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/exe")
@@ -40,7 +40,7 @@ func self(t *testing.T) *os.File {
 	return f
 }
 
-func TestAShimIsAProgramInMemoryWhereThatCanBeRun(t *testing.T) {
+func TestProgram_in_memory(t *testing.T) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
@@ -60,9 +60,9 @@ func TestAShimIsAProgramInMemoryWhereThatCanBeRun(t *testing.T) {
 	}
 }
 
-// A child's start is reported through a descriptor that may be put on any number
-// beyond those it is given, the program's among them.
-func TestTheProgramIsFoundWhateverDescriptorsAreTaken(t *testing.T) {
+// The result of a child's start is reported through a descriptor that may have any number beyond
+// the inherited ones, including the program's.
+func TestProgram_any_descriptors(t *testing.T) {
 	f := self(t)
 	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 64)
 	if err != nil {

@@ -7,15 +7,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is one line of the process table.
+// process is one entry of the process table.
 type process struct {
 	pid, parent, group int
-	start              uint64 // microseconds; together with pid it names one process for ever
+	start              uint64 // microseconds; together with pid it identifies a process uniquely
 	comm               string
 	stopped            bool
 }
 
-// Of sys/proc.h: SSTOP and SZOMB.
+// From sys/proc.h: SSTOP and SZOMB.
 const (
 	standing = 4
 	zombie   = 5
@@ -48,7 +48,7 @@ func fromKinfo(k *unix.KinfoProc) process {
 	}
 }
 
-// lookUp finds one process; false if there is none of that pid, or a zombie.
+// lookUp finds one process; it returns false if there is none with that pid, or only a zombie.
 func lookUp(pid int) (process, bool) {
 	k, err := unix.SysctlKinfoProc("kern.proc.pid", pid)
 	if err != nil || k.Proc.P_stat == zombie || int(k.Proc.P_pid) != pid {
@@ -57,20 +57,19 @@ func lookUp(pid int) (process, bool) {
 	return fromKinfo(k), true
 }
 
-// family keeps track of the descendants of this process. Orphans go to launchd
-// here and the table then says no more whose they were, so what was seen once
-// is remembered.
+// family tracks the descendants of this process. On macOS launchd adopts orphans, and the process
+// table no longer shows their origin, so observed descendants are remembered.
 type family struct {
 	root, group int
-	seen        map[int]uint64 // pid to start
+	seen        map[int]uint64 // start time by pid
 }
 
 func newFamily(root, leader int) *family {
 	return &family{root: root, group: leader, seen: map[int]uint64{}}
 }
 
-// look notes who descends from the root now.
-func (f *family) look() { f.members() }
+// scan records the current descendants of the root.
+func (f *family) scan() { f.members() }
 
 // members lists the living descendants, parents before children.
 func (f *family) members() ([]process, error) {
@@ -96,8 +95,7 @@ func (f *family) members() ([]process, error) {
 	return found, nil
 }
 
-// descendants picks from the table what descends from the roots, which are not
-// part of the answer.
+// descendants selects the descendants of the roots from the table, without the roots.
 func descendants(all []process, roots []int) []process {
 	var found []process
 	in := map[int]bool{}
@@ -118,7 +116,7 @@ func descendants(all []process, roots []int) []process {
 	return found
 }
 
-// signal sends a signal to this process, if its pid is still its own.
+// signal sends a signal to this process, if its pid has not been reused.
 func (p process) signal(sig unix.Signal) error {
 	if now, ok := lookUp(p.pid); !ok || now.start != p.start {
 		return unix.ESRCH
@@ -126,7 +124,7 @@ func (p process) signal(sig unix.Signal) error {
 	return unix.Kill(p.pid, sig)
 }
 
-// commandLine is what the process was called with, for people.
+// commandLine returns the command line for display.
 func (p process) commandLine() string {
 	if args, _, ok := p.procargs(); ok && len(args) > 0 {
 		return string(bytes.Join(args, []byte{' '}))
@@ -134,15 +132,14 @@ func (p process) commandLine() string {
 	return p.comm
 }
 
-// marked reports whether the process was started with the variable, given as
-// NAME=VALUE. What cannot be read was not.
+// marked reports whether the process was started with the variable, given as NAME=VALUE. It
+// returns false if the environment cannot be read.
 func (p process) marked(variable string) bool {
 	_, env, ok := p.procargs()
 	return ok && slices.ContainsFunc(env, func(e []byte) bool { return string(e) == variable })
 }
 
-// procargs reads arguments and environment: a count, the program's path,
-// padding, then strings.
+// procargs reads arguments and environment: a count, the program's path, padding, then strings.
 func (p process) procargs() (args, env [][]byte, ok bool) {
 	b, err := unix.SysctlRaw("kern.procargs2", p.pid)
 	if err != nil || len(b) < 5 {
@@ -161,5 +158,8 @@ func (p process) procargs() (args, env [][]byte, ok bool) {
 	return texts[:count], texts[count:], true
 }
 
-// treeByChildren: orphans are not children here.
+// treeByChildren is false: orphans do not become children of the shim.
 const treeByChildren = false
+
+// onlyChild returns 0: macOS needs a scan of the process table for that.
+func onlyChild(int) int { return 0 }

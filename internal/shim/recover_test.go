@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -39,7 +40,7 @@ func serverProcess(t *testing.T, r *run) *exec.Cmd {
 	return &exec.Cmd{Path: exe, Args: []string{"stand-in", "server", string(what)}, Env: []string{}}
 }
 
-// startBy starts the server process and adopts the attempt that it started.
+// startBy starts the server process and adopts its attempt.
 func (r *run) startBy(server *exec.Cmd) {
 	r.t.Helper()
 	out, err := server.StdoutPipe()
@@ -58,7 +59,7 @@ func (r *run) startBy(server *exec.Cmd) {
 	}
 }
 
-func TestDecideKnowsEveryCombination(t *testing.T) {
+func TestDecide_all_facts(t *testing.T) {
 	t.Parallel()
 	for i := range 32 {
 		f := Facts{Locked: i&1 != 0, Spec: i&2 != 0, Begun: i&4 != 0, Exit: i&8 != 0, SameBoot: i&16 != 0}
@@ -76,30 +77,30 @@ func TestDecideKnowsEveryCombination(t *testing.T) {
 			t.Errorf("%+v: %s, want %s", f, got, want)
 		}
 	}
-	for v, want := range map[Verdict]string{NeverStarted: "never started", Running: "running", Ended: "ended", Lost: "lost", 9: "Verdict(9)"} {
+	for v, want := range map[BundleState]string{NeverStarted: "never started", Running: "running", Ended: "ended", Lost: "lost", 9: "BundleState(9)"} {
 		if v.String() != want {
 			t.Errorf("%q, want %q", v, want)
 		}
 	}
 }
 
-func TestTheVerdictFollowsTheAttempt(t *testing.T) {
+func TestInspect_attempt_states(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo ready; sleep 600")
-	if v := r.verdict(); v != NeverStarted {
+	if v := r.state(); v != NeverStarted {
 		t.Errorf("without a bundle: %s", v)
 	}
 	if err := layOut(r.bundle, &r.spec, nil); err != nil {
 		t.Fatal(err)
 	}
-	if v := r.verdict(); v != NeverStarted {
+	if v := r.state(); v != NeverStarted {
 		t.Errorf("with a spec: %s", v)
 	}
 	lock, err := takeLock(r.bundle)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v := r.verdict(); v != Running {
+	if v := r.state(); v != Running {
 		t.Errorf("with the lock taken: %s", v)
 	}
 	if _, err := Start(r.bundle, r.spec, r.priv, nil); agented.KindOf(err) != agented.Conflict {
@@ -115,7 +116,7 @@ func TestTheVerdictFollowsTheAttempt(t *testing.T) {
 		t.Errorf("running: %+v %v", f, err)
 	}
 	r.killShim()
-	if v := r.verdict(); v != Lost {
+	if v := r.state(); v != Lost {
 		t.Errorf("killed: %s", v)
 	}
 	if _, err := r.h.Wait(context.Background()); !errors.Is(err, ErrLost) {
@@ -125,12 +126,12 @@ func TestTheVerdictFollowsTheAttempt(t *testing.T) {
 		t.Errorf("Stop of what is gone: %v", err)
 	}
 	r.settle()
-	if v := r.verdict(); v != Ended {
+	if v := r.state(); v != Ended {
 		t.Errorf("settled: %s", v)
 	}
 }
 
-func TestWaitSeesTheShimDieAndItsContextEnd(t *testing.T) {
+func TestWait_shim_death_and_context(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "sleep 600").start()
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -161,14 +162,14 @@ func TestWaitSeesTheShimDieAndItsContextEnd(t *testing.T) {
 
 func wantSettled(t *testing.T, r *run, exit agented.Exit) {
 	t.Helper()
-	if exit.Cause != agented.CauseLost || exit.Detail != "its supervisor was killed while it ran" || exit.StartedAt.IsZero() {
+	if exit.Cause != agented.CauseLost || exit.Detail != "its shim was killed while it was running" || exit.StartedAt.IsZero() {
 		t.Errorf("exit = %+v", exit)
 	}
 	if left := r.orphans(); len(left) != 0 {
 		t.Errorf("still alive: %q", names(left, nil))
 	}
 	said := r.contents(agented.System)
-	if len(said) == 0 || said[0] != "Interrupted: its supervisor was killed while it ran." {
+	if len(said) == 0 || said[0] != "Interrupted: its shim was killed while it was running." {
 		t.Errorf("the log says %q", said)
 	}
 	if n := len(r.lines()); agented.Seq(n) != exit.LastSeq {
@@ -176,23 +177,23 @@ func wantSettled(t *testing.T, r *run, exit agented.Exit) {
 	}
 }
 
-func TestAKilledShimLosesNothingOfWhatIsInTheRawFiles(t *testing.T) {
+func TestSettle_drains_raw_files(t *testing.T) {
 	t.Parallel()
 	for i := range 5 {
 		t.Run(itoa(i), func(t *testing.T) {
 			t.Parallel()
-			// The leader dies with the shim; a child of its goes on printing until
-			// it is found.
+			// The leader dies with the shim; one of its children continues to print until it is
+			// found.
 			r := newRun(t, agented.CaptureFile, "")
 			exe, _ := os.Executable()
 			r.spec.Args = []string{"sh", "-c", fmt.Sprintf(`bash -c 'exec -a stand-in %s ticking 100000000 %d' & printf unfinished >&2; wait`, exe, i*50)}
 			r.start()
 			r.eventually("some lines", func() bool { return len(r.lines()) > 100+i*100 })
 			r.killShim()
-			time.Sleep(time.Duration(i) * 5 * time.Millisecond) // more is printed that nobody takes
+			time.Sleep(time.Duration(i) * 5 * time.Millisecond) // further output that nothing reads
 			exit := r.settle()
 			wantSettled(t, r, exit)
-			// On a busy machine the leader may still be there, its signal on the way.
+			// On a busy machine the leader may still exist, with its signal pending.
 			child := slices.DeleteFunc(slices.Clone(exit.Survivors), func(s string) bool { return strings.HasSuffix(s, " sh") })
 			if len(child) != 1 || !strings.Contains(child[0], "stand-in ticking") || len(exit.Survivors) > 2 {
 				t.Errorf("survivors %q", exit.Survivors)
@@ -219,7 +220,7 @@ func TestAKilledShimLosesNothingOfWhatIsInTheRawFiles(t *testing.T) {
 	}
 }
 
-func TestASettleThatIsRepeatedLogsNothingTwice(t *testing.T) {
+func TestSettle_repeated(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, `echo one; printf 'two is cut'; sleep 600`).start()
 	r.eventually("the cut line", func() bool { return len(r.contents(agented.Stdout)) == 2 })
@@ -238,7 +239,7 @@ func TestASettleThatIsRepeatedLogsNothingTwice(t *testing.T) {
 	}
 }
 
-func TestSettleAfterARebootSignalsNobody(t *testing.T) {
+func TestSettle_after_reboot(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, `setsid sleep 600 & echo ready; wait`).start()
 	r.eventually("the start", func() bool { return len(r.contents(agented.Stdout)) == 1 && len(r.orphans()) == 2 })
@@ -256,7 +257,7 @@ func TestSettleAfterARebootSignalsNobody(t *testing.T) {
 		t.Errorf("%+v %v", f, err)
 	}
 	exit := r.settle()
-	if exit.Cause != agented.CauseLost || exit.Detail != "the machine was restarted while it ran" || len(exit.Survivors) != 0 {
+	if exit.Cause != agented.CauseLost || exit.Detail != "the machine was restarted while it was running" || len(exit.Survivors) != 0 {
 		t.Errorf("exit = %+v", exit)
 	}
 	left := r.orphans()
@@ -269,7 +270,7 @@ func TestSettleAfterARebootSignalsNobody(t *testing.T) {
 	r.eventually("it to be gone", func() bool { return len(r.orphans()) == 0 })
 }
 
-func TestTheServersDeathDoesNotTouchTheAttempt(t *testing.T) {
+func TestShim_survives_server(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		fifo := newFifo(t)
 		r := newRun(t, c, `echo begun; read x <"$1"; echo went on; exit 5`)
@@ -282,8 +283,8 @@ func TestTheServersDeathDoesNotTouchTheAttempt(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = server.Wait()
-		if v := r.verdict(); v != Running {
-			t.Fatalf("verdict %s", v)
+		if v := r.state(); v != Running {
+			t.Fatalf("state %s", v)
 		}
 		h, err := Adopt(r.bundle)
 		if err != nil {
@@ -292,20 +293,23 @@ func TestTheServersDeathDoesNotTouchTheAttempt(t *testing.T) {
 		if r.h = h; h.PID() != pid || pid == 0 {
 			t.Errorf("the CLI is %d, was %d", h.PID(), pid)
 		}
-		letGo(t, fifo)
+		unblock(t, fifo)
 		wantCode(t, r, r.wait(), 5)
 		wantLines(t, r, agented.Stdout, "begun", "went on")
 	})
 }
 
-func TestAnEndWhileNobodyLooksIsRecorded(t *testing.T) {
+func TestExit_without_server(t *testing.T) {
 	t.Parallel()
-	r := newRun(t, agented.CaptureFile, "echo begun; sleep 0.3; exit 6")
+	fifo := newFifo(t)
+	r := newRun(t, agented.CaptureFile, `echo begun; read x <"$1"; exit 6`)
+	r.spec.Args = append(r.spec.Args, "sh", fifo)
 	server := serverProcess(t, r)
 	r.startBy(server)
 	_ = server.Process.Kill()
 	_ = server.Wait()
-	r.eventually("the end", func() bool { return r.verdict() == Ended })
+	unblock(t, fifo)
+	r.eventually("the end", func() bool { return r.state() == Ended })
 	exit, err := ReadExit(r.bundle)
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +318,7 @@ func TestAnEndWhileNobodyLooksIsRecorded(t *testing.T) {
 	r.gone()
 }
 
-func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing.T) {
+func TestHandover_server_killed(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo ran")
 	if err := layOut(r.bundle, &r.spec, nil); err != nil {
@@ -326,19 +330,19 @@ func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing
 	}
 	h := handover{Args: r.spec.Args, Env: []string{"A=b"}}
 	half := h.encode()
-	shim, err := newSpare()
+	shim, err := newWarmShim()
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Everything goes over but the last three bytes.
+	// Everything except the last three bytes is sent.
 	a, err := shim.orderPart(t, r.bundle, lock, half[:len(half)-3])
 	lock.Close()
 	if err != nil || !strings.Contains(a.Error, "read environment from the server") {
 		t.Errorf("%+v %v", a, err)
 	}
 	r.gone()
-	if v := r.verdict(); v != NeverStarted {
-		t.Errorf("verdict %s", v)
+	if v := r.state(); v != NeverStarted {
+		t.Errorf("state %s", v)
 	}
 	if r.lines() != nil {
 		t.Errorf("log %q", r.contents(""))
@@ -347,9 +351,9 @@ func TestAServerKilledWhileItHandsOverLeavesAnAttemptThatNeverStarted(t *testing
 	wantCode(t, r, r.do(), 0)
 }
 
-// A shim that still waits for its server's handover is none to adopt: when it ends,
-// nothing has begun.
-func TestAShimWithoutItsHandoverIsNotAdopted(t *testing.T) {
+// A shim that still waits for its server's handover cannot be adopted: when it ends, nothing has
+// begun.
+func TestHandover_missing(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo ran")
 	if err := layOut(r.bundle, &r.spec, nil); err != nil {
@@ -359,14 +363,14 @@ func TestAShimWithoutItsHandoverIsNotAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shim, err := newSpare()
+	shim, err := newWarmShim()
 	if err != nil {
 		t.Fatal(err)
 	}
 	shim.send(t, r.bundle, lock)
 	lock.Close()
 	r.eventually("the shim to listen", func() bool {
-		_, err := (&Handle{bundle: r.bundle}).askOnce(request{Verb: "hello"})
+		_, err := (&Handle{bundle: r.bundle}).requestOnce(t.Context(), request{Verb: "hello"})
 		return err == nil
 	})
 	adopted := make(chan error, 1)
@@ -380,19 +384,19 @@ func TestAShimWithoutItsHandoverIsNotAdopted(t *testing.T) {
 		adopted <- err
 	case <-time.After(200 * time.Millisecond): // nothing comes while it waits
 	}
-	shim.conn.Close() // its server dies
-	if err := <-adopted; err == nil {
+	shim.conn.Close() // its server ends
+	if err := testrun.Receive(t, adopted, "the adoption to end"); err == nil {
 		t.Error("adopted")
 	}
 	r.gone()
-	if v := r.verdict(); v != NeverStarted {
-		t.Errorf("verdict %s", v)
+	if v := r.state(); v != NeverStarted {
+		t.Errorf("state %s", v)
 	}
 	wantCode(t, r, r.do(), 0)
 }
 
 // send gives an order without the handover.
-func (s *spare) send(t *testing.T, bundle string, lock *os.File) {
+func (s *warmShim) send(t *testing.T, bundle string, lock *os.File) {
 	t.Helper()
 	log, err := os.Create(filepath.Join(bundle, logFile))
 	if err != nil {
@@ -409,8 +413,8 @@ func (s *spare) send(t *testing.T, bundle string, lock *os.File) {
 	}
 }
 
-// orderPart sends what a server that dies on the way sends.
-func (s *spare) orderPart(t *testing.T, bundle string, lock *os.File, hand []byte) (a answer, err error) {
+// orderPart sends what a server sends that dies halfway.
+func (s *warmShim) orderPart(t *testing.T, bundle string, lock *os.File, hand []byte) (a answer, err error) {
 	t.Helper()
 	s.send(t, bundle, lock)
 	if _, err := s.conn.Write(hand); err != nil {
@@ -422,7 +426,7 @@ func (s *spare) orderPart(t *testing.T, bundle string, lock *os.File, hand []byt
 	return a, json.Unmarshal(<-s.answers, &a)
 }
 
-func TestAHandoverSurvivesAnyBytesAndRefusesDamage(t *testing.T) {
+func TestHandover_bytes_and_damage(t *testing.T) {
 	t.Parallel()
 	in := handover{Args: []string{"", "\xff\x00\n"}, Env: []string{"A=" + strings.Repeat("x", 1<<20)}}
 	b := in.encode()
@@ -461,7 +465,7 @@ func say(t *testing.T, r *run, line string) map[string]any {
 	return out
 }
 
-func TestAShimToleratesServersOfOtherVersions(t *testing.T) {
+func TestVersion_other_server(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "echo ready; sleep 600").start()
 	r.eventually("the start", func() bool { return len(r.contents(agented.Stdout)) == 1 })
@@ -490,7 +494,7 @@ func TestAShimToleratesServersOfOtherVersions(t *testing.T) {
 	}
 }
 
-func TestAServerToleratesShimsOfOtherVersions(t *testing.T) {
+func TestVersion_other_shim(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, "")
 	if err := layOut(r.bundle, &r.spec, nil); err != nil {
@@ -501,7 +505,7 @@ func TestAServerToleratesShimsOfOtherVersions(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	// A long folder name needs the way round, also for listening.
+	// A long folder name needs the workaround, also for listening.
 	link := filepath.Join("/tmp", "agshim-"+itoa(os.Getpid()))
 	if err := os.Symlink(r.bundle, link); err != nil {
 		t.Fatal(err)
@@ -542,7 +546,7 @@ func TestAServerToleratesShimsOfOtherVersions(t *testing.T) {
 	<-served
 }
 
-func TestTheShimIsForTheServerOnly(t *testing.T) {
+func TestShim_for_server_only(t *testing.T) {
 	t.Parallel()
 	exe, err := os.Executable()
 	if err != nil {
@@ -550,12 +554,12 @@ func TestTheShimIsForTheServerOnly(t *testing.T) {
 	}
 	cmd := &exec.Cmd{Path: exe, Args: []string{shimName, "shim"}, Dir: t.TempDir(), Env: []string{}}
 	out, err := cmd.CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "started by the server only") {
+	if err == nil || !strings.Contains(string(out), "for internal use by the server") {
 		t.Errorf("%q %v", out, err)
 	}
 }
 
-func TestManyAttemptsAtOnceKeepApart(t *testing.T) {
+func TestAttempts_concurrent(t *testing.T) {
 	t.Parallel()
 	const n = 10
 	runs := make([]*run, n)

@@ -17,38 +17,37 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/runlog"
 )
 
-// Settle ends an attempt that nobody keeps any more: its shim was killed, or the
-// machine was restarted. What the CLI left running is ended as far as it can be
-// found, what it printed and the log has not is added, and the exit is written
-// down with [agented.CauseLost]. p.Mask are the values to mask; p.Env is not
-// used. An attempt that has an exit record is only read. The error is Conflict
-// while a shim lives.
+// Settle finishes an attempt without a shim, which was killed or lost by a restart of the
+// machine. It terminates the processes that the CLI left running, as far as it can find them,
+// adds the output that is missing from the log, and records the exit with [agented.CauseLost].
+// p.Mask are the values to mask; p.Env is not used. If the attempt has an exit record, Settle
+// only reads it. The error is Conflict while a shim is alive.
 //
-// It may be repeated after a failure or a crash: nothing is lost or logged
-// twice.
+// Settle can be repeated after a failure or a crash: nothing is lost or logged twice.
 func Settle(bundle string, p Private) (agented.Exit, error) {
 	if exit, err := ReadExit(bundle); err == nil {
-		return exit, syncDir(bundle)
+		return exit, disk.SyncDir(bundle)
 	}
 	lock, err := takeLock(bundle)
 	if err != nil {
 		return agented.Exit{}, fmt.Errorf("settle attempt: %w", err)
 	}
 	defer func() {
-		_ = flock(lock, unix.LOCK_UN) // a child being forked may hold a copy
+		_ = flock(lock, unix.LOCK_UN) // a child that is being forked may hold a copy
 		lock.Close()
 	}()
 	if exit, err := ReadExit(bundle); err == nil {
-		return exit, syncDir(bundle) // it ended between the two looks
+		return exit, disk.SyncDir(bundle) // it ended between the two checks
 	}
 	spec, err := ReadSpec(bundle)
 	if damaged(err) {
-		// A power cut before the CLI, or a damaged disk: what is to be ended and read
-		// is found by the names of the folders.
+		// After a power failure before the CLI's start, or with a damaged disk, the names of the
+		// folders identify the processes and the log.
 		spec, err = Spec{Execution: agented.ExecutionID(filepath.Base(filepath.Dir(bundle)))}, nil
 		_, _ = fmt.Sscanf(filepath.Base(bundle), "attempt-%d", &spec.Attempt)
 	}
@@ -62,8 +61,7 @@ func Settle(bundle string, p Private) (agented.Exit, error) {
 	return exit, nil
 }
 
-// damaged reports whether a record is not there or is no record, rather than that
-// it could not be read just now.
+// damaged reports whether a record is missing or invalid, as opposed to temporarily unreadable.
 func damaged(err error) bool {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
@@ -75,16 +73,16 @@ func settle(bundle string, spec *Spec, mask *redact.Masker) (agented.Exit, error
 	var start begun
 	_, err := os.Stat(filepath.Join(bundle, begunFile))
 	hasBegun := err == nil
-	_ = readJSON(filepath.Join(bundle, begunFile), &start) // its being there is what counts
+	_ = readJSON(filepath.Join(bundle, begunFile), &start) // only its existence matters
 	exit.StartedAt = start.At
 	sameBoot := start.BootID != "" && start.BootID == bootID()
 	switch {
 	case !hasBegun:
-		exit.Detail = "its supervisor ended before it started the command"
+		exit.Detail = "its shim ended before it started the command"
 	case sameBoot:
-		exit.Detail = "its supervisor was killed while it ran"
+		exit.Detail = "its shim was killed while it was running"
 	default:
-		exit.Detail = "the machine was restarted while it ran"
+		exit.Detail = "the machine was restarted while it was running"
 	}
 	var remain []string
 	if sameBoot {
@@ -107,10 +105,10 @@ func settle(bundle string, spec *Spec, mask *redact.Masker) (agented.Exit, error
 		say("Interrupted: %s.", exit.Detail)
 	}
 	if len(exit.Survivors) > 0 {
-		say("Ended what the command left running: %s.", strings.Join(exit.Survivors, "; "))
+		say("Terminated processes that the command left running: %s.", strings.Join(exit.Survivors, "; "))
 	}
 	if len(remain) > 0 {
-		say("Could not be ended: %s.", strings.Join(remain, "; "))
+		say("Processes that could not be terminated: %s.", strings.Join(remain, "; "))
 	}
 	if err = errors.Join(err, log.Close()); err != nil {
 		return exit, err
@@ -120,10 +118,9 @@ func settle(bundle string, spec *Spec, mask *redact.Masker) (agented.Exit, error
 	return exit, writeExit(bundle, exit)
 }
 
-// endOrphans finds what an attempt left running when its shim died, ends it and
-// names it. The CLI itself is known by pid and start time, its cgroup by name;
-// anything else by the variable that every child of ours gets, as long as it
-// did not drop it.
+// endOrphans finds the processes of an attempt whose shim was killed, terminates them and returns
+// their names. The CLI is identified by pid and start time, its cgroup by name, and other
+// processes by the variable in the environment of every child, unless they removed it.
 func endOrphans(bundle string, spec *Spec, mask *redact.Masker) (ended, remain []string) {
 	var child childRecord
 	_ = readJSON(filepath.Join(bundle, childFile), &child)
@@ -176,9 +173,11 @@ func orphans(child childRecord, group *cgroup, marker string) []process {
 	return found
 }
 
-// drainRaw logs what the raw files hold behind what is in the log.
+// drainRaw logs the content of the raw files that is not in the log.
 func drainRaw(bundle string, spec *Spec, log *runlog.Writer, mask *redact.Masker, sameBoot bool) error {
-	out := batch{attempt: spec.Attempt}
+	out := batch{attempt: spec.Attempt, keep: true}
+	plain := resumeUnmasked(bundle, log.LastSeq())
+	defer plain.close()
 	for _, s := range []struct {
 		name   string
 		stream agented.Stream
@@ -191,9 +190,9 @@ func drainRaw(bundle string, spec *Spec, log *runlog.Writer, mask *redact.Masker
 			return err
 		}
 		split := newSplitter(&out, s.stream, mask, true)
-		err = goOn(split, f, bundle, spec, log, sameBoot)
+		err = continueFrom(split, f, bundle, spec, log, sameBoot)
 		if err == nil {
-			err = drainOne(split, f, log)
+			err = drainOne(split, f, log, plain)
 		}
 		f.Close()
 		if err != nil {
@@ -203,8 +202,8 @@ func drainRaw(bundle string, spec *Spec, log *runlog.Writer, mask *redact.Masker
 	return nil
 }
 
-// goOn sets the splitter behind what is in the log.
-func goOn(split *splitter, f *os.File, bundle string, spec *Spec, log *runlog.Writer, sameBoot bool) error {
+// continueFrom positions the splitter after the last byte that is in the log.
+func continueFrom(split *splitter, f *os.File, bundle string, spec *Spec, log *runlog.Writer, sameBoot bool) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -212,9 +211,9 @@ func goOn(split *splitter, f *os.File, bundle string, spec *Spec, log *runlog.Wr
 	from := log.RawEnd(spec.Attempt, split.stream)
 	switch {
 	case from > info.Size() && sameBoot:
-		return nil // somebody shortened it and the shim did not live to see that
+		return nil // the file was truncated, and the shim did not live to notice it
 	case from > info.Size():
-		from = info.Size() // the disk lost it
+		from = info.Size() // the disk lost data
 	}
 	last, ok, err := lastRecord(filepath.Dir(bundle), spec, split.stream)
 	if err != nil || !ok {
@@ -229,8 +228,7 @@ func goOn(split *splitter, f *os.File, bundle string, spec *Spec, log *runlog.Wr
 	return nil
 }
 
-// lastRecord finds the attempt's last record of a stream; ok is false if it has
-// none.
+// lastRecord finds the attempt's last record of a stream; ok is false if there is none.
 func lastRecord(dir string, spec *Spec, stream agented.Stream) (last agented.LogLine, ok bool, err error) {
 	r, err := runlog.OpenReader(dir)
 	if errors.Is(err, agented.NotFound) {
@@ -245,7 +243,7 @@ func lastRecord(dir string, spec *Spec, stream agented.Stream) (last agented.Log
 		return last, false, err
 	}
 	first := max(spec.FirstSeq-1, 0)
-	// It is nearly always among the last; only if not, all are read.
+	// It is nearly always among the last records; all are read only if it is not.
 	for _, after := range []agented.Seq{max(first, end-2000), first} {
 		if err := r.SeekAfter(after); err != nil {
 			return last, false, err
@@ -273,7 +271,7 @@ func lastRecord(dir string, spec *Spec, stream agented.Stream) (last agented.Log
 }
 
 // drainOne logs the rest of a raw file.
-func drainOne(split *splitter, f *os.File, log *runlog.Writer) error {
+func drainOne(split *splitter, f *os.File, log *runlog.Writer, plain *unmaskedWriter) error {
 	info, err := f.Stat()
 	if err != nil {
 		return err
@@ -288,20 +286,20 @@ func drainOne(split *splitter, f *os.File, log *runlog.Writer) error {
 		if n == 0 {
 			break
 		}
-		if err := flush(log, split.out); err != nil {
+		if err := flush(log, split.out, plain); err != nil {
 			return err
 		}
 	}
 	split.end(info.ModTime())
-	return flush(log, split.out)
+	return flush(log, split.out, plain)
 }
 
-// flush appends the batch. When only a part gets in, the next Settle goes on
-// behind that.
-func flush(log *runlog.Writer, out *batch) error {
+// flush appends the batch. If only a part is written, the next Settle continues after that.
+func flush(log *runlog.Writer, out *batch, plain *unmaskedWriter) error {
 	if len(out.recs) == 0 {
 		return nil
 	}
+	plain.write(log.LastSeq()+1, out.recs, out.unmasked)
 	err := log.Append(out.recs)
 	out.done(len(out.recs))
 	return err

@@ -14,22 +14,47 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/sandbox"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// The test binary is all the programs of a test: the shim, which Start runs as
-// this program under its own name, and the stand-ins for a CLI and a server.
+// The test binary contains all programs of a test: the shim, which Start runs as this program
+// under its own name, and the stand-ins for a CLI and a server.
 func TestMain(m *testing.M) {
 	switch os.Args[0] {
-	case shimName:
+	case shimName, fmt.Sprintf("/proc/self/fd/%d", initProgramFD):
+		haltEvery = 100 * time.Millisecond
 		os.Exit(Main())
 	case "stand-in":
 		os.Exit(standIn(os.Args[1:]))
+	case "adopter":
+		os.Exit(adopter())
 	}
+	testrun.Contain()
+	testrun.RunMoreInParallel()
 	os.Exit(m.Run())
 }
 
-// bound is how long a test waits for what takes milliseconds.
-const bound = 20 * time.Second
+// levelVariable names the sandbox level of all attempts of a test run.
+const levelVariable = "AGENTED_TEST_SANDBOX"
+
+// guard returns a sandbox of level guard, in which everything in folders of tests can be written.
+func guard(t testing.TB, r sandbox.Request) *Box {
+	t.Helper()
+	r.Root, r.UID = os.Geteuid() == 0, os.Getuid()
+	r.Own = append(r.Own, sandbox.Folder{Path: os.TempDir()})
+	f, err := sandbox.Resolve(r)
+	if err == nil {
+		err = sandbox.Probe(f)
+	}
+	if err != nil {
+		t.Skip("NOT TESTED AT SANDBOX LEVEL GUARD: ", err)
+	}
+	return &Box{Level: agented.SandboxGuard, Command: f.Command()}
+}
+
+// bound is the timeout for events that take milliseconds.
+const bound = time.Minute
 
 // run is one attempt of a test.
 type run struct {
@@ -58,6 +83,9 @@ func newRun(t testing.TB, capture agented.Capture, script string) *run {
 		Path: "/bin/sh", Args: []string{"sh", "-c", script}, Dir: work, Capture: capture,
 		Grace: 5 * time.Second, CreatedAt: time.Now().UTC(),
 	}
+	if os.Getenv(levelVariable) == string(agented.SandboxGuard) {
+		r.spec.Sandbox = guard(t, sandbox.Request{})
+	}
 	r.priv.Env = []string{"PATH=/usr/bin:/bin", agented.EnvExecution + "=" + string(r.spec.Execution)}
 	t.Cleanup(r.cleanUp)
 	return r
@@ -73,7 +101,7 @@ func (r *run) program(args ...string) *run {
 	return r
 }
 
-// cleanUp ends whatever a test that failed has left.
+// cleanUp kills the processes that a failed test left.
 func (r *run) cleanUp() {
 	var b begun
 	if readJSON(filepath.Join(r.bundle, begunFile), &b) == nil {
@@ -128,8 +156,7 @@ func (r *run) wait() agented.Exit {
 	return exit
 }
 
-// gone waits for the shim's process to be gone, which follows its last word by
-// an instant.
+// gone waits until the shim's process has ended, which is shortly after its exit record.
 func (r *run) gone() {
 	r.t.Helper()
 	r.eventually("the shim to let go of the lock", func() bool {
@@ -186,7 +213,7 @@ func (r *run) lines() []agented.LogLine {
 	return all
 }
 
-// contents are the lines of a stream ("" for all) as "stream part: text".
+// contents returns the lines of a stream ("" for all) as "stream part: text".
 func (r *run) contents(s agented.Stream) []string {
 	r.t.Helper()
 	var out []string
@@ -212,7 +239,7 @@ func (r *run) contents(s agented.Stream) []string {
 	return out
 }
 
-// printed puts a stream together again as it was printed.
+// printed joins the lines of a stream to the original output.
 func (r *run) printed(s agented.Stream) []byte {
 	r.t.Helper()
 	var out []byte
@@ -234,7 +261,7 @@ func (r *run) printed(s agented.Stream) []byte {
 	return out
 }
 
-// shimPID is the shim's process.
+// shimPID returns the pid of the shim.
 func (r *run) shimPID() int {
 	r.t.Helper()
 	var b begun
@@ -244,7 +271,7 @@ func (r *run) shimPID() int {
 	return b.ShimPID
 }
 
-// killShim is kill -9 of the shim.
+// killShim kills the shim.
 func (r *run) killShim() {
 	r.t.Helper()
 	if err := unix.Kill(r.shimPID(), unix.SIGKILL); err != nil {
@@ -262,8 +289,8 @@ func (r *run) settle() agented.Exit {
 	return exit
 }
 
-// verdict is what a server would find.
-func (r *run) verdict() Verdict {
+// state returns the state that a server would find.
+func (r *run) state() BundleState {
 	r.t.Helper()
 	f, err := Inspect(r.bundle)
 	if err != nil {
@@ -293,7 +320,7 @@ func wantLines(t *testing.T, r *run, s agented.Stream, want ...string) {
 	}
 }
 
-// captures are the ways to take output that do not change it.
+// captures are the capture modes that do not change the output.
 var captures = []agented.Capture{agented.CaptureFile, agented.CapturePipe}
 
 func eachCapture(t *testing.T, f func(t *testing.T, c agented.Capture)) {

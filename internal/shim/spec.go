@@ -16,27 +16,28 @@ import (
 	"github.com/agented/agented"
 )
 
-// Version is that of the bundle and of the words on the control socket. A shim
-// outlives upgrades of the server, so both sides ignore what they do not know.
+// Version is the version of the bundle and of the control protocol. A shim outlives upgrades of
+// the server, so both sides ignore unknown fields.
 const Version = 1
 
-// shimName is what a shim is called in a process list. It must not hold the
-// server's name, so that ending the server by name leaves the shims alone.
+// shimName is the process name of a shim. It must not contain the server's name, so that killing
+// the server by name does not affect shims.
 const shimName = "agshim"
 
 // Names of the files in a bundle.
 const (
-	specFile    = "spec.json"
-	lockFile    = "lock"
-	begunFile   = "begun.json"
-	childFile   = "child.json"
-	stdinFile   = "stdin"
-	stdoutFile  = "stdout"
-	stderrFile  = "stderr"
-	reserveFile = "reserve"
-	socketFile  = "ctl.sock"
-	exitFile    = "exit.json"
-	logFile     = "shim.log"
+	specFile     = "spec.json"
+	lockFile     = "lock"
+	begunFile    = "begun.json"
+	childFile    = "child.json"
+	stdinFile    = "stdin"
+	stdoutFile   = "stdout"
+	stderrFile   = "stderr"
+	unmaskedFile = "unmasked"
+	reserveFile  = "reserve"
+	socketFile   = "ctl.sock"
+	exitFile     = "exit.json"
+	logFile      = "shim.log"
 )
 
 // Defaults of a Spec's limits.
@@ -45,64 +46,73 @@ const (
 	DefaultOutputCap = 1 << 30
 )
 
-// Spec says what a shim runs and within which limits. It becomes spec.json, so
-// it never holds environment or secrets.
+// Spec contains what a shim runs, and its limits. It becomes spec.json, so it never contains
+// environment variables or secrets.
 type Spec struct {
 	Version   int                 `json:"v"` // set by Start
 	Execution agented.ExecutionID `json:"execution"`
 	Trigger   agented.TriggerID   `json:"trigger,omitempty"`
 	Attempt   int                 `json:"attempt"`
-	FirstSeq  agented.Seq         `json:"first_seq"` // the log's last number when the attempt was made, plus one
+	FirstSeq  agented.Seq         `json:"first_seq"` // one more than the log's last number when the attempt was created
 
-	Path    string          `json:"path"` // of the program, absolute
+	Path    string          `json:"path"` // absolute path of the program
 	Args    []string        `json:"args"` // Args[0] is the program's name
 	Dir     string          `json:"dir"`  // working directory, absolute
 	Capture agented.Capture `json:"capture"`
-	Stdin   bool            `json:"stdin"` // there is a file for stdin; otherwise it is /dev/null
+	Stdin   bool            `json:"stdin"` // the bundle has a stdin file; otherwise stdin is /dev/null
 
-	Timeout   time.Duration `json:"timeout"`    // from the CLI's start; 0 is none
-	Silence   time.Duration `json:"silence"`    // without a byte on any stream; 0 is none
-	Grace     time.Duration `json:"grace"`      // between SIGTERM and SIGKILL; 0 is DefaultGrace
-	OutputCap int64         `json:"output_cap"` // bytes printed; 0 is DefaultOutputCap
-	MinFree   int64         `json:"min_free"`   // bytes free on the log's disk; 0 is no guard
-	BootID    string        `json:"boot_id"`    // set by Start; see bootID
-	CreatedAt time.Time     `json:"created_at"`
+	Timeout      time.Duration `json:"timeout"`                 // from the start of the CLI; 0 means none
+	Silence      time.Duration `json:"silence"`                 // time without output on any stream; 0 means none
+	Grace        time.Duration `json:"grace"`                   // between SIGTERM and SIGKILL; 0 means DefaultGrace
+	OutputCap    int64         `json:"output_cap"`              // bytes of output; 0 means DefaultOutputCap
+	MinFree      int64         `json:"min_free"`                // free bytes on the log's disk; 0 disables the check
+	MaxMemory    int64         `json:"max_memory,omitempty"`    // bytes of all its processes; 0 means no limit
+	MaxProcesses int           `json:"max_processes,omitempty"` // processes and threads; 0 means no limit
+	Sandbox      *Box          `json:"sandbox,omitempty"`       // nil means none
+	BootID       string        `json:"boot_id"`                 // set by Start; see bootID
+	CreatedAt    time.Time     `json:"created_at"`
 }
 
-// Private is what the shim must know and the disk must not. It goes over an
-// inherited descriptor.
+// Box is the sandbox of the CLI. Linux only.
+type Box struct {
+	Level   agented.Sandbox `json:"level"`
+	Command []string        `json:"command"` // bwrap and its options; see sandbox.Facts.Command
+}
+
+// Private contains data that must not be written to disk. It is sent over an inherited
+// descriptor.
 type Private struct {
-	Env  []string // the CLI's complete environment, NAME=VALUE; nothing is inherited
-	Mask []string // values that must not appear in the log
+	Env  []string // the CLI's complete environment as NAME=VALUE; nothing is inherited
+	Mask []string // values to mask in the log
 }
 
-// check refuses what could not be started or would run without a bound by
-// mistake.
+// check rejects specs that cannot be started, or that would run without a limit by mistake.
 func (s *Spec) check() error {
 	switch {
 	case !agented.ValidID("exec", string(s.Execution)):
 		return agented.Errorf(agented.Invalid, "%q is not an execution's id", s.Execution)
 	case s.Attempt < 1:
-		return agented.Errorf(agented.Invalid, "attempts count from 1")
+		return agented.Errorf(agented.Invalid, "attempt numbers start at 1")
 	case !filepath.IsAbs(s.Path) || !filepath.IsAbs(s.Dir):
 		return agented.Errorf(agented.Invalid, "program and working directory must be absolute paths")
 	case len(s.Args) == 0:
 		return agented.Errorf(agented.Invalid, "the arguments must begin with the program's name")
+	case s.Sandbox != nil && (len(s.Sandbox.Command) == 0 || !filepath.IsAbs(s.Sandbox.Command[0])):
+		return agented.Errorf(agented.Invalid, "the program of the sandbox must be an absolute path")
 	case !slices.Contains([]agented.Capture{agented.CaptureFile, agented.CapturePipe, agented.CapturePTY}, s.Capture):
-		return agented.Errorf(agented.Invalid, "no capture %q", s.Capture)
-	case s.Timeout < 0 || s.Silence < 0 || s.Grace < 0 || s.OutputCap < 0 || s.MinFree < 0:
-		return agented.Errorf(agented.Invalid, "a limit is below zero")
+		return agented.Errorf(agented.Invalid, "unknown capture %q", s.Capture)
+	case s.Timeout < 0 || s.Silence < 0 || s.Grace < 0 || s.OutputCap < 0 || s.MinFree < 0 || s.MaxMemory < 0 || s.MaxProcesses < 0:
+		return agented.Errorf(agented.Invalid, "a limit is negative")
 	}
 	for _, text := range append([]string{s.Path, s.Dir}, s.Args...) {
 		if strings.ContainsRune(text, 0) {
-			return agented.Errorf(agented.Invalid, "a NUL byte cannot be part of a program's name, arguments or directory")
+			return agented.Errorf(agented.Invalid, "program, arguments and working directory must not contain a NUL byte")
 		}
 	}
 	return nil
 }
 
-// ReadSpec reads the spec of a bundle. The error is fs.ErrNotExist when there
-// is none.
+// ReadSpec reads the spec of a bundle. The error is fs.ErrNotExist if there is none.
 func ReadSpec(bundle string) (Spec, error) {
 	var s Spec
 	err := readJSON(filepath.Join(bundle, specFile), &s)
@@ -112,21 +122,23 @@ func ReadSpec(bundle string) (Spec, error) {
 	return s, nil
 }
 
-// handover is what goes over the descriptor. Args are repeated there because
-// JSON cannot hold every byte that an argument can.
+// handover is sent over the descriptor. It repeats Args, because JSON cannot represent every byte
+// of an argument.
 type handover struct {
 	Args, Env, Mask []string
 }
 
-// maxHandover bounds what a shim reads: more than any kernel lets a program be
-// started with, and all the secrets that a server may hold.
+// maxHandover is the maximum size that a shim reads, in bytes: more than any kernel accepts for
+// the start of a program, plus all secrets of a server.
 const maxHandover = 64 << 20
 
-// encode returns the length of what follows, then three lists of strings.
-// Bytes stay as they are.
-func (h *handover) encode() []byte {
+// encode returns the data to send.
+func (h *handover) encode() []byte { return encodeLists(h.Args, h.Env, h.Mask) }
+
+// encodeLists returns the length of the data, then the lists. Bytes are unchanged.
+func encodeLists(lists ...[]string) []byte {
 	var b []byte
-	for _, list := range [][]string{h.Args, h.Env, h.Mask} {
+	for _, list := range lists {
 		b = binary.AppendUvarint(b, uint64(len(list)))
 		for _, s := range list {
 			b = binary.AppendUvarint(b, uint64(len(s)))
@@ -136,9 +148,17 @@ func (h *handover) encode() []byte {
 	return append(binary.BigEndian.AppendUint64(nil, uint64(len(b))), b...)
 }
 
-// readHandover reads what encode wrote. A sender that died on the way is an
-// error.
+// readHandover reads the output of encode. Incomplete data is an error.
 func readHandover(r io.Reader) (*handover, error) {
+	lists, err := readLists(r, 3)
+	if err != nil {
+		return nil, err
+	}
+	return &handover{Args: lists[0], Env: lists[1], Mask: lists[2]}, nil
+}
+
+// readLists reads the output of encodeLists with a number of lists.
+func readLists(r io.Reader, lists int) ([][]string, error) {
 	var size [8]byte
 	if _, err := io.ReadFull(r, size[:]); err != nil {
 		return nil, fmt.Errorf("read environment from the server: %w", err)
@@ -152,8 +172,8 @@ func readHandover(r io.Reader) (*handover, error) {
 		return nil, fmt.Errorf("read environment from the server: %w", err)
 	}
 	in := bytes.NewReader(b)
-	var h handover
-	for _, list := range []*[]string{&h.Args, &h.Env, &h.Mask} {
+	out := make([][]string, lists)
+	for i := range out {
 		count, err := binary.ReadUvarint(in)
 		if err != nil || count > uint64(in.Len()) {
 			return nil, errors.New("read environment from the server: damaged")
@@ -164,11 +184,11 @@ func readHandover(r io.Reader) (*handover, error) {
 				return nil, errors.New("read environment from the server: damaged")
 			}
 			s := make([]byte, n)
-			in.Read(s) // it has that many
-			*list = append(*list, string(s))
+			in.Read(s) // the length was checked
+			out[i] = append(out[i], string(s))
 		}
 	}
-	return &h, nil
+	return out, nil
 }
 
 func readJSON(path string, into any) error {

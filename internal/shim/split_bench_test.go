@@ -11,8 +11,7 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// BenchmarkSplit is the work on one chunk of 100-byte lines without any I/O,
-// and with the log.
+// BenchmarkSplit measures one chunk of 100-byte lines without any I/O, and with the log.
 func BenchmarkSplit(b *testing.B) {
 	var secrets []string
 	for i := range 20 {

@@ -15,7 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// standIn is a program that behaves as the arguments say.
+// systemStandIns exist on this operating system only.
+var systemStandIns = map[string]func(args []string) int{}
+
+// standIn is a program that acts according to its arguments.
 func standIn(args []string) int {
 	number := func(i int) int {
 		n, err := strconv.Atoi(args[i])
@@ -24,13 +27,16 @@ func standIn(args []string) int {
 		}
 		return n
 	}
+	if f := systemStandIns[args[0]]; f != nil {
+		return f(args[1:])
+	}
 	switch args[0] {
-	case "environment": // prints what it was given
+	case "environment": // prints its environment
 		env := os.Environ()
 		slices.Sort(env)
 		out := json.NewEncoder(os.Stdout)
 		_ = out.Encode(map[string]any{"args": args, "env": env})
-	case "descriptors": // prints which are open
+	case "descriptors": // prints the open descriptors
 		for fd := range 256 {
 			var st unix.Stat_t
 			if unix.Fstat(fd, &st) == nil && !runtimes(fd) {
@@ -63,20 +69,28 @@ func standIn(args []string) int {
 			os.Stdout.WriteString(piece)
 			time.Sleep(2 * time.Millisecond)
 		}
+	case "flood": // prints N MiB as fast as it can and ignores SIGTERM
+		signal.Ignore(unix.SIGTERM)
+		line := append(bytes.Repeat([]byte{'x'}, 1<<10-1), '\n')
+		for range number(1) << 10 {
+			if _, err := os.Stdout.Write(line); err != nil {
+				return 1
+			}
+		}
 	case "deaf": // ignores SIGTERM
 		signal.Ignore(unix.SIGTERM)
 		fmt.Println("ready")
-		select {}
-	case "signals": // says which signals are ignored or blocked
+		time.Sleep(time.Hour) // select {} would be a deadlock without cgo
+	case "signals": // prints which signals are ignored or blocked
 		b, _ := os.ReadFile("/proc/self/status")
 		for line := range strings.Lines(string(b)) {
 			if strings.HasPrefix(line, "SigIgn") || strings.HasPrefix(line, "SigBlk") {
 				os.Stdout.WriteString(line)
 			}
 		}
-	case "now": // says at what time it came to life
+	case "now": // prints its start time
 		fmt.Println(time.Now().UnixNano())
-	case "server": // starts an attempt and stays
+	case "server": // starts an attempt and keeps running
 		var r struct {
 			Bundle string
 			Spec   Spec
@@ -95,7 +109,7 @@ func standIn(args []string) int {
 	return 0
 }
 
-// runtimes reports whether the descriptor is one that Go opened for itself.
+// runtimes reports whether the Go runtime opened the descriptor for itself.
 func runtimes(fd int) bool {
 	to, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 	return err == nil && (strings.HasPrefix(to, "anon_inode:[event") || strings.HasPrefix(to, "/sys/fs/cgroup"))

@@ -11,18 +11,15 @@ import (
 	"github.com/agented/agented"
 )
 
-// startPatience bounds the wait for the shim to say that the CLI runs. A disk
-// that hangs is what it is for.
+// startPatience bounds the wait for the start of the CLI, in case a disk hangs.
 const startPatience = time.Minute
 
-// Start makes the bundle, starts a shim on it and returns when that says that
-// the CLI runs, or that it cannot be started: then the handle ends at once with
-// [agented.CauseNoStart] and a sentence. An error means that nothing was
-// started; it is Conflict when the bundle was used before, and ENOSPC or EDQUOT
-// when there was no room for it. stdin nil is /dev/null.
+// Start creates the bundle, starts a shim on it and returns when the CLI runs or cannot be
+// started. In the second case the handle ends at once with [agented.CauseNoStart] and a message.
+// An error means that nothing was started: Conflict if the bundle was used before, ENOSPC or
+// EDQUOT if the disk is full. If stdin is nil, it is /dev/null.
 //
-// The process that calls Start may end at any moment. The next one asks
-// [Inspect].
+// The calling process may end at any moment. The next server calls [Inspect].
 func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 	spec.Version, spec.BootID, spec.Stdin = Version, bootID(), stdin != nil
 	if err := spec.check(); err != nil {
@@ -31,7 +28,7 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 	if err := layOut(bundle, &spec, stdin); err != nil {
 		return nil, fmt.Errorf("prepare attempt: %w", err)
 	}
-	// The shim is given the lock and is the only one that keeps it.
+	// The shim receives the lock and is the only process that keeps it.
 	lock, err := takeLock(bundle)
 	if err != nil {
 		return nil, fmt.Errorf("lock attempt: %w", err)
@@ -43,7 +40,7 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 	switch {
 	case err != nil:
 		if f, lookErr := Inspect(bundle); lookErr == nil && f.Begun {
-			// It died so late that the CLI may have been started.
+			// The shim died so late that the CLI may have been started.
 			return &Handle{bundle: bundle, execution: spec.Execution}, nil
 		}
 		return nil, fmt.Errorf("start shim: %w", err)
@@ -55,19 +52,18 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 	return &Handle{bundle: bundle, execution: spec.Execution, pid: a.PID}, nil
 }
 
-// full reports whether an error is for want of room: on the disk, of its files,
-// or of what this user may have of it.
+// full reports whether an error means that disk space, inodes or the user's quota are used up.
 func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-// layOut makes the bundle: what the shim needs, and for the next server what
-// was meant to run. The shim makes it durable.
+// layOut creates the bundle with the files that the shim and the next server need. The shim makes
+// it durable.
 func layOut(bundle string, spec *Spec, stdin []byte) error {
 	if err := os.Mkdir(bundle, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	for _, name := range []string{begunFile, exitFile} {
 		if _, err := os.Lstat(filepath.Join(bundle, name)); err == nil {
-			return agented.Errorf(agented.Conflict, "the attempt has begun before")
+			return agented.Errorf(agented.Conflict, "the attempt has already begun")
 		}
 	}
 	if err := writeJSON(filepath.Join(bundle, specFile), spec); err != nil {

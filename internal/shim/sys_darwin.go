@@ -12,7 +12,7 @@ import (
 	"github.com/agented/agented/internal/runlog"
 )
 
-// UseProgram does nothing here: there are no files in memory to run.
+// UseProgram does nothing: macOS has no memory files that can be executed.
 func UseProgram(string) {}
 
 // execute starts this program as shim.
@@ -24,22 +24,24 @@ func execute(attr *os.ProcAttr) (*os.Process, error) {
 	return os.StartProcess(self, []string{shimName, "shim"}, attr)
 }
 
-// settleIn has nothing to do: the name comes from the arguments, memory is
-// closed to others by code signing, and there is no sub-reaper.
+// settleIn does nothing: the process name comes from the arguments, code signing protects the
+// memory, and macOS has no sub-reaper.
 func settleIn() error { return nil }
 
-// keepDescriptors keeps every descriptor from the CLI: the one that orders come
-// from, and those that the server itself was given by whoever started it.
+func adoptOrphans() error { return nil }
+
+// keepDescriptors keeps the CLI from inheriting the orders socket and the descriptors that the
+// server itself inherited.
 func keepDescriptors() {
 	for fd := ordersFD; fd < 4096; fd++ {
 		unix.CloseOnExec(fd)
 	}
 }
 
-// redirect makes a descriptor another one's copy.
+// redirect makes a descriptor a copy of another one.
 func redirect(from, to int) error { return unix.Dup2(from, to) }
 
-// bootID changes with every start of the machine. It is empty if unknown.
+// bootID returns a value that changes with every boot of the machine, or "" if it is unknown.
 func bootID() string {
 	id, err := unix.Sysctl("kern.bootsessionuuid")
 	if err != nil {
@@ -52,27 +54,17 @@ func withChild(*syscall.SysProcAttr, *cgroup) {}
 
 func preferVictim(int) {}
 
-// allocate makes sure that size bytes of the file are on the disk.
+// allocate reserves disk space for size bytes of the file.
 func allocate(f *os.File, size int64) error {
 	_, err := f.WriteAt(make([]byte, size), 0)
 	return err
 }
 
-// startSync does nothing: there is no way to ask for that.
+// startSync does nothing: macOS has no call for it.
 func startSync(*os.File) {}
 
-// punch does nothing: the raw files keep their room until the attempt is
-// finished.
+// punch does nothing: raw files keep their size until the attempt is finished.
 func punch(*os.File, int64, int64) {}
-
-// freeBytes is the room left for this user on the disk that holds path.
-func freeBytes(path string) (int64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(path, &s); err != nil {
-		return 0, err
-	}
-	return int64(s.Bavail) * int64(s.Bsize), nil
-}
 
 func widenPipe(int) {}
 
@@ -88,7 +80,7 @@ func newPipe() (r, w int, err error) {
 	return p[0], p[1], nil
 }
 
-// peerUID is the user on the other end of a Unix socket.
+// peerUID returns the uid of the process at the other end of a Unix socket.
 func peerUID(fd int) (int, error) {
 	c, err := unix.GetsockoptXucred(fd, unix.SOL_LOCAL, unix.LOCAL_PEERCRED)
 	if err != nil {
@@ -97,9 +89,8 @@ func peerUID(fd int) (int, error) {
 	return int(c.Uid), nil
 }
 
-// dialUnix connects to a socket in a folder, however long the folder's name is:
-// the address of a socket has room for 104 bytes only, so a short link leads to
-// the folder.
+// dialUnix connects to a socket in a folder with a name of any length. An address is limited to
+// 104 bytes, so a short link to the folder is used.
 func dialUnix(dir, name string) (net.Conn, error) {
 	if path := filepath.Join(dir, name); len(path) < 100 {
 		return net.Dial("unix", path)
@@ -116,14 +107,13 @@ func dialUnix(dir, name string) (net.Conn, error) {
 	return net.Dial("unix", filepath.Join(link, name))
 }
 
-// waitOptions asks wait4 not to block.
+// waitOptions makes wait4 non-blocking.
 const waitOptions = unix.WNOHANG
 
-// seekData asks lseek for where the first bytes are that are no hole.
+// seekData makes lseek find the first bytes that are not a hole.
 const seekData = 4
 
-// plainTerminal stops the terminal from changing what is printed ("\n" to
-// "\r\n") and from printing what is typed: nobody types here.
+// plainTerminal disables the conversion of "\n" to "\r\n" and the echo of input.
 func plainTerminal(fd int) {
 	t, err := unix.IoctlGetTermios(fd, unix.TIOCGETA)
 	if err != nil {
@@ -134,8 +124,8 @@ func plainTerminal(fd int) {
 	_ = unix.IoctlSetTermios(fd, unix.TIOCSETA, t)
 }
 
-// watchFiles wakes the channel when one of the files changes. It says that
-// something happened, not what. ok is false where the system does not tell.
+// watchFiles signals the channel when one of the files changes. ok is false if the system cannot
+// report changes.
 func watchFiles(wake chan<- struct{}, paths ...string) (stop func(), ok bool) {
 	quit := make(chan struct{})
 	var all sync.WaitGroup

@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settleIn makes this process a shim to the kernel: its name tells it apart in
-// a process list, nobody of the same user can read its memory, and descendants
-// that lose their parent become its children.
+// settleIn sets up this process as a shim: its process name, protection of its memory from
+// processes of the same user, and adoption of orphaned descendants.
 func settleIn() error {
-	// The name of the process is that of its first thread, and this is not
-	// bound to be it.
+	// The process name is that of the first thread, which may be another than the current one.
 	err := os.WriteFile("/proc/self/comm", []byte(shimName), 0)
 	return errors.Join(err,
 		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0),
-		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+		adoptOrphans())
 }
 
-// keepDescriptors keeps every descriptor from the CLI: the one that orders come
-// from, and those that the server itself was given by whoever started it.
+func adoptOrphans() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// keepDescriptors keeps the CLI from inheriting the orders socket and the descriptors that the
+// server itself inherited.
 func keepDescriptors() {
 	if unix.CloseRange(ordersFD, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC) == nil {
 		return
@@ -39,11 +39,11 @@ func keepDescriptors() {
 	}
 }
 
-// redirect makes a descriptor another one's copy.
+// redirect makes a descriptor a copy of another one.
 func redirect(from, to int) error { return unix.Dup3(from, to, 0) }
 
-// bootID changes with every start of the machine, and in a container with every
-// start of that: pids of another one mean nothing. It is empty if unknown.
+// bootID returns a value that changes with every boot of the machine, and in a container with
+// every start of the container, because earlier pids are then invalid. It is "" if unknown.
 var bootID = sync.OnceValue(func() string {
 	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -56,8 +56,8 @@ var bootID = sync.OnceValue(func() string {
 	return id
 })
 
-// withChild sets what only this system has: the CLI dies when the thread that
-// started it does, which is when the shim does.
+// withChild sets Linux attributes: the kernel kills the CLI when the thread that started it ends,
+// that is, with the shim.
 func withChild(a *syscall.SysProcAttr, group *cgroup) {
 	a.Pdeathsig = syscall.SIGKILL
 	if group != nil {
@@ -65,13 +65,12 @@ func withChild(a *syscall.SysProcAttr, group *cgroup) {
 	}
 }
 
-// preferVictim makes the process the first to go when memory runs out, before
-// the server and its database.
+// preferVictim makes the OOM killer choose the process before the server and its database.
 func preferVictim(pid int) {
 	os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", []byte("500"), 0)
 }
 
-// allocate makes sure that size bytes of the file are on the disk.
+// allocate reserves disk space for size bytes of the file.
 func allocate(f *os.File, size int64) error {
 	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
@@ -80,29 +79,19 @@ func allocate(f *os.File, size int64) error {
 	return err
 }
 
-// startSync has the disk begin with what was written to the file. It is an advice:
-// what counts is the Sync behind it.
+// startSync starts the writeback of the file. It is a hint only; Sync must follow.
 func startSync(f *os.File) {
 	_ = unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 }
 
-// punch gives the room of the file's first bytes back. Offsets stay.
+// punch frees the disk space of the file's first bytes. Offsets stay the same.
 func punch(f *os.File, from, to int64) {
 	if to > from {
 		unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, to-from)
 	}
 }
 
-// freeBytes is the room left for this user on the disk that holds path.
-func freeBytes(path string) (int64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(path, &s); err != nil {
-		return 0, err
-	}
-	return int64(s.Bavail) * s.Bsize, nil
-}
-
-// widenPipe lets a pipe hold 1 MiB. Where that is refused it stays as it is.
+// widenPipe sets the capacity of a pipe to 1 MiB, if the system permits.
 func widenPipe(fd int) { unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, 1<<20) }
 
 func newPipe() (r, w int, err error) {
@@ -111,7 +100,7 @@ func newPipe() (r, w int, err error) {
 	return p[0], p[1], err
 }
 
-// peerUID is the user on the other end of a Unix socket.
+// peerUID returns the uid of the process at the other end of a Unix socket.
 func peerUID(fd int) (int, error) {
 	c, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
 	if err != nil {
@@ -120,8 +109,8 @@ func peerUID(fd int) (int, error) {
 	return int(c.Uid), nil
 }
 
-// dialUnix connects to a socket in a folder, however long the folder's name is:
-// the address of a socket has room for 108 bytes only.
+// dialUnix connects to a socket in a folder with a name of any length; an address is limited to
+// 108 bytes.
 func dialUnix(dir, name string) (net.Conn, error) {
 	if path := filepath.Join(dir, name); len(path) < 100 {
 		return net.Dial("unix", path)
@@ -134,14 +123,13 @@ func dialUnix(dir, name string) (net.Conn, error) {
 	return net.Dial("unix", "/proc/self/fd/"+strconv.Itoa(fd)+"/"+name)
 }
 
-// waitOptions asks wait4 for children of every kind, and not to block.
+// waitOptions makes wait4 non-blocking and include children of every kind.
 const waitOptions = unix.WNOHANG | unix.WALL
 
-// seekData asks lseek for where the first bytes are that are no hole.
+// seekData makes lseek find the first bytes that are not a hole.
 const seekData = unix.SEEK_DATA
 
-// plainTerminal stops the terminal from changing what is printed ("\n" to
-// "\r\n") and from printing what is typed: nobody types here.
+// plainTerminal disables the conversion of "\n" to "\r\n" and the echo of input.
 func plainTerminal(fd int) {
 	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
@@ -152,8 +140,8 @@ func plainTerminal(fd int) {
 	_ = unix.IoctlSetTermios(fd, unix.TCSETS, t)
 }
 
-// watchFiles wakes the channel when one of the files changes. It says that
-// something happened, not what. ok is false where the system does not tell.
+// watchFiles signals the channel when one of the files changes. ok is false if the system cannot
+// report changes.
 func watchFiles(wake chan<- struct{}, paths ...string) (stop func(), ok bool) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
 	if err != nil {

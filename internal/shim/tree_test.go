@@ -27,7 +27,7 @@ func wantSurvivors(t *testing.T, r *run, exit agented.Exit, want ...string) {
 	}
 }
 
-func TestWhatASuccessLeavesBehindIsEndedAndNamed(t *testing.T) {
+func TestTree_leftovers_terminated(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, `
 			sleep 1001 &
@@ -40,13 +40,13 @@ func TestWhatASuccessLeavesBehindIsEndedAndNamed(t *testing.T) {
 		exit := r.do()
 		wantCode(t, r, exit, 0)
 		wantSurvivors(t, r, exit, "sleep 1001", "sleep 1002", "sleep 1003", "sleep 1004", "sleep 1005", "sleep 1006")
-		if took := exit.FinishedAt.Sub(exit.StartedAt); took > 4*time.Second {
+		if took := exit.FinishedAt.Sub(exit.StartedAt); took > bound/2 {
 			t.Errorf("took %v", took)
 		}
 	})
 }
 
-func TestSurvivorsAreNamedMasked(t *testing.T) {
+func TestTree_survivor_names_masked(t *testing.T) {
 	t.Parallel()
 	r := newRun(t, agented.CaptureFile, `setsid sh -c 'sleep 1001; :' hunter2-hunter2 & sleep 0.1`)
 	r.priv.Mask = []string{"hunter2-hunter2"}
@@ -54,9 +54,9 @@ func TestSurvivorsAreNamedMasked(t *testing.T) {
 	wantSurvivors(t, r, exit, "sh -c sleep 1001; : ***", "sleep 1001")
 }
 
-func TestWhatEndsByItselfRightAfterIsNoSurvivor(t *testing.T) {
+func TestTree_lingering_process(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
-		// As "> >(tee file)" does: it outlives the shell and prints all the same.
+		// As "> >(tee file)" does: it outlives the shell and still prints.
 		r := newRun(t, c, `(sleep 0.1; echo late) & echo early`)
 		exit := r.do()
 		wantCode(t, r, exit, 0)
@@ -66,7 +66,7 @@ func TestWhatEndsByItselfRightAfterIsNoSurvivor(t *testing.T) {
 	})
 }
 
-func TestAGrandchildThatHoldsTheOutputDoesNotHoldTheEndUp(t *testing.T) {
+func TestTree_grandchild_holds_output(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, `(trap '' TERM HUP; while :; do echo noise; sleep 0.01; done) & sleep 0.1; exit 4`)
 		exit := r.do()
@@ -74,17 +74,20 @@ func TestAGrandchildThatHoldsTheOutputDoesNotHoldTheEndUp(t *testing.T) {
 		if len(exit.Survivors) == 0 || len(r.orphans()) != 0 {
 			t.Errorf("survivors %q", exit.Survivors)
 		}
-		if took := exit.FinishedAt.Sub(exit.StartedAt); took > 4*time.Second {
+		if took := exit.FinishedAt.Sub(exit.StartedAt); took > bound/2 {
 			t.Errorf("took %v", took)
 		}
 	})
 }
 
-func TestStopReachesThoseWhoLeftTheGroup(t *testing.T) {
+func TestStop_outside_group(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
-		// The wrapper ignores SIGTERM, its child in a session of its own does
-		// not: as gemini does when it starts itself anew.
-		r := newRun(t, c, `setsid sh -c 'trap "echo child ends; exit 0" TERM; echo ready; while :; do sleep 0.02; done' & trap '' TERM; wait; echo wrapper ends`).start()
+		// The wrapper ignores SIGTERM, its child in a session of its own does not: like gemini,
+		// which restarts itself.
+		// The child reports ready when the wrapper ignores the signal.
+		r := newRun(t, c, `setsid sh -c 'trap "echo child ends; exit 0" TERM; read x; echo ready; while :; do sleep 0.02; done' <"$1" & trap '' TERM; echo >"$1"; wait; echo wrapper ends`)
+		r.spec.Args = append(r.spec.Args, "sh", newFifo(t))
+		r.start()
 		r.eventually("the child", func() bool { return len(r.contents(agented.Stdout)) == 1 })
 		if err := r.h.Stop(agented.CauseCancelled); err != nil {
 			t.Fatal(err)
@@ -98,7 +101,7 @@ func TestStopReachesThoseWhoLeftTheGroup(t *testing.T) {
 	})
 }
 
-func TestStopKillsDaemonsThatIgnoreIt(t *testing.T) {
+func TestStop_daemons(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, `(trap '' TERM; setsid sh -c 'sleep 1001 & sleep 1002 & exec sleep 1003' &); echo ready; sleep 600`)
 		r.spec.Grace = 500 * time.Millisecond
@@ -115,7 +118,7 @@ func TestStopKillsDaemonsThatIgnoreIt(t *testing.T) {
 	})
 }
 
-func TestKillingTheLeaderOfAWrapperEndsWhatItWrapped(t *testing.T) {
+func TestTree_wrapper_killed(t *testing.T) {
 	eachCapture(t, func(t *testing.T, c agented.Capture) {
 		r := newRun(t, c, `sh -c 'echo native; while :; do sleep 0.02; done'; echo never`).start()
 		r.eventually("the start", func() bool { return len(r.contents(agented.Stdout)) == 1 })

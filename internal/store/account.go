@@ -7,16 +7,17 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/policy"
 )
 
 const accountColumns = `id, backend, name, is_default, enabled, place, max_concurrent, config, credentials,
-	state, until, evidence, cause, strikes, probe <> '', probed_at,
+	state, until, evidence, cause, consecutive_limits, probe <> '', probed_at,
 	(SELECT COUNT(*) FROM execution e WHERE e.account_id = account.id), used_at, created_at, updated_at`
 
 func scanAccount(a *agented.Account, scan func(...any) error) error {
 	var credentials []byte
 	err := scan(&a.ID, &a.Backend, &a.Name, &a.Default, &a.Enabled, &a.Order, &a.MaxConcurrent, &a.Config, &credentials,
-		&a.State, toTime{&a.Until}, &a.Evidence, &a.Cause, &a.Strikes, &a.Probing, toTime{&a.ProbedAt},
+		&a.State, toTime{&a.Until}, &a.Evidence, &a.Cause, &a.ConsecutiveLimits, &a.Probing, toTime{&a.ProbedAt},
 		&a.Running, toTime{&a.UsedAt}, toTime{&a.CreatedAt}, toTime{&a.UpdatedAt})
 	if err != nil || len(credentials) == 0 {
 		return err
@@ -32,9 +33,9 @@ func credentialsText(m map[string]string) (string, error) {
 	return string(b), err
 }
 
-// CreateAccount stores a new account. Empty ID and times are filled in. A taken
-// name is a Conflict. What waits for an account looks again. by is who asks,
-// for the audit.
+// CreateAccount stores a new account and wakes the executions that wait for
+// one. It fills in an empty ID and empty times. It returns Conflict if the name
+// is in use. by is the actor for the audit log.
 func (db *DB) CreateAccount(ctx context.Context, a *agented.Account, by string) error {
 	if a.CreatedAt.IsZero() {
 		a.CreatedAt = time.Now()
@@ -58,17 +59,18 @@ func (db *DB) CreateAccount(ctx context.Context, a *agented.Account, by string) 
 		if err != nil {
 			return err
 		}
-		if err := tx.wakeLanes(a.CreatedAt); err != nil {
+		if err := tx.wakeAccountQueues(a.CreatedAt); err != nil {
 			return err
 		}
 		return tx.audit(AuditEntry{Actor: by, Action: "account.create", Subject: string(a.ID), Detail: a.Label()})
 	})
 }
 
-// UpdateAccount replaces what a person sets of an account: all but its id, its
-// backend, how it stands and its times. New credentials, another folder and
-// enabling make it ready; those of before stay known while attempts may still
-// have them. NotFound when there is none, Conflict when the name is taken.
+// UpdateAccount replaces the settings of an account: all fields except id,
+// backend, state and times. New credentials, another folder and enabling make
+// it ready; earlier credentials stay known while attempts may still use them.
+// It returns NotFound if the account does not exist, and Conflict if the name
+// is in use.
 func (db *DB) UpdateAccount(ctx context.Context, a *agented.Account, by string) error {
 	credentials, err := credentialsText(a.Credentials)
 	if err != nil {
@@ -85,7 +87,7 @@ func (db *DB) UpdateAccount(ctx context.Context, a *agented.Account, by string) 
 			return err
 		}
 		err = tx.exec(`UPDATE account SET name = $2, name_key = $3, enabled = $4, place = $5, max_concurrent = $6, config = $7,
-				former = CASE WHEN credentials = $8 THEN former ELSE credentials END, credentials = $8, updated_at = $9
+				previous_credentials = CASE WHEN credentials = $8 THEN previous_credentials ELSE credentials END, credentials = $8, updated_at = $9
 			WHERE id = $1`,
 			a.ID, a.Name, fold(a.Name), a.Enabled, a.Order, a.MaxConcurrent, a.Config, credentials, micros(now))
 		if duplicate(err) {
@@ -99,7 +101,7 @@ func (db *DB) UpdateAccount(ctx context.Context, a *agented.Account, by string) 
 				return err
 			}
 		}
-		if err := tx.wakeLanes(now); err != nil {
+		if err := tx.wakeAccountQueues(now); err != nil {
 			return err
 		}
 		changed, err := tx.account(a.ID)
@@ -107,11 +109,27 @@ func (db *DB) UpdateAccount(ctx context.Context, a *agented.Account, by string) 
 			return err
 		}
 		*a = *changed
-		return tx.audit(AuditEntry{Actor: by, Action: "account.update", Subject: string(a.ID), Detail: a.Label()})
+		var fields []string
+		for _, f := range []struct {
+			name    string
+			changed bool
+		}{
+			{"name", old.Name != a.Name},
+			{"enabled", old.Enabled != a.Enabled},
+			{"order", old.Order != a.Order},
+			{"max_concurrent", old.MaxConcurrent != a.MaxConcurrent},
+			{"config", old.Config != a.Config},
+			{"credentials", was != credentials},
+		} {
+			if f.changed {
+				fields = append(fields, f.name)
+			}
+		}
+		return tx.audit(AuditEntry{Actor: by, Action: "account.update", Subject: string(a.ID), Detail: a.Label() + changedText(fields)})
 	})
 }
 
-// ResetAccount makes an account ready whatever it was, and wakes what waits.
+// ResetAccount makes an account ready and wakes waiting executions.
 func (db *DB) ResetAccount(ctx context.Context, id agented.AccountID, by string, now time.Time) (*agented.Account, error) {
 	var a *agented.Account
 	err := db.write(ctx, "reset account", func(tx *tx) (err error) {
@@ -121,11 +139,11 @@ func (db *DB) ResetAccount(ctx context.Context, id agented.AccountID, by string,
 		if err := tx.makeReady(id); err != nil {
 			return err
 		}
-		// Whoever says that the account is ready says so of its provider too.
-		if err := tx.exec(`DELETE FROM backend_rest WHERE backend = $1`, a.Backend); err != nil {
+		// Resetting an account also ends the cooldown of its provider.
+		if err := tx.exec(`DELETE FROM backend_cooldown WHERE backend = $1`, a.Backend); err != nil {
 			return err
 		}
-		if err := tx.wakeLanes(now); err != nil {
+		if err := tx.wakeAccountQueues(now); err != nil {
 			return err
 		}
 		if a, err = tx.account(id); err != nil {
@@ -137,11 +155,11 @@ func (db *DB) ResetAccount(ctx context.Context, id agented.AccountID, by string,
 }
 
 func (tx *tx) makeReady(id agented.AccountID) error {
-	return tx.exec(`UPDATE account SET state = 'ready', until = NULL, evidence = '', cause = '', strikes = 0, probe = '' WHERE id = $1`, id)
+	return tx.exec(`UPDATE account SET state = 'ready', until = NULL, evidence = '', cause = '', consecutive_limits = 0, probe = '' WHERE id = $1`, id)
 }
 
-// DeleteAccount removes an account. The default ones stay, and so does one that
-// is in use: Conflict.
+// DeleteAccount deletes an account. Default accounts and accounts in use return
+// Conflict.
 func (db *DB) DeleteAccount(ctx context.Context, id agented.AccountID, by string) error {
 	return db.write(ctx, "delete account", func(tx *tx) error {
 		a, err := tx.account(id)
@@ -149,14 +167,14 @@ func (db *DB) DeleteAccount(ctx context.Context, id agented.AccountID, by string
 		case err != nil:
 			return err
 		case a.Default:
-			return agented.Errorf(agented.Conflict, "account %s is formed by the server's environment: disable it instead", a.Label())
+			return agented.Errorf(agented.Conflict, "account %s is defined by the server's environment: disable it instead", a.Label())
 		case a.Running > 0:
-			return agented.Errorf(agented.Conflict, "account %s is in use: disable it, and delete it when what runs has ended", a.Label())
+			return agented.Errorf(agented.Conflict, "account %s is in use: disable it, and delete it when its executions have ended", a.Label())
 		}
 		if err := tx.exec(`DELETE FROM account WHERE id = $1`, id); err != nil {
 			return err
 		}
-		if err := tx.wakeLanes(stored(time.Now())); err != nil {
+		if err := tx.wakeAccountQueues(stored(time.Now())); err != nil {
 			return err
 		}
 		return tx.audit(AuditEntry{Actor: by, Action: "account.delete", Subject: string(id), Detail: a.Label()})
@@ -166,34 +184,57 @@ func (db *DB) DeleteAccount(ctx context.Context, id agented.AccountID, by string
 // Account returns one account, or NotFound.
 func (db *DB) Account(ctx context.Context, id agented.AccountID) (*agented.Account, error) {
 	var a agented.Account
-	err := scanAccount(&a, db.r.QueryRowContext(ctx, `SELECT `+accountColumns+` FROM account WHERE id = $1`, id).Scan)
+	err := scanAccount(&a, db.row(ctx, `SELECT `+accountColumns+` FROM account WHERE id = $1`, id).Scan)
 	if missing(err) {
 		return nil, noAccount(id)
 	}
-	return &a, db.explain("account", err)
+	if err == nil {
+		db.inspect(&a)
+	}
+	return &a, explain("account", err)
 }
 
-// FormerCredentials are those that an account had before: an attempt that began
-// with them must not print them.
+// CheckAccounts sets the function that reports problems of an account: a hint
+// with its fix, and whether the account cannot work at all. Such an account
+// needs a login. Call it before the database is used.
+func (db *DB) CheckAccounts(check func(*agented.Account) (hint, fix string, gone bool)) {
+	db.check = check
+}
+
+// inspect adds the result of the check to an account.
+func (db *DB) inspect(a *agented.Account) {
+	if db.check == nil || a.State != agented.AccountReady {
+		return
+	}
+	hint, fix, gone := db.check(a)
+	if a.Hint, a.Fix = hint, fix; gone {
+		a.State, a.Evidence = agented.AccountNeedsLogin, hint
+	}
+}
+
+// FormerCredentials returns the earlier credentials of an account, which
+// attempts that began with them must not print.
 func (db *DB) FormerCredentials(ctx context.Context, id agented.AccountID) (map[string]string, error) {
 	var text []byte
-	err := db.r.QueryRowContext(ctx, `SELECT former FROM account WHERE id = $1`, id).Scan(&text)
+	err := db.row(ctx, `SELECT previous_credentials FROM account WHERE id = $1`, id).Scan(&text)
 	if missing(err) || err == nil && len(text) == 0 {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, db.explain("former credentials", err)
+		return nil, explain("former credentials", err)
 	}
 	var out map[string]string
 	return out, json.Unmarshal(text, &out)
 }
 
-// Accounts returns all accounts, by backend and in the order in which they are
-// taken. There are few.
+// Accounts returns all accounts, by backend and in order of preference.
 func (db *DB) Accounts(ctx context.Context) ([]agented.Account, error) {
 	var list []agented.Account
 	err := db.read(ctx, "accounts", func(r *reader) (err error) {
 		list, err = accounts(r)
+		for i := range list {
+			db.inspect(&list[i])
+		}
 		return err
 	})
 	return list, err
@@ -217,8 +258,8 @@ func noAccount(id agented.AccountID) error {
 	return agented.Errorf(agented.NotFound, "no account %q", id)
 }
 
-// SetDefaultAccount notes what the server's environment says of a backend's
-// default account: where its CLI keeps login and sessions.
+// SetDefaultAccount records where the CLI of a backend's default account keeps
+// login and sessions, according to the server's environment.
 func (db *DB) SetDefaultAccount(ctx context.Context, backend, config string, now time.Time) error {
 	return db.write(ctx, "default account", func(tx *tx) error {
 		return tx.exec(`INSERT INTO account (id, backend, name, name_key, is_default, config, created_at, updated_at)
@@ -230,80 +271,81 @@ func (db *DB) SetDefaultAccount(ctx context.Context, backend, config string, now
 	})
 }
 
-// The kinds of rest that a backend has for all of its accounts.
+// The kinds of cooldown of a whole backend.
 const (
-	restProvider = "provider" // overload and circuit breaker
-	restAddress  = "address"  // a throttle that hits several accounts
+	cooldownProvider = "provider" // overload and circuit breaker
+	cooldownAddress  = "address"  // a throttle that affects several accounts
 )
 
-// BackendRest is a rest of a backend, for people.
-type BackendRest struct {
+// BackendCooldown is a cooldown of a backend.
+type BackendCooldown struct {
 	Backend  string
 	Kind     string
 	Failures int
-	agented.Rest
-	probe string
+	policy.Cooldown
+	probe agented.ExecutionID
 }
 
-const restColumns = `backend, kind, failures, until, why, probe`
+const cooldownColumns = `backend, kind, failures, until, reason, probe`
 
-func scanRest(r *BackendRest, scan func(...any) error) error {
-	err := scan(&r.Backend, &r.Kind, &r.Failures, toTime{&r.Until}, &r.Why, &r.probe)
+func scanCooldown(r *BackendCooldown, scan func(...any) error) error {
+	err := scan(&r.Backend, &r.Kind, &r.Failures, toTime{&r.Until}, &r.Reason, &r.probe)
 	r.Probing = r.probe != ""
 	return err
 }
 
-// BackendRests returns what rests at all of backends.
-func (db *DB) BackendRests(ctx context.Context) ([]BackendRest, error) {
-	rows, err := db.r.QueryContext(ctx, `SELECT `+restColumns+` FROM backend_rest WHERE until IS NOT NULL ORDER BY backend, kind`)
-	list, err := collect(rows, err, scanRest)
-	return list, db.explain("backend rests", err)
+// BackendCooldowns returns the active cooldowns of backends.
+func (db *DB) BackendCooldowns(ctx context.Context) ([]BackendCooldown, error) {
+	rows, err := db.query(ctx, `SELECT `+cooldownColumns+` FROM backend_cooldown WHERE until IS NOT NULL ORDER BY backend, kind`)
+	list, err := collect(rows, err, scanCooldown)
+	return list, explain("backend cooldowns", err)
 }
 
-// scene is what a choice of an account is made from.
-func (tx *tx) scene(now time.Time) (agented.Scene, error) {
-	s := agented.Scene{Now: now, Backends: map[string]agented.Rest{}}
+// loadCandidates reads the input for the selection of an account.
+func (tx *tx) loadCandidates(now time.Time) (policy.Candidates, error) {
+	s := policy.Candidates{Now: now, Backends: map[string]policy.Cooldown{}}
 	var err error
 	if s.Accounts, err = accounts(tx); err != nil {
 		return s, err
 	}
-	if err := tx.rest(s.Accounts, now); err != nil {
+	for i := range s.Accounts {
+		tx.db.inspect(&s.Accounts[i])
+	}
+	hard, err := tx.hardBudgets(now)
+	if err != nil {
 		return s, err
 	}
-	rows, err := tx.query(`SELECT ` + restColumns + ` FROM backend_rest WHERE until IS NOT NULL`)
-	rests, err := collect(rows, err, scanRest)
-	for _, r := range rests {
+	policy.CoolOverBudget(s.Accounts, hard)
+	rows, err := tx.query(`SELECT ` + cooldownColumns + ` FROM backend_cooldown WHERE until IS NOT NULL`)
+	cooldowns, err := collect(rows, err, scanCooldown)
+	for _, r := range cooldowns {
 		if was, there := s.Backends[r.Backend]; !there || r.Until.After(was.Until) {
-			s.Backends[r.Backend] = r.Rest
+			s.Backends[r.Backend] = r.Cooldown
 		}
 	}
 	return s, err
 }
 
-// use notes that an attempt of the execution begins with what was picked.
-func (tx *tx) use(id agented.ExecutionID, p agented.Picked, now time.Time) error {
-	a := p.Account
-	trust := micros(now.Add(agented.ProbeTrust))
-	switch {
-	case p.Probe:
-		err := tx.exec(`UPDATE account SET used_at = $2, probe = $3, probed_at = $2, until = $4 WHERE id = $1`, a.ID, micros(now), id, trust)
-		if err != nil {
-			return err
-		}
-	case a.Probing && a.State == agented.AccountCooling && !now.Before(a.Until):
-		// The probe has run for long enough: all others may go.
-		err := tx.exec(`UPDATE account SET used_at = $2, state = 'ready', until = NULL, evidence = '', cause = '', probe = '' WHERE id = $1`, a.ID, micros(now))
-		if err != nil {
-			return err
-		}
+// recordUse records that an attempt of the execution starts with the selected
+// account.
+func (tx *tx) recordUse(id agented.ExecutionID, s policy.Selection, now time.Time) error {
+	a := s.Account
+	trust := micros(now.Add(policy.ProbeTrust))
+	var err error
+	switch policy.UseOf(s, now) {
+	case policy.UseProbe:
+		err = tx.exec(`UPDATE account SET used_at = $2, probe = $3, probed_at = $2, until = $4 WHERE id = $1`, a.ID, micros(now), id, trust)
+	case policy.UseConfirmed:
+		err = tx.exec(`UPDATE account SET used_at = $2, state = 'ready', until = NULL, evidence = '', cause = '', probe = '' WHERE id = $1`, a.ID, micros(now))
 	default:
-		if err := tx.exec(`UPDATE account SET used_at = $2 WHERE id = $1`, a.ID, micros(now)); err != nil {
-			return err
-		}
+		err = tx.exec(`UPDATE account SET used_at = $2 WHERE id = $1`, a.ID, micros(now))
 	}
-	if p.Trial {
-		return tx.exec(`UPDATE backend_rest SET probe = $2, until = $3, why = 'waits for the attempt that finds out whether ' || backend || ' can be reached again'
+	if err != nil {
+		return err
+	}
+	if s.BackendProbe {
+		return tx.exec(`UPDATE backend_cooldown SET probe = $2, until = $3, reason = 'waits for the attempt that finds out whether ' || backend || ' can be reached again'
 			WHERE backend = $1 AND until IS NOT NULL`, a.Backend, id, trust)
 	}
-	return tx.exec(`UPDATE backend_rest SET until = NULL, probe = '', why = '' WHERE backend = $1 AND until <= $2`, a.Backend, micros(now))
+	return tx.exec(`UPDATE backend_cooldown SET until = NULL, probe = '', reason = '' WHERE backend = $1 AND until <= $2`, a.Backend, micros(now))
 }

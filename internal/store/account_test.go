@@ -16,10 +16,11 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/policy"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// withAccounts is a database with accounts of claude in place of the default
-// one.
+// withAccounts creates accounts of claude instead of the default one.
 func withAccounts(t testing.TB, db *DB, names ...string) []agented.AccountID {
 	t.Helper()
 	var ids []agented.AccountID
@@ -40,7 +41,7 @@ func agent(a *Admission) {
 	a.Execution.Backend, a.Execution.Snapshot.Backend, a.MaxConcurrent = agented.BackendClaude, agented.BackendClaude, 0
 }
 
-// endAs ends an attempt in a class, with a policy of the default.
+// endAs ends an attempt with a class and the default policy.
 func endAs(t testing.TB, db *DB, e *agented.Execution, class agented.Class, until, now time.Time) Plan {
 	t.Helper()
 	state := agented.StateFailed
@@ -59,7 +60,7 @@ func account(t testing.TB, db *DB, id agented.AccountID) *agented.Account {
 	return must(db.Account(t.Context(), id))(t)
 }
 
-// clone makes n copies of an execution as it stands.
+// clone makes n copies of an execution in its current state.
 func clone(t testing.TB, db *DB, id agented.ExecutionID, n int) {
 	t.Helper()
 	err := db.write(t.Context(), "clone", func(tx *tx) error {
@@ -86,7 +87,7 @@ func clone(t testing.TB, db *DB, id agented.ExecutionID, n int) {
 	}
 }
 
-func TestTenThousandThatWaitCostAClaimNothing(t *testing.T) {
+func TestClaim_parked_executions(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	a := withAccounts(t, db, "a")[0]
@@ -96,7 +97,7 @@ func TestTenThousandThatWaitCostAClaimNothing(t *testing.T) {
 	second := admit(t, db, "", start.Add(time.Millisecond), agent)
 	endAs(t, db, claim(t, db, start), agented.ClassAccountLimit, until, start)
 	if e := claim(t, db, start.Add(time.Second)); e != nil {
-		t.Fatalf("claimed %s on an account that rests", e.ID)
+		t.Fatalf("claimed %s on a cooling account", e.ID)
 	}
 	if e := must(db.Execution(t.Context(), second.ID))(t); e.WaitingOn == "" || !e.ParkedUntil.Equal(until) {
 		t.Fatalf("%s is not parked: %+v", e.ID, e)
@@ -138,7 +139,7 @@ func TestTenThousandThatWaitCostAClaimNothing(t *testing.T) {
 	}
 }
 
-func TestAnAccountNeverRunsMoreThanItMay(t *testing.T) {
+func TestClaim_account_limit(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	id := withAccounts(t, db, "a")[0]
@@ -173,7 +174,7 @@ func TestAnAccountNeverRunsMoreThanItMay(t *testing.T) {
 				}
 				end := ended(e, agented.StateSuccess, start)
 				end.Retry, end.Worked = &agented.RetryPolicy{}, true
-				if err := db.FinishAttempt(t.Context(), end, e.Lease, start); err != nil {
+				if err := endAttempt(db, t.Context(), end, e.Lease, start); err != nil {
 					t.Error(err)
 				}
 				done.Add(1)
@@ -186,7 +187,7 @@ func TestAnAccountNeverRunsMoreThanItMay(t *testing.T) {
 	}
 }
 
-func TestOneProbeGoesBeforeTheRest(t *testing.T) {
+func TestClaim_probe(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	id := withAccounts(t, db, "a")[0]
@@ -196,7 +197,7 @@ func TestOneProbeGoesBeforeTheRest(t *testing.T) {
 	until := start.Add(time.Hour)
 	first := claim(t, db, start)
 	p := endAs(t, db, first, agented.ClassAccountLimit, until, start)
-	if p.Next != agented.StatePending || !p.ParkedUntil.Equal(until) || !strings.HasPrefix(p.Reason, "it said no; goes on at ") {
+	if p.Next != agented.StatePending || !p.ParkedUntil.Equal(until) || !strings.HasPrefix(p.Reason, "it said no; resumes at ") {
 		t.Errorf("plan %+v", p)
 	}
 	if claim(t, db, until.Add(-time.Second)) != nil {
@@ -206,34 +207,35 @@ func TestOneProbeGoesBeforeTheRest(t *testing.T) {
 	if probe == nil || probe.ID != first.ID {
 		t.Fatalf("the probe is %v, want the one that has waited longest", probe)
 	}
-	if claim(t, db, until.Add(agented.ProbeTrust-time.Second)) != nil {
+	if claim(t, db, until.Add(policy.ProbeTrust-time.Second)) != nil {
 		t.Error("a second one went beside the probe")
 	}
-	// It is limited again, without a time: longer than before, and again one.
+	// It is limited again, without a reset time: longer than before, and again
+	// one probe.
 	now := until.Add(time.Second)
 	p = endAs(t, db, probe, agented.ClassAccountLimit, time.Time{}, now)
 	a := account(t, db, id)
-	if a.Strikes != 2 || !a.Until.After(now.Add(4*time.Minute)) || !p.ParkedUntil.Equal(a.Until) {
+	if a.ConsecutiveLimits != 2 || !a.Until.After(now.Add(4*time.Minute)) || !p.ParkedUntil.Equal(a.Until) {
 		t.Errorf("account %+v, plan %+v", a, p)
 	}
 	now = a.Until
 	if probe = claim(t, db, now); probe == nil || claim(t, db, now) != nil {
 		t.Fatal("not one probe")
 	}
-	// It works for long: the others need not wait for its end.
-	now = now.Add(agented.ProbeTrust)
+	// The probe runs for a long time: the others need not wait for its end.
+	now = now.Add(policy.ProbeTrust)
 	for range 2 {
 		if claim(t, db, now) == nil {
 			t.Error("the others wait for the end of a probe that works")
 		}
 	}
 	endAs(t, db, probe, "", time.Time{}, now)
-	if a := account(t, db, id); a.State != agented.AccountReady || a.Strikes != 0 {
+	if a := account(t, db, id); a.State != agented.AccountReady || a.ConsecutiveLimits != 0 {
 		t.Errorf("account %+v", a)
 	}
 }
 
-func TestAnEarlySuccessLetsOneLookBeforeThePrintedTime(t *testing.T) {
+func TestClaim_early_probe(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	id := withAccounts(t, db, "a")[0]
@@ -255,7 +257,7 @@ func TestAnEarlySuccessLetsOneLookBeforeThePrintedTime(t *testing.T) {
 	}
 }
 
-func TestACircuitBreakerOpensAfterFiveFailuresAndLetsOneTryFirst(t *testing.T) {
+func TestCircuitBreaker(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	db := openAt(t, path)
@@ -277,36 +279,36 @@ func TestACircuitBreakerOpensAfterFiveFailuresAndLetsOneTryFirst(t *testing.T) {
 	if e := claim(t, db, now); e != nil {
 		t.Fatalf("claimed %s while the breaker is open", e.ID)
 	}
-	// It is stored: a server that is killed here knows it.
+	// The state is stored: it survives a killed server.
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 	db = openAt(t, path)
-	rests := must(db.BackendRests(t.Context()))(t)
-	if len(rests) != 1 || rests[0].Failures != 5 || !strings.Contains(rests[0].Why, "5 times in a row") {
-		t.Fatalf("rests %+v", rests)
+	cooldowns := must(db.BackendCooldowns(t.Context()))(t)
+	if len(cooldowns) != 1 || cooldowns[0].Failures != 5 || !strings.Contains(cooldowns[0].Reason, "5 times in a row") {
+		t.Fatalf("cooldowns %+v", cooldowns)
 	}
-	now = rests[0].Until
+	now = cooldowns[0].Until
 	trial := claim(t, db, now)
 	if trial == nil || claim(t, db, now) != nil {
 		t.Fatal("not one tries first")
 	}
 	endAs(t, db, trial, agented.ClassNetwork, time.Time{}, now)
-	again := must(db.BackendRests(t.Context()))(t)
+	again := must(db.BackendCooldowns(t.Context()))(t)
 	if len(again) != 1 || again[0].Until.Sub(now) != 2*time.Minute {
-		t.Fatalf("rests %+v after another failure, want twice as long", again)
+		t.Fatalf("cooldowns %+v after another failure, want twice as long", again)
 	}
 	now = again[0].Until
 	if trial = claim(t, db, now); trial == nil {
 		t.Fatal("nobody tries")
 	}
 	endAs(t, db, trial, "", time.Time{}, now)
-	if len(must(db.BackendRests(t.Context()))(t)) != 0 || claim(t, db, now) == nil || claim(t, db, now) == nil {
+	if len(must(db.BackendCooldowns(t.Context()))(t)) != 0 || claim(t, db, now) == nil || claim(t, db, now) == nil {
 		t.Error("a success does not close the breaker")
 	}
 }
 
-func TestAnOverloadRestsTheBackendAndNotOthers(t *testing.T) {
+func TestOverload_backend_cooldown(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	withAccounts(t, db, "a", "b")
@@ -327,7 +329,7 @@ func TestAnOverloadRestsTheBackendAndNotOthers(t *testing.T) {
 	}
 }
 
-func TestAThrottleOfTwoAccountsMeansTheAddress(t *testing.T) {
+func TestThrottle_address_cooldown(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	withAccounts(t, db, "a", "b", "c")
@@ -336,20 +338,20 @@ func TestAThrottleOfTwoAccountsMeansTheAddress(t *testing.T) {
 	}
 	one, two := claim(t, db, start), claim(t, db, start)
 	endAs(t, db, one, agented.ClassThrottle, start.Add(10*time.Minute), start)
-	if rests := must(db.BackendRests(t.Context()))(t); len(rests) != 0 {
-		t.Errorf("one throttled account rests all: %+v", rests)
+	if cooldowns := must(db.BackendCooldowns(t.Context()))(t); len(cooldowns) != 0 {
+		t.Errorf("one throttled account made all cool down: %+v", cooldowns)
 	}
 	endAs(t, db, two, agented.ClassThrottle, start.Add(10*time.Minute), start.Add(time.Second))
-	rests := must(db.BackendRests(t.Context()))(t)
-	if len(rests) != 1 || rests[0].Kind != restAddress {
-		t.Fatalf("rests %+v", rests)
+	cooldowns := must(db.BackendCooldowns(t.Context()))(t)
+	if len(cooldowns) != 1 || cooldowns[0].Kind != cooldownAddress {
+		t.Fatalf("cooldowns %+v", cooldowns)
 	}
 	if e := claim(t, db, start.Add(2*time.Second)); e != nil {
 		t.Errorf("claimed %s from an address that is throttled", e.ID)
 	}
 }
 
-func TestAnExecutionGivesUpWhenItsTimeIsOver(t *testing.T) {
+func TestPark_deadline(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	withAccounts(t, db, "a")
@@ -369,7 +371,7 @@ func TestAnExecutionGivesUpWhenItsTimeIsOver(t *testing.T) {
 	}
 }
 
-func TestATriggersTurnIsKeptWhileItsExecutionsArePark(t *testing.T) {
+func TestPark_trigger_limit(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	withAccounts(t, db, "a")
@@ -380,7 +382,7 @@ func TestATriggersTurnIsKeptWhileItsExecutionsArePark(t *testing.T) {
 	until := start.Add(time.Hour)
 	endAs(t, db, claim(t, db, start), agented.ClassAccountLimit, until, start)
 	if claim(t, db, start) != nil {
-		t.Fatal("claimed on an account that rests")
+		t.Fatal("claimed on a cooling account")
 	}
 	for i, id := range ids {
 		e := claim(t, db, until)
@@ -391,7 +393,7 @@ func TestATriggersTurnIsKeptWhileItsExecutionsArePark(t *testing.T) {
 	}
 }
 
-func TestAccountsKeepTheirNamesAndAreNotLostWhileInUse(t *testing.T) {
+func TestAccounts_names_and_deletion(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	id := withAccounts(t, db, "a")[0]
@@ -432,8 +434,8 @@ func TestAccountsKeepTheirNamesAndAreNotLostWhileInUse(t *testing.T) {
 }
 
 // planCrashEnv makes the test binary a process that ends an attempt with a
-// limit and wakes it, and kills itself before the statement that tickKillEnv
-// counts to.
+// limit and wakes it, and kills itself before the statement numbered by
+// tickKillEnv.
 const planCrashEnv = "AGENTED_TEST_PLAN_DB"
 
 func planUntilKilled(path string) {
@@ -452,12 +454,12 @@ func planUntilKilled(path string) {
 	}
 	at, _ := strconv.Atoi(os.Getenv(tickKillEnv))
 	n := 0
-	beforeStatement = func(string) {
+	db.engine.Trace(func(string) {
 		if n++; n == at {
 			syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
-	}
+	})
 	if err := endLimited(ctx, db, list[0]); err != nil {
 		fail(err)
 	}
@@ -471,10 +473,10 @@ func endLimited(ctx context.Context, db *DB, e *agented.Execution) error {
 	end := ended(e, agented.StateFailed, start)
 	end.Attempt.Class, end.Attempt.SessionID = agented.ClassAccountLimit, "session"
 	end.Retry, end.Limit = &agented.RetryPolicy{}, agented.Limit{Class: agented.ClassAccountLimit, Until: start.Add(time.Hour)}
-	return db.FinishAttempt(ctx, end, e.Lease, start)
+	return endAttempt(db, ctx, end, e.Lease, start)
 }
 
-func TestAKillBetweenAnyTwoStatementsOfAnEndAndAWakingChangesNothing(t *testing.T) {
+func TestPlan_kill_between_statements(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	model := filepath.Join(dir, "model.db")
@@ -492,7 +494,8 @@ func TestAKillBetweenAnyTwoStatementsOfAnEndAndAWakingChangesNothing(t *testing.
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at := 1; ; at++ {
+	step := testrun.Size(8, 4, 1)
+	for at := 1 + testrun.Rand(t).IntN(step); ; at += step {
 		path := filepath.Join(dir, fmt.Sprintf("%d.db", at))
 		if err := os.WriteFile(path, bytes, 0o600); err != nil {
 			t.Fatal(err)
@@ -510,7 +513,7 @@ func TestAKillBetweenAnyTwoStatementsOfAnEndAndAWakingChangesNothing(t *testing.
 		ended := x.Attempts[0].Class == agented.ClassAccountLimit && x.Attempts[0].SessionID == "session"
 		switch {
 		case !limited && !ended && x.State == agented.StateRunning && x.AttemptNo == 1 && a.Running == 1:
-			// The next server finds the exit record and does it again.
+			// The next server finds the exit record and repeats the work.
 			list := must(db.TakeOver(t.Context(), "node-a", start, ttl))(t)
 			if len(list) != 1 {
 				t.Fatalf("killed before statement %d: %d to take over", at, len(list))
@@ -523,7 +526,7 @@ func TestAKillBetweenAnyTwoStatementsOfAnEndAndAWakingChangesNothing(t *testing.
 		default:
 			t.Errorf("killed before statement %d: account %+v, execution %+v", at, a, x)
 		}
-		// The next server brings both to their end, each with one attempt more at most.
+		// The next server ends both, each with at most one more attempt.
 		now := start.Add(time.Hour)
 		for _, e := range must(db.TakeOver(t.Context(), "node-a", now, ttl))(t) {
 			endAs(t, db, e, "", time.Time{}, now)
@@ -546,7 +549,7 @@ func TestAKillBetweenAnyTwoStatementsOfAnEndAndAWakingChangesNothing(t *testing.
 			if at < 20 {
 				t.Fatalf("only %d statements: %s", at, out)
 			}
-			t.Logf("killed before each of %d statements", at-1)
+			t.Logf("killed before every statement of %d, %d apart", at-1, step)
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 )
 
 const agentColumns = `id, name, role, goals, enabled, spec, created_at, updated_at`
@@ -19,8 +20,8 @@ func scanAgent(a *agented.Agent, scan func(...any) error) error {
 	return json.Unmarshal(spec, &a.Spec)
 }
 
-// CreateAgent stores a new agent. Empty ID and times are filled in. A taken
-// name is a Conflict. by is who asks, for the audit.
+// CreateAgent stores a new agent. It fills in an empty ID and empty times. It
+// returns Conflict if the name is in use. by is the actor for the audit log.
 func (db *DB) CreateAgent(ctx context.Context, a *agented.Agent, by string) error {
 	if a.CreatedAt.IsZero() {
 		a.CreatedAt = time.Now()
@@ -48,16 +49,33 @@ func (db *DB) CreateAgent(ctx context.Context, a *agented.Agent, by string) erro
 	})
 }
 
-// UpdateAgent replaces all of the agent with a.ID but its id and times, and
-// sets a.UpdatedAt. NotFound when there is none, Conflict when the name is
-// taken.
+// UpdateAgent replaces the agent with a.ID, except its id and times, and sets
+// a.UpdatedAt. It returns NotFound if the agent does not exist, and Conflict if
+// the name is in use.
 func (db *DB) UpdateAgent(ctx context.Context, a *agented.Agent, by string) error {
 	spec, err := json.Marshal(a.Spec)
 	if err != nil {
 		return fmt.Errorf("update agent: %w", err)
 	}
 	return db.write(ctx, "update agent", func(tx *tx) error {
-		err := tx.row(`UPDATE agent SET name = $2, name_key = $3, role = $4, goals = $5, enabled = $6, spec = $7, updated_at = $8
+		var old agented.Agent
+		err := scanAgent(&old, tx.row(`SELECT `+agentColumns+` FROM agent WHERE id = $1`, a.ID).Scan)
+		if missing(err) {
+			return noAgent(string(a.ID))
+		}
+		if err != nil {
+			return err
+		}
+		fields := changedFields(old.Spec, a.Spec)
+		for _, f := range []struct {
+			name    string
+			changed bool
+		}{{"name", old.Name != a.Name}, {"role", old.Role != a.Role}, {"goals", old.Goals != a.Goals}, {"enabled", old.Enabled != a.Enabled}} {
+			if f.changed {
+				fields = append(fields, f.name)
+			}
+		}
+		err = tx.row(`UPDATE agent SET name = $2, name_key = $3, role = $4, goals = $5, enabled = $6, spec = $7, updated_at = $8
 			WHERE id = $1 RETURNING created_at, updated_at`,
 			a.ID, a.Name, fold(a.Name), a.Role, a.Goals, a.Enabled, string(spec), micros(stored(time.Now()))).
 			Scan(toTime{&a.CreatedAt}, toTime{&a.UpdatedAt})
@@ -69,14 +87,14 @@ func (db *DB) UpdateAgent(ctx context.Context, a *agented.Agent, by string) erro
 		case err != nil:
 			return err
 		}
-		return tx.audit(AuditEntry{Actor: by, Action: "agent.update", Subject: string(a.ID), Detail: a.Name})
+		return tx.audit(AuditEntry{Actor: by, Action: "agent.update", Subject: string(a.ID), Detail: a.Name + changedText(fields)})
 	})
 }
 
-// DeleteAgent removes the agent, its places in groups and topics, and the rules
-// that its messages fire. Its conversations and the messages that it had stay.
+// DeleteAgent deletes the agent, its memberships in groups and topics, and the
+// rules for its messages. Its conversations and received messages remain.
 func (db *DB) DeleteAgent(ctx context.Context, id agented.AgentID, by string) error {
-	return db.write(ctx, "delete agent", func(tx *tx) error {
+	return db.writeRules(ctx, "delete agent", func(tx *tx) error {
 		var name string
 		err := tx.row(`DELETE FROM agent WHERE id = $1 RETURNING name`, id).Scan(&name)
 		if missing(err) {
@@ -100,10 +118,10 @@ func (db *DB) DeleteAgent(ctx context.Context, id agented.AgentID, by string) er
 }
 
 func noAgent(name string) error {
-	return agented.Errorf(agented.NotFound, "no agent %q", clip(name, 80))
+	return agented.Errorf(agented.NotFound, "no agent %q", format.Truncate(name, 80))
 }
 
-// Agent returns the agent of that id or name, ignoring case, or NotFound.
+// Agent returns the agent with that id or name, ignoring case, or NotFound.
 func (db *DB) Agent(ctx context.Context, idOrName string) (*agented.Agent, error) {
 	var a *agented.Agent
 	err := db.read(ctx, "agent", func(r *reader) (err error) {
@@ -115,8 +133,8 @@ func (db *DB) Agent(ctx context.Context, idOrName string) (*agented.Agent, error
 
 func findAgent(q querier, idOrName string) (*agented.Agent, error) {
 	var a agented.Agent
-	// An id is no name that could be taken: names do not come with 26 such
-	// characters behind agt- but by intent, and then the id wins.
+	// A name has the form of an id only intentionally, and then the id takes
+	// precedence.
 	err := scanAgent(&a, q.row(`SELECT `+agentColumns+` FROM agent WHERE id = $1 OR name_key = $2 ORDER BY CASE WHEN id = $1 THEN 0 ELSE 1 END LIMIT 1`,
 		idOrName, fold(idOrName)).Scan)
 	if missing(err) {
@@ -125,25 +143,22 @@ func findAgent(q querier, idOrName string) (*agented.Agent, error) {
 	return &a, err
 }
 
-// Agents returns a page of agents in the order of their names, and the cursor
-// of the next page, empty when there is none.
+// Agents returns a page of agents by name, and the cursor of the next page,
+// empty if there is none.
 func (db *DB) Agents(ctx context.Context, p Page) ([]agented.Agent, string, error) {
 	var w where
-	after, err := p.after("agent", 1)
+	after, err := pageKey(p, "agent", 1)
 	if err != nil {
 		return nil, "", err
 	}
 	if after != nil {
-		w.and(`name_key > $?`, after[0])
+		w.And(`name_key > $?`, after[0])
 	}
-	limit := p.limit()
-	rows, err := db.r.QueryContext(ctx, `SELECT `+agentColumns+` FROM agent`+w.sql()+` ORDER BY name_key LIMIT `+fmt.Sprint(limit+1), w.args...)
+	limit := p.Size()
+	rows, err := db.query(ctx, `SELECT `+agentColumns+` FROM agent`+w.SQL()+` ORDER BY name_key LIMIT `+fmt.Sprint(limit+1), w.Args()...)
 	list, err := collect(rows, err, scanAgent)
 	if err != nil {
-		return nil, "", db.explain("agents", err)
+		return nil, "", explain("agents", err)
 	}
-	if len(list) <= limit {
-		return list, "", nil
-	}
-	return list[:limit], cursor("agent", fold(list[limit-1].Name)), nil
+	return cut(p, list, "agent", func(last *agented.Agent) []string { return []string{fold(last.Name)} })
 }

@@ -14,30 +14,33 @@ import (
 	"github.com/agented/agented"
 )
 
-// history fills the database with n ended executions of 1,000 triggers, without
-// going through Admit.
+// history adds n ended executions of 1,000 triggers to the database, without
+// Admit.
 func history(b testing.TB, db *DB, n int) {
 	b.Helper()
-	_, err := db.conn.ExecContext(b.Context(), `WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < $1)
+	err := db.write(b.Context(), "history", func(tx *tx) error {
+		err := tx.exec(`WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < $1)
 		INSERT INTO execution (id, trigger_id, trigger_name, name_key, backend, status, source, attempt_no, event_seq, admit_no,
 			max_concurrent, created_at, scheduled_at, started_at, finished_at, reason)
 		SELECT 'exec-' || printf('%026d', n), 'trg-' || (n % 1000), 'Name ' || (n % 1000), 'name ' || (n % 1000), 'command',
 			CASE WHEN n % 10 = 0 THEN 'failed' ELSE 'success' END, 'manual', 1, n, n,
 			1, $2 + n, $2 + n, $2 + n, $2 + n, '' FROM c`, n, start.UnixMicro())
-	if err == nil {
-		_, err = db.conn.ExecContext(b.Context(), `INSERT INTO attempt (execution_id, number, backend, status, started_at, finished_at)
+		if err == nil {
+			err = tx.exec(`INSERT INTO attempt (execution_id, number, backend, status, started_at, finished_at)
 			SELECT id, 1, backend, status, started_at, finished_at FROM execution`)
-	}
-	if err == nil {
-		_, err = db.conn.ExecContext(b.Context(), `UPDATE counter SET value = $1 WHERE name = 'event'`, n)
-	}
+		}
+		if err == nil {
+			err = tx.exec(`UPDATE counter SET value = $1 WHERE name = 'event'`, n)
+		}
+		return err
+	})
 	if err != nil {
 		b.Fatal(err)
 	}
 }
 
-// size is how long a history the benchmarks have: AGENTED_BENCH_HISTORY=1000000
-// is the one that is promised.
+// size is the length of the history in benchmarks; requirements refer to
+// AGENTED_BENCH_HISTORY=1000000.
 func size(b *testing.B) int {
 	n := 10000
 	if s := os.Getenv("AGENTED_BENCH_HISTORY"); s != "" {
@@ -51,9 +54,9 @@ func size(b *testing.B) int {
 // later is after the history.
 var later = start.Add(24 * time.Hour)
 
-// BenchmarkQueue measures each step on one database with a history, with
-// 1,000 triggers that have one pending execution and one trigger at its limit
-// that has 10,000.
+// BenchmarkQueue measures each step on a database with a history, 1,000
+// triggers with one pending execution, and one trigger at its limit with
+// 10,000.
 func BenchmarkQueue(b *testing.B) {
 	db := openAt(b, filepath.Join(b.TempDir(), "agented.db"))
 	n := size(b)
@@ -111,7 +114,8 @@ func BenchmarkQueue(b *testing.B) {
 	})
 }
 
-// BenchmarkLists measures what people look at, on a database with a history.
+// BenchmarkLists measures the lists of the user interface on a database with a
+// history.
 func BenchmarkLists(b *testing.B) {
 	db := openAt(b, filepath.Join(b.TempDir(), "agented.db"))
 	n := size(b)
@@ -171,8 +175,8 @@ func BenchmarkLists(b *testing.B) {
 	})
 }
 
-// BenchmarkIntake measures deliveries from 32 callers at once, a quarter of them
-// repeated, for a trigger that is at its limit: what each costs the process.
+// BenchmarkIntake measures deliveries from 32 concurrent callers, a quarter of
+// them repeated, for a trigger at its limit.
 func BenchmarkIntake(b *testing.B) {
 	db := openAt(b, filepath.Join(b.TempDir(), "agented.db"))
 	db.OnChange(func(agented.ExecutionEvent) {})
@@ -212,4 +216,44 @@ func BenchmarkIntake(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64((cpu()-used).Microseconds())/float64(b.N), "µs-cpu/op")
+}
+
+// BenchmarkTick measures a due time of one schedule, a hundred per transaction,
+// with the events that a server loads.
+func BenchmarkTick(b *testing.B) {
+	db := openNew(b)
+	db.OnChange(func(agented.ExecutionEvent) {})
+	scheduled(b, db, 100, agented.OverlapQueue)
+	now := start
+	for n := 0; b.Loop(); n++ {
+		if n%100 != 0 {
+			continue
+		}
+		got := must(db.TickDue(b.Context(), now, 100, everyMinute(now)))(b)
+		if got.Schedules != 100 {
+			b.Fatal(got.Schedules)
+		}
+		now = now.Add(time.Minute)
+	}
+}
+
+// BenchmarkRest measures the cost of 10,000 idle schedules at each poll.
+func BenchmarkRest(b *testing.B) {
+	db := openNew(b)
+	tr := agented.Trigger{Name: "many", Enabled: true, Spec: newExecution("", start).Snapshot}
+	for i := range 10_000 {
+		due := start.Add(time.Hour + time.Duration(i)*time.Second)
+		tr.Schedules = append(tr.Schedules, agented.Schedule{Cron: "* * * * *", Enabled: true, NextDue: due, NextRun: due})
+	}
+	if err := db.CreateTrigger(b.Context(), &tr, "ann"); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if got := must(db.TickDue(b.Context(), start, 100, nil))(b); got.Schedules > 0 {
+			b.Fatal(got)
+		}
+		if _, ok, err := db.NextScheduleRun(b.Context()); !ok || err != nil {
+			b.Fatal(ok, err)
+		}
+	}
 }

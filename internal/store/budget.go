@@ -6,10 +6,12 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
+	"github.com/agented/agented/internal/policy"
 )
 
-// SetZone sets the zone on whose clock budgets begin and end; without it is the
-// machine's. Call it before the first use.
+// SetZone sets the time zone in which budget periods begin and end; the default
+// is the machine's zone. Call it before the first use.
 func (db *DB) SetZone(zone *time.Location) { db.zone = zone }
 
 func (db *DB) clock() *time.Location {
@@ -19,21 +21,21 @@ func (db *DB) clock() *time.Location {
 	return db.zone
 }
 
-const budgetColumns = `id, name, enabled, scope, target, period, limit_usd, hard, pauses, warn_percent, since, spent_usd, unknown, told, created_at, updated_at`
+const budgetColumns = `id, name, enabled, scope, target, period, limit_usd, hard, pauses, warn_percent, since, spent_usd, unknown, notified, created_at, updated_at`
 
-// budget is a row: an agented.Budget and whether it has been told of.
+// budget is a row: an agented.Budget and its sent notifications.
 type budget struct {
 	agented.Budget
-	told int
+	notified int
 }
 
 func scanBudget(b *budget, scan func(...any) error) error {
 	return scan(&b.ID, &b.Name, &b.Enabled, &b.Scope, &b.Target, &b.Period, &b.Limit, &b.Hard, &b.Pause, &b.Warn,
-		toTime{&b.Since}, &b.Spent, &b.Unknown, &b.told, toTime{&b.CreatedAt}, toTime{&b.UpdatedAt})
+		toTime{&b.Since}, &b.Spent, &b.Unknown, &b.notified, toTime{&b.CreatedAt}, toTime{&b.UpdatedAt})
 }
 
-// budgets reads all of them, each with the period that now is in. What was
-// counted for an earlier one is counted anew.
+// budgets returns all budgets with their current period. Spending of an earlier
+// period is recomputed.
 func budgets(q querier, now time.Time, zone *time.Location) ([]budget, error) {
 	rows, err := q.query(`SELECT ` + budgetColumns + ` FROM budget ORDER BY name_key`)
 	list, err := collect(rows, err, scanBudget)
@@ -47,7 +49,7 @@ func budgets(q querier, now time.Time, zone *time.Location) ([]budget, error) {
 		if b.Since.Equal(since) {
 			continue
 		}
-		b.Since, b.told = since, 0
+		b.Since, b.notified = since, 0
 		if b.Spent, b.Unknown, err = spent(q, b.Scope, b.Target, since, until); err != nil {
 			return nil, err
 		}
@@ -55,7 +57,7 @@ func budgets(q querier, now time.Time, zone *time.Location) ([]budget, error) {
 	return list, nil
 }
 
-// spent adds up what a scope cost between two times, from an index.
+// spent sums the cost of a scope between two times, using an index.
 func spent(q querier, scope agented.BudgetScope, target string, since, until time.Time) (usd float64, unknown int64, err error) {
 	text, args := `SELECT COALESCE(SUM(cost_usd), 0), COUNT(*) - COUNT(cost_usd) FROM spending WHERE at >= $1 AND at < $2`, []any{micros(since), micros(until)}
 	switch scope {
@@ -68,9 +70,9 @@ func spent(q querier, scope agented.BudgetScope, target string, since, until tim
 	return usd, unknown, err
 }
 
-// spend enters what an attempt used into the ledger and into the budgets. An
-// end whose numbers count a whole session is turned into what the attempt
-// itself added to them; then Price may fill in what it cost.
+// spend records the usage of an attempt in the ledger and the budgets. If the
+// numbers count a whole session, they are first converted to the attempt's
+// share; then Price may fill in the cost.
 func (tx *tx) spend(end *AttemptEnd, at time.Time) error {
 	a := &end.Attempt
 	if err := tx.exec(`DELETE FROM pause WHERE execution_id = $1`, a.Execution); err != nil {
@@ -117,7 +119,7 @@ func (tx *tx) spend(end *AttemptEnd, at time.Time) error {
 	return tx.charge(row.trigger, row.account, at)
 }
 
-// sinceLast turns the numbers of a session into those of the attempt. The
+// sinceLast converts the totals of a session to the usage of the attempt. The
 // session may have begun in another execution.
 func (tx *tx) sinceLast(backend string, a *agented.Attempt, at time.Time) error {
 	var before agented.Usage
@@ -143,7 +145,7 @@ func (tx *tx) sinceLast(backend string, a *agented.Attempt, at time.Time) error 
 		backend, a.SessionID, micros(at), u.InputTokens, u.OutputTokens, u.CacheReadTokens, u.CacheWriteTokens, u.CostUSD)
 }
 
-// charge brings the budgets that count the spending up to date.
+// charge updates the budgets to which the cost counts.
 func (tx *tx) charge(trigger agented.TriggerID, account agented.AccountID, at time.Time) error {
 	rows, err := tx.query(`SELECT ` + budgetColumns + ` FROM budget`)
 	list, err := collect(rows, err, scanBudget)
@@ -160,38 +162,32 @@ func (tx *tx) charge(trigger agented.TriggerID, account agented.AccountID, at ti
 	return nil
 }
 
-// recount counts a budget anew. The sum is read from an index, and only over
-// its own period: adding up in the row would drift with each crash and clock.
+// recount recomputes a budget's spending from an index, over its own period
+// only: adding to a stored sum would drift with each crash and clock change.
 func (tx *tx) recount(b *budget, at time.Time) error {
 	since, until := b.Period.Bounds(at, tx.db.clock())
 	if b.Since.After(since) {
-		return nil // an end that is written down late, of a period that is over
+		return nil // an end of an earlier period that was recorded late
 	}
 	usd, unknown, err := spent(tx, b.Scope, b.Target, since, until)
 	if err != nil {
 		return err
 	}
 	if !b.Since.Equal(since) {
-		b.told = 0
+		b.notified = 0
 	}
 	b.Since, b.Until, b.Spent, b.Unknown = since, until, usd, unknown
-	return tx.exec(`UPDATE budget SET since = $2, spent_usd = $3, unknown = $4, told = $5 WHERE id = $1`, b.ID, micros(since), usd, unknown, b.told)
+	return tx.exec(`UPDATE budget SET since = $2, spent_usd = $3, unknown = $4, notified = $5 WHERE id = $1`, b.ID, micros(since), usd, unknown, b.notified)
 }
 
-// waitForBudget lets a pending execution wait when a hard budget of its trigger
-// or of all is used up.
+// waitForBudget makes a pending execution wait if a hard budget of its trigger
+// or of all executions is used up.
 func (tx *tx) waitForBudget(c *candidate, now time.Time) (waits bool, err error) {
 	hard, err := tx.hardBudgets(now)
 	if err != nil || len(hard) == 0 {
 		return false, err
 	}
-	var by *budget
-	for i := range hard {
-		b := &hard[i]
-		if b.Scope != agented.BudgetAccount && b.Reached() && b.Counts(c.trigger, "") && (by == nil || b.Until.After(by.Until)) {
-			by = b
-		}
-	}
+	by, reason := policy.BlockingBudget(c.trigger, hard)
 	if by == nil {
 		return false, tx.exec(`UPDATE execution SET budget_id = NULL WHERE id = $1 AND budget_id IS NOT NULL`, c.id)
 	}
@@ -199,13 +195,12 @@ func (tx *tx) waitForBudget(c *candidate, now time.Time) (waits bool, err error)
 	if err != nil {
 		return false, err
 	}
-	reason := fmt.Sprintf("waits until %s: %s; it goes on sooner if the budget is raised", agented.Clock(by.Until), by.Sentence())
 	return true, tx.exec(`UPDATE execution SET due_at = $2, parked_on = NULL, held_by = NULL, budget_id = $3, reason = $4, event_seq = $5
-		WHERE id = $1 AND status = 'pending'`, c.id, micros(by.Until), by.ID, clip(reason, maxSentence), seq)
+		WHERE id = $1 AND status = 'pending'`, c.id, micros(by.Until), by.ID, format.Truncate(reason, maxSentence), seq)
 }
 
-// hardBudgets reads the hard budgets that are enabled.
-func (tx *tx) hardBudgets(now time.Time) ([]budget, error) {
+// hardBudgets returns the enabled hard budgets.
+func (tx *tx) hardBudgets(now time.Time) ([]agented.Budget, error) {
 	var any bool
 	if err := tx.row(`SELECT EXISTS (SELECT 1 FROM budget WHERE hard AND enabled)`).Scan(&any); err != nil || !any {
 		return nil, err
@@ -214,48 +209,25 @@ func (tx *tx) hardBudgets(now time.Time) ([]budget, error) {
 	if err != nil {
 		return nil, err
 	}
-	var hard []budget
+	var hard []agented.Budget
 	for _, b := range list {
 		if b.Hard && b.Enabled {
-			hard = append(hard, b)
+			hard = append(hard, b.Budget)
 		}
 	}
 	return hard, nil
 }
 
-// rest lets the accounts whose hard budgets are used up rest until the period
-// ends, as far as the claim is concerned.
-func (tx *tx) rest(accounts []agented.Account, now time.Time) error {
-	hard, err := tx.hardBudgets(now)
-	if err != nil {
-		return err
-	}
-	for i := range accounts {
-		a := &accounts[i]
-		for j := range hard {
-			b := &hard[j]
-			if b.Scope != agented.BudgetAccount || b.Target != string(a.ID) || !b.Reached() {
-				continue
-			}
-			waits := a.State == agented.AccountReady || a.State == agented.AccountCooling && a.Until.Before(b.Until)
-			if waits {
-				a.State, a.Until, a.Probing, a.Evidence = agented.AccountCooling, b.Until, false, b.Sentence()
-			}
-		}
-	}
-	return nil
-}
-
-// free lets what waits for a budget be looked at again.
-func (tx *tx) free(id agented.BudgetID, now time.Time) error {
+// wakeBudgetWaiters makes executions that wait for a budget eligible again.
+func (tx *tx) wakeBudgetWaiters(id agented.BudgetID, now time.Time) error {
 	err := tx.exec(`UPDATE execution SET due_at = scheduled_at, budget_id = NULL WHERE budget_id = $1 AND status = 'pending' AND due_at IS NOT NULL`, id)
 	if err != nil {
 		return err
 	}
-	return tx.wakeLanes(now)
+	return tx.wakeAccountQueues(now)
 }
 
-// Budgets lists the budgets by name, as they stand at now.
+// Budgets returns the budgets by name, with their state at now.
 func (db *DB) Budgets(ctx context.Context, now time.Time) ([]agented.Budget, error) {
 	var out []agented.Budget
 	err := db.read(ctx, "budgets", func(r *reader) error {
@@ -268,7 +240,7 @@ func (db *DB) Budgets(ctx context.Context, now time.Time) ([]agented.Budget, err
 	return out, err
 }
 
-// Budget returns one budget as it stands at now, or NotFound.
+// Budget returns one budget with its state at now, or NotFound.
 func (db *DB) Budget(ctx context.Context, id agented.BudgetID, now time.Time) (*agented.Budget, error) {
 	list, err := db.Budgets(ctx, now)
 	if err != nil {
@@ -287,8 +259,8 @@ func noBudget(id agented.BudgetID) error {
 }
 
 // SaveBudget stores a budget: a new one if its ID is empty, which is filled in,
-// else in the place of the one with that ID. What waits for it is looked at
-// again. by is who asks, for the audit.
+// otherwise it replaces the one with that ID. Executions that wait for it are
+// checked again. by is the actor for the audit log.
 func (db *DB) SaveBudget(ctx context.Context, b *agented.Budget, by string, now time.Time) error {
 	return db.write(ctx, "save budget", func(tx *tx) error {
 		if err := tx.knownTarget(b); err != nil {
@@ -309,8 +281,8 @@ func (db *DB) SaveBudget(ctx context.Context, b *agented.Budget, by string, now 
 			}
 		}
 		b.UpdatedAt = stored(now)
-		n, err := tx.affected(`UPDATE budget SET name = $2, name_key = $3, enabled = $4, scope = $5, target = $6, period = $7, limit_usd = $8, hard = $9,
-				pauses = $10, warn_percent = $11, updated_at = $12, since = NULL, told = 0 WHERE id = $1`,
+		n, err := tx.affected(`UPDATE budget SET name = $2, name_key = CASE WHEN name = $2 THEN name_key ELSE $3 END, enabled = $4, scope = $5, target = $6, period = $7, limit_usd = $8, hard = $9,
+				pauses = $10, warn_percent = $11, updated_at = $12, since = NULL, notified = 0 WHERE id = $1`,
 			b.ID, b.Name, fold(b.Name), b.Enabled, b.Scope, b.Target, b.Period, b.Limit, b.Hard, b.Pause, b.Warn, micros(now))
 		switch {
 		case duplicate(err):
@@ -326,14 +298,15 @@ func (db *DB) SaveBudget(ctx context.Context, b *agented.Budget, by string, now 
 			return err
 		}
 		b.Since, b.Until, b.Spent, b.Unknown = row.Since, row.Until, row.Spent, row.Unknown
-		if err := tx.free(b.ID, now); err != nil {
+		if err := tx.wakeBudgetWaiters(b.ID, now); err != nil {
 			return err
 		}
 		return tx.audit(AuditEntry{Actor: by, Action: action, Subject: string(b.ID), Detail: fmt.Sprintf("%s: %s a %s", b.Name, agented.Dollars(b.Limit), b.Period)})
 	})
 }
 
-// knownTarget refuses a budget of something that is not there.
+// knownTarget returns an error if the budget's trigger or account does not
+// exist.
 func (tx *tx) knownTarget(b *agented.Budget) error {
 	table := map[agented.BudgetScope]string{agented.BudgetTrigger: "trigger_", agented.BudgetAccount: "account"}[b.Scope]
 	if table == "" {
@@ -347,7 +320,7 @@ func (tx *tx) knownTarget(b *agented.Budget) error {
 	return err
 }
 
-// DeleteBudget removes a budget. What was spent stays in the ledger.
+// DeleteBudget deletes a budget. The ledger remains.
 func (db *DB) DeleteBudget(ctx context.Context, id agented.BudgetID, by string, now time.Time) error {
 	return db.write(ctx, "delete budget", func(tx *tx) error {
 		var name string
@@ -358,30 +331,30 @@ func (db *DB) DeleteBudget(ctx context.Context, id agented.BudgetID, by string, 
 		if err != nil {
 			return err
 		}
-		if err := tx.free(id, now); err != nil {
+		if err := tx.wakeBudgetWaiters(id, now); err != nil {
 			return err
 		}
 		return tx.audit(AuditEntry{Actor: by, Action: "budget.delete", Subject: string(id), Detail: name})
 	})
 }
 
-// Told is a budget of which people are to be told.
-type Told struct {
+// BudgetNotice is a budget for which a notification is due.
+type BudgetNotice struct {
 	agented.Budget
-	Reached bool // else it is near
+	Reached bool // false: it reached its warning threshold
 }
 
-// TellBudgets returns the budgets that have come near their limit or reached it
-// in their period since it was asked last, and notes each in the audit log. Each
-// is told of once a period for each of the two.
-func (db *DB) TellBudgets(ctx context.Context, now time.Time) ([]Told, error) {
-	var out []Told
+// TakeBudgetNotices returns the budgets that have reached their warning threshold or
+// their limit since the last call, and adds each to the audit log. Each of the
+// two notifications is returned once per period.
+func (db *DB) TakeBudgetNotices(ctx context.Context, now time.Time) ([]BudgetNotice, error) {
+	var out []BudgetNotice
 	var any bool
-	err := db.r.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM budget WHERE enabled AND told < 2)`).Scan(&any)
+	err := db.row(ctx, `SELECT EXISTS (SELECT 1 FROM budget WHERE enabled AND notified < 2)`).Scan(&any)
 	if err != nil || !any {
-		return nil, db.explain("tell budgets", err)
+		return nil, explain("budget notices", err)
 	}
-	err = db.write(ctx, "tell budgets", func(tx *tx) error {
+	err = db.write(ctx, "budget notices", func(tx *tx) error {
 		list, err := budgets(tx, now, db.clock())
 		if err != nil {
 			return err
@@ -392,14 +365,14 @@ func (db *DB) TellBudgets(ctx context.Context, now time.Time) ([]Told, error) {
 			case !b.Enabled:
 			case b.Reached():
 				level = 2
-			case b.Near():
+			case b.WarnReached():
 				level = 1
 			}
-			if level <= b.told {
+			if level <= b.notified {
 				continue
 			}
-			out = append(out, Told{b.Budget, level == 2})
-			err := tx.exec(`UPDATE budget SET told = $2, since = $3, spent_usd = $4, unknown = $5 WHERE id = $1`, b.ID, level, micros(b.Since), b.Spent, b.Unknown)
+			out = append(out, BudgetNotice{b.Budget, level == 2})
+			err := tx.exec(`UPDATE budget SET notified = $2, since = $3, spent_usd = $4, unknown = $5 WHERE id = $1`, b.ID, level, micros(b.Since), b.Spent, b.Unknown)
 			if err != nil {
 				return err
 			}
@@ -411,4 +384,107 @@ func (db *DB) TellBudgets(ctx context.Context, now time.Time) ([]Told, error) {
 		return nil
 	})
 	return out, err
+}
+
+// UsageBy is a dimension of usage reports.
+type UsageBy string
+
+// The dimensions of usage reports.
+const (
+	UsageByDay     UsageBy = "day"
+	UsageByTrigger UsageBy = "trigger"
+	UsageByAccount UsageBy = "account"
+	UsageByModel   UsageBy = "model"
+	UsageByBackend UsageBy = "backend"
+)
+
+// UsageSum is the usage of one group in a period.
+type UsageSum struct {
+	Key       string // a day as 2006-01-02, an id, or a name; empty: none or unknown
+	Name      string // display name, if there is one
+	Usage     agented.Usage
+	Attempts  int64
+	Unknown   int64 // attempts whose cost is unknown
+	Estimated int64 // attempts whose cost was estimated from the price list
+}
+
+const usageSums = `COUNT(*), COUNT(*) - COUNT(cost_usd), COALESCE(SUM(CASE WHEN estimated THEN 1 ELSE 0 END), 0),
+	SUM(input_tokens), SUM(output_tokens), SUM(cache_read_tokens), SUM(cache_write_tokens), SUM(cost_usd)`
+
+func scanUsage(s *UsageSum, first []any, scan func(...any) error) error {
+	err := scan(append(first, &s.Attempts, &s.Unknown, &s.Estimated,
+		&s.Usage.InputTokens, &s.Usage.OutputTokens, &s.Usage.CacheReadTokens, &s.Usage.CacheWriteTokens, &s.Usage.CostUSD)...)
+	s.Usage.Estimated = s.Estimated > 0
+	return err
+}
+
+// maxUsageDays limits a report by day.
+const maxUsageDays = 400
+
+// Usage sums the usage of the attempts that ended from since until before
+// until. Days are those of the zone, and all are listed in order; other groups
+// are sorted by cost, highest first.
+func (db *DB) Usage(ctx context.Context, by UsageBy, since, until time.Time) ([]UsageSum, error) {
+	var out []UsageSum
+	err := db.read(ctx, "usage", func(r *reader) (err error) {
+		if by == UsageByDay {
+			out, err = db.usageByDay(r, since, until)
+			return err
+		}
+		key, name := "", "''"
+		switch by {
+		case UsageByTrigger:
+			key, name = "trigger_id", "MAX(trigger_name)"
+		case UsageByAccount:
+			key, name = "account", "COALESCE((SELECT backend || '/' || name FROM account a WHERE a.id = spending.account), '')"
+		case UsageByModel:
+			key = "model"
+		case UsageByBackend:
+			key = "backend"
+		default:
+			return agented.Errorf(agented.Invalid, "by must be day, trigger, account, model or backend")
+		}
+		rows, err := r.query(`SELECT `+key+`, `+name+`, `+usageSums+` FROM spending WHERE at >= $1 AND at < $2
+			GROUP BY `+key+` ORDER BY COALESCE(SUM(cost_usd), 0) DESC, COUNT(*) DESC, `+key+` LIMIT 1000`, micros(since), micros(until))
+		out, err = collect(rows, err, func(s *UsageSum, scan func(...any) error) error {
+			return scanUsage(s, []any{&s.Key, &s.Name}, scan)
+		})
+		return err
+	})
+	return out, err
+}
+
+func (db *DB) usageByDay(r *reader, since, until time.Time) ([]UsageSum, error) {
+	var out []UsageSum
+	for at := since; at.Before(until); {
+		if len(out) == maxUsageDays {
+			return nil, agented.Errorf(agented.Invalid, "that is more than %d days: ask for fewer", maxUsageDays)
+		}
+		_, end := agented.PeriodDay.Bounds(at, db.clock())
+		stop := end
+		if until.Before(stop) {
+			stop = until
+		}
+		s := UsageSum{Key: at.In(db.clock()).Format(time.DateOnly)}
+		row := r.row(`SELECT `+usageSums+` FROM spending WHERE at >= $1 AND at < $2`, micros(at), micros(stop))
+		if err := scanUsage(&s, nil, row.Scan); err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+		at = end
+	}
+	return out, nil
+}
+
+// SessionTotal returns the totals of a CLI's session at the end of its latest
+// attempt; zero if there is none.
+func (db *DB) SessionTotal(ctx context.Context, backend, session string) (agented.Usage, error) {
+	var u agented.Usage
+	err := db.row(ctx, `SELECT input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd FROM session_total
+		WHERE backend = $1 AND session_id = $2`, backend, session).
+		Scan(&u.InputTokens, &u.OutputTokens, &u.CacheReadTokens, &u.CacheWriteTokens, &u.CostUSD)
+	if missing(err) {
+		return u, nil
+	}
+	return u, explain("session total", err)
 }

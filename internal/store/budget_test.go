@@ -48,7 +48,7 @@ func spendOnce(t *testing.T, db *DB, trigger agented.TriggerID, at time.Time, se
 			return float64(*u.InputTokens) / 1000, true
 		},
 	}
-	if err := db.FinishAttempt(t.Context(), end, c.Lease, at); err != nil {
+	if err := endAttempt(db, t.Context(), end, c.Lease, at); err != nil {
 		t.Fatal(err)
 	}
 	done, err := db.Execution(t.Context(), e.ID)
@@ -60,7 +60,7 @@ func spendOnce(t *testing.T, db *DB, trigger agented.TriggerID, at time.Time, se
 
 func near(a, b float64) bool { return math.Abs(a-b) < 1e-9 }
 
-func TestASessionThatGoesOnInAnotherExecutionIsPaidOnce(t *testing.T) {
+func TestSpending_resumed_session(t *testing.T) {
 	t.Parallel()
 	db := moneyDB(t)
 	whole := func(n int64) agented.Usage { return agented.Usage{InputTokens: tokens(n), CumulativeSession: true} }
@@ -74,13 +74,13 @@ func TestASessionThatGoesOnInAnotherExecutionIsPaidOnce(t *testing.T) {
 			t.Errorf("%d: %d tokens, %+v, want %d", i, got, e.Usage, c.own)
 		}
 	}
-	usd, unknown, err := db.Spent(t.Context(), agented.BudgetAll, "", noon, noon.Add(time.Hour))
-	if err != nil || !near(usd, 41.976) || unknown != 0 {
-		t.Errorf("%v %d %v", usd, unknown, err)
+	sum := must(db.Usage(t.Context(), UsageByBackend, noon, noon.Add(time.Hour)))(t)
+	if len(sum) != 1 || !near(*sum[0].Usage.CostUSD, 41.976) || sum[0].Unknown != 0 {
+		t.Errorf("%+v", sum)
 	}
 }
 
-func TestUnknownCostsStayUnknown(t *testing.T) {
+func TestSpending_unknown_cost(t *testing.T) {
 	t.Parallel()
 	db := moneyDB(t)
 	e := spendOnce(t, db, "", noon, "", agented.Usage{})
@@ -98,7 +98,7 @@ func TestUnknownCostsStayUnknown(t *testing.T) {
 	}
 }
 
-func TestAHardBudgetLetsNewExecutionsWaitUntilThePeriodEndsOrItIsRaised(t *testing.T) {
+func TestBudget_hard_limit(t *testing.T) {
 	t.Parallel()
 	for _, scope := range []agented.BudgetScope{agented.BudgetAll, agented.BudgetTrigger, agented.BudgetAccount} {
 		t.Run(string(scope), func(t *testing.T) {
@@ -182,7 +182,7 @@ func TestAHardBudgetLetsNewExecutionsWaitUntilThePeriodEndsOrItIsRaised(t *testi
 	}
 }
 
-func TestABudgetThatIsGoneHoldsNobodyBack(t *testing.T) {
+func TestBudget_deleted(t *testing.T) {
 	t.Parallel()
 	db := moneyDB(t)
 	ctx := t.Context()
@@ -209,7 +209,7 @@ func TestABudgetThatIsGoneHoldsNobodyBack(t *testing.T) {
 	}
 }
 
-func TestPeopleAreToldOnceAPeriodThatABudgetIsNearAndReached(t *testing.T) {
+func TestBudget_notifications(t *testing.T) {
 	t.Parallel()
 	db := moneyDB(t)
 	ctx := t.Context()
@@ -220,7 +220,7 @@ func TestPeopleAreToldOnceAPeriodThatABudgetIsNearAndReached(t *testing.T) {
 	var got []string
 	tell := func(at time.Time) {
 		t.Helper()
-		told, err := db.TellBudgets(ctx, at)
+		told, err := db.TakeBudgetNotices(ctx, at)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +252,7 @@ func TestPeopleAreToldOnceAPeriodThatABudgetIsNearAndReached(t *testing.T) {
 	}
 }
 
-func TestUsageIsAddedUpByDayTriggerAccountAndModel(t *testing.T) {
+func TestUsage_groups(t *testing.T) {
 	t.Parallel()
 	db := moneyDB(t)
 	for i := range 5 {
@@ -278,7 +278,7 @@ func TestUsageIsAddedUpByDayTriggerAccountAndModel(t *testing.T) {
 	}
 }
 
-func TestSumsOfMoneyAreReadFromAnIndex(t *testing.T) {
+func TestSpending_index(t *testing.T) {
 	t.Parallel()
 	db := moneyDB(t)
 	for query, index := range map[string]string{
@@ -307,7 +307,7 @@ func TestSumsOfMoneyAreReadFromAnIndex(t *testing.T) {
 	}
 }
 
-func TestTheFolderOfWhatSomethingUnfinishedGoesOnInIsKnown(t *testing.T) {
+func TestResumesIn(t *testing.T) {
 	t.Parallel()
 	db := moneyDB(t)
 	home := agented.ExecutionID(agented.NewID("exec", noon))
@@ -318,13 +318,13 @@ func TestTheFolderOfWhatSomethingUnfinishedGoesOnInIsKnown(t *testing.T) {
 	if _, err := db.Admit(t.Context(), Admission{Execution: e}, noon); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := db.GoesOnIn(t.Context()); err != nil || len(got) != 1 || !got[home] {
+	if got, err := db.ResumesIn(t.Context()); err != nil || len(got) != 1 || !got[home] {
 		t.Errorf("while it waits: %v %v", got, err)
 	}
 	if _, err := db.RequestCancel(t.Context(), e.ID, "x", noon); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := db.GoesOnIn(t.Context()); err != nil || len(got) != 0 {
+	if got, err := db.ResumesIn(t.Context()); err != nil || len(got) != 0 {
 		t.Errorf("after its end: %v %v", got, err)
 	}
 }

@@ -7,10 +7,10 @@ import (
 	"github.com/agented/agented"
 )
 
-// NoteCheckout writes down what a running execution was given to work in. A
-// lease that is not the execution's any more is a Conflict.
+// NoteCheckout records the checkout of a running execution. It returns Conflict
+// if the lease is not the execution's current one.
 func (db *DB) NoteCheckout(ctx context.Context, id agented.ExecutionID, lease agented.Lease, c agented.Checkout) error {
-	return db.write(ctx, "note checkout", func(tx *tx) error {
+	return db.write(ctx, "record checkout", func(tx *tx) error {
 		if err := tx.leased(id, lease); err != nil {
 			return err
 		}
@@ -29,7 +29,18 @@ func (db *DB) NoteCheckout(ctx context.Context, id agented.ExecutionID, lease ag
 	})
 }
 
-// leased checks that the execution runs under the lease.
+// SetPrompt replaces the prompt of a running execution after values of the
+// checkout were filled in.
+func (db *DB) SetPrompt(ctx context.Context, id agented.ExecutionID, lease agented.Lease, prompt string) error {
+	return db.write(ctx, "set prompt", func(tx *tx) error {
+		if err := tx.leased(id, lease); err != nil {
+			return err
+		}
+		return tx.exec(`UPDATE execution_text SET prompt = $2 WHERE execution_id = $1`, id, prompt)
+	})
+}
+
+// leased checks that the execution is running under the lease.
 func (tx *tx) leased(id agented.ExecutionID, lease agented.Lease) error {
 	var state agented.State
 	var token int64
@@ -42,12 +53,12 @@ func (tx *tx) leased(id agented.ExecutionID, lease agented.Lease) error {
 	case state != agented.StateRunning:
 		return agented.Errorf(agented.Conflict, "%s is %s, not running", id, state)
 	case token != lease.Token:
-		return agented.Errorf(agented.Conflict, "%s is leased anew: another server decides about it", id)
+		return agented.Errorf(agented.Conflict, "%s has a newer lease: another server runs it", id)
 	}
 	return nil
 }
 
-// touch tells of a change that is not in the execution's own row.
+// touch reports a change that is not in the execution's own row.
 func (tx *tx) touch(id agented.ExecutionID) error {
 	seq, err := tx.change(id)
 	if err != nil {
@@ -56,14 +67,14 @@ func (tx *tx) touch(id agented.ExecutionID) error {
 	return tx.exec(`UPDATE execution SET event_seq = $2 WHERE id = $1`, id, seq)
 }
 
-// loadCheckouts fills in what the executions work in.
+// loadCheckouts loads the checkouts of executions.
 func loadCheckouts(q querier, place map[agented.ExecutionID]*agented.Execution, ids []agented.ExecutionID) error {
 	type row struct {
 		id agented.ExecutionID
 		c  agented.Checkout
 	}
 	var w where
-	rows, err := q.query(`SELECT execution_id, repository, ref, commit_id, made_at FROM checkout WHERE execution_id IN `+in(&w, ids), w.args...)
+	rows, err := q.query(`SELECT execution_id, repository, ref, commit_id, made_at FROM checkout WHERE execution_id IN `+in(&w, ids), w.Args()...)
 	found, err := collect(rows, err, func(r *row, scan func(...any) error) error {
 		return scan(&r.id, &r.c.Repository, &r.c.Ref, &r.c.Commit, toTime{&r.c.At})
 	})
@@ -76,11 +87,11 @@ func loadCheckouts(q querier, place map[agented.ExecutionID]*agented.Execution, 
 	return nil
 }
 
-// GoesOnIn lists the executions in whose folders something that has not ended
-// goes on: another execution, or an open conversation.
-func (db *DB) GoesOnIn(ctx context.Context) (map[agented.ExecutionID]bool, error) {
+// ResumesIn returns the executions whose folders are in use by another execution
+// that has not ended, or by an open conversation.
+func (db *DB) ResumesIn(ctx context.Context) (map[agented.ExecutionID]bool, error) {
 	out := map[agented.ExecutionID]bool{}
-	err := db.read(ctx, "goes on in", func(r *reader) error {
+	err := db.read(ctx, "executions in use as a session folder", func(r *reader) error {
 		rows, err := r.query(`SELECT t.snapshot FROM execution e JOIN execution_text t ON t.execution_id = e.id
 			WHERE e.status IN ('pending', 'running') AND t.snapshot LIKE '%"resume":{%'`)
 		list, err := collect(rows, err, func(v *string, scan func(...any) error) error { return scan(v) })

@@ -3,27 +3,31 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/policy"
 )
 
-// markWindow is how many of the executions in front of the queue are told that
-// they wait for a free slot.
+// markWindow is how many executions at the front of the queue get the reason
+// that they wait for a free slot.
 const markWindow = 100
 
 // Claim leases the next due execution to node, opens its next attempt and
-// returns it, or nil when nothing can be claimed: nothing is due, the node
-// already runs limit executions, or what is due waits for its trigger.
+// returns it. It returns nil if nothing can be claimed: nothing is due, the
+// node already runs limit executions, or the due executions wait for their
+// trigger.
 //
-// The queue holds, beside each pending execution, whether it is held back by
-// its trigger's limit. The claim looks only at those that are not, so a long
-// queue of one trigger costs the others nothing. Two rules keep this right:
-// an execution is held only while its trigger runs as many as it may, and
-// whatever makes room (an end, a cancellation, a claim that did not use the
-// last slot) releases the next held one in the same transaction.
+// The queue stores for each pending execution whether it is held back by its
+// trigger's limit. The claim skips held executions, so that a long queue of one
+// trigger does not slow the others down. Two rules keep this correct: an
+// execution is held only while its trigger runs as many as its limit allows,
+// and every event that frees a slot (an end, a cancellation, a claim that did
+// not use the last slot) releases the next held one in the same transaction.
 //
-// It takes the writer's turn also when there is nothing to claim: ask Due first.
+// Claim takes the writer's turn even if there is nothing to claim: call Due
+// first.
 func (db *DB) Claim(ctx context.Context, node agented.NodeID, limit int, now time.Time, ttl time.Duration) (*agented.Execution, error) {
 	for {
 		var e *agented.Execution
@@ -41,14 +45,13 @@ func (db *DB) Claim(ctx context.Context, node agented.NodeID, limit int, now tim
 	}
 }
 
-// maxSteps bounds how many executions one transaction holds back or parks, so
-// that the writer's turn comes round for others.
+// maxSteps limits how many executions one transaction holds back or parks, so
+// that other writers get their turn.
 const maxSteps = 100
 
-// claim is Claim in a transaction. It answers again when it has not come to an
-// end.
+// claim is Claim in a transaction. It returns again if it must be repeated.
 func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Duration) (_ *agented.Execution, again bool, _ error) {
-	if err := tx.giveUp(now); err != nil {
+	if err := tx.failExpired(now); err != nil {
 		return nil, false, err
 	}
 	var busy int
@@ -59,13 +62,13 @@ func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Dura
 	if busy >= limit {
 		return nil, false, tx.markWaiting(fmt.Sprintf("waits for a free slot: %d of %d executions are running", busy, limit), now)
 	}
-	var scene *agented.Scene // of this transaction, once somebody needs it
+	var candidates *policy.Candidates // loaded on first use in this transaction
 	for range maxSteps {
 		c, err := tx.front(now)
 		if err != nil || c == nil {
 			return nil, false, err
 		}
-		if c.trigger != "" && c.most > 0 && c.running >= c.most {
+		if policy.AtLimit(c.trigger, c.most, c.running) {
 			if err := tx.hold(c.id, c.most); err != nil {
 				return nil, false, err
 			}
@@ -76,26 +79,28 @@ func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Dura
 		} else if waits {
 			continue
 		}
-		p := agented.Picked{OK: true, Choice: agented.Choice{Backend: c.backend}}
-		if c.lane != "" {
-			if scene == nil {
-				s, err := tx.scene(now)
+		s := policy.Selection{OK: true, Choice: agented.Choice{Backend: c.backend}}
+		if c.queue != "" {
+			if candidates == nil {
+				all, err := tx.loadCandidates(now)
 				if err != nil {
 					return nil, false, err
 				}
-				scene = &s
+				candidates = &all
 			}
-			if p, err = tx.pick(c, *scene); err != nil {
+			if s, err = tx.pick(c, *candidates); err != nil {
 				return nil, false, err
 			}
 		}
-		switch {
-		case !p.OK && c.probes != "":
-			err = tx.cancelPending(c.id, p.Why, "", now)
-		case !p.OK:
-			err = tx.park(c, p)
+		switch action, reason := policy.ClaimAction(s, c.probes != "", s.NeedsLogin() && tx.failsWithoutLogin(c.id)); action {
+		case policy.ActCancel:
+			err = tx.cancelPending(c.id, reason, "", now)
+		case policy.ActFail:
+			err = tx.failPending(c.id, c.trigger, reason, now)
+		case policy.ActPark:
+			err = tx.park(c, s)
 		default:
-			if err := tx.start(c, p, node, now, now.Add(ttl)); err != nil {
+			if err := tx.start(c, s, node, now, now.Add(ttl)); err != nil {
 				return nil, false, err
 			}
 			if err := tx.release(c.trigger, 1); err != nil {
@@ -111,9 +116,9 @@ func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Dura
 	return nil, true, nil
 }
 
-// start makes a pending execution running and opens its attempt on what was
-// picked for it.
-func (tx *tx) start(c *candidate, p agented.Picked, node agented.NodeID, now, expires time.Time) error {
+// start makes a pending execution running and opens its attempt with the
+// selected account.
+func (tx *tx) start(c *candidate, p policy.Selection, node agented.NodeID, now, expires time.Time) error {
 	seq, err := tx.change(c.id)
 	if err != nil {
 		return err
@@ -121,7 +126,7 @@ func (tx *tx) start(c *candidate, p agented.Picked, node agented.NodeID, now, ex
 	var account *agented.AccountID
 	if p.Account.ID != "" {
 		account = &p.Account.ID
-		if err := tx.use(c.id, p, now); err != nil {
+		if err := tx.recordUse(c.id, p, now); err != nil {
 			return err
 		}
 	}
@@ -135,24 +140,24 @@ func (tx *tx) start(c *candidate, p agented.Picked, node agented.NodeID, now, ex
 		c.id, c.number+1, p.Choice.Backend, p.Account.ID, p.Choice.Model)
 }
 
-// hold takes a pending execution out of the queue's front until its trigger has
-// room.
+// hold excludes a pending execution from the queue until its trigger has a free
+// slot.
 func (tx *tx) hold(id agented.ExecutionID, limit int) error {
 	seq, err := tx.change(id)
 	if err != nil {
 		return err
 	}
-	return tx.exec(`UPDATE execution SET held_by = trigger_id, due_at = NULL, parked_on = NULL, reason = $2, event_seq = $3 WHERE id = $1`, id, turnReason(limit), seq)
+	return tx.exec(`UPDATE execution SET held_by = trigger_id, due_at = NULL, parked_on = NULL, reason = $2, event_seq = $3 WHERE id = $1`, id, policy.QueueReason(limit), seq)
 }
 
-// release puts up to n held executions of a trigger back into the queue while
-// the trigger has room.
+// release returns up to n held executions of a trigger to the queue while the
+// trigger has free slots.
 func (tx *tx) release(trigger agented.TriggerID, n int) error {
 	if trigger == "" {
 		return nil
 	}
-	// The first ones speak for all: what waits of a trigger has one limit, and
-	// looking further would read a long queue at each claim.
+	// Only the first ones are checked: all pending executions of a trigger have
+	// the same limit, and reading a long queue at each claim would be slow.
 	type front struct {
 		id            agented.ExecutionID
 		most, running int
@@ -165,7 +170,7 @@ func (tx *tx) release(trigger agented.TriggerID, n int) error {
 		return err
 	}
 	for _, f := range list {
-		if f.most > 0 && f.running >= f.most {
+		if policy.AtLimit(trigger, f.most, f.running) {
 			continue
 		}
 		tx.loads = nil
@@ -176,7 +181,7 @@ func (tx *tx) release(trigger agented.TriggerID, n int) error {
 	return nil
 }
 
-// resize gives what waits of a trigger the trigger's new limit.
+// resize applies the trigger's new limit to its pending executions.
 func (tx *tx) resize(trigger agented.TriggerID, limit int) error {
 	n, err := tx.affected(`UPDATE execution SET max_concurrent = $2
 		WHERE trigger_id = $1 AND status = 'pending' AND max_concurrent <> $2`, trigger, limit)
@@ -189,10 +194,10 @@ func (tx *tx) resize(trigger agented.TriggerID, limit int) error {
 	return tx.release(trigger, int(n))
 }
 
-// markWaiting says in the first due executions why they do not run, unless they
-// say it already.
+// markWaiting sets the reason of the first due executions, unless it is already
+// set.
 func (tx *tx) markWaiting(reason string, now time.Time) error {
-	if err := tx.exec(`UPDATE lane SET why = $2, until = NULL WHERE looks_at <= $1 AND why <> $2`, micros(now), reason); err != nil {
+	if err := tx.exec(`UPDATE account_queue SET reason = $2, until = NULL WHERE check_at <= $1 AND reason <> $2`, micros(now), reason); err != nil {
 		return err
 	}
 	rows, err := tx.query(`SELECT id FROM (SELECT id, reason FROM execution
@@ -214,22 +219,22 @@ func (tx *tx) markWaiting(reason string, now time.Time) error {
 	return nil
 }
 
-// queueQuery looks at the ends of three small indexes.
+// queueQuery reads the ends of three small indexes.
 const queueQuery = `SELECT
 	EXISTS (SELECT 1 FROM execution WHERE due_at <= $1)
-		OR EXISTS (SELECT 1 FROM lane WHERE looks_at <= $1) OR EXISTS (SELECT 1 FROM execution WHERE give_up_at <= $1),
+		OR EXISTS (SELECT 1 FROM account_queue WHERE check_at <= $1) OR EXISTS (SELECT 1 FROM execution WHERE give_up_at <= $1),
 	(SELECT MIN(due_at) FROM execution WHERE due_at > $1),
-	(SELECT MIN(looks_at) FROM lane WHERE looks_at > $1),
+	(SELECT MIN(check_at) FROM account_queue WHERE check_at > $1),
 	(SELECT MIN(give_up_at) FROM execution WHERE give_up_at > $1)`
 
-// Due reports whether there may be something for Claim to do: a pending execution
-// is due, looks again at what it waits for, or gives up. next is the earliest time
-// after now at which that comes to be; zero if there is none.
+// Due reports whether Claim may have something to do: a pending execution is
+// due, must check again what it waits for, or gives up. next is the earliest
+// time after now at which that is the case; zero if there is none.
 func (db *DB) Due(ctx context.Context, now time.Time) (due bool, next time.Time, err error) {
 	var at [3]time.Time
-	err = db.hotRow(ctx, queueQuery, micros(now)).Scan(&due, toTime{&at[0]}, toTime{&at[1]}, toTime{&at[2]})
+	err = db.rowPrepared(ctx, queueQuery, micros(now)).Scan(&due, toTime{&at[0]}, toTime{&at[1]}, toTime{&at[2]})
 	if err != nil {
-		return false, time.Time{}, db.explain("due", err)
+		return false, time.Time{}, explain("due", err)
 	}
 	for _, at := range at {
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
@@ -237,4 +242,79 @@ func (db *DB) Due(ctx context.Context, now time.Time) (due bool, next time.Time,
 		}
 	}
 	return due, next, nil
+}
+
+const (
+	staleQuery = `SELECT id FROM execution WHERE lease_expires_at <= $1`
+	// UNION without ALL would make the planner merge two sorted halves, one of
+	// them by a scan of the whole history.
+	ownQuery = `SELECT id FROM execution WHERE lease_owner = $1
+		UNION ALL SELECT id FROM execution WHERE lease_expires_at <= $2 AND lease_owner IS DISTINCT FROM $1`
+)
+
+// TakeOver leases every running execution to node that node held before (under
+// another process id) or whose lease expired by now. The leases have new
+// tokens, so that earlier holders cannot write any more. It returns complete
+// executions in order of creation.
+func (db *DB) TakeOver(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration) ([]*agented.Execution, error) {
+	return db.takeOver(ctx, node, now, ttl, ownQuery, node, micros(now))
+}
+
+// TakeOverExpired leases every running execution to node whose lease expired by
+// expired, regardless of its holder.
+func (db *DB) TakeOverExpired(ctx context.Context, node agented.NodeID, expired, now time.Time, ttl time.Duration) ([]*agented.Execution, error) {
+	stale, err := db.StaleRunning(ctx, expired)
+	if err != nil || len(stale) == 0 {
+		return nil, err
+	}
+	return db.takeOver(ctx, node, now, ttl, staleQuery, micros(expired))
+}
+
+func (db *DB) takeOver(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration, which string, args ...any) ([]*agented.Execution, error) {
+	var out []*agented.Execution
+	err := db.write(ctx, "take over", func(tx *tx) error {
+		rows, err := tx.query(which, args...)
+		ids, err := collect(rows, err, scanID)
+		if err != nil {
+			return err
+		}
+		for part := range slices.Chunk(ids, 200) {
+			var w where
+			set := w.Number(`lease_owner = $?, lease_token = lease_token + 1, lease_expires_at = $?`, node, micros(now.Add(ttl)))
+			err := tx.exec(`UPDATE execution SET `+set+`
+				WHERE id IN `+in(&w, part), w.Args()...)
+			if err != nil {
+				return err
+			}
+		}
+		out, err = loadAll(tx, ids)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// RenewLeases extends all leases of node to now plus ttl.
+func (db *DB) RenewLeases(ctx context.Context, node agented.NodeID, now time.Time, ttl time.Duration) error {
+	return db.write(ctx, "renew leases", func(tx *tx) error {
+		return tx.exec(`UPDATE execution SET lease_expires_at = $2 WHERE lease_owner = $1`, node, micros(now.Add(ttl)))
+	})
+}
+
+// StaleRunning returns the running executions whose lease expired by olderThan,
+// without changing them.
+func (db *DB) StaleRunning(ctx context.Context, olderThan time.Time) ([]*agented.Execution, error) {
+	var out []*agented.Execution
+	err := db.read(ctx, "stale executions", func(r *reader) error {
+		rows, err := r.query(staleQuery, micros(olderThan))
+		ids, err := collect(rows, err, scanID)
+		if err != nil {
+			return err
+		}
+		out, err = loadAll(r, ids)
+		return err
+	})
+	return out, err
 }

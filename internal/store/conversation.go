@@ -9,17 +9,18 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 )
 
-// Post is what a person says in a conversation.
-type Post struct {
+// PostMessage is a message from a person in a conversation.
+type PostMessage struct {
 	Conversation agented.ConversationID
 	Number       int64  // from 1
-	Key          string // of who says it: the same key is the same post; empty: none
+	Key          string // the author's idempotency key; empty: none
 	Text         string
 	Files        []string // names of attachments, in the conversation's folder
 	Actor        string
-	Execution    agented.ExecutionID // the turn that answers it; empty while it waits
+	Execution    agented.ExecutionID // the turn that answers it; empty while it is queued
 	CreatedAt    time.Time
 }
 
@@ -36,8 +37,8 @@ func scanConversation(c *agented.Conversation, scan func(...any) error) error {
 	return json.Unmarshal([]byte(resume), &c.Resume)
 }
 
-// CreateConversation stores a new conversation. Empty ID and times are filled
-// in.
+// CreateConversation stores a new conversation. It fills in an empty ID and
+// empty times.
 func (db *DB) CreateConversation(ctx context.Context, c *agented.Conversation) error {
 	if c.CreatedAt.IsZero() {
 		c.CreatedAt = time.Now()
@@ -55,24 +56,24 @@ func (db *DB) CreateConversation(ctx context.Context, c *agented.Conversation) e
 }
 
 func noConversation(id agented.ConversationID) error {
-	return agented.Errorf(agented.NotFound, "no conversation %q", clip(string(id), 80))
+	return agented.Errorf(agented.NotFound, "no conversation %q", format.Truncate(string(id), 80))
 }
 
 // Conversation returns one conversation, or NotFound.
 func (db *DB) Conversation(ctx context.Context, id agented.ConversationID) (*agented.Conversation, error) {
 	var c agented.Conversation
-	err := scanConversation(&c, db.r.QueryRowContext(ctx, `SELECT `+conversationColumns+` FROM conversation WHERE id = $1`, id).Scan)
+	err := scanConversation(&c, db.row(ctx, `SELECT `+conversationColumns+` FROM conversation WHERE id = $1`, id).Scan)
 	if missing(err) {
 		return nil, noConversation(id)
 	}
-	return &c, db.explain("conversation", err)
+	return &c, explain("conversation", err)
 }
 
-// Conversations returns a page of conversations, the latest activity first, and
-// the cursor of the next page. An empty agent is all.
+// Conversations returns a page of conversations by latest activity, and the
+// cursor of the next page. An empty agent means all.
 func (db *DB) Conversations(ctx context.Context, agent agented.AgentID, p Page) ([]agented.Conversation, string, error) {
 	var w where
-	after, err := p.after("conversation", 2)
+	after, err := pageKey(p, "conversation", 2)
 	if err != nil {
 		return nil, "", err
 	}
@@ -81,26 +82,24 @@ func (db *DB) Conversations(ctx context.Context, agent agented.AgentID, p Page) 
 		if err != nil {
 			return nil, "", badCursor()
 		}
-		w.and(`(active_at, id) < ($?, $?)`, from, after[1])
+		w.And(`(active_at, id) < ($?, $?)`, from, after[1])
 	}
 	if agent != "" {
-		w.and(`agent_id = $?`, agent)
+		w.And(`agent_id = $?`, agent)
 	}
-	limit := p.limit()
-	rows, err := db.r.QueryContext(ctx, `SELECT `+conversationColumns+` FROM conversation`+w.sql()+` ORDER BY active_at DESC, id DESC LIMIT `+fmt.Sprint(limit+1), w.args...)
+	limit := p.Size()
+	rows, err := db.query(ctx, `SELECT `+conversationColumns+` FROM conversation`+w.SQL()+` ORDER BY active_at DESC, id DESC LIMIT `+fmt.Sprint(limit+1), w.Args()...)
 	list, err := collect(rows, err, scanConversation)
 	if err != nil {
-		return nil, "", db.explain("conversations", err)
+		return nil, "", explain("conversations", err)
 	}
-	if len(list) <= limit {
-		return list, "", nil
-	}
-	last := &list[limit-1]
-	return list[:limit], cursor("conversation", strconv.FormatInt(last.ActiveAt.UnixMicro(), 10), string(last.ID)), nil
+	return cut(p, list, "conversation", func(last *agented.Conversation) []string {
+		return []string{strconv.FormatInt(last.ActiveAt.UnixMicro(), 10), string(last.ID)}
+	})
 }
 
-// DeleteConversation removes a conversation without a turn under way. Its
-// executions stay; its folder is not the store's.
+// DeleteConversation deletes a conversation without a current turn. Its
+// executions remain; the caller removes its folder.
 func (db *DB) DeleteConversation(ctx context.Context, id agented.ConversationID, by string) error {
 	return db.write(ctx, "delete conversation", func(tx *tx) error {
 		c, err := tx.conversation(id)
@@ -108,24 +107,27 @@ func (db *DB) DeleteConversation(ctx context.Context, id agented.ConversationID,
 			return err
 		}
 		if c.Turn != "" {
-			return agented.Errorf(agented.Conflict, "%s is at work on this conversation: interrupt it first", c.Turn)
+			return agented.Errorf(agented.Conflict, "%s is running a turn of this conversation: interrupt it first", c.Turn)
 		}
 		if err := tx.exec(`DELETE FROM conversation WHERE id = $1`, id); err != nil {
+			return err
+		}
+		if err := tx.markConversationForRemoval(id); err != nil {
 			return err
 		}
 		return tx.audit(AuditEntry{Actor: by, Action: "conversation.delete", Subject: string(id), Detail: c.AgentName})
 	})
 }
 
-// talk is what writes to a conversation have to know of it.
-type talk struct {
+// conversationState is the state of a conversation that writes need.
+type conversationState struct {
 	agented.Conversation
-	source int64 // last line of the turn's log that became events
+	source int64 // last line of the turn's log that was converted to events
 	posts  int64
 }
 
-func (tx *tx) conversation(id agented.ConversationID) (talk, error) {
-	var c talk
+func (tx *tx) conversation(id agented.ConversationID) (conversationState, error) {
+	var c conversationState
 	err := tx.row(`SELECT agent_name, state, turn, source, posts, last_seq FROM conversation WHERE id = $1`, id).
 		Scan(&c.AgentName, &c.State, &c.Turn, &c.source, &c.posts, &c.LastSeq)
 	if missing(err) {
@@ -135,8 +137,8 @@ func (tx *tx) conversation(id agented.ConversationID) (talk, error) {
 	return c, err
 }
 
-// happen appends events to a conversation. Their Seq and At are filled in.
-func (tx *tx) happen(c *talk, now time.Time, events ...agented.ConversationEvent) error {
+// appendEvents appends events to a conversation and fills in their Seq and At.
+func (tx *tx) appendEvents(c *conversationState, now time.Time, events ...agented.ConversationEvent) error {
 	for _, e := range events {
 		c.LastSeq++
 		err := tx.exec(`INSERT INTO conversation_event (conversation_id, seq, kind, data, execution_id, source, at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
@@ -157,9 +159,9 @@ func event(kind agented.ConversationEventKind, execution agented.ExecutionID, da
 	return agented.ConversationEvent{Kind: kind, Data: text, Execution: execution}
 }
 
-// AddPost stores what somebody says; a closed conversation opens. A key that
-// was seen before is the first post again, and repeated is true.
-func (db *DB) AddPost(ctx context.Context, p *Post, now time.Time) (repeated bool, err error) {
+// AddPost stores a message; it reopens a closed conversation. For a key that
+// was already used, it returns the first post and repeated is true.
+func (db *DB) AddPost(ctx context.Context, p *PostMessage, now time.Time) (repeated bool, err error) {
 	files, err := json.Marshal(p.Files)
 	if err != nil {
 		return false, err
@@ -172,8 +174,12 @@ func (db *DB) AddPost(ctx context.Context, p *Post, now time.Time) (repeated boo
 		var key *string
 		if p.Key != "" {
 			key = &p.Key
-			err := tx.row(`SELECT number, COALESCE(execution_id, ''), created_at FROM conversation_post WHERE conversation_id = $1 AND dedup_key = $2`, c.ID, key).
-				Scan(&p.Number, &p.Execution, toTime{&p.CreatedAt})
+			var firstText, firstFiles string
+			err := tx.row(`SELECT number, COALESCE(execution_id, ''), created_at, text, files FROM conversation_post WHERE conversation_id = $1 AND dedup_key = $2`, c.ID, key).
+				Scan(&p.Number, &p.Execution, toTime{&p.CreatedAt}, &firstText, &firstFiles)
+			if err == nil && (firstText != p.Text || firstFiles != string(files)) {
+				return errKeyReused
+			}
 			if err == nil || !missing(err) {
 				repeated = err == nil
 				return err
@@ -195,17 +201,17 @@ func (db *DB) AddPost(ctx context.Context, p *Post, now time.Time) (repeated boo
 		happened = append(happened, event(agented.EventMessage, "", map[string]any{
 			"role": "user", "number": p.Number, "text": p.Text, "files": p.Files, "actor": p.Actor,
 		}))
-		return tx.happen(&c, now, happened...)
+		return tx.appendEvents(&c, now, happened...)
 	})
 	return repeated, err
 }
 
-// NextPost returns the first post that waits for its turn, nil when there is
-// none or a turn is under way.
-func (db *DB) NextPost(ctx context.Context, id agented.ConversationID) (*Post, error) {
-	p := Post{Conversation: id}
+// NextPost returns the first queued post, or nil if there is none or a turn is
+// running.
+func (db *DB) NextPost(ctx context.Context, id agented.ConversationID) (*PostMessage, error) {
+	p := PostMessage{Conversation: id}
 	var files string
-	err := db.r.QueryRowContext(ctx, `SELECT p.number, COALESCE(p.dedup_key, ''), p.text, p.files, p.actor, p.created_at
+	err := db.row(ctx, `SELECT p.number, COALESCE(p.dedup_key, ''), p.text, p.files, p.actor, p.created_at
 		FROM conversation_post p JOIN conversation c ON c.id = p.conversation_id
 		WHERE p.conversation_id = $1 AND p.execution_id IS NULL AND c.turn = '' ORDER BY p.number LIMIT 1`, id).
 		Scan(&p.Number, &p.Key, &p.Text, &files, &p.Actor, toTime{&p.CreatedAt})
@@ -213,13 +219,13 @@ func (db *DB) NextPost(ctx context.Context, id agented.ConversationID) (*Post, e
 	case missing(err):
 		return nil, nil
 	case err != nil:
-		return nil, db.explain("next post", err)
+		return nil, explain("next post", err)
 	}
 	return &p, json.Unmarshal([]byte(files), &p.Files)
 }
 
-// BeginTurn admits the execution that answers a post, all or nothing. It is a
-// Conflict when a turn is under way or the post has its turn already.
+// BeginTurn atomically admits the execution that answers a post. It returns
+// Conflict if a turn is running or the post already has a turn.
 func (db *DB) BeginTurn(ctx context.Context, id agented.ConversationID, number int64, a Admission, now time.Time) (*agented.Execution, error) {
 	var e *agented.Execution
 	err := db.write(ctx, "begin turn", func(tx *tx) error {
@@ -228,9 +234,9 @@ func (db *DB) BeginTurn(ctx context.Context, id agented.ConversationID, number i
 			return err
 		}
 		if c.Turn != "" {
-			return agented.Errorf(agented.Conflict, "%s is at work on this conversation", c.Turn)
+			return agented.Errorf(agented.Conflict, "%s is running a turn of this conversation: wait for it", c.Turn)
 		}
-		placed, _, err := tx.place(a, now)
+		placed, _, err := tx.enqueue(a, now)
 		if err != nil {
 			return err
 		}
@@ -239,13 +245,13 @@ func (db *DB) BeginTurn(ctx context.Context, id agented.ConversationID, number i
 			return err
 		}
 		if n == 0 {
-			return agented.Errorf(agented.Conflict, "message %d of this conversation has its turn already", number)
+			return agented.Errorf(agented.Conflict, "message %d of this conversation already has a turn", number)
 		}
 		if err := tx.exec(`UPDATE conversation SET turn = $2, source = 0 WHERE id = $1`, id, placed.ID); err != nil {
 			return err
 		}
 		c.Turn, c.source = placed.ID, 0
-		err = tx.happen(&c, now, event(agented.EventStatus, placed.ID, map[string]any{"status": "queued", "execution_id": placed.ID, "number": number}))
+		err = tx.appendEvents(&c, now, event(agented.EventStatus, placed.ID, map[string]any{"status": "queued", "execution_id": placed.ID, "number": number}))
 		if err != nil {
 			return err
 		}
@@ -255,8 +261,8 @@ func (db *DB) BeginTurn(ctx context.Context, id agented.ConversationID, number i
 	return e, err
 }
 
-// RefusePost takes a post out of the queue because its turn cannot begin, with
-// the events that say why. One that has its turn already is left alone.
+// RefusePost removes a post from the queue because its turn cannot start, and
+// appends the events with the reason. A post with a turn is unchanged.
 func (db *DB) RefusePost(ctx context.Context, id agented.ConversationID, number int64, events []agented.ConversationEvent, now time.Time) error {
 	return db.write(ctx, "refuse post", func(tx *tx) error {
 		c, err := tx.conversation(id)
@@ -267,15 +273,15 @@ func (db *DB) RefusePost(ctx context.Context, id agented.ConversationID, number 
 		if err != nil || n == 0 {
 			return err
 		}
-		return tx.happen(&c, now, events...)
+		return tx.appendEvents(&c, now, events...)
 	})
 }
 
-// Tell appends what the turn's log says to the conversation. Events whose
-// Source was told before are left out, so telling a line again changes nothing.
-// It is a Conflict when the turn is not the conversation's.
-func (db *DB) Tell(ctx context.Context, id agented.ConversationID, turn agented.ExecutionID, events []agented.ConversationEvent, now time.Time) error {
-	return db.write(ctx, "tell", func(tx *tx) error {
+// RelayEvents appends events from the turn's log to the conversation. Events of
+// earlier lines are skipped, so repeating the call changes nothing. It returns
+// Conflict if the turn does not belong to the conversation.
+func (db *DB) RelayEvents(ctx context.Context, id agented.ConversationID, turn agented.ExecutionID, events []agented.ConversationEvent, now time.Time) error {
+	return db.write(ctx, "relay events", func(tx *tx) error {
 		c, err := tx.conversation(id)
 		if err != nil {
 			return err
@@ -283,28 +289,28 @@ func (db *DB) Tell(ctx context.Context, id agented.ConversationID, turn agented.
 		if c.Turn != turn {
 			return agented.Errorf(agented.Conflict, "%s is not the turn of %s", turn, id)
 		}
-		return tx.happen(&c, now, fresh(events, c.source)...)
+		return tx.appendEvents(&c, now, newEvents(events, c.source)...)
 	})
 }
 
-// fresh leaves out what was read from lines up to told. Events of one line come
-// in one call.
-func fresh(events []agented.ConversationEvent, told int64) []agented.ConversationEvent {
-	return slices.DeleteFunc(slices.Clone(events), func(e agented.ConversationEvent) bool { return e.Source > 0 && int64(e.Source) <= told })
+// newEvents removes events of lines up to relayed. All events of one line come in one
+// call.
+func newEvents(events []agented.ConversationEvent, relayed int64) []agented.ConversationEvent {
+	return slices.DeleteFunc(slices.Clone(events), func(e agented.ConversationEvent) bool { return e.Source > 0 && int64(e.Source) <= relayed })
 }
 
-// Told is the last line of the turn's log that became events.
-func (db *DB) Told(ctx context.Context, id agented.ConversationID, turn agented.ExecutionID) (agented.Seq, error) {
+// RelayedUpTo returns the last line of the turn's log that was converted to events.
+func (db *DB) RelayedUpTo(ctx context.Context, id agented.ConversationID, turn agented.ExecutionID) (agented.Seq, error) {
 	var n agented.Seq
-	err := db.r.QueryRowContext(ctx, `SELECT source FROM conversation WHERE id = $1 AND turn = $2`, id, turn).Scan(&n)
+	err := db.row(ctx, `SELECT source FROM conversation WHERE id = $1 AND turn = $2`, id, turn).Scan(&n)
 	if missing(err) {
 		return 0, agented.Errorf(agented.Conflict, "%s is not the turn of %s", turn, id)
 	}
-	return n, db.explain("told", err)
+	return n, explain("relayed events", err)
 }
 
 // EndTurn appends the last events of a turn and ends it. resume is where the
-// next turn goes on; nil leaves that as it is. Once more is a Conflict.
+// next turn resumes; nil leaves it unchanged. Repeating it returns Conflict.
 func (db *DB) EndTurn(ctx context.Context, id agented.ConversationID, turn agented.ExecutionID, events []agented.ConversationEvent, resume *agented.ResumePoint, now time.Time) error {
 	return db.write(ctx, "end turn", func(tx *tx) error {
 		c, err := tx.conversation(id)
@@ -314,7 +320,7 @@ func (db *DB) EndTurn(ctx context.Context, id agented.ConversationID, turn agent
 		if c.Turn != turn {
 			return agented.Errorf(agented.Conflict, "%s is not the turn of %s", turn, id)
 		}
-		if err := tx.happen(&c, now, fresh(events, c.source)...); err != nil {
+		if err := tx.appendEvents(&c, now, newEvents(events, c.source)...); err != nil {
 			return err
 		}
 		text := ""
@@ -329,9 +335,8 @@ func (db *DB) EndTurn(ctx context.Context, id agented.ConversationID, turn agent
 	})
 }
 
-// TakeBack takes posts that wait out of the queue, as an interruption does, and
-// returns how many they were.
-func (db *DB) TakeBack(ctx context.Context, id agented.ConversationID, by string, now time.Time) (int64, error) {
+// DiscardQueued removes queued posts, as for an interrupt, and returns their number.
+func (db *DB) DiscardQueued(ctx context.Context, id agented.ConversationID, by string, now time.Time) (int64, error) {
 	var n int64
 	err := db.write(ctx, "take back", func(tx *tx) error {
 		c, err := tx.conversation(id)
@@ -342,22 +347,22 @@ func (db *DB) TakeBack(ctx context.Context, id agented.ConversationID, by string
 		if err != nil || n == 0 {
 			return err
 		}
-		return tx.happen(&c, now, event(agented.EventStatus, "", map[string]any{"status": "taken_back", "count": n, "actor": by}))
+		return tx.appendEvents(&c, now, event(agented.EventStatus, "", map[string]any{"status": "taken_back", "count": n, "actor": by}))
 	})
 	return n, err
 }
 
-// UnfinishedConversations lists the conversations that have a turn under way or
-// posts that wait, for whoever goes on with them.
+// UnfinishedConversations returns the conversations that have a current turn or
+// queued posts, to be resumed.
 func (db *DB) UnfinishedConversations(ctx context.Context) ([]agented.ConversationID, error) {
-	rows, err := db.r.QueryContext(ctx, `SELECT id FROM conversation WHERE turn <> ''
+	rows, err := db.query(ctx, `SELECT id FROM conversation WHERE turn <> ''
 		UNION SELECT conversation_id FROM conversation_post WHERE execution_id IS NULL`)
 	ids, err := collect(rows, err, func(v *agented.ConversationID, scan func(...any) error) error { return scan(v) })
-	return ids, db.explain("unfinished conversations", err)
+	return ids, explain("unfinished conversations", err)
 }
 
-// CloseStale closes open conversations without a turn or a waiting post whose
-// last activity was before the time, and returns them.
+// CloseStale closes open conversations without a turn or a queued post whose
+// latest activity was before the time, and returns them.
 func (db *DB) CloseStale(ctx context.Context, before, now time.Time, limit int) ([]agented.ConversationID, error) {
 	var ids []agented.ConversationID
 	err := db.write(ctx, "close stale", func(tx *tx) (err error) {
@@ -378,8 +383,8 @@ func (db *DB) CloseStale(ctx context.Context, before, now time.Time, limit int) 
 	return ids, err
 }
 
-// CloseConversation closes an open conversation without a turn under way; once
-// more is no error.
+// CloseConversation closes an open conversation without a current turn;
+// repeating it is not an error.
 func (db *DB) CloseConversation(ctx context.Context, id agented.ConversationID, by string, now time.Time) error {
 	return db.write(ctx, "close conversation", func(tx *tx) error {
 		c, err := tx.conversation(id)
@@ -387,7 +392,7 @@ func (db *DB) CloseConversation(ctx context.Context, id agented.ConversationID, 
 		case err != nil:
 			return err
 		case c.Turn != "":
-			return agented.Errorf(agented.Conflict, "%s is at work on this conversation: interrupt it first", c.Turn)
+			return agented.Errorf(agented.Conflict, "%s is running a turn of this conversation: interrupt it first", c.Turn)
 		case c.State == agented.ConversationClosed:
 			return nil
 		}
@@ -400,15 +405,15 @@ func (tx *tx) closeConversation(id agented.ConversationID, why string, now time.
 	if err != nil {
 		return err
 	}
-	if err := tx.happen(&c, now, event(agented.EventStatus, "", map[string]any{"status": "closed", "reason": why})); err != nil {
+	if err := tx.appendEvents(&c, now, event(agented.EventStatus, "", map[string]any{"status": "closed", "reason": why})); err != nil {
 		return err
 	}
 	return tx.exec(`UPDATE conversation SET state = 'closed', closed_at = $2 WHERE id = $1`, id, micros(now))
 }
 
-// ConversationEvents returns up to limit events behind the number after, in
-// order, and the number of the last event that is gone: who has seen less than
-// that needs the whole state.
+// ConversationEvents returns up to limit events after the number after, in
+// order, and the number of the last removed event: a client that has received
+// fewer needs the whole state.
 func (db *DB) ConversationEvents(ctx context.Context, id agented.ConversationID, after int64, limit int) (events []agented.ConversationEvent, gone int64, err error) {
 	err = db.read(ctx, "conversation events", func(r *reader) error {
 		err := r.row(`SELECT compacted FROM conversation WHERE id = $1`, id).Scan(&gone)
@@ -428,8 +433,8 @@ func (db *DB) ConversationEvents(ctx context.Context, id agented.ConversationID,
 	return events, gone, err
 }
 
-// Compact removes the pieces of answers that have ended before the time: their
-// message holds the whole. What is left is every other event.
+// Compact removes the pieces of answers that ended before the time: their
+// message contains the whole answer. All other events remain.
 func (db *DB) Compact(ctx context.Context, id agented.ConversationID, before time.Time) error {
 	return db.write(ctx, "compact", func(tx *tx) error {
 		var last int64

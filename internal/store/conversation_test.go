@@ -32,14 +32,14 @@ func conversationEvents(t testing.TB, db *DB, id agented.ConversationID) []strin
 	return out
 }
 
-func TestPostsOfAConversationGetTheirTurnsOneAfterAnother(t *testing.T) {
+func TestConversation_turns(t *testing.T) {
 	db := openNew(t)
 	c := &agented.Conversation{Agent: "agt-x", AgentName: "x", CreatedAt: start}
 	if err := db.CreateConversation(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		p := &Post{Conversation: c.ID, Text: fmt.Sprint("say ", i), Key: fmt.Sprint(i), Actor: "ann"}
+		p := &PostMessage{Conversation: c.ID, Text: fmt.Sprint("say ", i), Key: fmt.Sprint(i), Actor: "ann"}
 		for try := range 2 {
 			if repeated := must(db.AddPost(t.Context(), p, start))(t); repeated != (try == 1) || p.Number != int64(i+1) {
 				t.Errorf("post %d, try %d: repeated %v, number %d", i, try, repeated, p.Number)
@@ -61,12 +61,12 @@ func TestPostsOfAConversationGetTheirTurnsOneAfterAnother(t *testing.T) {
 		delta := func(line int) agented.ConversationEvent {
 			return agented.ConversationEvent{Kind: agented.EventContentDelta, Data: []byte(`{}`), Execution: e.ID, Source: agented.Seq(line)}
 		}
-		for range 2 { // what is told twice is there once
-			if err := db.Tell(t.Context(), c.ID, e.ID, []agented.ConversationEvent{delta(3), delta(4)}, start); err != nil {
+		for range 2 { // a repeated event is stored once
+			if err := db.RelayEvents(t.Context(), c.ID, e.ID, []agented.ConversationEvent{delta(3), delta(4)}, start); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if told := must(db.Told(t.Context(), c.ID, e.ID))(t); told != 4 {
+		if told := must(db.RelayedUpTo(t.Context(), c.ID, e.ID))(t); told != 4 {
 			t.Errorf("told up to %d", told)
 		}
 		end := func() error {
@@ -92,7 +92,7 @@ func TestPostsOfAConversationGetTheirTurnsOneAfterAnother(t *testing.T) {
 	}
 }
 
-func TestAnIdleConversationIsClosedAndOpensAgainWhenSomebodyWrites(t *testing.T) {
+func TestConversation_close_and_reopen(t *testing.T) {
 	db := openNew(t)
 	c := &agented.Conversation{Agent: "agt-x", AgentName: "x", CreatedAt: start}
 	if err := db.CreateConversation(t.Context(), c); err != nil {
@@ -102,12 +102,12 @@ func TestAnIdleConversationIsClosedAndOpensAgainWhenSomebodyWrites(t *testing.T)
 	if ids := must(db.CloseStale(t.Context(), start, late, 10))(t); len(ids) != 0 {
 		t.Errorf("closed too early: %v", ids)
 	}
-	p := &Post{Conversation: c.ID, Text: "hello"}
+	p := &PostMessage{Conversation: c.ID, Text: "hello"}
 	must(db.AddPost(t.Context(), p, start.Add(time.Minute)))(t)
 	if ids := must(db.CloseStale(t.Context(), late, late, 10))(t); len(ids) != 0 {
 		t.Errorf("closed while a post waits: %v", ids)
 	}
-	if n := must(db.TakeBack(t.Context(), c.ID, "ann", start.Add(2*time.Minute)))(t); n != 1 {
+	if n := must(db.DiscardQueued(t.Context(), c.ID, "ann", start.Add(2*time.Minute)))(t); n != 1 {
 		t.Errorf("took back %d", n)
 	}
 	if ids := must(db.CloseStale(t.Context(), start.Add(2*time.Minute), late, 10))(t); len(ids) != 0 {
@@ -119,23 +119,23 @@ func TestAnIdleConversationIsClosedAndOpensAgainWhenSomebodyWrites(t *testing.T)
 	if got := must(db.Conversation(t.Context(), c.ID))(t); got.State != agented.ConversationClosed || !got.ClosedAt.Equal(late) {
 		t.Errorf("closed: %+v", got)
 	}
-	must(db.AddPost(t.Context(), &Post{Conversation: c.ID, Text: "again"}, late))(t)
+	must(db.AddPost(t.Context(), &PostMessage{Conversation: c.ID, Text: "again"}, late))(t)
 	if got := must(db.Conversation(t.Context(), c.ID))(t); got.State != agented.ConversationOpen || !got.ClosedAt.IsZero() || got.Queued != 1 {
 		t.Errorf("opened again: %+v", got)
 	}
 }
 
-func TestCompactingAConversationLeavesAllButThePiecesOfEndedAnswers(t *testing.T) {
+func TestConversation_compact(t *testing.T) {
 	db := openNew(t)
 	c := &agented.Conversation{Agent: "agt-x", AgentName: "x", CreatedAt: start}
 	if err := db.CreateConversation(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
-		must(db.AddPost(t.Context(), &Post{Conversation: c.ID, Text: "go"}, start))(t)
+		must(db.AddPost(t.Context(), &PostMessage{Conversation: c.ID, Text: "go"}, start))(t)
 		e := must(db.BeginTurn(t.Context(), c.ID, int64(i+1), turnAdmission(i), start))(t)
 		piece := agented.ConversationEvent{Kind: agented.EventContentDelta, Data: []byte(`{}`), Execution: e.ID, Source: 1}
-		if err := db.Tell(t.Context(), c.ID, e.ID, []agented.ConversationEvent{piece}, start); err != nil {
+		if err := db.RelayEvents(t.Context(), c.ID, e.ID, []agented.ConversationEvent{piece}, start); err != nil {
 			t.Fatal(err)
 		}
 		if i == 0 {

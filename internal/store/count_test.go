@@ -10,9 +10,8 @@ import (
 	"github.com/agented/agented"
 )
 
-// Not parallel: it counts the statements of all databases of the process.
-func TestAClaimTakesTheSameFewStatementsHoweverMuchWaits(t *testing.T) {
-	const most = 15 // BEGIN and COMMIT among them
+func TestClaim_statements(t *testing.T) {
+	const most = 15 // including BEGIN and COMMIT
 	var counts []int
 	for _, waiting := range []int{1, 500} {
 		db := openNew(t)
@@ -20,9 +19,9 @@ func TestAClaimTakesTheSameFewStatementsHoweverMuchWaits(t *testing.T) {
 			admit(t, db, "", start)
 		}
 		n := 0
-		beforeStatement = func(string) { n++ }
+		db.engine.Trace(func(string) { n++ })
 		e, err := db.Claim(t.Context(), "node-x", 1000, start, ttl)
-		beforeStatement = func(string) {}
+		db.engine.Trace(nil)
 		if err != nil || e == nil {
 			t.Fatal(e, err)
 		}
@@ -34,9 +33,8 @@ func TestAClaimTakesTheSameFewStatementsHoweverMuchWaits(t *testing.T) {
 	}
 }
 
-// Not parallel: it counts the statements of all databases of the process.
-func TestATakeOverTakesTheSameFewStatementsHoweverMuchRuns(t *testing.T) {
-	const most = 10 // BEGIN and COMMIT among them
+func TestTakeOver_statements(t *testing.T) {
+	const most = 10 // including BEGIN and COMMIT
 	var counts []int
 	for _, running := range []int{1, 200} {
 		db := openNew(t)
@@ -47,9 +45,9 @@ func TestATakeOverTakesTheSameFewStatementsHoweverMuchRuns(t *testing.T) {
 			}
 		}
 		n := 0
-		beforeStatement = func(string) { n++ }
+		db.engine.Trace(func(string) { n++ })
 		list, err := db.TakeOver(t.Context(), "node-x", start, ttl)
-		beforeStatement = func(string) {}
+		db.engine.Trace(nil)
 		if err != nil || len(list) != running {
 			t.Fatal(len(list), err)
 		}
@@ -66,29 +64,28 @@ func TestATakeOverTakesTheSameFewStatementsHoweverMuchRuns(t *testing.T) {
 	}
 }
 
-// statementsOf counts what the writer runs for jobs that share a transaction.
-// Not for parallel tests: it counts the statements of all databases of the process.
+// statementsOf counts the writer's statements for jobs that share a
+// transaction.
 func statementsOf(t *testing.T, db *DB, jobs ...DeliveryAdmission) int {
 	t.Helper()
-	group := make([]*groupJob, len(jobs))
-	for i, a := range jobs {
-		group[i] = &groupJob{op: "admit", do: func(tx *tx) error {
-			_, err := tx.admitDelivery(a, a.Body, false, time.Now())
-			return err
-		}}
-	}
 	n := 0
-	beforeStatement = func(string) { n++ }
-	err := db.write(t.Context(), "admit", func(tx *tx) error { return tx.doGroup(group) })
-	beforeStatement = func(string) {}
+	db.engine.Trace(func(string) { n++ })
+	err := db.write(t.Context(), "admit", func(tx *tx) error {
+		for _, a := range jobs {
+			if _, err := tx.admitDelivery(a, a.Body, false, time.Now()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	db.engine.Trace(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return n
 }
 
-// Not parallel: it counts the statements of all databases of the process.
-func TestADeliveryTakesFewStatementsAndFewerInAGroup(t *testing.T) {
+func TestAdmitDelivery_statements(t *testing.T) {
 	db := openNew(t)
 	var events int
 	db.OnChange(func(agented.ExecutionEvent) { events++ })
@@ -110,17 +107,17 @@ func TestADeliveryTakesFewStatementsAndFewerInAGroup(t *testing.T) {
 		}
 		return out
 	}
-	statementsOf(t, db, fresh(1)...) // what waits makes the next ones wait as well
+	statementsOf(t, db, fresh(1)...) // a waiting job makes the following ones wait too
 	for _, c := range []struct {
 		what    string
 		jobs    []DeliveryAdmission
 		most, n int
 	}{
-		// BEGIN, COMMIT, the version of the rules, what the trigger has under way
-		// and the number of the change, and of each: delivery, body, execution,
-		// its text, and what the delivery meant for the trigger.
+		// BEGIN, COMMIT, the version of the rules, the load of the trigger and
+		// the event number, and for each delivery: the delivery, its body, the
+		// execution, its text, and the result for the trigger.
 		{"alone", fresh(1), 5 + 5, 1},
-		// And the last number of a change.
+		// Also the last event number.
 		{"in a group of 32", fresh(32), 6 + 32*5, 32},
 	} {
 		events = 0
@@ -130,17 +127,18 @@ func TestADeliveryTakesFewStatementsAndFewerInAGroup(t *testing.T) {
 		if events != c.n {
 			t.Errorf("%s: %d events of %d executions", c.what, events, c.n)
 		}
-		// BEGIN, COMMIT, the version of the rules, and of each: the row that its key
-		// refuses, the first delivery with what it meant, and a row of its own.
+		// BEGIN, COMMIT, the version of the rules, and for each: the row that
+		// its key rejects, the first delivery with its results, and its own
+		// row.
 		if n, most := statementsOf(t, db, again(c.jobs)...), 3+4*len(c.jobs); n > most {
 			t.Errorf("%s, repeated: %d statements, want at most %d", c.what, n, most)
 		}
 	}
 }
 
-// What is told of an execution that was only inserted does not come from the
-// database, and has to be what is there.
-func TestWhatIsToldOfANewExecutionIsWhatTheDatabaseHolds(t *testing.T) {
+// The event of an execution that was only inserted is not read from the
+// database, and must equal the stored row.
+func TestOnChange_new_execution(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	told := map[agented.ExecutionID]*agented.Execution{}
@@ -157,7 +155,7 @@ func TestWhatIsToldOfANewExecutionIsWhatTheDatabaseHolds(t *testing.T) {
 	for i := range 3 {
 		a := call(fmt.Sprint(i), []byte("{}"), plain, limited, skips, replaces)
 		e := a.Triggers[0].Admission.Execution
-		e.Actor, e.Reason, e.Prompt, e.Result, e.Probes = "someone", "a reason", "a prompt", "none yet", "acc-x"
+		e.Actor, e.Reason, e.Prompt, e.Result, e.ProbeAccount = "someone", "a reason", "a prompt", "none yet", "acc-x"
 		e.Chain, e.Cause, e.ScheduledAt = agented.Chain{ID: "chn-x", Depth: 2, Parent: "msg-x"}, &due, now.Add(time.Hour)
 		if i == 2 {
 			e.RetryOf, e.Chain, e.Cause = a.Triggers[1].Admission.Execution.ID, agented.Chain{Depth: 7}, nil
@@ -184,32 +182,40 @@ func TestWhatIsToldOfANewExecutionIsWhatTheDatabaseHolds(t *testing.T) {
 	}
 }
 
-func TestNumbersOfChangesStayInOrderWhenOneOfAGroupIsTakenBack(t *testing.T) {
+func TestGroup_rollback_keeps_event_order(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	var seqs []int64
 	db.OnChange(func(e agented.ExecutionEvent) { seqs = append(seqs, e.Seq) })
 	tr := hooked(t, db, "t")
-	admitAs := func(id agented.ExecutionID) *groupJob {
+	type job func(*tx) error
+	admitAs := func(id agented.ExecutionID) job {
 		a := call(agented.NewID("key", time.Now()), []byte("{}"), tr)
 		if id != "" {
 			a.Triggers[0].Admission.Execution.ID = id
 		}
-		return &groupJob{op: "admit", do: func(tx *tx) error {
+		return func(tx *tx) error {
 			_, err := tx.admitDelivery(a, a.Body, false, time.Now())
 			return err
-		}}
+		}
 	}
 	const taken = "exec-taken"
-	failed := func(jobs ...*groupJob) (n int) {
+	failed := func(jobs ...job) (n int) { // as in a group with a failing job
 		t.Helper()
-		if err := db.write(t.Context(), "admit", func(tx *tx) error { return tx.doApart(jobs) }); err != nil {
-			t.Fatal(err)
-		}
-		for _, j := range jobs {
-			if j.err != nil {
-				n++
+		err := db.write(t.Context(), "admit", func(tx *tx) error {
+			for _, j := range jobs {
+				failed, err := tx.Savepoint(func() error { return j(tx) })
+				if err != nil {
+					return err
+				}
+				if failed != nil {
+					n++
+				}
 			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
 		return n
 	}

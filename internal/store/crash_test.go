@@ -12,11 +12,12 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 	"go.uber.org/goleak"
 )
 
-// crashEnv makes the test binary a process that writes to the database it names
-// and says what was acknowledged, until it is killed.
+// crashEnv makes the test binary a process that writes to the given database
+// and prints what was acknowledged, until it is killed.
 const crashEnv = "AGENTED_TEST_CRASH_DB"
 
 func TestMain(m *testing.M) {
@@ -32,6 +33,9 @@ func TestMain(m *testing.M) {
 		planUntilKilled(path)
 		return
 	}
+	testrun.Contain()
+	testrun.RunMoreInParallel()
+	testrun.Checks(20, 200)
 	goleak.VerifyTestMain(m)
 }
 
@@ -56,14 +60,15 @@ func crashWriter(path string) {
 				e := newExecution("", now)
 				_, err := db.Admit(ctx, Admission{Execution: e, IdempotencyKey: string(e.ID)}, now)
 				say(e.ID, agented.StatePending, err)
-				// Far ahead: what the others have admitted meanwhile is due as well.
+				// Far in the future: executions that others have admitted
+				// meanwhile are due too.
 				c, err := db.Claim(ctx, "node-a", 1_000_000, now.Add(time.Hour), ttl)
 				if err != nil || c == nil {
 					say("", "", fmt.Errorf("claim: %v, %w", c, err))
 				}
 				say(c.ID, agented.StateRunning, nil)
 				if time.Now().UnixNano()%3 != 0 { // some stay running
-					say(c.ID, agented.StateSuccess, db.FinishAttempt(ctx, ended(c, agented.StateSuccess, now), c.Lease, now))
+					say(c.ID, agented.StateSuccess, endAttempt(db, ctx, ended(c, agented.StateSuccess, now), c.Lease, now))
 				}
 			}
 		}()
@@ -71,15 +76,12 @@ func crashWriter(path string) {
 	select {}
 }
 
-func TestWhatWasAcknowledgedIsThereAfterAKill(t *testing.T) {
+func TestAdmit_survives_kill(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	said := map[agented.ExecutionID]agented.State{}
 	rank := map[agented.State]int{agented.StatePending: 1, agented.StateRunning: 2, agented.StateSuccess: 3}
-	rounds := 8
-	if testing.Short() {
-		rounds = 2
-	}
+	rounds := testrun.Size(1, 3, 12)
 	for round := range rounds {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), crashEnv+"="+path)
@@ -106,7 +108,7 @@ func TestWhatWasAcknowledgedIsThereAfterAKill(t *testing.T) {
 				said[agented.ExecutionID(id)] = s
 			}
 		}
-		cmd.Wait() // killed, as it should be
+		cmd.Wait() // killed as expected
 
 		db := openAt(t, path)
 		for id, s := range said {
@@ -126,7 +128,7 @@ func TestWhatWasAcknowledgedIsThereAfterAKill(t *testing.T) {
 		if err := db.r.QueryRow(`PRAGMA integrity_check`).Scan(&check); err != nil || check != "ok" {
 			t.Fatalf("integrity check: %s, %v", check, err)
 		}
-		// Nothing is half done, and nobody is forgotten.
+		// Every transaction is complete, and every execution is in the queue.
 		for _, q := range []string{
 			`SELECT COUNT(*) FROM execution e WHERE status = 'running' AND NOT EXISTS
 				(SELECT 1 FROM attempt a WHERE a.execution_id = e.id AND a.number = e.attempt_no AND a.status = 'running')`,
@@ -141,7 +143,7 @@ func TestWhatWasAcknowledgedIsThereAfterAKill(t *testing.T) {
 		}
 		taken := must(db.TakeOver(t.Context(), "node-a", time.Now(), ttl))(t)
 		for _, e := range taken {
-			if err := db.FinishAttempt(t.Context(), ended(e, agented.StateInterrupted, time.Now()), e.Lease, time.Now()); err != nil {
+			if err := endAttempt(db, t.Context(), ended(e, agented.StateInterrupted, time.Now()), e.Lease, time.Now()); err != nil {
 				t.Error(err)
 			}
 			rank[agented.StateInterrupted] = 4

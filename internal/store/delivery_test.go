@@ -50,7 +50,7 @@ func hooked(t *testing.T, db *DB, name string) *agented.Trigger {
 	return tr
 }
 
-func TestADeliveryIsOneRowWithItsExecutionsAndARepetitionIsTheFirstOne(t *testing.T) {
+func TestAdmitDelivery_repetition(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	db := openAt(t, path)
@@ -92,7 +92,7 @@ func TestADeliveryIsOneRowWithItsExecutionsAndARepetitionIsTheFirstOne(t *testin
 	}
 }
 
-func TestOneDeliveryAtOnceFromManyIsOneExecution(t *testing.T) {
+func TestAdmitDelivery_concurrent_repetitions(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	tr := hooked(t, db, "t")
@@ -116,7 +116,7 @@ func TestOneDeliveryAtOnceFromManyIsOneExecution(t *testing.T) {
 	}
 }
 
-func TestADeliveryThatWasJudgedByOldRulesStoresNothing(t *testing.T) {
+func TestAdmitDelivery_stale_rules(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	tr := hooked(t, db, "t")
@@ -140,7 +140,7 @@ func TestADeliveryThatWasJudgedByOldRulesStoresNothing(t *testing.T) {
 	}
 }
 
-func TestANewerEventReplacesWhatWaitsOrRunsAboutTheSame(t *testing.T) {
+func TestAdmitDelivery_supersede(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	tr := hooked(t, db, "t")
@@ -180,7 +180,7 @@ func TestANewerEventReplacesWhatWaitsOrRunsAboutTheSame(t *testing.T) {
 	}
 }
 
-func TestOldDeliveriesArePrunedWithinTheirLimits(t *testing.T) {
+func TestPruneDeliveries(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	tr := hooked(t, db, "t")
@@ -234,7 +234,7 @@ func TestOldDeliveriesArePrunedWithinTheirLimits(t *testing.T) {
 	}
 }
 
-func TestDeliveriesThatShareATransactionStandForThemselves(t *testing.T) {
+func TestGroup_independent_deliveries(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	tr := hooked(t, db, "t")
@@ -242,11 +242,9 @@ func TestDeliveriesThatShareATransactionStandForThemselves(t *testing.T) {
 	held := make(chan struct{})
 	go db.write(context.Background(), "hold", func(*tx) error { close(held); <-hold; return nil })
 	<-held
-	await := func(ok func(*groups) bool) {
-		for done := false; !done; time.Sleep(time.Millisecond) { // the poll's rhythm
-			db.groups.mu.Lock()
-			done = ok(&db.groups)
-			db.groups.mu.Unlock()
+	await := func(ok func(jobs int, working bool) bool) {
+		for !ok(db.groups.Waiting()) {
+			time.Sleep(time.Millisecond) // polling interval
 		}
 	}
 	const n = 40
@@ -256,14 +254,14 @@ func TestDeliveriesThatShareATransactionStandForThemselves(t *testing.T) {
 	for i := range n {
 		a := call(fmt.Sprint(i), []byte("{}"), tr)
 		if i%4 == 0 {
-			a.Triggers[0].Admission.Execution.ID = taken // one of these is the first; the others must leave nothing
+			a.Triggers[0].Admission.Execution.ID = taken // one of these is the first; the others must leave no trace
 		}
 		wg.Go(func() { _, errs[i] = db.AdmitDelivery(context.Background(), a, time.Now()) })
 		if i == 0 {
-			await(func(g *groups) bool { return g.working && len(g.waiting) == 0 }) // it is at the writer's door
+			await(func(jobs int, working bool) bool { return working && jobs == 0 }) // it waits for the writer
 		}
 	}
-	await(func(g *groups) bool { return len(g.waiting) == n-1 })
+	await(func(jobs int, _ bool) bool { return jobs == n-1 })
 	close(hold)
 	wg.Wait()
 	failed := 0

@@ -5,74 +5,128 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"syscall"
+	"slices"
+	"strconv"
 
 	"github.com/agented/agented"
-	"modernc.org/sqlite"
+	"github.com/agented/agented/internal/sqlite"
 )
 
-// SQLite's result codes that mean something to us. The low byte is the primary
-// code.
-const (
-	codeBusy       = 5
-	codeLocked     = 6
-	codeReadOnly   = 8
-	codeIOErr      = 10
-	codeCorrupt    = 11
-	codeFull       = 13
-	codeCantOpen   = 14
-	codeNotADB     = 26
-	codePrimaryKey = 1555
-	codeUnique     = 2067
-)
+// duplicate reports whether err is a violation of a unique constraint.
+func duplicate(err error) bool { return sqlite.IsDuplicate(err) }
 
-// code is SQLite's result code in err's chain, 0 if there is none.
-func code(err error) int {
-	if e, ok := errors.AsType[*sqlite.Error](err); ok {
-		return e.Code()
-	}
-	return 0
-}
-
-// duplicate reports whether err says that a unique value is taken.
-func duplicate(err error) bool {
-	c := code(err)
-	return c == codeUnique || c == codePrimaryKey
-}
-
-// missing reports whether err says that there is no such row.
+// missing reports whether err means that there is no such row.
 func missing(err error) bool { return errors.Is(err, sql.ErrNoRows) }
 
-// explain says what happened while doing what. Errors that already have a kind
-// and ended contexts stay as they are; a database that cannot work becomes
-// Unavailable with the mend.
-func (db *DB) explain(what string, err error) error {
+// faults are the messages for a database that cannot work.
+var faults = map[sqlite.Fault]string{
+	sqlite.NoDescriptors: "the server has no file descriptors left: raise its limit (LimitNOFILE= in its unit, ulimit -n in a shell), or close connections",
+	sqlite.DiskFull:      "the disk that holds the database is full: free some space there, then try again",
+	sqlite.IOFailed:      "the database could not be read or written: check the disk that holds it (the server's log has the cause)",
+	sqlite.Busy:          "the database is busy: another program has locked it; try again shortly",
+	sqlite.ReadOnly:      "the database cannot be written: check the permissions of its file and folder",
+	sqlite.Damaged:       "the database file is damaged: stop the server and restore a backup (the server's log has the cause)",
+	sqlite.Closed:        "the server is stopping; try again shortly",
+}
+
+// explain wraps an error with the operation. Errors that already have a kind,
+// and ended contexts, are unchanged; a database that cannot work becomes
+// Unavailable with the fix.
+func explain(what string, err error) error {
 	if err == nil {
 		return nil
 	}
 	if _, ok := errors.AsType[*agented.Error](err); ok {
 		return err
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s: %w", what, err)
-	}
 	cause := fmt.Errorf("%s: %w", what, err)
-	unavailable := func(text string) error {
-		return agented.Errorf(agented.Unavailable, "%s", text).Because(cause)
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return cause
 	}
-	switch c := code(err); {
-	case c&0xff == codeFull, errors.Is(err, syscall.ENOSPC):
-		return unavailable("the disk that holds the database is full: free some space there, then try again")
-	case c&0xff == codeIOErr:
-		return unavailable("the database could not be read or written: check the disk that holds it (the server's log has the cause)")
-	case c&0xff == codeBusy, c&0xff == codeLocked:
-		return unavailable("the database is busy: another program holds it; try again shortly")
-	case c&0xff == codeReadOnly, c&0xff == codeCantOpen:
-		return unavailable("the database cannot be written: check the permissions of its file and folder")
-	case c&0xff == codeCorrupt, c&0xff == codeNotADB:
-		return unavailable("the database file is damaged: stop the server and restore a backup (the server's log has the cause)")
-	case errors.Is(err, sql.ErrConnDone), err.Error() == "sql: database is closed":
-		return unavailable("the server is stopping; try again shortly")
+	if text := faults[sqlite.FaultOf(err)]; text != "" {
+		return agented.Errorf(agented.Unavailable, "%s", text).Because(cause)
 	}
 	return cause
 }
+
+// openError adds the message and the fix to an error of a database file that
+// cannot be opened.
+func openError(err error) error {
+	if e, ok := errors.AsType[*sqlite.BackupError](err); ok {
+		if x, ok := explain("backup", e.Err).(*agented.Error); ok {
+			return agented.Errorf(x.Kind, "no backup could be taken before the migration, so nothing was changed: %s", x.Text).Because(e.Err)
+		}
+		return agented.Errorf(agented.Unavailable, "no backup could be written to %s before the migration, so nothing was changed: free space or fix its permissions, then start again", e.Path).Because(e.Err)
+	}
+	e, ok := errors.AsType[*sqlite.FileError](err)
+	if !ok {
+		return explain("open the database", err)
+	}
+	var text string
+	kind := agented.Unavailable
+	switch e.Problem {
+	case sqlite.NoFolder:
+		text = fmt.Sprintf("the folder of the database %s cannot be used: create it, or set AGENTED_DB_PATH", e.Path)
+	case sqlite.NoLockFile:
+		text = fmt.Sprintf("the lock file of the database, %s.lock, cannot be opened: check the permissions of the file and its folder", e.Path)
+	case sqlite.InUse:
+		holder := "another server"
+		if e.Holder != 0 {
+			holder = fmt.Sprintf("the server with process id %d", e.Holder)
+		}
+		kind, text = agented.Conflict, fmt.Sprintf("the database %s is in use by %s: stop that one first, or set AGENTED_DB_PATH to another file", e.Path, holder)
+	case sqlite.NotCreated:
+		text = fmt.Sprintf("the database %s cannot be created: check the permissions of its folder", e.Path)
+	case sqlite.NotRegular:
+		kind, text = agented.Invalid, e.Path+" is not a file: set AGENTED_DB_PATH to the database file"
+	case sqlite.NotSQLite:
+		kind, text = agented.Invalid, e.Path+" is not a SQLite database: "+unchanged
+	case sqlite.OtherProgram:
+		return otherProgram(e)
+	case sqlite.NewerSchema:
+		kind, text = agented.Conflict, fmt.Sprintf("the database %s was written by a newer version of Agented (schema %d, this version supports %d): nothing was changed in it; start the newer version, or restore the backup that it took before it changed the schema",
+			e.Path, e.Version, e.Latest)
+	case sqlite.PublicReadable:
+		text = fmt.Sprintf("the database %s can be read by other users, and its mode could not be changed: make it 0600", e.Path)
+	default:
+		text = fmt.Sprintf("the database %s cannot be read: check its permissions", e.Path)
+	}
+	return agented.Errorf(kind, "%s", text).Because(e.Err)
+}
+
+const unchanged = "nothing was changed in it; set AGENTED_DB_PATH to another file, or move this one away"
+
+// otherProgram returns an error that identifies the program of a database by
+// its tables.
+func otherProgram(e *sqlite.FileError) error {
+	if slices.Contains(e.Tables, "triggers") && (slices.Contains(e.Tables, "execution_logs") || slices.Contains(e.Tables, "bots")) {
+		return agented.Errorf(agented.Conflict,
+			"%s is the database of the earlier Agented, the one written in Python, whose data this version cannot read: %s", e.Path, unchanged)
+	}
+	return agented.Errorf(agented.Conflict, "%s is a SQLite database of another program: %s", e.Path, unchanged).Because(e.Err)
+}
+
+// inspectError is openError for callers that never change the file.
+func inspectError(err error) error {
+	e, ok := errors.AsType[*sqlite.FileError](err)
+	if !ok {
+		return err
+	}
+	switch e.Problem {
+	case sqlite.NotFound:
+		return agented.Errorf(agented.NotFound, "there is no database at %s yet", e.Path)
+	case sqlite.NoLockFile:
+		return agented.Errorf(agented.Unavailable, "the lock file of the database, %s.lock, cannot be opened: check its permissions", e.Path).Because(e.Err)
+	case sqlite.InUse:
+		return agented.Errorf(agented.Conflict, "the database is in use by a server (process %d)", e.Holder).Because(Holder(e.Holder))
+	case sqlite.NotSQLite:
+		return agented.Errorf(agented.Invalid, "%s is not a SQLite database: set AGENTED_DB_PATH to another file, or move this one away", e.Path)
+	}
+	return openError(err)
+}
+
+// Holder is the process id of the server that has a database open, 0 if
+// unknown. It is in the chain of Inspect's Conflict.
+type Holder int
+
+func (h Holder) Error() string { return "held by process " + strconv.Itoa(int(h)) }

@@ -9,21 +9,20 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/sqlite"
 )
 
-// foreignDB makes a SQLite database that is not ours.
+// foreignDB creates a SQLite database of another program.
 func foreignDB(t *testing.T, path string, statements ...string) {
 	t.Helper()
 	db, err := sql.Open("sqlite", (&url.URL{Scheme: "file", Path: path}).String())
@@ -38,8 +37,8 @@ func foreignDB(t *testing.T, path string, statements ...string) {
 	}
 }
 
-// schemaPlus is the released schema with one more migration.
-func schemaPlus(t *testing.T, version int, statements string) fs.FS {
+// plus is the released format with one more migration.
+func plus(t *testing.T, version int, statements string) sqlite.Format {
 	t.Helper()
 	out := fstest.MapFS{}
 	files, err := fs.Glob(schemaFS, "schema/sqlite/*.sql")
@@ -54,10 +53,10 @@ func schemaPlus(t *testing.T, version int, statements string) fs.FS {
 		out[filepath.Base(f)] = &fstest.MapFile{Data: data}
 	}
 	out[fmt.Sprintf("%04d_more.sql", version)] = &fstest.MapFile{Data: []byte("-- +goose Up\n" + statements)}
-	return out
+	return sqlite.Format{ApplicationID: databaseFormat.ApplicationID, Migrations: out}
 }
 
-// state is everything that a refusal must leave as it was.
+// state returns everything that a rejected open must leave unchanged.
 func state(t *testing.T, dir string) string {
 	t.Helper()
 	var b strings.Builder
@@ -79,7 +78,7 @@ func state(t *testing.T, dir string) string {
 	return b.String()
 }
 
-func TestADatabaseThatIsNotOursIsRefusedUntouched(t *testing.T) {
+func TestOpen_foreign_database(t *testing.T) {
 	t.Parallel()
 	python := []string{
 		`CREATE TABLE triggers (id TEXT PRIMARY KEY)`, `CREATE TABLE execution_logs (id TEXT)`, `CREATE TABLE bots (id TEXT)`,
@@ -106,13 +105,13 @@ func TestADatabaseThatIsNotOursIsRefusedUntouched(t *testing.T) {
 			}
 		}, agented.Invalid, "not a SQLite database"},
 		{"damaged foreign database", func(t *testing.T, path string) {
-			data := append([]byte(headerMagic), bytes.Repeat([]byte{0xff}, 8000)...)
+			data := append([]byte("SQLite format 3\x00"), bytes.Repeat([]byte{0xff}, 8000)...)
 			if err := os.WriteFile(path, data, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}, agented.Conflict, "another program"},
 		{"newer version", func(t *testing.T, path string) {
-			db, err := open(t.Context(), path, Options{}, schemaPlus(t, 99, `CREATE TABLE later (id TEXT);`))
+			db, err := open(t.Context(), path, Options{}, plus(t, 99, `CREATE TABLE later (id TEXT);`))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -140,7 +139,7 @@ func TestADatabaseThatIsNotOursIsRefusedUntouched(t *testing.T) {
 	}
 }
 
-func TestANewerSchemaThatIsOnlyInTheWriteAheadLogIsRefused(t *testing.T) {
+func TestOpen_newer_schema_in_WAL(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	openAt(t, path).Close()
@@ -152,196 +151,62 @@ func TestANewerSchemaThatIsOnlyInTheWriteAheadLogIsRefused(t *testing.T) {
 	}
 }
 
-func TestACrashBetweenTheMarkAndTheSchemaIsMended(t *testing.T) {
+func TestOpen_locked_database(t *testing.T) {
 	t.Parallel()
-	for _, statements := range [][]string{nil, {fmt.Sprintf(`PRAGMA application_id = %d`, applicationID)}} {
-		path := filepath.Join(t.TempDir(), "agented.db")
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		foreignDB(t, path, statements...)
-		db := openAt(t, path)
-		admit(t, db, "trg-a", start)
-	}
-}
-
-func TestTheFilesAreForTheirOwnerOnly(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path := filepath.Join(dir, "agented.db")
-	db := openAt(t, path)
-	admit(t, db, "trg-a", start)
-	check := func() {
-		t.Helper()
-		entries, err := os.ReadDir(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(entries) < 2 {
-			t.Fatalf("%d files", len(entries))
-		}
-		for _, e := range entries {
-			info, err := e.Info()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if info.Mode().Perm() != 0o600 {
-				t.Errorf("%s has mode %v", e.Name(), info.Mode())
-			}
-		}
-	}
-	check()
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(path, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := filepath.Join(t.TempDir(), "agented.db")
 	openAt(t, path)
-	check()
+	_, err := Open(context.Background(), path, Options{})
+	wantKind(t, err, agented.Conflict)
+	if text := agented.Message(err); !strings.Contains(text, fmt.Sprintf("process id %d", os.Getpid())) || !strings.Contains(text, "AGENTED_DB_PATH") {
+		t.Error(err)
+	}
 }
 
-func TestASecondServerIsToldWhoHoldsTheDatabase(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path := filepath.Join(dir, "agented.db")
-	db := openAt(t, path)
-	link := filepath.Join(t.TempDir(), "other.db")
-	if err := os.Symlink(path, link); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{path, link} {
-		_, err := Open(context.Background(), name, Options{})
-		wantKind(t, err, agented.Conflict)
-		if !strings.Contains(agented.Message(err), fmt.Sprintf("process id %d", os.Getpid())) {
-			t.Error(err)
-		}
-	}
-	admit(t, db, "trg-a", start) // still works
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
-	openAt(t, link)
-}
-
-func TestAFolderThatIsNotThereIsAClearError(t *testing.T) {
+func TestOpen_missing_folder(t *testing.T) {
 	t.Parallel()
 	_, err := Open(context.Background(), filepath.Join(t.TempDir(), "no", "agented.db"), Options{})
 	wantKind(t, err, agented.Unavailable)
 }
 
-func TestABackupIsTakenBeforeTheSchemaChanges(t *testing.T) {
+// The database as it was before a migration can be opened by this version.
+func TestMigrate_backup(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	path := filepath.Join(dir, "agented.db")
+	path := filepath.Join(t.TempDir(), "agented.db")
 	db := openAt(t, path)
 	e := admit(t, db, "trg-a", start)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	o := Options{Log: slog.New(slog.NewTextHandler(&log, nil))}
-	db, err := open(t.Context(), path, o, schemaPlus(t, 999, `CREATE TABLE later (id TEXT);`))
+	more := plus(t, 999, `CREATE TABLE later (id TEXT);`)
+	_, err := open(t.Context(), path, Options{BackupDir: filepath.Join(t.TempDir(), "no")}, more)
+	wantKind(t, err, agented.Unavailable)
+	if text := agented.Message(err); !strings.Contains(text, "nothing was changed") || !strings.Contains(text, ".before-v999.bak") {
+		t.Error(text)
+	}
+	db, err = open(t.Context(), path, Options{}, more)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if _, err := db.Execution(t.Context(), e.ID); err != nil {
-		t.Error(err)
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	backup := path + ".before-v999.bak"
-	if !strings.Contains(log.String(), backup) {
-		t.Errorf("the log does not name the backup: %s", log.String())
-	}
-	info, err := os.Stat(backup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if info.Mode().Perm() != 0o600 {
-		t.Errorf("the backup has mode %v", info.Mode())
-	}
-	old := openAt(t, backup) // this version still opens it
-	if _, err := old.Execution(t.Context(), e.ID); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(backup + ".tmp"); err == nil {
-		t.Error("a temporary file was left behind")
-	}
-}
-
-func TestOnlyTheLastCopiesFromBeforeAMigrationAreKept(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	path := filepath.Join(dir, "agented.db")
-	openAt(t, path).Close()
-	strangers := []string{"agented.db.before-vacation.bak", "agented.db.before-v1.bak.mine", "other.db.before-v1.bak"}
-	for _, name := range strangers {
-		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
-			t.Fatal(err)
+	for name, kind := range map[string]agented.Kind{path: agented.Conflict, path + ".before-v999.bak": ""} {
+		db, err := Open(t.Context(), name, Options{})
+		if kind != "" {
+			wantKind(t, err, kind)
+			continue
 		}
-	}
-	// Of a database that was newer, before it was restored from a backup.
-	names := []string{"agented.db.before-v2000.bak", "agented.db.before-v1001.bak"}
-	for i, name := range names {
-		file := filepath.Join(dir, name)
-		old := time.Now().Add(time.Duration(i-10) * time.Hour)
-		if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chtimes(file, old, old)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i := range 3 {
-		version := 901 + i
-		db, err := open(t.Context(), path, Options{}, schemaPlus(t, version, fmt.Sprintf(`CREATE TABLE later%d (id TEXT);`, version)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := db.Close(); err != nil {
-			t.Fatal(err)
-		}
-		taken := filepath.Join(dir, fmt.Sprintf("agented.db.before-v%d.bak", version))
-		at := time.Now().Add(time.Duration(i-5) * time.Hour)
-		if err := os.Chtimes(taken, at, at); err != nil {
-			t.Fatal(err) // it was taken and not removed at once
-		}
-	}
-	var left []string
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if strings.Contains(e.Name(), ".before-") && !slices.Contains(strangers, e.Name()) {
-			left = append(left, e.Name())
-		}
-	}
-	if want := []string{"agented.db.before-v901.bak", "agented.db.before-v902.bak", "agented.db.before-v903.bak"}; !slices.Equal(left, want) {
-		t.Errorf("left are %v, want %v", left, want)
-	}
-	for _, name := range strangers {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+		if _, err := db.Execution(t.Context(), e.ID); err != nil {
 			t.Error(err)
 		}
+		db.Close()
 	}
 }
 
-func TestAMigrationThatFailsChangesNothing(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "agented.db")
-	openAt(t, path).Close()
-	_, err := open(t.Context(), path, Options{}, schemaPlus(t, 999, "CREATE TABLE later (id TEXT);\nINSERT INTO nowhere VALUES (1);"))
-	if err == nil {
-		t.Fatal("a broken migration went through")
-	}
-	db := openAt(t, path)
-	var n int
-	if err := db.r.QueryRow(`SELECT COUNT(*) FROM sqlite_master WHERE name = 'later'`).Scan(&n); err != nil || n != 0 {
-		t.Errorf("%d tables of the broken migration are there, error %v", n, err)
-	}
-}
-
-func TestReleasedMigrationsNeverChange(t *testing.T) {
+func TestMigrate_checksums(t *testing.T) {
 	t.Parallel()
 	want := map[string]string{}
 	list, err := schemaFS.ReadFile("schema/checksums.txt")
@@ -371,7 +236,7 @@ func TestReleasedMigrationsNeverChange(t *testing.T) {
 	}
 }
 
-func TestTimesComeBackAsTheyWereToTheMicrosecond(t *testing.T) {
+func TestTimes_microseconds(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for _, at := range []time.Time{
@@ -390,32 +255,107 @@ func TestTimesComeBackAsTheyWereToTheMicrosecond(t *testing.T) {
 	}
 }
 
-func TestWhatThePragmasSayHolds(t *testing.T) {
+func TestMigrate_renames_json_members(t *testing.T) {
 	t.Parallel()
-	db := openNew(t)
-	schema, err := fs.Sub(schemaFS, "schema/sqlite")
+	path := filepath.Join(t.TempDir(), "agented.db")
+	if err := openNewAt(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	db := must(sql.Open("sqlite", path))(t) // without foreign keys
+	defer db.Close()
+	statements := must(schemaFS.ReadFile("schema/sqlite/0023_json_names.sql"))(t)
+	exec := func(q string, args ...any) {
+		if _, err := db.ExecContext(t.Context(), q, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, kind := range []string{"content_delta", "tool_call"} {
+		exec("INSERT INTO conversation_event (conversation_id, seq, kind, data, at) VALUES ('c', $1, $2, $3, 0)", i, kind,
+			`{"cut":true,"text":"say \"cut\":true"}`)
+	}
+	exec(`INSERT INTO setting (key, value) VALUES ('backup', '{"last_took_ms":5,"trouble":"a \"trouble\": none"}')`)
+	exec(string(statements))
+	for q, want := range map[string]string{
+		"SELECT data FROM conversation_event WHERE seq = 0": `{"truncated":true,"text":"say \"cut\":true"}`,
+		"SELECT data FROM conversation_event WHERE seq = 1": `{"cut":true,"text":"say \"cut\":true"}`,
+		"SELECT value FROM setting WHERE key = 'backup'":    `{"last_duration_ms":5,"problem":"a \"trouble\": none"}`,
+	} {
+		var got string
+		if err := db.QueryRowContext(t.Context(), q).Scan(&got); err != nil || got != want {
+			t.Errorf("%s: %s, error %v, want %s", q, got, err, want)
+		}
+	}
+}
+
+func TestInspect_changes_nothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agented.db")
+	if _, err := Inspect(t.Context(), path); !errors.Is(err, agented.NotFound) {
+		t.Errorf("without a database: %v", err)
+	}
+	db, err := Open(t.Context(), path, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	latest := must(latestVersion(schema))(t)
-	for _, c := range []struct {
-		on interface {
-			QueryRowContext(context.Context, string, ...any) *sql.Row
+	_, err = Inspect(t.Context(), path)
+	var holder Holder
+	if !errors.Is(err, agented.Conflict) || !errors.As(err, &holder) || int(holder) != os.Getpid() {
+		t.Errorf("while it is open: %v", err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := state(t, dir)
+	got, err := Inspect(t.Context(), path)
+	if err != nil || len(got.Damage) > 0 || got.Version != got.Latest || got.Version == 0 || got.Size == 0 {
+		t.Errorf("a good database: %+v, %v", got, err)
+	}
+	if after := state(t, dir); after != before {
+		t.Errorf("the folder was\n%s\nand is\n%s", before, after)
+	}
+}
+
+func TestInspect_damage_and_foreign_files(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agented.db")
+	db, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	junk := make([]byte, 4096)
+	for i := range junk {
+		junk[i] = byte(i*7 + 1)
+	}
+	for page := int64(2); page < 8; page++ {
+		if _, err := f.WriteAt(junk, page*4096); err != nil {
+			t.Fatal(err)
 		}
-		pragma, want string
-	}{
-		{db.conn, "journal_mode", "wal"},
-		{db.conn, "synchronous", "2"},
-		{db.conn, "foreign_keys", "1"},
-		{db.conn, "busy_timeout", "10000"},
-		{db.r, "query_only", "1"},
-		{db.r, "synchronous", "2"},
-		{db.conn, "application_id", fmt.Sprint(applicationID)},
-		{db.conn, "user_version", fmt.Sprint(latest)},
-	} {
-		var got string
-		if err := c.on.QueryRowContext(t.Context(), "PRAGMA "+c.pragma).Scan(&got); err != nil || got != c.want {
-			t.Errorf("%s is %s, error %v, want %s", c.pragma, got, err, c.want)
-		}
+	}
+	f.Close()
+	got, err := Inspect(t.Context(), path)
+	if err != nil || len(got.Damage) == 0 {
+		t.Errorf("a damaged database: %+v, %v", got, err)
+	}
+
+	other := filepath.Join(dir, "other.db")
+	foreignDB(t, other, `CREATE TABLE x (y)`)
+	if _, err := Inspect(t.Context(), other); !errors.Is(err, agented.Conflict) {
+		t.Errorf("a foreign database: %v", err)
+	}
+	text := filepath.Join(dir, "text.db")
+	if err := os.WriteFile(text, []byte("hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Inspect(t.Context(), text); !errors.Is(err, agented.Invalid) {
+		t.Errorf("a text file: %v", err)
 	}
 }

@@ -9,26 +9,29 @@ import (
 	"github.com/agented/agented"
 )
 
-// Key is an API key without the key itself, which is stored nowhere.
+// Key is an API key without the key itself, which is not stored.
 type Key struct {
 	ID        agented.KeyID
-	Name      string // unique among those that are not revoked, ignoring case
-	Prefix    string // the start of the key, by which people tell it
+	Name      string // unique among valid keys, ignoring case
+	Prefix    string // the start of the key, to identify it
 	Role      agented.Role
+	Owner     agented.UserID // user who created it, with whom it ends; empty: none
 	CreatedBy string
 	CreatedAt time.Time
+	ExpiresAt time.Time // zero: never
 	UsedAt    time.Time // last use, to the minute; zero: never
-	RevokedAt time.Time // zero: it is good
+	RevokedAt time.Time // zero: it is valid
 }
 
-const keyColumns = `id, name, prefix, role, created_by, created_at, used_at, revoked_at`
+const keyColumns = `id, name, prefix, role, created_by, created_at, used_at, revoked_at, owner, expires_at`
 
 func scanKey(k *Key, scan func(...any) error) error {
-	return scan(&k.ID, &k.Name, &k.Prefix, &k.Role, &k.CreatedBy, toTime{&k.CreatedAt}, toTime{&k.UsedAt}, toTime{&k.RevokedAt})
+	return scan(&k.ID, &k.Name, &k.Prefix, &k.Role, &k.CreatedBy, toTime{&k.CreatedAt}, toTime{&k.UsedAt}, toTime{&k.RevokedAt},
+		&k.Owner, toTime{&k.ExpiresAt})
 }
 
-// CreateKey stores a key under its hash. Empty ID and CreatedAt are filled in.
-// A name that another good key has is a Conflict.
+// CreateKey stores a key with its hash. It fills in an empty ID and CreatedAt.
+// It returns Conflict if another valid key has the name.
 func (db *DB) CreateKey(ctx context.Context, k *Key, hash []byte, by string) error {
 	if k.CreatedAt.IsZero() {
 		k.CreatedAt = time.Now()
@@ -38,9 +41,13 @@ func (db *DB) CreateKey(ctx context.Context, k *Key, hash []byte, by string) err
 		k.ID = agented.KeyID(agented.NewID("key", k.CreatedAt))
 	}
 	return db.write(ctx, "create key", func(tx *tx) error {
-		err := tx.exec(`INSERT INTO api_key (id, name, name_key, hash, prefix, role, created_by, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			k.ID, k.Name, fold(k.Name), hex.EncodeToString(hash), k.Prefix, k.Role, by, micros(k.CreatedAt))
+		var expires any
+		if !k.ExpiresAt.IsZero() {
+			expires = micros(k.ExpiresAt)
+		}
+		err := tx.exec(`INSERT INTO api_key (id, name, name_key, hash, prefix, role, created_by, created_at, owner, expires_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+			k.ID, k.Name, fold(k.Name), hex.EncodeToString(hash), k.Prefix, k.Role, by, micros(k.CreatedAt), k.Owner, expires)
 		if duplicate(err) {
 			return nameTaken("key", k.Name, err)
 		}
@@ -51,22 +58,30 @@ func (db *DB) CreateKey(ctx context.Context, k *Key, hash []byte, by string) err
 	})
 }
 
-// KeyByHash returns the key, or Unauthenticated when there is none that is
-// good.
+// KeyByHash returns the key, or Unauthenticated if there is no valid one. A key
+// has at most the current role of its owner. The caller compares ExpiresAt.
 func (db *DB) KeyByHash(ctx context.Context, hash []byte) (*Key, error) {
 	var k Key
-	err := scanKey(&k, db.hotRow(ctx, `SELECT `+keyColumns+` FROM api_key WHERE hash = $1 AND revoked_at IS NULL`,
-		hex.EncodeToString(hash)).Scan)
+	var owner agented.Role
+	err := db.rowPrepared(ctx, `SELECT k.id, k.name, k.prefix, k.role, k.created_by, k.created_at, k.used_at, k.revoked_at, k.owner, k.expires_at,
+			COALESCE(u.role, '')
+		FROM api_key k LEFT JOIN user_ u ON u.id = k.owner
+		WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.owner = '' OR u.id IS NOT NULL AND NOT u.disabled)`,
+		hex.EncodeToString(hash)).Scan(&k.ID, &k.Name, &k.Prefix, &k.Role, &k.CreatedBy, toTime{&k.CreatedAt}, toTime{&k.UsedAt},
+		toTime{&k.RevokedAt}, &k.Owner, toTime{&k.ExpiresAt}, &owner)
+	if err == nil && k.Owner != "" && !owner.Allows(k.Role) {
+		k.Role = owner
+	}
 	if missing(err) {
-		return nil, agented.Errorf(agented.Unauthenticated, "the API key is not known, or was revoked")
+		return nil, agented.Errorf(agented.Unauthenticated, "the API key is unknown or was revoked: create another one")
 	}
 	if err != nil {
-		return nil, db.explain("key", err)
+		return nil, explain("key", err)
 	}
 	return &k, nil
 }
 
-// TouchKey notes a use of k. It writes at most once a minute.
+// TouchKey records a use of k. It writes at most once a minute.
 func (db *DB) TouchKey(ctx context.Context, k *Key, now time.Time) error {
 	if now.Sub(k.UsedAt) < touchEvery {
 		return nil
@@ -76,30 +91,27 @@ func (db *DB) TouchKey(ctx context.Context, k *Key, now time.Time) error {
 	})
 }
 
-// Keys returns a page of keys, the newest first, revoked ones too.
+// Keys returns a page of keys, newest first, including revoked ones.
 func (db *DB) Keys(ctx context.Context, p Page) ([]Key, string, error) {
 	var w where
-	after, err := p.after("key", 1)
+	after, err := pageKey(p, "key", 1)
 	if err != nil {
 		return nil, "", err
 	}
 	if after != nil {
-		w.and(`id < $?`, after[0])
+		w.And(`id < $?`, after[0])
 	}
-	limit := p.limit()
-	rows, err := db.r.QueryContext(ctx, `SELECT `+keyColumns+` FROM api_key`+w.sql()+` ORDER BY id DESC LIMIT `+fmt.Sprint(limit+1), w.args...)
+	limit := p.Size()
+	rows, err := db.query(ctx, `SELECT `+keyColumns+` FROM api_key`+w.SQL()+` ORDER BY id DESC LIMIT `+fmt.Sprint(limit+1), w.Args()...)
 	list, err := collect(rows, err, scanKey)
 	if err != nil {
-		return nil, "", db.explain("keys", err)
+		return nil, "", explain("keys", err)
 	}
-	if len(list) <= limit {
-		return list, "", nil
-	}
-	return list[:limit], cursor("key", string(list[limit-1].ID)), nil
+	return cut(p, list, "key", func(last *Key) []string { return []string{string(last.ID)} })
 }
 
-// RevokeKey makes a key useless for good. NotFound when there is none, Conflict
-// when it is revoked already.
+// RevokeKey revokes a key permanently. It returns NotFound if there is none,
+// and Conflict if it is already revoked.
 func (db *DB) RevokeKey(ctx context.Context, id agented.KeyID, by string, now time.Time) error {
 	return db.write(ctx, "revoke key", func(tx *tx) error {
 		var name string
@@ -111,11 +123,26 @@ func (db *DB) RevokeKey(ctx context.Context, id agented.KeyID, by string, now ti
 		case err != nil:
 			return err
 		case !revoked.IsZero():
-			return agented.Errorf(agented.Conflict, "key %q is revoked already", name)
+			return agented.Errorf(agented.Conflict, "key %q is already revoked", name)
 		}
 		if err := tx.exec(`UPDATE api_key SET revoked_at = $2 WHERE id = $1`, id, micros(now)); err != nil {
 			return err
 		}
 		return tx.audit(AuditEntry{Actor: by, Action: "key.revoke", Subject: string(id), Detail: name})
 	})
+}
+
+// revokeKeysOf revokes the keys of a user who is disabled or deleted.
+func (tx *tx) revokeKeysOf(user agented.UserID, by, why string) error {
+	rows, err := tx.query(`UPDATE api_key SET revoked_at = $2 WHERE owner = $1 AND revoked_at IS NULL RETURNING id, name`, user, micros(time.Now()))
+	list, err := collect(rows, err, func(k *Key, scan func(...any) error) error { return scan(&k.ID, &k.Name) })
+	if err != nil {
+		return err
+	}
+	for _, k := range list {
+		if err := tx.audit(AuditEntry{Actor: by, Action: "key.revoke", Subject: string(k.ID), Detail: k.Name + ": " + why}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

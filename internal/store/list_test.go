@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/sqlite"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -42,7 +43,7 @@ func pages(t *testing.T, db *DB, f ExecutionFilter, limit int, between func()) [
 	return nil
 }
 
-func TestPagesStayTogetherWhileExecutionsArrive(t *testing.T) {
+func TestExecutions_pages(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	var all []*agented.Execution
@@ -107,7 +108,7 @@ func TestPagesStayTogetherWhileExecutionsArrive(t *testing.T) {
 			}
 		}
 	}
-	// Without an end in time: what arrives is newer than the first page.
+	// No upper time limit: later executions are newer than the first page.
 	if diff := cmp.Diff(want(func(e *agented.Execution) bool { return e.Trigger == "trg-2" }),
 		pages(t, db, ExecutionFilter{Trigger: "trg-2"}, 2, func() { admit(t, db, "trg-2", start.Add(3*time.Hour)) })); diff != "" {
 		t.Error(diff)
@@ -121,12 +122,12 @@ func firstOf(a, b time.Time) time.Time {
 	return a
 }
 
-func TestACursorThatNobodyGaveIsInvalid(t *testing.T) {
+func TestExecutions_invalid_cursor(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for _, c := range []string{
-		"x", "%%%", cursor("trigger", "a"), cursor("execution", "1"), cursor("execution", "x", "exec-00000000000000000000000000"),
-		cursor("execution", "1", "../../etc"), cursor("execution"),
+		"x", "%%%", sqlite.Cursor("trigger", "a"), sqlite.Cursor("execution", "1"), sqlite.Cursor("execution", "x", "exec-00000000000000000000000000"),
+		sqlite.Cursor("execution", "1", "../../etc"), sqlite.Cursor("execution"),
 	} {
 		_, _, err := db.Executions(t.Context(), ExecutionFilter{}, Page{Cursor: c})
 		wantKind(t, err, agented.Invalid)
@@ -135,7 +136,7 @@ func TestACursorThatNobodyGaveIsInvalid(t *testing.T) {
 	wantKind(t, err, agented.Invalid)
 }
 
-func TestChangedSinceGivesEachLatestChangeOnceAndResumes(t *testing.T) {
+func TestChangedSince(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for range 5 {
@@ -155,7 +156,7 @@ func TestChangedSinceGivesEachLatestChangeOnceAndResumes(t *testing.T) {
 	}
 }
 
-func TestTriggersHaveUniqueNamesIgnoringCase(t *testing.T) {
+func TestTriggers_unique_names(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	ctx := t.Context()

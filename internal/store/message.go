@@ -6,31 +6,32 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 )
 
-// MessageAdmission asks for a message to be stored and put into the inboxes of
-// all that it is for.
+// MessageAdmission is a request to store a message and deliver it to all
+// inboxes that its address reaches.
 type MessageAdmission struct {
-	Message agented.BusMessage // addresses resolved; Chain as the sender's cause makes it, zero if it begins one
+	Message agented.BusMessage // with resolved addresses; Chain follows from the sender's cause, zero if the message begins one
 	Limits  agented.ChainLimits
-	Rules   string      // RuleVersion of the rules that were asked; empty does not matter
+	Rules   string      // RuleVersion of the evaluated rules; empty: not checked
 	Fires   []Admission // executions that it fires
 }
 
-// MessageResult is what became of a MessageAdmission.
+// MessageResult is the result of a MessageAdmission.
 type MessageResult struct {
 	Message  agented.BusMessage // as stored
-	Repeated bool               // the key was seen before: Message is the first one
-	Stale    bool               // the rules have changed meanwhile: nothing was stored, ask them again
-	Owners   []agented.Address  // whose inboxes it is in now
+	Repeated bool               // the key was already used: Message is the first one
+	Stale    bool               // the rules have changed: nothing was stored, evaluate them again
+	Owners   []agented.Address  // owners of the inboxes that contain it
 	Fired    []agented.ExecutionID
-	Replaced []agented.ExecutionID // running ones that have been asked to stop
+	Replaced []agented.ExecutionID // running executions that were requested to stop
 }
 
-// SendMessage stores a message, its place in each inbox and what it fires, all
-// or nothing. When it returns, they survive a power cut. A sender's key that was
-// seen before is the first message again. A chain at its limit is a Conflict
-// that says which.
+// SendMessage atomically stores a message, its inbox items and the executions
+// that it fires. When it returns, they are durable. For a key that the sender
+// already used, it returns the first message. If the chain has reached a limit,
+// it returns a Conflict that names the limit.
 func (db *DB) SendMessage(ctx context.Context, a MessageAdmission, now time.Time) (MessageResult, error) {
 	return inGroup(ctx, db, "send message", func(tx *tx) (MessageResult, error) { return tx.sendMessage(a, now) })
 }
@@ -95,7 +96,7 @@ func (tx *tx) sendMessage(a MessageAdmission, now time.Time) (MessageResult, err
 		if err := tx.mayFollow(fire.Execution.Chain, a.Limits); err != nil {
 			return MessageResult{}, err
 		}
-		e, replaced, err := tx.place(fire, now)
+		e, replaced, err := tx.enqueue(fire, now)
 		if err != nil {
 			return MessageResult{}, err
 		}
@@ -105,7 +106,7 @@ func (tx *tx) sendMessage(a MessageAdmission, now time.Time) (MessageResult, err
 	return got, nil
 }
 
-// mayFollow refuses what would go beyond the limits of its chain.
+// mayFollow returns an error if the limits of the chain are exceeded.
 func (tx *tx) mayFollow(c agented.Chain, l agented.ChainLimits) error {
 	if c.ID == "" {
 		return nil
@@ -125,8 +126,8 @@ func (tx *tx) mayFollow(c agented.Chain, l agented.ChainLimits) error {
 	return nil
 }
 
-// recipients lists the inboxes behind an address. An agent or a user that is
-// not there is NotFound; a group or a topic may be empty.
+// recipients returns the inboxes behind an address. It returns NotFound for an
+// unknown agent or user; a group or a topic may be empty.
 func recipients(q querier, to agented.Address) ([]agented.Address, error) {
 	switch to.Kind {
 	case agented.ToAgent:
@@ -137,19 +138,19 @@ func recipients(q querier, to agented.Address) ([]agented.Address, error) {
 		return []agented.Address{{Kind: agented.ToAgent, Name: string(a.ID)}}, nil
 	case agented.ToUser:
 		var id string
-		err := q.row(`SELECT id FROM user_ WHERE id = $1 OR name_key = $2`, to.Name, fold(to.Name)).Scan(&id)
+		err := q.row(`SELECT id FROM user_ WHERE id = $1 OR name_key = $2 ORDER BY CASE WHEN id = $1 THEN 0 ELSE 1 END LIMIT 1`, to.Name, fold(to.Name)).Scan(&id)
 		if missing(err) {
-			return nil, agented.Errorf(agented.NotFound, "no user %q", clip(to.Name, 80))
+			return nil, agented.Errorf(agented.NotFound, "no user %q", format.Truncate(to.Name, 80))
 		}
 		return []agented.Address{{Kind: agented.ToUser, Name: id}}, err
 	case agented.ToGroup, agented.ToTopic:
 		rows, err := q.query(`SELECT owner FROM member WHERE list = $1 ORDER BY owner`, to.String())
 		return collect(rows, err, func(v *agented.Address, scan func(...any) error) error { return scan(toAddress{v}) })
 	}
-	return nil, agented.Errorf(agented.Invalid, "nothing can be sent to %q", to.String())
+	return nil, agented.Errorf(agented.Invalid, "messages cannot be sent to %q: use an agent, user, group or topic", to.String())
 }
 
-// Recipients lists the inboxes that a message to an address reaches now.
+// Recipients returns the inboxes that a message to an address reaches now.
 func (db *DB) Recipients(ctx context.Context, to agented.Address) ([]agented.Address, error) {
 	var out []agented.Address
 	err := db.read(ctx, "recipients", func(r *reader) (err error) {
@@ -174,7 +175,7 @@ func scanMessage(m *agented.BusMessage, scan func(...any) error, more ...any) er
 	}, more...)...)
 }
 
-// toAddress reads an address as it is stored.
+// toAddress decodes a stored address.
 type toAddress struct{ a *agented.Address }
 
 // Scan implements sql.Scanner.
@@ -203,37 +204,36 @@ func (tx *tx) messageByKey(from agented.Address, key string) (*agented.BusMessag
 // Message returns one message, or NotFound.
 func (db *DB) Message(ctx context.Context, id agented.MessageID) (*agented.BusMessage, error) {
 	var m agented.BusMessage
-	err := scanMessage(&m, db.r.QueryRowContext(ctx, `SELECT `+messageColumns+` FROM message m WHERE m.id = $1`, id).Scan)
+	err := scanMessage(&m, db.row(ctx, `SELECT `+messageColumns+` FROM message m WHERE m.id = $1`, id).Scan)
 	if missing(err) {
-		return nil, agented.Errorf(agented.NotFound, "no message %q", clip(string(id), 80))
+		return nil, agented.Errorf(agented.NotFound, "no message %q", format.Truncate(string(id), 80))
 	}
-	return &m, db.explain("message", err)
+	return &m, explain("message", err)
 }
 
-// InboxFilter narrows a list of an inbox. Zero fields do not.
+// InboxFilter filters the items of an inbox. Zero fields match all.
 type InboxFilter struct {
 	States []agented.InboxState // any of these
 }
 
-// Inbox returns up to limit items of an inbox behind the number after, in
-// order.
+// Inbox returns up to limit items of an inbox after the number after, in order.
 func (db *DB) Inbox(ctx context.Context, owner agented.Address, after int64, limit int, f InboxFilter) ([]agented.InboxItem, error) {
 	var w where
-	w.and(`i.owner = $?`, owner.String())
-	w.and(`i.seq > $?`, after)
-	cond := w.sql()
+	w.And(`i.owner = $?`, owner.String())
+	w.And(`i.seq > $?`, after)
+	cond := w.SQL()
 	if len(f.States) > 0 {
 		cond += ` AND i.state IN ` + in(&w, f.States)
 	}
 	q := `SELECT ` + messageColumns + `, i.owner, i.seq, i.state, i.delivered_at, i.read_at
-		FROM inbox_item i JOIN message m ON m.id = i.message_id` + cond + ` ORDER BY i.seq LIMIT ` + w.number(`$?`, limit)
-	rows, err := db.r.QueryContext(ctx, q, w.args...)
+		FROM inbox_item i JOIN message m ON m.id = i.message_id` + cond + ` ORDER BY i.seq LIMIT ` + w.Number(`$?`, limit)
+	rows, err := db.query(ctx, q, w.Args()...)
 	list, err := collect(rows, err, scanItem)
-	return list, db.explain("inbox", err)
+	return list, explain("inbox", err)
 }
 
-// Delivered notes that items of an inbox were handed over, up to the number
-// upTo. Those that were before stay as they are.
+// Delivered marks the items of an inbox up to the number upTo as delivered.
+// Items that were delivered before are unchanged.
 func (db *DB) Delivered(ctx context.Context, owner agented.Address, upTo int64, now time.Time) error {
 	return db.write(ctx, "delivered", func(tx *tx) error {
 		return tx.exec(`UPDATE inbox_item SET state = $3, delivered_at = $4 WHERE owner = $1 AND state = 'pending' AND read_at IS NULL AND seq <= $2`,
@@ -241,11 +241,11 @@ func (db *DB) Delivered(ctx context.Context, owner agented.Address, upTo int64, 
 	})
 }
 
-// TakeInbox gives an execution up to limit messages of an inbox that nobody has
-// read and no other execution has, in order, and writes the prompt that render
-// makes of them into it, all or nothing. They are read when the execution
-// succeeds, and free again when it does not. Asked again, the answer is the
-// same.
+// TakeInbox atomically assigns to an execution up to limit messages of an inbox
+// that are unread and not assigned to another execution, in order, and stores
+// the prompt that render makes of them. They become read when the execution
+// succeeds, and unassigned when it does not. Repeating the call returns the
+// same messages.
 func (db *DB) TakeInbox(ctx context.Context, e agented.ExecutionID, owner agented.Address, limit int, now time.Time,
 	render func([]agented.InboxItem) string,
 ) (string, error) {
@@ -261,15 +261,15 @@ func (db *DB) TakeInbox(ctx context.Context, e agented.ExecutionID, owner agente
 		case state.Final():
 			return agented.Errorf(agented.Conflict, "%s is %s", e, state)
 		}
-		err = tx.exec(`UPDATE inbox_item SET taken_by = $1, state = 'delivered', delivered_at = COALESCE(delivered_at, $4)
+		err = tx.exec(`UPDATE inbox_item SET claimed_by = $1, state = 'delivered', delivered_at = COALESCE(delivered_at, $4)
 			WHERE (owner, seq) IN (SELECT owner, seq FROM inbox_item
-				WHERE owner = $2 AND state IN ('pending', 'delivered') AND read_at IS NULL AND taken_by IS NULL ORDER BY seq LIMIT $3)`,
+				WHERE owner = $2 AND state IN ('pending', 'delivered') AND read_at IS NULL AND claimed_by IS NULL ORDER BY seq LIMIT $3)`,
 			e, owner.String(), limit, micros(now))
 		if err != nil {
 			return err
 		}
 		rows, err := tx.query(`SELECT `+messageColumns+`, i.owner, i.seq, i.state, i.delivered_at, i.read_at
-			FROM inbox_item i JOIN message m ON m.id = i.message_id WHERE i.taken_by = $1 ORDER BY i.seq`, e)
+			FROM inbox_item i JOIN message m ON m.id = i.message_id WHERE i.claimed_by = $1 ORDER BY i.seq`, e)
 		items, err := collect(rows, err, scanItem)
 		if err != nil {
 			return err
@@ -280,20 +280,21 @@ func (db *DB) TakeInbox(ctx context.Context, e agented.ExecutionID, owner agente
 	return prompt, err
 }
 
-// settleInbox ends what an execution that has ended did with its messages.
+// settleInbox settles the messages that were assigned to an execution that has
+// ended.
 func (tx *tx) settleInbox(e agented.ExecutionID, state agented.State, now time.Time) error {
 	if state == agented.StateSuccess {
-		return tx.exec(`UPDATE inbox_item SET state = 'read', read_at = $2, expires_at = NULL, taken_by = NULL WHERE taken_by = $1`, e, micros(now))
+		return tx.exec(`UPDATE inbox_item SET state = 'read', read_at = $2, expires_at = NULL, claimed_by = NULL WHERE claimed_by = $1`, e, micros(now))
 	}
-	return tx.exec(`UPDATE inbox_item SET state = 'pending', taken_by = NULL WHERE taken_by = $1`, e)
+	return tx.exec(`UPDATE inbox_item SET state = 'pending', claimed_by = NULL WHERE claimed_by = $1`, e)
 }
 
 func scanItem(v *agented.InboxItem, scan func(...any) error) error {
 	return scanMessage(&v.Message, scan, toAddress{&v.Owner}, &v.Seq, &v.State, toTime{&v.DeliveredAt}, toTime{&v.ReadAt})
 }
 
-// Acknowledge notes that one item of an inbox was read. Once more is no error;
-// one that has expired is a Conflict.
+// Acknowledge marks one item of an inbox as read. Repeating it is not an error;
+// for an expired item it returns Conflict.
 func (db *DB) Acknowledge(ctx context.Context, owner agented.Address, seq int64, now time.Time) error {
 	return db.write(ctx, "acknowledge", func(tx *tx) error {
 		var state agented.InboxState
@@ -306,42 +307,42 @@ func (db *DB) Acknowledge(ctx context.Context, owner agented.Address, seq int64,
 		case state == agented.InboxExpired:
 			return agented.Errorf(agented.Conflict, "message %d of this inbox has expired", seq)
 		}
-		return tx.exec(`UPDATE inbox_item SET state = $3, read_at = $4, delivered_at = COALESCE(delivered_at, $4), expires_at = NULL, taken_by = NULL
+		return tx.exec(`UPDATE inbox_item SET state = $3, read_at = $4, delivered_at = COALESCE(delivered_at, $4), expires_at = NULL, claimed_by = NULL
 			WHERE owner = $1 AND seq = $2`, owner.String(), seq, agented.InboxRead, micros(now))
 	})
 }
 
-// Lapsed is a message in an inbox whose time to live has run out.
-type Lapsed struct {
+// ExpiredMessage is a message in an inbox whose time to live has ended.
+type ExpiredMessage struct {
 	Owner agented.Address
 	Seq   int64
 }
 
-// ExpireMessages marks up to limit items whose time to live has run out, and
-// returns which. What an execution has taken is its own until it ends.
-func (db *DB) ExpireMessages(ctx context.Context, now time.Time, limit int) ([]Lapsed, error) {
-	var out []Lapsed
+// ExpireMessages marks up to limit items whose time to live has ended, and
+// returns them. Items assigned to an execution do not expire until it ends.
+func (db *DB) ExpireMessages(ctx context.Context, now time.Time, limit int) ([]ExpiredMessage, error) {
+	var out []ExpiredMessage
 	err := db.write(ctx, "expire messages", func(tx *tx) error {
 		rows, err := tx.query(`UPDATE inbox_item SET state = 'expired', expires_at = NULL
-			WHERE (owner, seq) IN (SELECT owner, seq FROM inbox_item WHERE expires_at <= $1 AND taken_by IS NULL ORDER BY expires_at LIMIT $2)
+			WHERE (owner, seq) IN (SELECT owner, seq FROM inbox_item WHERE expires_at <= $1 AND claimed_by IS NULL ORDER BY expires_at LIMIT $2)
 			RETURNING owner, seq`, micros(now), limit)
-		out, err = collect(rows, err, func(v *Lapsed, scan func(...any) error) error { return scan(toAddress{&v.Owner}, &v.Seq) })
+		out, err = collect(rows, err, func(v *ExpiredMessage, scan func(...any) error) error { return scan(toAddress{&v.Owner}, &v.Seq) })
 		return err
 	})
 	return out, err
 }
 
-// NextExpiry is when the next message's time to live runs out; zero when none
-// waits for that.
+// NextExpiry returns when the time to live of the next message ends; zero if
+// there is none.
 func (db *DB) NextExpiry(ctx context.Context) (time.Time, error) {
 	var at time.Time
-	err := db.r.QueryRowContext(ctx, `SELECT MIN(expires_at) FROM inbox_item WHERE expires_at IS NOT NULL AND taken_by IS NULL`).Scan(toTime{&at})
-	return at, db.explain("next expiry", err)
+	err := db.row(ctx, `SELECT MIN(expires_at) FROM inbox_item WHERE expires_at IS NOT NULL AND claimed_by IS NULL`).Scan(toTime{&at})
+	return at, explain("next expiry", err)
 }
 
-// Join puts an inbox on the list of a group or a topic; once more is no error.
+// Join adds an inbox to a group or a topic; repeating it is not an error.
 func (db *DB) Join(ctx context.Context, list, owner agented.Address, by string) error {
-	return db.write(ctx, "join", func(tx *tx) error {
+	return db.writeRules(ctx, "join", func(tx *tx) error {
 		if _, err := recipients(tx, owner); err != nil {
 			return err
 		}
@@ -356,16 +357,16 @@ func (db *DB) Join(ctx context.Context, list, owner agented.Address, by string) 
 	})
 }
 
-// Leave takes an inbox off the list of a group or a topic; NotFound if it is
-// not on it.
+// Leave removes an inbox from a group or a topic; NotFound if it is not a
+// member.
 func (db *DB) Leave(ctx context.Context, list, owner agented.Address, by string) error {
-	return db.write(ctx, "leave", func(tx *tx) error {
+	return db.writeRules(ctx, "leave", func(tx *tx) error {
 		n, err := tx.affected(`DELETE FROM member WHERE list = $1 AND owner = $2`, list.String(), owner.String())
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return agented.Errorf(agented.NotFound, "%s is not on %s", owner, list)
+			return agented.Errorf(agented.NotFound, "%s is not a member of %s", owner, list)
 		}
 		if err := tx.rulesChanged(); err != nil {
 			return err
@@ -374,14 +375,195 @@ func (db *DB) Leave(ctx context.Context, list, owner agented.Address, by string)
 	})
 }
 
-// Membership is one inbox on one list.
+// Membership is one inbox in one list.
 type Membership struct{ List, Owner agented.Address }
 
-// Members returns the lists of groups and topics.
+// Members returns the memberships of all groups and topics.
 func (db *DB) Members(ctx context.Context) ([]Membership, error) {
-	rows, err := db.r.QueryContext(ctx, `SELECT list, owner FROM member ORDER BY list, owner`)
+	rows, err := db.query(ctx, `SELECT list, owner FROM member ORDER BY list, owner`)
 	list, err := collect(rows, err, func(v *Membership, scan func(...any) error) error {
 		return scan(toAddress{&v.List}, toAddress{&v.Owner})
 	})
-	return list, db.explain("members", err)
+	return list, explain("members", err)
+}
+
+type messageRuleRow struct {
+	trigger agented.TriggerID
+	rule    agented.MessageRule
+}
+
+// setMessageRules replaces the message rules of a trigger. Addresses of agents
+// contain their ids.
+func (tx *tx) setMessageRules(t *agented.Trigger) error {
+	if err := tx.exec(`DELETE FROM message_rule WHERE trigger_id = $1`, t.ID); err != nil {
+		return err
+	}
+	for i, r := range t.Messages {
+		if r.To.Kind == agented.ToAgent {
+			a, err := findAgent(tx, r.To.Name)
+			if err != nil {
+				return err
+			}
+			r.To.Name = string(a.ID)
+		}
+		types := make([]string, len(r.Types))
+		for i, one := range r.Types {
+			types[i] = string(one)
+		}
+		err := tx.exec(`INSERT INTO message_rule (trigger_id, place, address, types, enabled) VALUES ($1, $2, $3, $4, $5)`,
+			t.ID, i, r.To.String(), strings.Join(types, " "), r.Enabled)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// loadMessageRules loads the message rules of triggers.
+func loadMessageRules(q querier, list []agented.Trigger) error {
+	if len(list) == 0 {
+		return nil
+	}
+	place := make(map[agented.TriggerID]int, len(list))
+	ids := make([]agented.TriggerID, len(list))
+	for i := range list {
+		ids[i], place[list[i].ID] = list[i].ID, i
+	}
+	var w where
+	rows, err := q.query(`SELECT trigger_id, address, types, enabled FROM message_rule WHERE trigger_id IN `+in(&w, ids)+` ORDER BY trigger_id, place`, w.Args()...)
+	all, err := collect(rows, err, func(r *messageRuleRow, scan func(...any) error) error {
+		var types string
+		if err := scan(&r.trigger, toAddress{&r.rule.To}, &types, &r.rule.Enabled); err != nil {
+			return err
+		}
+		for one := range strings.FieldsSeq(types) {
+			r.rule.Types = append(r.rule.Types, agented.MessageType(one))
+		}
+		return nil
+	})
+	for _, r := range all {
+		t := &list[place[r.trigger]]
+		t.Messages = append(t.Messages, r.rule)
+	}
+	return err
+}
+
+// MessageTriggers returns the enabled triggers that a message to an address may
+// fire, because of the address itself or of an inbox that it reaches, in the
+// order of their ids, and the version of the evaluated rules.
+func (db *DB) MessageTriggers(ctx context.Context, to agented.Address) ([]agented.Trigger, string, error) {
+	var list []agented.Trigger
+	version := "0"
+	err := db.read(ctx, "message rules", func(r *reader) error {
+		err := r.row(`SELECT value FROM setting WHERE key = $1`, hookVersion).Scan(&version)
+		if err != nil && !missing(err) {
+			return err
+		}
+		owners, err := recipients(r, to)
+		if err != nil {
+			return err
+		}
+		addresses := []string{to.String()}
+		for _, o := range owners {
+			addresses = append(addresses, o.String())
+		}
+		for len(addresses) > 0 {
+			part := addresses[:min(len(addresses), 500)]
+			addresses = addresses[len(part):]
+			var w where
+			rows, err := r.query(`SELECT `+triggerColumns+` FROM trigger_ WHERE enabled AND id IN
+				(SELECT trigger_id FROM message_rule WHERE enabled AND address IN `+in(&w, part)+`) ORDER BY id`, w.Args()...)
+			more, err := collect(rows, err, scanTrigger)
+			if err != nil {
+				return err
+			}
+			list = append(list, more...)
+		}
+		return loadMessageRules(r, list)
+	})
+	return list, version, err
+}
+
+// Chain is the messages and executions with a common cause.
+type Chain struct {
+	ID        string
+	CostUSD   *float64 // known cost of its executions; nil: unknown
+	Links     []ChainLink
+	Truncated bool // the list is truncated
+}
+
+// ChainLink is one message or execution of a chain.
+type ChainLink struct {
+	Kind      string // message or execution
+	ID        string
+	Parent    string
+	Depth     int
+	Title     string          // subject of a message, name of an execution's trigger
+	From, To  agented.Address // for a message
+	State     agented.State   // for an execution
+	CreatedAt time.Time
+}
+
+// maxLinks limits the links that Chain returns; a chain's own limit is lower
+// unless an admin raised it.
+const maxLinks = 2000
+
+// Chain returns the chain that a message or an execution belongs to, by time.
+// It returns NotFound if neither exists.
+func (db *DB) Chain(ctx context.Context, id string) (Chain, error) {
+	var c Chain
+	err := db.read(ctx, "chain", func(r *reader) error {
+		err := r.row(`SELECT CASE WHEN chain_id = '' THEN id ELSE chain_id END FROM execution WHERE id = $1
+			UNION ALL SELECT chain_id FROM message WHERE id = $1`, id).Scan(&c.ID)
+		if missing(err) {
+			return agented.Errorf(agented.NotFound, "no message or execution %q", format.Truncate(id, 80))
+		}
+		if err != nil {
+			return err
+		}
+		err = r.row(`SELECT SUM(cost_usd) FROM (SELECT cost_usd FROM execution WHERE chain_id = $1 AND chain_id <> ''
+			UNION ALL SELECT cost_usd FROM execution WHERE id = $1) AS e`, c.ID).Scan(&c.CostUSD)
+		if err != nil {
+			return err
+		}
+		rows, err := r.query(`SELECT 'execution', id, chain_parent, chain_depth, trigger_name, '', '', status, created_at FROM execution WHERE chain_id = $1 AND chain_id <> ''
+			UNION ALL SELECT 'execution', id, '', 0, trigger_name, '', '', status, created_at FROM execution WHERE id = $1
+			UNION ALL SELECT 'message', id, chain_parent, chain_depth, subject, sender, recipient, '', created_at FROM message WHERE chain_id = $1
+			ORDER BY 9, 4, 2 LIMIT $2`, c.ID, maxLinks+1)
+		c.Links, err = collect(rows, err, func(l *ChainLink, scan func(...any) error) error {
+			return scan(&l.Kind, &l.ID, &l.Parent, &l.Depth, &l.Title, toAddress{&l.From}, toAddress{&l.To}, &l.State, toTime{&l.CreatedAt})
+		})
+		if len(c.Links) > maxLinks {
+			c.Links, c.Truncated = c.Links[:maxLinks], true
+		}
+		return err
+	})
+	return c, err
+}
+
+// AddressNames returns the names of agents, users and triggers by address.
+func (db *DB) AddressNames(ctx context.Context) (map[agented.Address]string, error) {
+	type one struct {
+		a    agented.Address
+		name string
+	}
+	rows, err := db.query(ctx, `SELECT 'agent:' || id, name FROM agent UNION ALL SELECT 'user:' || id, name FROM user_
+		UNION ALL SELECT 'trigger:' || id, name FROM trigger_`)
+	list, err := collect(rows, err, func(v *one, scan func(...any) error) error { return scan(toAddress{&v.a}, &v.name) })
+	out := make(map[agented.Address]string, len(list))
+	for _, v := range list {
+		out[v.a] = v.name
+	}
+	return out, explain("names", err)
+}
+
+// LastInboxSeq returns the number of the last message of an inbox; 0 if it is
+// empty.
+func (db *DB) LastInboxSeq(ctx context.Context, owner agented.Address) (int64, error) {
+	var n int64
+	err := db.row(ctx, `SELECT last_seq FROM inbox WHERE owner = $1`, owner.String()).Scan(&n)
+	if missing(err) {
+		return 0, nil
+	}
+	return n, explain("inbox", err)
 }

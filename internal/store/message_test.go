@@ -26,7 +26,7 @@ func newMessage(from, to agented.Address, body string) MessageAdmission {
 	return MessageAdmission{Message: agented.BusMessage{Type: "message", Priority: agented.PriorityNormal, From: from, To: to, Body: body}, Limits: agented.DefaultChainLimits}
 }
 
-func TestAMessageReachesEachInboxOfATopicOnceAndInOrder(t *testing.T) {
+func TestSendMessage_topic(t *testing.T) {
 	db := openNew(t)
 	a, b := newAgent(t, db, "writer"), newAgent(t, db, "Reviewer")
 	topic := agented.Address{Kind: agented.ToTopic, Name: "builds"}
@@ -68,7 +68,7 @@ func TestAMessageReachesEachInboxOfATopicOnceAndInOrder(t *testing.T) {
 	}
 }
 
-func TestAnInboxItemIsDeliveredReadOrExpiredOnce(t *testing.T) {
+func TestInbox_states(t *testing.T) {
 	db := openNew(t)
 	a := newAgent(t, db, "a")
 	me := agentAddress(a)
@@ -97,7 +97,7 @@ func TestAnInboxItemIsDeliveredReadOrExpiredOnce(t *testing.T) {
 	if at := must(db.NextExpiry(t.Context()))(t); at.IsZero() || at.After(start.Add(time.Minute)) {
 		t.Errorf("the next expires at %v", at)
 	}
-	if got := must(db.ExpireMessages(t.Context(), start.Add(time.Minute), 10))(t); len(got) != 1 || got[0] != (Lapsed{me, 3}) {
+	if got := must(db.ExpireMessages(t.Context(), start.Add(time.Minute), 10))(t); len(got) != 1 || got[0] != (ExpiredMessage{me, 3}) {
 		t.Errorf("expired: %v", got)
 	}
 	if at := must(db.NextExpiry(t.Context()))(t); !at.IsZero() {
@@ -119,7 +119,7 @@ func TestAnInboxItemIsDeliveredReadOrExpiredOnce(t *testing.T) {
 	}
 }
 
-func TestAChainEndsAtItsLimitsWithTheReason(t *testing.T) {
+func TestSendMessage_chain_limits(t *testing.T) {
 	db := openNew(t)
 	a := newAgent(t, db, "a")
 	me := agentAddress(a)
@@ -163,7 +163,7 @@ func TestAChainEndsAtItsLimitsWithTheReason(t *testing.T) {
 	}
 }
 
-func TestMessagesThatAnExecutionTakesAreReadWhenItSucceedsAndFreeWhenItDoesNot(t *testing.T) {
+func TestTakeInbox(t *testing.T) {
 	db := openNew(t)
 	me := agentAddress(newAgent(t, db, "a"))
 	for i := range 3 {
@@ -204,7 +204,7 @@ func TestMessagesThatAnExecutionTakesAreReadWhenItSucceedsAndFreeWhenItDoesNot(t
 	}
 }
 
-func TestAMessageFindsTheTriggersThatItFires(t *testing.T) {
+func TestMessageTriggers(t *testing.T) {
 	db := openNew(t)
 	a := newAgent(t, db, "a")
 	group := agented.Address{Kind: agented.ToGroup, Name: "team"}

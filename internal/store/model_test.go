@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 	"pgregory.net/rapid"
 )
 
-// model is what the queue should be, in the simplest form.
+// model is the simplest implementation of the queue.
 type model struct {
 	t    *rapid.T
 	db   *DB
@@ -18,7 +19,7 @@ type model struct {
 	byID map[agented.ExecutionID]*modelled
 	ids  []agented.ExecutionID
 	keys map[string]agented.ExecutionID
-	seq  int64 // of the latest event that OnChange told
+	seq  int64 // of the latest event that OnChange reported
 	seen map[agented.ExecutionID]int64
 }
 
@@ -31,7 +32,7 @@ type modelled struct {
 	asked    bool
 	lease    agented.Lease
 	attempts int
-	finals   int // how many final states OnChange told
+	finals   int // final states that OnChange reported
 }
 
 const modelNodeCap = 4
@@ -53,7 +54,7 @@ func (m *model) running(trigger agented.TriggerID) int {
 	return len(m.of(func(e *modelled) bool { return e.state == agented.StateRunning && e.trigger == trigger }))
 }
 
-// next is what a claim has to take; empty: nothing.
+// next returns the execution that a claim must return; empty: none.
 func (m *model) next(node agented.NodeID) agented.ExecutionID {
 	if len(m.of(func(e *modelled) bool { return e.state == agented.StateRunning && e.lease.Owner == node })) >= modelNodeCap {
 		return ""
@@ -140,8 +141,8 @@ func (m *model) claim(t *rapid.T) {
 		}
 		return
 	}
-	// In what order those of one trigger come that wait for room and have
-	// different due times is the store's business, all else is not.
+	// The order of executions of one trigger that wait for a slot and have
+	// different due times is unspecified.
 	if want == "" || e.ID != want {
 		t.Fatalf("claimed %s, want %q", e.ID, want)
 	}
@@ -165,14 +166,14 @@ func (m *model) finish(t *rapid.T) {
 	lease := x.lease
 	if rapid.IntRange(0, 4).Draw(t, "stale") == 0 {
 		lease.Token--
-		wantKind(m.t, m.db.FinishAttempt(m.t.Context(), end, lease, m.now), agented.Conflict)
+		wantKind(m.t, endAttempt(m.db, m.t.Context(), end, lease, m.now), agented.Conflict)
 		return
 	}
 	if end.Next == agented.StatePending {
 		end.ScheduledAt = m.now.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "delay")) * time.Second)
 		x.due = end.ScheduledAt
 	}
-	if err := m.db.FinishAttempt(m.t.Context(), end, lease, m.now); err != nil {
+	if err := endAttempt(m.db, m.t.Context(), end, lease, m.now); err != nil {
 		t.Fatal(err)
 	}
 	x.state = end.Next
@@ -180,7 +181,7 @@ func (m *model) finish(t *rapid.T) {
 		x.state = agented.StateCancelled
 	}
 	if x.state.Final() {
-		wantKind(m.t, m.db.FinishAttempt(m.t.Context(), end, lease, m.now), agented.Conflict)
+		wantKind(m.t, endAttempt(m.db, m.t.Context(), end, lease, m.now), agented.Conflict)
 	}
 }
 
@@ -267,13 +268,15 @@ func (m *model) check(t *rapid.T) {
 	}
 }
 
-func TestTheQueueDoesWhatTheSimpleModelDoes(t *testing.T) {
+func TestQueue_model(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	outer, dir := t, t.TempDir()
 	n := 0
 	rapid.Check(t, func(t *rapid.T) {
 		n++
-		db, err := Open(t.Context(), filepath.Join(dir, fmt.Sprint(n, ".db")), Options{})
+		path := filepath.Join(dir, fmt.Sprint(n, ".db"))
+		testrun.Database(outer, path, create)
+		db, err := Open(t.Context(), path, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -286,7 +289,7 @@ func TestTheQueueDoesWhatTheSimpleModelDoes(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"admit":    m.admit,
 			"claim":    m.claim,
-			"claim2":   m.claim, // as likely as the others together make work
+			"claim2":   m.claim, // as frequent as all actions that add work
 			"finish":   m.finish,
 			"cancel":   m.cancel,
 			"takeOver": m.takeOver,

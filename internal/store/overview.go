@@ -12,19 +12,19 @@ import (
 	"github.com/agented/agented"
 )
 
-// Day is what became of the executions that were created in a span of time.
+// Day is the results of the executions that were created in a time span.
 type Day struct {
-	From, To time.Time // To is not part of it
+	From, To time.Time // To is exclusive
 	Counts   map[agented.State]int64
-	Median   time.Duration // of those that succeeded, the latest maxDurations of them; zero if none
+	Median   time.Duration // of the latest maxDurations successful ones; zero if there are none
 	P95      time.Duration
 }
 
-// maxDurations bounds how many rows the durations of a day are taken from.
+// maxDurations limits how many rows the durations of a day are computed from.
 const maxDurations = 400
 
-// Days counts the executions created in each of the spans between two
-// neighbours of at, which ascends.
+// Days counts the executions created in each of the spans between two adjacent
+// times of at, which is ascending.
 func (db *DB) Days(ctx context.Context, at []time.Time) ([]Day, error) {
 	var out []Day
 	err := db.read(ctx, "days", func(r *reader) error {
@@ -40,7 +40,7 @@ func (db *DB) Days(ctx context.Context, at []time.Time) ([]Day, error) {
 	return out, err
 }
 
-// A status at a time keeps to one index, which holds all that is counted.
+// One query per status uses only one index, which contains all counted columns.
 const (
 	dayCount     = `SELECT COUNT(*) FROM execution WHERE status = $1 AND created_at >= $2 AND created_at < $3`
 	dayDurations = `SELECT finished_at - started_at FROM execution WHERE status = 'success' AND created_at >= $1 AND created_at < $2
@@ -79,12 +79,12 @@ func day(r *reader, from, to time.Time) (Day, error) {
 	return d, nil
 }
 
-// Running returns up to limit executions that run, the oldest first.
+// Running returns up to limit running executions, oldest first.
 func (db *DB) Running(ctx context.Context, limit int) ([]agented.Execution, error) {
 	return db.standing(ctx, agented.StateRunning, limit)
 }
 
-// Waiting returns up to limit executions that wait, the oldest first.
+// Waiting returns up to limit pending executions, oldest first.
 func (db *DB) Waiting(ctx context.Context, limit int) ([]agented.Execution, error) {
 	return db.standing(ctx, agented.StatePending, limit)
 }
@@ -115,7 +115,7 @@ type NextRun struct {
 const nextRuns = `SELECT s.trigger_id, t.name, s.next_run FROM schedule s JOIN trigger_ t ON t.id = s.trigger_id
 	WHERE s.next_run IS NOT NULL ORDER BY s.next_run, s.id LIMIT $1`
 
-// NextRuns returns up to limit schedules by when they fire next.
+// NextRuns returns up to limit schedules in order of their next run.
 func (db *DB) NextRuns(ctx context.Context, limit int) ([]NextRun, error) {
 	var list []NextRun
 	err := db.read(ctx, "next runs", func(r *reader) error {
@@ -128,7 +128,7 @@ func (db *DB) NextRuns(ctx context.Context, limit int) ([]NextRun, error) {
 	return list, err
 }
 
-// Bytes is the size of the database and of its write-ahead log.
+// Bytes returns the size in bytes of the database and its write-ahead log.
 func (db *DB) Bytes() (int64, error) {
 	var sum int64
 	for _, suffix := range []string{"", "-wal"} {

@@ -8,7 +8,7 @@ import (
 	"github.com/agented/agented"
 )
 
-func TestDaysCountWhatBecameOfExecutions(t *testing.T) {
+func TestDays(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	day := func(n int) time.Time { return time.Date(2026, 11, n, 0, 0, 0, 0, time.UTC) }
@@ -19,10 +19,10 @@ func TestDaysCountWhatBecameOfExecutions(t *testing.T) {
 		if c == nil || c.ID != e.ID {
 			t.Fatalf("claimed %v", c)
 		}
-		if err := db.AttemptStarted(t.Context(), c.ID, c.Lease, 1, "", created); err != nil {
+		if err := db.AttemptStarted(t.Context(), c.ID, c.Lease, 1, "", "", created); err != nil {
 			t.Fatal(err)
 		}
-		if err := db.FinishAttempt(t.Context(), ended(c, state, created.Add(took)), c.Lease, created.Add(took)); err != nil {
+		if err := endAttempt(db, t.Context(), ended(c, state, created.Add(took)), c.Lease, created.Add(took)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,7 +60,7 @@ func TestDaysCountWhatBecameOfExecutions(t *testing.T) {
 	}
 }
 
-func TestTheFiguresOfADayComeFromAnIndex(t *testing.T) {
+func TestDays_index(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for statement, want := range map[string]string{

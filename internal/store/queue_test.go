@@ -14,7 +14,7 @@ import (
 func overlap(o agented.Overlap) func(*Admission) { return func(a *Admission) { a.Overlap = o } }
 func key(k string) func(*Admission)              { return func(a *Admission) { a.IdempotencyKey = k } }
 
-func TestAClaimIsExclusiveUnder32Goroutines(t *testing.T) {
+func TestClaim_concurrent(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	const n = 300
@@ -52,7 +52,7 @@ func TestAClaimIsExclusiveUnder32Goroutines(t *testing.T) {
 	}
 }
 
-func TestTheQueueIsServedInTheOrderOfDueTimes(t *testing.T) {
+func TestClaim_order(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	late := newExecution("", start)
@@ -83,7 +83,7 @@ func TestTheQueueIsServedInTheOrderOfDueTimes(t *testing.T) {
 	}
 }
 
-func TestATriggerAtItsLimitHoldsBackOnlyItsOwn(t *testing.T) {
+func TestClaim_trigger_limit(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	first := admit(t, db, "trg-a", start)
@@ -106,7 +106,7 @@ func TestATriggerAtItsLimitHoldsBackOnlyItsOwn(t *testing.T) {
 			t.Errorf("why it waits: %q", e.Reason)
 		}
 	}
-	// The one that is next goes; the last in the queue must not be stuck.
+	// The next one is cancelled; the last one in the queue must not be stuck.
 	if _, err := db.RequestCancel(t.Context(), second.ID, "ann", now); err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +116,7 @@ func TestATriggerAtItsLimitHoldsBackOnlyItsOwn(t *testing.T) {
 	}
 }
 
-func TestCancellingTheNextOneOfATriggerReleasesTheOneBehind(t *testing.T) {
+func TestRequestCancel_releases_next(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for range 2 {
@@ -144,7 +144,7 @@ func TestCancellingTheNextOneOfATriggerReleasesTheOneBehind(t *testing.T) {
 	}
 }
 
-func TestAnExecutionThatIsDueLaterBlocksNobody(t *testing.T) {
+func TestClaim_due_later(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	a := admit(t, db, "trg-a", start)
@@ -152,7 +152,7 @@ func TestAnExecutionThatIsDueLaterBlocksNobody(t *testing.T) {
 	b := admit(t, db, "trg-a", start)
 	end := ended(c, agented.StateFailed, start)
 	end.Next, end.ScheduledAt, end.Reason = agented.StatePending, start.Add(time.Hour), "the limit resets at nine"
-	if err := db.FinishAttempt(t.Context(), end, c.Lease, start); err != nil {
+	if err := endAttempt(db, t.Context(), end, c.Lease, start); err != nil {
 		t.Fatal(err)
 	}
 	d := claim(t, db, start)
@@ -162,7 +162,7 @@ func TestAnExecutionThatIsDueLaterBlocksNobody(t *testing.T) {
 	if got := must(db.Execution(t.Context(), a.ID))(t); got.State != agented.StatePending || got.Reason != end.Reason || !got.FinishedAt.IsZero() {
 		t.Errorf("waiting: %+v", got)
 	}
-	// Its time comes while the other still runs, and then it goes on.
+	// It becomes due while the other one still runs, and then resumes.
 	if got := claim(t, db, start.Add(time.Hour)); got != nil {
 		t.Fatal("past the limit")
 	}
@@ -173,7 +173,7 @@ func TestAnExecutionThatIsDueLaterBlocksNobody(t *testing.T) {
 	}
 }
 
-func TestAFullNodeIsSaidOnceInWhatWaits(t *testing.T) {
+func TestClaim_full_node_reason(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	admit(t, db, "", start)
@@ -198,7 +198,7 @@ func TestAFullNodeIsSaidOnceInWhatWaits(t *testing.T) {
 	finish(t, db, first, agented.StateSuccess, start)
 }
 
-func TestRaisingATriggersLimitHoldsForWhatWaits(t *testing.T) {
+func TestUpdateTrigger_raised_limit(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	trigger := &agented.Trigger{Name: "A", Enabled: true, Spec: newExecution("", start).Snapshot}
@@ -287,7 +287,7 @@ func TestOverlapReplace(t *testing.T) {
 	}
 }
 
-func TestAnIdempotencyKeyIsRememberedOverARestart(t *testing.T) {
+func TestIdempotencyKey_restart(t *testing.T) {
 	t.Parallel()
 	path := t.TempDir() + "/agented.db"
 	db := openAt(t, path)
@@ -307,7 +307,7 @@ func TestAnIdempotencyKeyIsRememberedOverARestart(t *testing.T) {
 	}
 }
 
-func TestOneKeyAtOnceIsOneExecution(t *testing.T) {
+func TestIdempotencyKey_concurrent(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	var mu sync.Mutex
@@ -331,7 +331,7 @@ func TestOneKeyAtOnceIsOneExecution(t *testing.T) {
 	}
 }
 
-func TestAStaleLeaseCanWriteNothing(t *testing.T) {
+func TestLease_stale(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	admit(t, db, "trg-a", start)
@@ -344,18 +344,18 @@ func TestAStaleLeaseCanWriteNothing(t *testing.T) {
 	if len(taken) != 1 || taken[0].ID != old.ID || taken[0].Lease.Token != 2 || taken[0].Lease.Owner != "node-b" || taken[0].Prompt == "" || len(taken[0].Attempts) != 1 {
 		t.Fatalf("taken: %+v", taken)
 	}
-	wantKind(t, db.FinishAttempt(t.Context(), ended(old, agented.StateSuccess, later), old.Lease, later), agented.Conflict)
-	wantKind(t, db.AttemptStarted(t.Context(), old.ID, old.Lease, 1, "", later), agented.Conflict)
+	wantKind(t, endAttempt(db, t.Context(), ended(old, agented.StateSuccess, later), old.Lease, later), agented.Conflict)
+	wantKind(t, db.AttemptStarted(t.Context(), old.ID, old.Lease, 1, "", "", later), agented.Conflict)
 	// The same node after a restart has a new token, too.
 	again := must(db.TakeOver(t.Context(), "node-b", later, ttl))(t)
-	wantKind(t, db.FinishAttempt(t.Context(), ended(taken[0], agented.StateSuccess, later), taken[0].Lease, later), agented.Conflict)
+	wantKind(t, endAttempt(db, t.Context(), ended(taken[0], agented.StateSuccess, later), taken[0].Lease, later), agented.Conflict)
 	finish(t, db, again[0], agented.StateFailed, later)
 	if e := must(db.Execution(t.Context(), old.ID))(t); e.State != agented.StateFailed || e.Lease.Owner != "" {
 		t.Errorf("%+v", e)
 	}
 }
 
-func TestRenewedLeasesAreNotStale(t *testing.T) {
+func TestLease_renewed(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	admit(t, db, "trg-a", start)
@@ -375,7 +375,7 @@ func TestRenewedLeasesAreNotStale(t *testing.T) {
 	}
 }
 
-func TestAnExecutionThatWasAskedToEndIsNotTriedAgain(t *testing.T) {
+func TestEndAttempt_after_cancel_request(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	admit(t, db, "trg-a", start)
@@ -388,7 +388,7 @@ func TestAnExecutionThatWasAskedToEndIsNotTriedAgain(t *testing.T) {
 	}
 	end := ended(e, agented.StateFailed, start)
 	end.Next = agented.StatePending
-	if err := db.FinishAttempt(t.Context(), end, e.Lease, start); err != nil {
+	if err := endAttempt(db, t.Context(), end, e.Lease, start); err != nil {
 		t.Fatal(err)
 	}
 	if got := must(db.Execution(t.Context(), e.ID))(t); got.State != agented.StateCancelled || got.Reason != "cancelled by ann" || got.FinishedAt.IsZero() {
@@ -396,23 +396,23 @@ func TestAnExecutionThatWasAskedToEndIsNotTriedAgain(t *testing.T) {
 	}
 }
 
-func TestAnImpossibleNextStateIsRefused(t *testing.T) {
+func TestEndAttempt_invalid_state(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	admit(t, db, "trg-a", start)
 	e := claim(t, db, start)
 	end := ended(e, agented.StateSuccess, start)
 	end.Next = agented.StateRunning
-	if err := db.FinishAttempt(t.Context(), end, e.Lease, start); err == nil {
+	if err := endAttempt(db, t.Context(), end, e.Lease, start); err == nil {
 		t.Error("running became running")
 	}
 	end.Next, end.Attempt.State = agented.StateSuccess, agented.StatePending
-	if err := db.FinishAttempt(t.Context(), end, e.Lease, start); err == nil {
+	if err := endAttempt(db, t.Context(), end, e.Lease, start); err == nil {
 		t.Error("an attempt ended as pending")
 	}
 }
 
-func TestUsageIsAddedUpOverAttempts(t *testing.T) {
+func TestEndAttempt_usage(t *testing.T) {
 	t.Parallel()
 	n := func(v int64) *int64 { return &v }
 	f := func(v float64) *float64 { return &v }
@@ -440,32 +440,33 @@ func TestUsageIsAddedUpOverAttempts(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatHasEndedCanBeDeleted(t *testing.T) {
+func TestExpire_deletes_all_rows(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	e := admit(t, db, "trg-a", start, key("k"))
-	wantKind(t, db.DeleteExecution(t.Context(), e.ID), agented.Conflict)
 	if _, err := db.RequestCancel(t.Context(), e.ID, "ann", start); err != nil {
 		t.Fatal(err)
 	}
-	if ids := must(db.Untidied(t.Context(), 10))(t); len(ids) != 1 {
-		t.Errorf("untidied: %v", ids)
+	all := RetentionLimits{ExecutionsBefore: start.Add(time.Hour)}
+	if got := must(db.Expire(t.Context(), all, start))(t); got.Executions != 0 {
+		t.Errorf("removed before its files were cleaned up: %+v", got)
 	}
-	if err := db.Tidied(t.Context(), e.ID); err != nil {
+	if ids := must(db.PendingCleanups(t.Context(), 10))(t); len(ids) != 1 {
+		t.Errorf("pending cleanups: %v", ids)
+	}
+	if err := db.CleanupDoneWithBytes(t.Context(), e.ID, 0); err != nil {
 		t.Fatal(err)
 	}
-	if ids := must(db.Untidied(t.Context(), 10))(t); len(ids) != 0 {
-		t.Errorf("untidied: %v", ids)
+	if ids := must(db.PendingCleanups(t.Context(), 10))(t); len(ids) != 0 {
+		t.Errorf("pending cleanups: %v", ids)
 	}
-	if err := db.DeleteExecution(t.Context(), e.ID); err != nil {
-		t.Fatal(err)
+	if got := must(db.Expire(t.Context(), all, start))(t); got.Executions != 1 {
+		t.Errorf("removed: %+v", got)
 	}
-	wantKind(t, db.DeleteExecution(t.Context(), e.ID), agented.NotFound)
-	if must(db.HasExecution(t.Context(), e.ID))(t) {
-		t.Error("still there")
-	}
+	_, err := db.Execution(t.Context(), e.ID)
+	wantKind(t, err, agented.NotFound)
 	var n int
-	err := db.r.QueryRow(`SELECT (SELECT COUNT(*) FROM execution_text) + (SELECT COUNT(*) FROM idempotency) + (SELECT COUNT(*) FROM attempt)`).Scan(&n)
+	err = db.r.QueryRow(`SELECT (SELECT COUNT(*) FROM execution_text) + (SELECT COUNT(*) FROM idempotency) + (SELECT COUNT(*) FROM attempt)`).Scan(&n)
 	if err != nil || n != 0 {
 		t.Errorf("%d rows are left, error %v", n, err)
 	}
@@ -474,7 +475,7 @@ func TestOnlyWhatHasEndedCanBeDeleted(t *testing.T) {
 	}
 }
 
-func TestDeletingATriggerKeepsItsHistory(t *testing.T) {
+func TestDeleteTrigger_keeps_history(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	trigger := &agented.Trigger{Name: "A", Enabled: true}
@@ -498,7 +499,7 @@ func TestDeletingATriggerKeepsItsHistory(t *testing.T) {
 	}
 }
 
-func TestAnAdmissionMayClaimWhatIsAtTheFrontInTheSameCommit(t *testing.T) {
+func TestAdmit_with_claim(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	var told []agented.ExecutionEvent
@@ -516,7 +517,7 @@ func TestAnAdmissionMayClaimWhatIsAtTheFrontInTheSameCommit(t *testing.T) {
 		}
 		return got
 	}
-	// Nothing is before it: it runs, and both steps are told.
+	// Nothing precedes it: it is claimed, and both changes are reported.
 	first := claimed("trg-a", 10)
 	if e := first.Claimed; e == nil || e.ID != first.Execution.ID || e.State != agented.StateRunning || e.AttemptNo != 1 || e.Lease.Owner != "node-x" {
 		t.Fatalf("claimed %+v", e)
@@ -524,23 +525,23 @@ func TestAnAdmissionMayClaimWhatIsAtTheFrontInTheSameCommit(t *testing.T) {
 	if len(told) != 2 || told[0].Execution.State != agented.StatePending || told[1].Execution.State != agented.StateRunning || told[0].Seq >= told[1].Seq {
 		t.Errorf("told %+v", told)
 	}
-	// Its trigger has no room.
+	// Its trigger has no free slot.
 	if second := claimed("trg-a", 10); second.Claimed != nil || must(db.Execution(t.Context(), second.Execution.ID))(t).State != agented.StatePending {
 		t.Errorf("claimed %+v beside one that runs", second.Claimed)
 	}
-	// The node has no room.
+	// The node has no free slot.
 	if third := claimed("trg-b", 1); third.Claimed != nil {
 		t.Errorf("claimed %+v on a full node", third.Claimed)
 	}
-	// Another one is before it.
+	// Another one precedes it.
 	earlier := admit(t, db, "trg-c", start)
 	if got := claimed("trg-d", 10); got.Claimed == nil || got.Claimed.ID == got.Execution.ID {
 		t.Errorf("claimed %+v, not one that waited before (%s among them)", got.Claimed, earlier.ID)
 	}
 }
 
-// What is wrong with the queue does not keep an execution out of it.
-func TestAnAdmissionStandsWhenItsClaimFails(t *testing.T) {
+// An error in the queue does not prevent an admission.
+func TestAdmit_failed_claim(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	if err := db.write(t.Context(), "test", func(tx *tx) error { return tx.exec(`ALTER TABLE budget RENAME TO lost`) }); err != nil {

@@ -2,36 +2,35 @@ package store
 
 import (
 	"context"
-	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 )
 
-// retentionStep is how many rows of a kind one transaction of retention takes,
-// so that the writer is held for milliseconds.
+// retentionStep is how many rows of a kind one retention transaction removes,
+// so that it holds the writer only for milliseconds.
 const retentionStep = 50
 
-// RetentionLimits say what is kept. A zero field keeps all.
+// RetentionLimits are the limits of retention. A zero field keeps everything.
 type RetentionLimits struct {
-	ExecutionsBefore time.Time // executions that ended before go, with their files
-	ExecutionsMax    int64     // ended executions; the oldest beyond go
-	LogsBefore       time.Time // of executions that ended before, the files go
-	BytesMax         int64     // of the files of all ended executions; the oldest beyond go
+	ExecutionsBefore time.Time // executions that ended earlier are removed with their files
+	ExecutionsMax    int64     // number of ended executions; the oldest are removed first
+	LogsBefore       time.Time // files of executions that ended earlier are removed
+	BytesMax         int64     // of the files of all ended executions; the oldest are removed first
 	DeliveriesBefore time.Time
 	TicksBefore      time.Time
 	AuditBefore      time.Time
-	KeysBefore       time.Time // idempotency keys of executions made before
+	KeysBefore       time.Time // idempotency keys of executions created earlier are removed
 }
 
-// Expired counts what retention took, or would take.
+// Expired counts what retention removed, or would remove.
 type Expired struct {
 	Executions      int64 `json:"executions"`
-	Logs            int64 `json:"logs"` // files that go while the execution's row stays
+	Logs            int64 `json:"logs"` // removed files of executions whose row remains
 	Bytes           int64 `json:"bytes"`
 	Deliveries      int64 `json:"deliveries"`
 	Ticks           int64 `json:"ticks"`
@@ -39,7 +38,7 @@ type Expired struct {
 	IdempotencyKeys int64 `json:"idempotency_keys"`
 }
 
-// Rows is how many rows it is about.
+// Rows returns the number of affected rows.
 func (e Expired) Rows() int64 {
 	return e.Executions + e.Logs + e.Deliveries + e.Ticks + e.Audit + e.IdempotencyKeys
 }
@@ -55,16 +54,16 @@ func (e *Expired) Add(other Expired) {
 	e.IdempotencyKeys += other.IdempotencyKeys
 }
 
-// endedOnes is what retention may take of executions: what has ended and is tidied,
-// unless it is pinned. keptOnes narrows it to those that have their files.
+// endedOnes selects the executions that retention may remove: ended, cleaned up and
+// not pinned. keptOnes selects those of them that have their files.
 const (
-	endedOnes = `finished_at IS NOT NULL AND untidied IS NULL AND pinned_at IS NULL`
+	endedOnes = `finished_at IS NOT NULL AND cleanup_due_at IS NULL AND pinned_at IS NULL`
 	keptOnes  = endedOnes + ` AND log_removed_at IS NULL`
 )
 
-// What goes by its age alone, as the condition of its table. Nothing goes that
-// belongs to an execution which has not ended, and the latest tick of a schedule
-// stays: it says up to when its due times are decided.
+// Conditions for rows that are removed by age alone. Rows of an execution that
+// has not ended remain, and so does the latest tick of a schedule, which
+// records up to when due times are decided.
 const (
 	oldDeliveries = `id < $1 AND NOT EXISTS (SELECT 1 FROM delivery_trigger d JOIN execution e ON e.id = d.execution_id
 		WHERE d.delivery_id = delivery.id AND e.finished_at IS NULL)`
@@ -74,7 +73,7 @@ const (
 	oldKeys  = `execution_id < $1 AND NOT EXISTS (SELECT 1 FROM execution e WHERE e.id = idempotency.execution_id AND e.finished_at IS NULL)`
 )
 
-// aged lists the four of them with what they are limited by.
+// aged returns the four kinds with their limits.
 func (l RetentionLimits) aged(e *Expired) []agedRows {
 	all := []agedRows{
 		{"delivery", "id", oldDeliveries, `id`, l.DeliveriesBefore, nil, &e.Deliveries},
@@ -98,10 +97,9 @@ type agedRows struct {
 	count                    *int64
 }
 
-// Expire takes what lies beyond the limits, in one step of a few rows of each
-// kind. Executions are taken out of the database and their folders noted for
-// removal in one transaction; see Removals. It has come to its end when it
-// returns nothing.
+// Expire removes a few rows of each kind beyond the limits, in one transaction.
+// Executions are deleted and their folders added to the list of removals in one
+// transaction; see Removals. Call it until it returns nothing.
 func (db *DB) Expire(ctx context.Context, l RetentionLimits, now time.Time) (Expired, error) {
 	var got Expired
 	err := db.write(ctx, "retention", func(tx *tx) error {
@@ -128,7 +126,7 @@ func (db *DB) Expire(ctx context.Context, l RetentionLimits, now time.Time) (Exp
 	return got, nil
 }
 
-// Expirable counts what Expire would take in all its steps.
+// Expirable counts what all calls of Expire would remove.
 func (db *DB) Expirable(ctx context.Context, l RetentionLimits) (Expired, error) {
 	var got Expired
 	err := db.read(ctx, "retention", func(r *reader) error {
@@ -137,8 +135,8 @@ func (db *DB) Expirable(ctx context.Context, l RetentionLimits) (Expired, error)
 		if err != nil {
 			return err
 		}
-		// The two rules for executions take the oldest each, so the one that takes
-		// more takes what the other does.
+		// Both rules for executions remove the oldest first, so the one that
+		// removes more includes the other.
 		var byAge int64
 		if !l.ExecutionsBefore.IsZero() {
 			if err := r.row(`SELECT COUNT(*) `+fromEnded+` AND finished_at < $1`, micros(l.ExecutionsBefore)).Scan(&byAge); err != nil {
@@ -163,8 +161,8 @@ func (db *DB) Expirable(ctx context.Context, l RetentionLimits) (Expired, error)
 	return got, err
 }
 
-// expirableLogs counts the executions of which only the files would go, behind
-// those that got says would go as a whole.
+// expirableLogs counts the executions of which only the files would be removed,
+// excluding those that got already counts.
 func expirableLogs(r *reader, l RetentionLimits, got *Expired) error {
 	total, err := usedBytes(r)
 	if err != nil {
@@ -200,7 +198,7 @@ func expirableLogs(r *reader, l RetentionLimits, got *Expired) error {
 	return rows.Err()
 }
 
-// tooMany is how many ended executions there are beyond the limit.
+// tooMany returns the number of ended executions beyond the limit.
 func tooMany(q querier, l RetentionLimits) (int64, error) {
 	if l.ExecutionsMax <= 0 {
 		return 0, nil
@@ -215,22 +213,23 @@ func usedBytes(q querier) (n int64, err error) {
 	return n, err
 }
 
-// ExecutionBytes is what the files of all ended executions take.
+// ExecutionBytes returns the size of the folders of all ended executions in
+// bytes, including those that are still to be removed.
 func (db *DB) ExecutionBytes(ctx context.Context) (n int64, err error) {
-	err = db.r.QueryRowContext(ctx, `SELECT value FROM counter WHERE name = 'bytes'`).Scan(&n)
-	return n, db.explain("execution bytes", err)
+	err = db.row(ctx, `SELECT value + (SELECT COALESCE(SUM(bytes), 0) FROM folder_removal WHERE id LIKE 'exec-%') FROM counter WHERE name = 'bytes'`).Scan(&n)
+	return n, explain("execution bytes", err)
 }
 
-// old is an execution that may go.
+// old is an execution that may be removed.
 type old struct {
 	id       agented.ExecutionID
 	state    agented.State
 	finished int64
 	bytes    int64
-	removed  bool // its files went before
+	removed  bool // its files were removed earlier
 }
 
-// The planner cannot tell that the second index is the smaller one.
+// The planner does not know that the second index is smaller.
 const (
 	fromEnded = `FROM execution INDEXED BY execution_ended WHERE ` + endedOnes
 	fromKept  = `FROM execution INDEXED BY execution_kept WHERE ` + keptOnes
@@ -263,7 +262,7 @@ func (tx *tx) expireExecutions(l RetentionLimits, got *Expired) error {
 			return err
 		}
 		if !o.removed {
-			if err := tx.giveUpFiles(o); err != nil {
+			if err := tx.markFilesForRemoval(o); err != nil {
 				return err
 			}
 		}
@@ -291,11 +290,11 @@ func (tx *tx) expireLogs(l RetentionLimits, got *Expired, now time.Time) error {
 		if !byAge && (l.BytesMax <= 0 || total <= l.BytesMax) {
 			break
 		}
-		// No event: to whoever listens, a final state comes once.
+		// No event: subscribers receive a final state once.
 		if err := tx.exec(`UPDATE execution SET log_removed_at = $2, bytes = 0 WHERE id = $1`, o.id, micros(now)); err != nil {
 			return err
 		}
-		if err := tx.giveUpFiles(o); err != nil {
+		if err := tx.markFilesForRemoval(o); err != nil {
 			return err
 		}
 		total -= o.bytes
@@ -305,39 +304,15 @@ func (tx *tx) expireLogs(l RetentionLimits, got *Expired, now time.Time) error {
 	return nil
 }
 
-func (tx *tx) giveUpFiles(o old) error {
+func (tx *tx) markFilesForRemoval(o old) error {
 	if err := tx.exec(`UPDATE counter SET value = value - $1 WHERE name = 'bytes'`, o.bytes); err != nil {
 		return err
 	}
-	return tx.exec(`INSERT INTO removal (execution_id) VALUES ($1) ON CONFLICT DO NOTHING`, o.id)
+	return tx.addRemoval(string(o.id), o.bytes)
 }
 
-// Removals returns up to limit executions whose folders are to be removed. What
-// was decided stays in the list until Removed is told, so a crash in between
-// leaves no folder behind.
-func (db *DB) Removals(ctx context.Context, limit int) ([]agented.ExecutionID, error) {
-	rows, err := db.r.QueryContext(ctx, `SELECT execution_id FROM removal ORDER BY execution_id LIMIT $1`, limit)
-	ids, err := collect(rows, err, scanID)
-	return ids, db.explain("removals", err)
-}
-
-// Removed notes that the folders are gone.
-func (db *DB) Removed(ctx context.Context, ids []agented.ExecutionID) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	return db.write(ctx, "removed", func(tx *tx) error {
-		for _, id := range ids {
-			if err := tx.exec(`DELETE FROM removal WHERE execution_id = $1`, id); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// Measured notes what the files of an ended execution take.
-func (db *DB) Measured(ctx context.Context, id agented.ExecutionID, bytes int64) error {
+// RecordFolderBytes records the size of the files of an ended execution.
+func (db *DB) RecordFolderBytes(ctx context.Context, id agented.ExecutionID, bytes int64) error {
 	return db.write(ctx, "measured", func(tx *tx) error { return tx.measured(id, bytes) })
 }
 
@@ -356,17 +331,17 @@ func (tx *tx) measured(id agented.ExecutionID, bytes int64) error {
 	return tx.exec(`UPDATE counter SET value = value + $1 WHERE name = 'bytes'`, bytes-before)
 }
 
-// Unmeasured returns up to limit executions behind after, in the order of their
-// ids, that have files of which nobody knows how much they take.
+// Unmeasured returns up to limit executions after the id after, in the order of
+// their ids, that have files of unknown size.
 func (db *DB) Unmeasured(ctx context.Context, after agented.ExecutionID, limit int) ([]agented.ExecutionID, error) {
-	rows, err := db.r.QueryContext(ctx, `SELECT id FROM execution WHERE id > $1 AND bytes IS NULL AND untidied IS NULL
+	rows, err := db.query(ctx, `SELECT id FROM execution WHERE id > $1 AND bytes IS NULL AND cleanup_due_at IS NULL
 		AND finished_at IS NOT NULL AND log_removed_at IS NULL ORDER BY id LIMIT $2`, after, limit)
 	ids, err := collect(rows, err, scanID)
-	return ids, db.explain("unmeasured", err)
+	return ids, explain("unmeasured", err)
 }
 
-// Pin has retention leave an execution alone, or lets it go again. by is who
-// asks. Doing it twice changes nothing.
+// Pin excludes an execution from retention, or includes it again. by is the
+// actor. Repeating it changes nothing.
 func (db *DB) Pin(ctx context.Context, id agented.ExecutionID, on bool, by string, now time.Time) (*agented.Execution, error) {
 	var e *agented.Execution
 	err := db.write(ctx, "pin", func(tx *tx) (err error) {
@@ -392,78 +367,107 @@ func (db *DB) Pin(ctx context.Context, id agented.ExecutionID, on bool, by strin
 	return e, nil
 }
 
-// SayWhyWaiting tells the executions in front of the queue why they do not run.
-func (db *DB) SayWhyWaiting(ctx context.Context, reason string, now time.Time) error {
-	return db.write(ctx, "say why", func(tx *tx) error { return tx.markWaiting(reason, now) })
+// SetWaitReason sets the reason why the executions at the front of the queue
+// wait.
+func (db *DB) SetWaitReason(ctx context.Context, reason string, now time.Time) error {
+	return db.write(ctx, "set wait reason", func(tx *tx) error { return tx.markWaiting(reason, now) })
 }
 
-// freeShare is how many of a hundred pages are left free for what comes next.
-const freeShare = 10
-
-// GiveBack makes the database file smaller when many of its pages are free, a
-// few pages at a time, and cuts the write-ahead log back. It returns how many
-// bytes the file lost. Databases that were made before version 4 reuse their free
-// pages and do not shrink.
-func (db *DB) GiveBack(ctx context.Context) (int64, error) {
-	const step = 256 // pages
-	var given int64
-	for {
-		var pages, free, size int64
-		err := db.r.QueryRowContext(ctx, `SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size`).Scan(&pages, &free, &size)
-		if err != nil {
-			return given, db.explain("give back", err)
-		}
-		if free-step < pages*freeShare/100 {
-			break
-		}
-		if err := db.alone(ctx, fmt.Sprintf(`PRAGMA incremental_vacuum(%d)`, step)); err != nil {
-			return given, db.explain("give back", err)
-		}
-		var now int64
-		if err := db.r.QueryRowContext(ctx, `SELECT page_count FROM pragma_page_count`).Scan(&now); err != nil {
-			return given, db.explain("give back", err)
-		}
-		if now >= pages {
-			break // made without auto_vacuum
-		}
-		given += (pages - now) * size
-	}
-	// A reader that is at it keeps the log as it is until the next time.
-	err := db.alone(ctx, `PRAGMA busy_timeout(100)`, `PRAGMA wal_checkpoint(TRUNCATE)`, `PRAGMA busy_timeout(10000)`)
-	return given, db.explain("give back", err)
+// Shrink shrinks the database file if many of its pages are free, truncates the
+// write-ahead log, and returns by how many bytes the file shrank. Databases
+// created before version 4 reuse their free pages and do not shrink.
+func (db *DB) Shrink(ctx context.Context) (int64, error) {
+	given, err := db.engine.Shrink(ctx)
+	return given, explain("shrink database", err)
 }
 
-// alone runs statements in the writer's turn, outside of a transaction.
-func (db *DB) alone(ctx context.Context, statements ...string) error {
-	select {
-	case db.turn <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-db.closed:
-		return sql.ErrConnDone
-	}
-	defer func() { <-db.turn }()
-	ctx = context.WithoutCancel(ctx) // what the first one sets, the last one sets back
-	for _, q := range statements {
-		rows, err := db.conn.QueryContext(ctx, q)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-		}
-		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// TidiedAs is Tidied and Measured in one.
-func (db *DB) TidiedAs(ctx context.Context, id agented.ExecutionID, bytes int64) error {
-	return db.write(ctx, "tidied", func(tx *tx) error {
-		if err := tx.exec(`UPDATE execution SET untidied = NULL WHERE id = $1`, id); err != nil {
+// CleanupDoneWithBytes records that the files of an ended execution are cleaned
+// up, and their size.
+func (db *DB) CleanupDoneWithBytes(ctx context.Context, id agented.ExecutionID, bytes int64) error {
+	return db.write(ctx, "record a cleanup", func(tx *tx) error {
+		if err := tx.exec(`UPDATE execution SET cleanup_due_at = NULL WHERE id = $1`, id); err != nil {
 			return err
 		}
 		return tx.measured(id, bytes)
 	})
+}
+
+// Removal is a folder whose rows are deleted and that still exists.
+type Removal struct {
+	ID       string    // id of an execution or a conversation
+	Bytes    int64     // size on disk, as last measured
+	Attempts int       // failed removals; 0 before the first
+	FailedAt time.Time // time of the first failure
+	Error    string    // error of the last failure
+}
+
+// FailedRemovals summarises the folders that could not be removed.
+type FailedRemovals struct {
+	Folders int64
+	Bytes   int64
+	Items   []Removal // the first few, oldest failure first
+}
+
+const removalColumns = `id, bytes, attempts, failed_at, error`
+
+func scanRemoval(r *Removal, scan func(...any) error) error {
+	return scan(&r.ID, &r.Bytes, &r.Attempts, toTime{&r.FailedAt}, &r.Error)
+}
+
+// Removals returns up to limit folders to be removed whose id is greater than
+// after, in the order of their ids. A folder stays in the list until Removed,
+// so that a crash leaves none behind.
+func (db *DB) Removals(ctx context.Context, after string, limit int) ([]Removal, error) {
+	rows, err := db.query(ctx, `SELECT `+removalColumns+` FROM folder_removal WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+	list, err := collect(rows, err, scanRemoval)
+	return list, explain("removals", err)
+}
+
+// Removed records that the folders are removed.
+func (db *DB) Removed(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	return db.write(ctx, "removed", func(tx *tx) error {
+		for _, id := range ids {
+			if err := tx.exec(`DELETE FROM folder_removal WHERE id = $1`, id); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// RemovalFailed records why a folder could not be removed, and its size in
+// bytes.
+func (db *DB) RemovalFailed(ctx context.Context, id string, bytes int64, cause string, now time.Time) error {
+	return db.write(ctx, "removal failed", func(tx *tx) error {
+		return tx.exec(`UPDATE folder_removal SET bytes = $2, attempts = attempts + 1, failed_at = COALESCE(failed_at, $3), error = $4 WHERE id = $1`,
+			id, bytes, micros(now), format.Truncate(cause, maxSentence))
+	})
+}
+
+// FailedRemovals returns how many folders could not be removed, and the first
+// limit of them.
+func (db *DB) FailedRemovals(ctx context.Context, limit int) (FailedRemovals, error) {
+	var out FailedRemovals
+	err := db.read(ctx, "failed removals", func(r *reader) error {
+		err := r.row(`SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM folder_removal WHERE attempts > 0`).Scan(&out.Folders, &out.Bytes)
+		if err != nil || out.Folders == 0 {
+			return err
+		}
+		rows, err := r.query(`SELECT `+removalColumns+` FROM folder_removal WHERE attempts > 0 ORDER BY failed_at, id LIMIT $1`, limit)
+		out.Items, err = collect(rows, err, scanRemoval)
+		return err
+	})
+	return out, err
+}
+
+// addRemoval adds a folder to the list of removals.
+func (tx *tx) addRemoval(id string, bytes int64) error {
+	return tx.exec(`INSERT INTO folder_removal (id, bytes) VALUES ($1, $2) ON CONFLICT DO NOTHING`, id, bytes)
+}
+
+func (tx *tx) markConversationForRemoval(id agented.ConversationID) error {
+	return tx.addRemoval(string(id), 0)
 }

@@ -8,21 +8,23 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// aged makes an execution that ended at that time and whose files take bytes.
+// aged creates an execution that ended at a time and whose files have the given
+// size.
 func aged(t testing.TB, db *DB, at time.Time, bytes int64) agented.ExecutionID {
 	t.Helper()
 	e := admit(t, db, "", at)
 	c := claim(t, db, at)
 	finish(t, db, c, agented.StateSuccess, at)
-	if err := db.TidiedAs(t.Context(), e.ID, bytes); err != nil {
+	if err := db.CleanupDoneWithBytes(t.Context(), e.ID, bytes); err != nil {
 		t.Fatal(err)
 	}
 	return e.ID
 }
 
-// expire runs the steps to their end.
+// expire runs all steps.
 func expire(t testing.TB, db *DB, l RetentionLimits) (sum Expired) {
 	t.Helper()
 	for {
@@ -34,16 +36,16 @@ func expire(t testing.TB, db *DB, l RetentionLimits) (sum Expired) {
 	}
 }
 
-func TestRetentionTakesTheOldestBeyondEachLimitAndNothingElse(t *testing.T) {
+func TestExpire_limits(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(8) {
+	for seed := range uint64(testrun.Size(1, 2, 8)) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		db := openNew(t)
 		type one struct {
 			id     agented.ExecutionID
 			at     time.Time
 			bytes  int64
-			safe   bool // runs, waits, is not tidied or is pinned
+			safe   bool // running, pending, not cleaned up, or pinned
 			pinned bool
 		}
 		var all []one
@@ -55,7 +57,7 @@ func TestRetentionTakesTheOldestBeyondEachLimitAndNothingElse(t *testing.T) {
 			case 1: // runs
 				o.id, o.safe = admit(t, db, "", o.at).ID, true
 				claim(t, db, o.at)
-			case 2: // has ended, its raw output is still there
+			case 2: // ended, but its raw output still exists
 				o.id, o.safe = admit(t, db, "", o.at).ID, true
 				finish(t, db, claim(t, db, o.at), agented.StateFailed, o.at)
 			default:
@@ -83,17 +85,19 @@ func TestRetentionTakesTheOldestBeyondEachLimitAndNothingElse(t *testing.T) {
 		before := must(db.Counts(t.Context()))(t)
 		forecast := must(db.Expirable(t.Context(), l))(t)
 		got := expire(t, db, l)
-		// A step takes executions and logs, so logs of executions that go next may
-		// be taken first; what is left is the same.
+		// A step removes executions and logs, so it may remove logs of
+		// executions that are removed later; the result is the same.
 		if got.Executions != forecast.Executions || got.Logs < forecast.Logs {
 			t.Fatalf("seed %d, %+v: forecast %+v, took %+v", seed, l, forecast, got)
 		}
 		removals := map[agented.ExecutionID]bool{}
-		for _, id := range must(db.Removals(t.Context(), 1000))(t) {
-			removals[id] = true
+		var gone []string
+		for _, r := range must(db.Removals(t.Context(), "", 1000))(t) {
+			removals[agented.ExecutionID(r.ID)] = true
+			gone = append(gone, r.ID)
 		}
 		var left, bytes, ended int64
-		older := true // whether no candidate so far has stayed
+		older := true // no candidate so far has been kept
 		for _, o := range all {
 			e, err := db.Execution(t.Context(), o.id)
 			gone := agented.KindOf(err) == agented.NotFound
@@ -123,8 +127,14 @@ func TestRetentionTakesTheOldestBeyondEachLimitAndNothingElse(t *testing.T) {
 				}
 			}
 		}
+		if sum := must(db.ExecutionBytes(t.Context()))(t); sum != bytes+got.Bytes {
+			t.Fatalf("seed %d: before the folders are removed, %d bytes are recorded, %d are there", seed, sum, bytes+got.Bytes)
+		}
+		if err := db.Removed(t.Context(), gone); err != nil {
+			t.Fatal(err)
+		}
 		if sum := must(db.ExecutionBytes(t.Context()))(t); sum != bytes {
-			t.Fatalf("seed %d: %d bytes are noted, %d are there", seed, sum, bytes)
+			t.Fatalf("seed %d: %d bytes are recorded, %d are there", seed, sum, bytes)
 		}
 		after := must(db.Counts(t.Context()))(t)
 		if lost := before[agented.StateSuccess] - after[agented.StateSuccess]; lost != got.Executions {
@@ -134,7 +144,7 @@ func TestRetentionTakesTheOldestBeyondEachLimitAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestAPinIsKeptAndGivenUpAndSaysWhose(t *testing.T) {
+func TestPin(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	id := aged(t, db, start, 10)
@@ -159,12 +169,12 @@ func TestAPinIsKeptAndGivenUpAndSaysWhose(t *testing.T) {
 	wantKind(t, err, agented.NotFound)
 }
 
-func TestRowsThatAreOldGoUnlessSomethingUnfinishedNeedsThem(t *testing.T) {
+func TestExpire_old_rows(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	ctx := t.Context()
 	tr := hooked(t, db, "t")
-	// Each delivery fires one; the trigger runs one at a time.
+	// Each delivery fires one execution; the trigger runs one at a time.
 	var fired []DeliveryResult
 	for i := range 3 {
 		at := start.Add(time.Duration(i) * time.Minute)
@@ -208,7 +218,7 @@ func TestRowsThatAreOldGoUnlessSomethingUnfinishedNeedsThem(t *testing.T) {
 	}
 }
 
-func TestRetentionFindsItsCandidatesByAnIndex(t *testing.T) {
+func TestExpire_index(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for from, index := range map[string]string{fromEnded: "execution_ended", fromKept: "execution_kept"} {
@@ -220,7 +230,7 @@ func TestRetentionFindsItsCandidatesByAnIndex(t *testing.T) {
 	}
 }
 
-func TestAFileThatWasLargeGivesItsPagesBack(t *testing.T) {
+func TestGiveBack(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for i := range 300 {
@@ -230,16 +240,16 @@ func TestAFileThatWasLargeGivesItsPagesBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		finish(t, db, claim(t, db, start.Add(time.Hour)), agented.StateSuccess, start)
-		if err := db.TidiedAs(t.Context(), e.ID, 1); err != nil {
+		if err := db.CleanupDoneWithBytes(t.Context(), e.ID, 1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := db.GiveBack(t.Context()); err != nil {
+	if _, err := db.Shrink(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	full := must(db.Bytes())(t)
 	expire(t, db, RetentionLimits{ExecutionsBefore: start.Add(time.Hour)})
-	given := must(db.GiveBack(t.Context()))(t)
+	given := must(db.Shrink(t.Context()))(t)
 	if after := must(db.Bytes())(t); given < 4<<20 || after > full/3 {
 		t.Errorf("%d bytes before, %d given back, %d after", full, given, after)
 	}

@@ -8,35 +8,36 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/policy"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// simAccount is the provider's side of an account: so much work in each window
-// of five hours, and in the week.
+// simAccount is the provider's side of an account: an amount of work in each
+// window of five hours, and in the week.
 type simAccount struct {
 	id      agented.AccountID
 	offset  time.Duration // of its windows
 	budget  time.Duration // of work in a window
-	week    time.Duration // of work in the whole week; 0 is no limit
-	most    int           // attempts at once
-	vague   int           // one in so many limits prints no time; 0: none
-	used    time.Duration // in the window that has begun at since
+	week    time.Duration // work in the whole week; 0 means no limit
+	most    int           // concurrent attempts
+	vague   int           // one in so many limits prints no reset time; 0: none
+	used    time.Duration // in the window that began at since
 	total   time.Duration
 	since   time.Time
-	told    time.Time // until when it has been said to rest
+	told    time.Time // the latest printed reset time
 	probing agented.ExecutionID
 	trusted time.Time
 }
 
 const window = 5 * time.Hour
 
-// begun is when the window of at began.
+// begun returns the start of the window of at.
 func (a *simAccount) begun(epoch, at time.Time) time.Time {
 	n := (at.Sub(epoch) + window - a.offset) / window
 	return epoch.Add(n*window - window + a.offset)
 }
 
-// left is how much work the account still takes just now, and when it takes
-// more.
+// left returns how much work the account accepts now, and when it accepts more.
 func (a *simAccount) left(epoch, at time.Time) (time.Duration, time.Time) {
 	if b := a.begun(epoch, at); !b.Equal(a.since) {
 		a.since, a.used = b, 0
@@ -64,7 +65,7 @@ type simulation struct {
 	epoch    time.Time
 	now      time.Time
 	accounts []*simAccount
-	work     map[agented.ExecutionID]time.Duration // that is still to do
+	work     map[agented.ExecutionID]time.Duration // remaining work
 	running  []simRun
 	done     map[agented.ExecutionID]time.Time
 	order    []agented.ExecutionID
@@ -91,8 +92,8 @@ func (s *simulation) on(a *simAccount) (n int) {
 	return n
 }
 
-// claimAll starts what can be started, and watches that nobody calls an
-// account that rests.
+// claimAll starts all executions that can start, and checks that no cooling
+// account is used.
 func (s *simulation) claimAll() {
 	for {
 		e, err := s.db.Claim(s.t.Context(), "node-a", 100, s.now, 30*24*time.Hour)
@@ -110,7 +111,7 @@ func (s *simulation) claimAll() {
 		case stands.State == agented.AccountCooling && a.probing != "" && s.now.Before(a.trusted):
 			s.t.Errorf("%s was called at %v beside its probe", a.id, s.now)
 		case stands.State == agented.AccountCooling:
-			a.probing, a.trusted = e.ID, s.now.Add(agented.ProbeTrust)
+			a.probing, a.trusted = e.ID, s.now.Add(policy.ProbeTrust)
 			s.probes++
 		default:
 			a.probing = ""
@@ -123,7 +124,7 @@ func (s *simulation) claimAll() {
 	}
 }
 
-// step goes to the next thing that happens.
+// step advances to the next event.
 func (s *simulation) step() {
 	next := time.Time{}
 	sooner := func(at time.Time) {
@@ -190,14 +191,14 @@ func (s *simulation) end(r simRun, state agented.State, class agented.Class, unt
 	end.Attempt.Reason, end.Reason = "reached its limit", "reached its limit"
 	end.Retry, end.Jitter, end.Worked = &agented.RetryPolicy{}, s.rand.Float64(), class == ""
 	end.Limit = agented.Limit{Class: class, Until: until, Evidence: "limit"}
-	if err := s.db.FinishAttempt(s.t.Context(), end, r.e.Lease, s.now); err != nil {
+	if err := endAttempt(s.db, s.t.Context(), end, r.e.Lease, s.now); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
-// best is a bound that no schedule can be below: the sum of the times at which
-// work could be done if nothing but the accounts' allowances stood in the way,
-// one execution at a time to its end.
+// best is a lower bound of every schedule: the sum of the times at which work
+// could be done if only the accounts' quotas limited it, running one execution
+// at a time.
 func (s *simulation) best(n int, each time.Duration) (sum time.Duration) {
 	const grain = time.Minute
 	type state struct {
@@ -232,19 +233,16 @@ func (s *simulation) best(n int, each time.Duration) (sum time.Duration) {
 	return sum
 }
 
-func TestAWeekOfLimitsCostsLittleMoreThanTheBestSchedule(t *testing.T) {
+func TestSimulation_week_of_limits(t *testing.T) {
 	t.Parallel()
-	n := 500
-	if testing.Short() {
-		n = 100
-	}
+	n := testrun.Size(100, 200, 500)
 	const each = 50 * time.Minute
 	for _, vague := range []int{0, 20} {
 		t.Run(fmt.Sprintf("one limit in %d without a time", vague), func(t *testing.T) {
 			t.Parallel()
 			n := n
 			if vague > 0 {
-				n /= 4
+				n = 125 // with fewer, a single unnecessary wait would be too large a share
 			}
 			s := &simulation{
 				t: t, db: openNew(t), rand: rand.New(rand.NewPCG(7, 9)), epoch: start, now: start,
@@ -295,7 +293,8 @@ func TestAWeekOfLimitsCostsLittleMoreThanTheBestSchedule(t *testing.T) {
 			if float64(waited) > 1.05*float64(best) {
 				t.Errorf("waited %v, the best schedule waits %v", waited, best)
 			}
-			// Who came first is served first, but for those that were at work.
+			// Executions are served in order of arrival, except for running
+			// ones.
 			for place, id := range s.order {
 				if came := slices.Index(ids, id); place-came > 25 {
 					t.Errorf("the %d. to come was the %d. to be done", came+1, place+1)

@@ -2,13 +2,13 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -30,9 +30,25 @@ func openAt(t testing.TB, path string) *DB {
 	return db
 }
 
+// create makes a database by running every migration.
+func create(path string) error {
+	db, err := Open(context.Background(), path, Options{})
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+// openNewAt opens a new database at path: a copy of one that create made.
+func openNewAt(t testing.TB, path string) *DB {
+	t.Helper()
+	testrun.Database(t, path, create)
+	return openAt(t, path)
+}
+
 func openNew(t testing.TB) *DB {
 	t.Helper()
-	return openAt(t, filepath.Join(t.TempDir(), "agented.db"))
+	return openNewAt(t, filepath.Join(t.TempDir(), "agented.db"))
 }
 
 func must[T any](v T, err error) func(testing.TB) T {
@@ -86,14 +102,19 @@ func ended(e *agented.Execution, state agented.State, at time.Time) AttemptEnd {
 	}
 }
 
+func endAttempt(db *DB, ctx context.Context, end AttemptEnd, lease agented.Lease, at time.Time) error {
+	_, err := db.EndAttempt(ctx, end, lease, at)
+	return err
+}
+
 func finish(t testing.TB, db *DB, e *agented.Execution, state agented.State, at time.Time) {
 	t.Helper()
-	if err := db.FinishAttempt(t.Context(), ended(e, state, at), e.Lease, at); err != nil {
+	if err := endAttempt(db, t.Context(), ended(e, state, at), e.Lease, at); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestAnExecutionIsCarriedFromAdmissionToItsEnd(t *testing.T) {
+func TestExecution_lifecycle(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	ctx := t.Context()
@@ -109,7 +130,7 @@ func TestAnExecutionIsCarriedFromAdmissionToItsEnd(t *testing.T) {
 		!c.Attempts[0].StartedAt.IsZero() || c.Lease.Token != 1 || c.Lease.Owner != "node-a" || c.Prompt != "do it" {
 		t.Fatalf("claimed: %+v", c)
 	}
-	if err := db.AttemptStarted(ctx, c.ID, c.Lease, 1, "1.2.3", start.Add(2*time.Second)); err != nil {
+	if err := db.AttemptStarted(ctx, c.ID, c.Lease, 1, "1.2.3", "guard", start.Add(2*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	code, tokens, cost := 3, int64(12), 0.25
@@ -120,7 +141,7 @@ func TestAnExecutionIsCarriedFromAdmissionToItsEnd(t *testing.T) {
 		},
 		Next: agented.StateFailed, Reason: "it said no", Error: "no", Result: "text", LastSeq: 9,
 	}
-	if err := db.FinishAttempt(ctx, end, c.Lease, start.Add(5*time.Second)); err != nil {
+	if err := endAttempt(db, ctx, end, c.Lease, start.Add(5*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	got := must(db.Execution(ctx, c.ID))(t)
@@ -130,12 +151,12 @@ func TestAnExecutionIsCarriedFromAdmissionToItsEnd(t *testing.T) {
 	want.Lease = agented.Lease{Token: 1}
 	want.StartedAt, want.FinishedAt = start.Add(2*time.Second), start.Add(5*time.Second)
 	a := end.Attempt
-	a.CLIVersion = "1.2.3"
+	a.CLIVersion, a.Sandbox = "1.2.3", "guard"
 	want.Attempts = []agented.Attempt{a}
 	if diff := cmp.Diff(&want, got); diff != "" {
 		t.Error(diff)
 	}
-	wantKind(t, db.FinishAttempt(ctx, end, c.Lease, start.Add(6*time.Second)), agented.Conflict)
+	wantKind(t, endAttempt(db, ctx, end, c.Lease, start.Add(6*time.Second)), agented.Conflict)
 	_, err := db.RequestCancel(ctx, c.ID, "bob", start)
 	wantKind(t, err, agented.Conflict)
 
@@ -149,36 +170,5 @@ func TestAnExecutionIsCarriedFromAdmissionToItsEnd(t *testing.T) {
 	}
 	if n := must(db.Counts(ctx))(t); n[agented.StateFailed] != 1 || n[agented.StateRunning] != 0 || n[agented.StatePending] != 0 {
 		t.Errorf("counts: %v", n)
-	}
-}
-
-// A connection that reads is opened when it is first needed, which may be in the
-// middle of a write: that is no reason to wait.
-func TestAReaderIsOpenedDuringAWrite(t *testing.T) {
-	t.Parallel()
-	db := openNew(t)
-	err := db.write(t.Context(), "test", func(*tx) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // less than SQLite waits for a lock
-		defer cancel()
-		var open []*sql.Conn
-		for range maxReaders {
-			c, err := db.r.Conn(ctx)
-			if err != nil {
-				return err
-			}
-			open = append(open, c)
-		}
-		for _, c := range open {
-			if _, err := c.ExecContext(ctx, `UPDATE counter SET value = value`); err == nil {
-				t.Error("a connection for reading wrote")
-			}
-			if err := c.Close(); err != nil {
-				return err
-			}
-		}
-		return db.Ping(ctx)
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 }

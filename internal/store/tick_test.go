@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,9 +14,10 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 )
 
-// everyMinute is a decision that fires each minute that has come, one tick each.
+// everyMinute decides to fire at each due minute, with one tick each.
 func everyMinute(now time.Time) func(Due) Decision {
 	return func(d Due) Decision {
 		var to Decision
@@ -55,12 +55,12 @@ func scheduled(t testing.TB, db *DB, n int, o agented.Overlap) []agented.Trigger
 	return out
 }
 
-// tickFaults lists what is wrong with the ledger: due times left out, ticks that
-// name no execution of theirs, executions without their tick.
+// tickFaults reports errors in the ledger: missing due times, ticks without
+// their execution, executions without their tick.
 func tickFaults(t testing.TB, db *DB, from time.Time) {
 	t.Helper()
 	for _, q := range []string{
-		// A gap: the schedule has moved on further than it has ticks.
+		// A gap: the schedule has advanced further than its ticks.
 		`SELECT COUNT(*) FROM (SELECT s.id, (s.next_due - ` + strconv.FormatInt(from.UnixMicro(), 10) + `) / 60000000 AS want,
 			(SELECT COUNT(*) FROM tick k WHERE k.schedule_id = s.id) AS have FROM schedule s) AS x WHERE want <> have`,
 		`SELECT COUNT(*) FROM tick k WHERE NOT EXISTS (SELECT 1 FROM execution e WHERE e.id = k.execution_id
@@ -85,7 +85,7 @@ func count(t testing.TB, db *DB, q string, args ...any) (n int) {
 	return n
 }
 
-func TestADueTimeIsDecidedOnceAndAllTogether(t *testing.T) {
+func TestTickDue(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	list := scheduled(t, db, 3, agented.OverlapQueue)
@@ -105,7 +105,7 @@ func TestADueTimeIsDecidedOnceAndAllTogether(t *testing.T) {
 	if at, ok, err := db.NextScheduleRun(t.Context()); err != nil || !ok || !at.Equal(start.Add(2*time.Minute)) {
 		t.Errorf("next run %v %v %v", at, ok, err)
 	}
-	// A schedule that somebody else has moved on is left alone.
+	// A schedule that another server has advanced is unchanged.
 	err := db.write(t.Context(), "test", func(tx *tx) error {
 		var out Ticked
 		d := Due{Schedule: list[0].Schedules[0], Trigger: &list[0]}
@@ -121,7 +121,7 @@ func TestADueTimeIsDecidedOnceAndAllTogether(t *testing.T) {
 	tickFaults(t, db, start)
 }
 
-func TestAnOverlapSkipLeavesACancelledExecutionAndATickThatSaysSo(t *testing.T) {
+func TestTickDue_overlap_skip(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	scheduled(t, db, 1, agented.OverlapSkip)
@@ -137,7 +137,7 @@ func TestAnOverlapSkipLeavesACancelledExecutionAndATickThatSaysSo(t *testing.T) 
 	tickFaults(t, db, start)
 }
 
-func TestWhatIsDisabledOrGoneHasNothingToCome(t *testing.T) {
+func TestSchedules_disabled_or_deleted(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	list := scheduled(t, db, 2, agented.OverlapQueue)
@@ -154,7 +154,8 @@ func TestWhatIsDisabledOrGoneHasNothingToCome(t *testing.T) {
 	if got := must(db.TickDue(t.Context(), now, 10, everyMinute(now)))(t); got.Schedules != 0 {
 		t.Errorf("%+v", got)
 	}
-	// The history stays; enabling starts where the caller says.
+	// The history remains; after enabling, the schedule starts at the given
+	// time.
 	if n := count(t, db, `SELECT COUNT(*) FROM tick WHERE trigger_id = $1`, gone.ID); n != 1 {
 		t.Errorf("%d ticks of the deleted trigger", n)
 	}
@@ -169,7 +170,7 @@ func TestWhatIsDisabledOrGoneHasNothingToCome(t *testing.T) {
 	}
 }
 
-func TestAWriteOfATriggerDoesNotUndoWhatTheTickerDid(t *testing.T) {
+func TestUpdateTrigger_keeps_ticker_state(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	list := scheduled(t, db, 1, agented.OverlapQueue)
@@ -183,30 +184,17 @@ func TestAWriteOfATriggerDoesNotUndoWhatTheTickerDid(t *testing.T) {
 	}
 }
 
-// second opens the file a second time, past the lock that says who serves it.
+// second opens the file a second time, bypassing the server lock: the file that
+// the first server has locked is removed.
 func second(t *testing.T, path string) *DB {
 	t.Helper()
-	lock, err := os.CreateTemp(t.TempDir(), "lock")
-	if err != nil {
+	if err := os.Remove(path + ".lock"); err != nil {
 		t.Fatal(err)
 	}
-	db := &DB{path: path, lock: lock, turn: make(chan struct{}, 1), stmts: map[string]*sql.Stmt{}, closed: make(chan struct{})}
-	for _, p := range []struct {
-		to   **sql.DB
-		mode string
-	}{{&db.w, "immediate"}, {&db.r, "deferred"}} {
-		if *p.to, err = sql.Open("sqlite", dsn(path, p.mode, false)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if db.conn, err = db.w.Conn(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	return db
+	return openAt(t, path)
 }
 
-func TestTwoServersOnOneDatabaseFireADueTimeOnce(t *testing.T) {
+func TestTickDue_two_servers(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	one := openAt(t, path)
@@ -237,9 +225,9 @@ func TestTwoServersOnOneDatabaseFireADueTimeOnce(t *testing.T) {
 	}
 }
 
-// tickCrashEnv makes the test binary a process that ticks on the database it
-// names, until it is killed or, before the statement that tickKillEnv counts to,
-// kills itself.
+// tickCrashEnv makes the test binary a process that ticks on the given database
+// until it is killed or kills itself before the statement numbered by
+// tickKillEnv.
 const (
 	tickCrashEnv = "AGENTED_TEST_TICK_DB"
 	tickKillEnv  = "AGENTED_TEST_TICK_KILL"
@@ -259,12 +247,12 @@ func tickUntilKilled(path string) {
 	}
 	if at, err := strconv.Atoi(os.Getenv(tickKillEnv)); err == nil {
 		n := 0
-		beforeStatement = func(string) {
+		db.engine.Trace(func(string) {
 			if n++; n == at {
 				syscall.Kill(os.Getpid(), syscall.SIGKILL)
 				select {}
 			}
-		}
+		})
 		tick(start)
 		fmt.Println("statements", n)
 		os.Exit(0)
@@ -279,12 +267,13 @@ func tickUntilKilled(path string) {
 	}
 }
 
-func TestAKillBetweenAnyTwoStatementsOfATickLeavesAllOrNothing(t *testing.T) {
+func TestTickDue_kill_between_statements(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	for at := 1; ; at++ {
+	step := testrun.Size(6, 3, 1)
+	for at := 1 + testrun.Rand(t).IntN(step); ; at += step {
 		path := filepath.Join(dir, fmt.Sprintf("%d.db", at))
-		db := openAt(t, path)
+		db := openNewAt(t, path)
 		scheduled(t, db, 2, agented.OverlapQueue)
 		if err := db.Close(); err != nil {
 			t.Fatal(err)
@@ -306,17 +295,17 @@ func TestAKillBetweenAnyTwoStatementsOfATickLeavesAllOrNothing(t *testing.T) {
 		if n := count(t, db, `SELECT COUNT(*) FROM execution`); n != 2 || count(t, db, `SELECT COUNT(*) FROM tick`) != 2 {
 			t.Errorf("killed before statement %d: %d executions in the end", at, n)
 		}
-		if err == nil { // it came to its end before it counted so far
+		if err == nil { // it ended before that statement
 			if at < 9 {
 				t.Fatalf("only %d statements: %s", at, out)
 			}
-			t.Logf("killed before each of %d statements", at-1)
+			t.Logf("killed before every statement of %d, %d apart", at-1, step)
 			return
 		}
 	}
 }
 
-func TestAServerThatIsKilledAgainAndAgainFiresEachDueTimeOnce(t *testing.T) {
+func TestTickDue_repeated_kills(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	db := openAt(t, path)
@@ -324,10 +313,7 @@ func TestAServerThatIsKilledAgainAndAgainFiresEachDueTimeOnce(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	rounds := 12
-	if testing.Short() {
-		rounds = 3
-	}
+	rounds := testrun.Size(1, 4, 12)
 	for round := range rounds {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
 		cmd.Env = append(os.Environ(), tickCrashEnv+"="+path)
@@ -346,7 +332,7 @@ func TestAServerThatIsKilledAgainAndAgainFiresEachDueTimeOnce(t *testing.T) {
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		cmd.Wait() // killed, as it should be
+		cmd.Wait() // killed as expected
 		db := openAt(t, path)
 		tickFaults(t, db, start)
 		t.Logf("round %d: %d ticks", round, count(t, db, `SELECT COUNT(*) FROM tick`))
@@ -356,7 +342,7 @@ func TestAServerThatIsKilledAgainAndAgainFiresEachDueTimeOnce(t *testing.T) {
 	}
 }
 
-func TestSchedulesAndTicksAreFoundByTheirIndexes(t *testing.T) {
+func TestSchedules_indexes(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for _, c := range []struct{ statement, index string }{

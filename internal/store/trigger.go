@@ -4,16 +4,17 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/agented/agented"
 )
 
-// TriggerFilter narrows a list of triggers. Zero fields do not.
+// TriggerFilter filters a list of triggers. Zero fields match all.
 type TriggerFilter struct {
 	Enabled *bool
-	Query   string // start of the name, ignoring case
+	Query   string // prefix of the name, ignoring case
 }
 
 const triggerColumns = `id, name, enabled, spec, created_at, updated_at`
@@ -26,11 +27,9 @@ func scanTrigger(t *agented.Trigger, scan func(...any) error) error {
 	return json.Unmarshal(spec, &t.Spec)
 }
 
-// fold is the key under which a name is unique, ignoring case.
-func fold(name string) string { return strings.ToLower(name) }
-
-// CreateTrigger stores a new trigger. Empty ID, CreatedAt and UpdatedAt are
-// filled in. A taken name is a Conflict. by is who asks, for the audit.
+// CreateTrigger stores a new trigger. It fills in an empty ID, CreatedAt and
+// UpdatedAt. It returns Conflict if the name is in use. by is the actor for the
+// audit log.
 func (db *DB) CreateTrigger(ctx context.Context, t *agented.Trigger, by string) error {
 	now := stored(time.Now())
 	if t.CreatedAt.IsZero() {
@@ -47,7 +46,7 @@ func (db *DB) CreateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 	if err != nil {
 		return fmt.Errorf("create trigger: %w", err)
 	}
-	return db.write(ctx, "create trigger", func(tx *tx) error {
+	return db.writeRules(ctx, "create trigger", func(tx *tx) error {
 		err := tx.exec(`INSERT INTO trigger_ (id, name, name_key, enabled, spec, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 			t.ID, t.Name, fold(t.Name), t.Enabled, string(spec), micros(t.CreatedAt), micros(t.UpdatedAt))
@@ -74,17 +73,23 @@ func nameTaken(noun, name string, err error) error {
 	return agented.Errorf(agented.Conflict, "there is already a %s named %q: choose another name", noun, name).Because(err)
 }
 
-// UpdateTrigger replaces all of the trigger with t.ID but its id and times, and
-// sets t.UpdatedAt. A new MaxConcurrent holds for the executions that wait,
-// too. NotFound when there is no such trigger, Conflict when the name is taken.
+// UpdateTrigger replaces the trigger with t.ID, except its id and times, and
+// sets t.UpdatedAt. A new MaxConcurrent also applies to pending executions. It
+// returns NotFound if the trigger does not exist, and Conflict if the name is
+// in use.
 func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) error {
 	spec, err := json.Marshal(t.Spec)
 	if err != nil {
 		return fmt.Errorf("update trigger: %w", err)
 	}
-	return db.write(ctx, "update trigger", func(tx *tx) error {
+	return db.writeRules(ctx, "update trigger", func(tx *tx) error {
+		old, err := tx.triggerBefore(t.ID)
+		if err != nil {
+			return err
+		}
+		fields := changedTrigger(old, t)
 		now := stored(time.Now())
-		err := tx.row(`UPDATE trigger_ SET name = $2, name_key = $3, enabled = $4, spec = $5, updated_at = $6
+		err = tx.row(`UPDATE trigger_ SET name = $2, name_key = CASE WHEN name = $2 THEN name_key ELSE $3 END, enabled = $4, spec = $5, updated_at = $6
 			WHERE id = $1 RETURNING created_at, updated_at`,
 			t.ID, t.Name, fold(t.Name), t.Enabled, string(spec), micros(now)).Scan(toTime{&t.CreatedAt}, toTime{&t.UpdatedAt})
 		switch {
@@ -107,14 +112,53 @@ func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 		if err := tx.setWebhooks(t); err != nil {
 			return err
 		}
-		return tx.audit(AuditEntry{Actor: by, Action: "trigger.update", Subject: string(t.ID), Detail: t.Name})
+		return tx.audit(AuditEntry{Actor: by, Action: "trigger.update", Subject: string(t.ID), Detail: t.Name + changedText(fields)})
 	})
 }
 
-// DeleteTrigger removes the trigger and cancels its executions that wait. Those
-// that run go on, and the history stays.
+// triggerBefore returns the stored trigger, for the audit log.
+func (tx *tx) triggerBefore(id agented.TriggerID) (*agented.Trigger, error) {
+	list := make([]agented.Trigger, 1)
+	err := scanTrigger(&list[0], tx.row(`SELECT `+triggerColumns+` FROM trigger_ WHERE id = $1`, id).Scan)
+	if missing(err) {
+		return nil, noTrigger(id)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &list[0], fillTriggers(tx, list)
+}
+
+// changedTrigger returns the names of the fields in which two triggers differ.
+func changedTrigger(old, now *agented.Trigger) []string {
+	fields := changedFields(old.Spec, now.Spec)
+	for _, f := range []struct {
+		name    string
+		changed bool
+	}{
+		{"name", old.Name != now.Name},
+		{"enabled", old.Enabled != now.Enabled},
+		{"schedules", !slices.EqualFunc(old.Schedules, now.Schedules, agented.Schedule.Same)},
+		{"messages", !reflect.DeepEqual(old.Messages, now.Messages) && len(old.Messages)+len(now.Messages) > 0},
+		{"webhooks", !slices.EqualFunc(old.Webhooks, now.Webhooks, sameWebhook)},
+	} {
+		if f.changed {
+			fields = append(fields, f.name)
+		}
+	}
+	return fields
+}
+
+// sameWebhook reports whether two webhooks are equivalent, ignoring their ids.
+func sameWebhook(a, b agented.Webhook) bool {
+	a.ID = b.ID
+	return reflect.DeepEqual(a, b)
+}
+
+// DeleteTrigger deletes the trigger and cancels its pending executions. Running
+// ones continue, and the history remains.
 func (db *DB) DeleteTrigger(ctx context.Context, id agented.TriggerID, by string) error {
-	return db.write(ctx, "delete trigger", func(tx *tx) error {
+	return db.writeRules(ctx, "delete trigger", func(tx *tx) error {
 		var name string
 		err := tx.row(`DELETE FROM trigger_ WHERE id = $1 RETURNING name`, id).Scan(&name)
 		if missing(err) {
@@ -146,14 +190,14 @@ func noTrigger(id agented.TriggerID) error {
 
 // Trigger returns one trigger, or NotFound.
 func (db *DB) Trigger(ctx context.Context, id agented.TriggerID) (*agented.Trigger, error) {
-	return db.oneTrigger(ctx, `id = $1`, string(id), noTrigger(id))
+	return db.oneTrigger(ctx, `id = $1`, []any{string(id)}, noTrigger(id))
 }
 
-// oneTrigger returns the trigger that meets the condition, or unknown.
-func (db *DB) oneTrigger(ctx context.Context, cond, key string, unknown error) (*agented.Trigger, error) {
+// oneTrigger returns the trigger that matches the condition, or unknown.
+func (db *DB) oneTrigger(ctx context.Context, cond string, args []any, unknown error) (*agented.Trigger, error) {
 	list := make([]agented.Trigger, 1)
 	err := db.read(ctx, "trigger", func(r *reader) error {
-		err := scanTrigger(&list[0], r.row(`SELECT `+triggerColumns+` FROM trigger_ WHERE `+cond, key).Scan)
+		err := scanTrigger(&list[0], r.row(`SELECT `+triggerColumns+` FROM trigger_ WHERE `+cond, args...).Scan)
 		if missing(err) {
 			return unknown
 		}
@@ -168,7 +212,7 @@ func (db *DB) oneTrigger(ctx context.Context, cond, key string, unknown error) (
 	return &list[0], nil
 }
 
-// fillTriggers loads what triggers have beside their row.
+// fillTriggers loads the data of triggers from other tables.
 func fillTriggers(q querier, list []agented.Trigger) error {
 	if err := loadSchedules(q, list); err != nil {
 		return err
@@ -179,32 +223,32 @@ func fillTriggers(q querier, list []agented.Trigger) error {
 	return loadWebhooks(q, list)
 }
 
-// TriggerByName returns the trigger of that name, ignoring case, or NotFound.
+// TriggerByName returns the trigger with that name, ignoring case, or NotFound.
 func (db *DB) TriggerByName(ctx context.Context, name string) (*agented.Trigger, error) {
-	return db.oneTrigger(ctx, `name_key = $1`, fold(name), agented.Errorf(agented.NotFound, "no trigger named %q", name))
+	return db.oneTrigger(ctx, byName, nameKeys(name), agented.Errorf(agented.NotFound, "no trigger named %q", name))
 }
 
-// Triggers returns a page of triggers in the order of their names, and the
-// cursor of the next page, empty when there is none.
+// Triggers returns a page of triggers by name, and the cursor of the next page,
+// empty if there is none.
 func (db *DB) Triggers(ctx context.Context, f TriggerFilter, p Page) ([]agented.Trigger, string, error) {
 	var w where
-	after, err := p.after("trigger", 1)
+	after, err := pageKey(p, "trigger", 1)
 	if err != nil {
 		return nil, "", err
 	}
 	if after != nil {
-		w.and(`name_key > $?`, after[0])
+		w.And(`name_key > $?`, after[0])
 	}
 	if f.Enabled != nil {
-		w.and(`enabled = $?`, *f.Enabled)
+		w.And(`enabled = $?`, *f.Enabled)
 	}
 	if f.Query != "" {
-		w.and(`name_key >= $? AND name_key < $?`, fold(f.Query), fold(f.Query)+lastRune)
+		w.And(`name_key >= $? AND name_key < $?`, fold(f.Query), fold(f.Query)+lastRune)
 	}
-	limit := p.limit()
+	limit := p.Size()
 	var list []agented.Trigger
 	err = db.read(ctx, "triggers", func(r *reader) error {
-		rows, err := r.query(`SELECT `+triggerColumns+` FROM trigger_`+w.sql()+` ORDER BY name_key LIMIT `+fmt.Sprint(limit+1), w.args...)
+		rows, err := r.query(`SELECT `+triggerColumns+` FROM trigger_`+w.SQL()+` ORDER BY name_key LIMIT `+fmt.Sprint(limit+1), w.Args()...)
 		if list, err = collect(rows, err, scanTrigger); err != nil {
 			return err
 		}
@@ -213,8 +257,5 @@ func (db *DB) Triggers(ctx context.Context, f TriggerFilter, p Page) ([]agented.
 	if err != nil {
 		return nil, "", err
 	}
-	if len(list) <= limit {
-		return list, "", nil
-	}
-	return list[:limit], cursor("trigger", fold(list[limit-1].Name)), nil
+	return cut(p, list, "trigger", func(last *agented.Trigger) []string { return []string{fold(last.Name)} })
 }

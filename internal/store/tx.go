@@ -3,93 +3,89 @@ package store
 import (
 	"cmp"
 	"context"
-	"database/sql"
+	"errors"
 	"slices"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/policy"
+	"github.com/agented/agented/internal/sqlite"
 )
 
-// querier is what reads: a write transaction or a read one.
-type querier interface {
-	query(q string, args ...any) (*sql.Rows, error)
-	row(q string, args ...any) *sql.Row
-}
-
-// tx is a write transaction. It lives as long as the call of write that made
-// it, hence the context in it.
+// tx is a write transaction.
 type tx struct {
-	ctx     context.Context
-	db      *DB
-	told    []agented.ExecutionEvent // see tell
-	changed []agented.ExecutionID    // since then, in the order of their event_seq
-	seq     int64                    // of the last of them; 0: none was taken yet
-	kept    int64                    // of the event counter's row, as far as it is known
-	rules   string                   // the version of the rules; empty: it was not looked up yet
-	ruled   bool                     // and it is another one than before
+	*sqlite.Tx
+	db       *DB
+	reported []agented.ExecutionEvent // see collectEvents
+	changed  []agented.ExecutionID    // changed since the last call of collectEvents, in the order of their event_seq
+	seq      int64                    // of the last of them; 0: none
+	kept     int64                    // value of the event counter's row; 0: unknown
+	rules    string                   // version of the rules; empty: not read yet
+	ruled    bool                     // the version has changed
+	gated    bool                     // rules may be changed in it
 
-	fresh map[agented.ExecutionID]*agented.Execution // inserted, and not changed since
-	loads map[agented.TriggerID]*triggerLoad         // looked up, and kept up to date by insert
+	fresh map[agented.ExecutionID]*agented.Execution // inserted and not changed since
+	loads map[agented.TriggerID]*policy.TriggerLoad  // read, and updated by insert
 }
 
-// write runs f in the one write transaction at a time, commits, and tells
-// OnChange what changed. what names the doing in errors.
+// write runs f in the single write transaction, commits, and reports the
+// changes to OnChange. what names the operation in errors.
 func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
-	select {
-	case db.turn <- struct{}{}:
-	case <-ctx.Done():
-		return db.explain(what, ctx.Err())
-	case <-db.closed:
-		return db.explain(what, sql.ErrConnDone)
+	if tx := togetherIn(ctx, db); tx != nil {
+		return explain(what, f(tx))
 	}
-	defer func() { <-db.turn }()
-	if err := ctx.Err(); err != nil {
-		return db.explain(what, err)
-	}
-	// From here on the end of ctx counts no more: it must not leave it open whether
-	// the transaction was committed, nor whether it was begun. A statement that is
-	// cut short may have been carried out.
-	tx := &tx{ctx: context.WithoutCancel(ctx), db: db}
-	open := true
-	defer func() {
-		if open { // an error from here says that there is none, or SQLite has rolled back by itself
-			tx.exec(`ROLLBACK`)
-		}
-	}()
-	if err := tx.exec(`BEGIN IMMEDIATE`); err != nil {
-		return db.explain(what, err)
-	}
-	if err := f(tx); err != nil {
-		return db.explain(what, err)
-	}
-	if err := tx.keepSeq(); err != nil {
-		return db.explain(what, err)
-	}
-	if err := tx.tell(); err != nil {
-		return db.explain(what, err)
-	}
-	if err := tx.exec(`COMMIT`); err != nil {
-		return db.explain(what, err)
-	}
-	open = false
-	if tx.ruled {
-		version := tx.rules // not all of tx
-		db.rules.Store(&version)
-	}
-	for _, e := range tx.told {
-		db.onChange(e)
-	}
-	return nil
+	return explain(what, db.transact(ctx, f))
 }
 
-// tell keeps what changed until now for OnChange: what changes again is told again.
-func (tx *tx) tell() error {
+func (db *DB) transact(ctx context.Context, f func(*tx) error) error {
+	return db.engine.Write(ctx, func(t *sqlite.Tx) error {
+		tx := &tx{Tx: t, db: db}
+		t.OnCommit(tx.publish)
+		if err := f(tx); err != nil {
+			return err
+		}
+		if err := tx.keepSeq(); err != nil {
+			return err
+		}
+		return tx.collectEvents()
+	})
+}
+
+// publish reports what the transaction has committed.
+func (tx *tx) publish() {
+	if tx.ruled {
+		version := tx.rules // do not retain tx
+		tx.db.rules.Store(&version)
+	}
+	for _, e := range tx.reported {
+		tx.db.onChange(e)
+	}
+}
+
+// inGroup runs do in a transaction that it may share with others, and returns
+// when that is durable. If the context ends, it is unknown whether do was
+// committed.
+func inGroup[T any](ctx context.Context, db *DB, op string, do func(*tx) (T, error)) (T, error) {
+	var none, got T
+	err := db.groups.Do(ctx, func(tx *tx) (err error) {
+		got, err = do(tx)
+		return err
+	})
+	if err != nil {
+		return none, explain(op, err)
+	}
+	return got, nil
+}
+
+// collectEvents records the changes so far for OnChange: an execution that changes again
+// is reported again.
+func (tx *tx) collectEvents() error {
 	events, err := tx.events()
-	tx.told, tx.changed = append(tx.told, events...), nil
+	tx.reported, tx.changed = append(tx.reported, events...), nil
 	return err
 }
 
-// events says what changed, as the transaction leaves it. What was only inserted
-// is known; the rest is loaded.
+// events returns the changed executions at the end of the transaction. Those
+// that were only inserted are known; the others are loaded.
 func (tx *tx) events() ([]agented.ExecutionEvent, error) {
 	if tx.db.onChange == nil || len(tx.changed) == 0 {
 		return nil, nil
@@ -121,17 +117,17 @@ func (tx *tx) events() ([]agented.ExecutionEvent, error) {
 	return out, nil
 }
 
-// change takes the next event number for a change of the execution. The caller
-// writes it into the row.
+// change allocates the next event number for a change of the execution. The
+// caller writes it into the row.
 func (tx *tx) change(id agented.ExecutionID) (int64, error) {
 	delete(tx.fresh, id)
 	tx.loads = nil
 	return tx.nextSeq(id)
 }
 
-// nextSeq is change for an execution that is new. Only the first number of a
-// transaction comes from the database: the others follow it, and keepSeq writes
-// the last one down.
+// nextSeq is change for a new execution. Only the first number of a transaction
+// is read from the database: the others follow it, and keepSeq stores the last
+// one.
 func (tx *tx) nextSeq(id agented.ExecutionID) (int64, error) {
 	if tx.seq == 0 {
 		err := tx.row(`UPDATE counter SET value = value + 1 WHERE name = 'event' RETURNING value`).Scan(&tx.seq)
@@ -146,7 +142,7 @@ func (tx *tx) nextSeq(id agented.ExecutionID) (int64, error) {
 	return tx.seq, nil
 }
 
-// keepSeq writes the last event number down.
+// keepSeq stores the last event number.
 func (tx *tx) keepSeq() error {
 	if tx.seq == tx.kept {
 		return nil
@@ -155,7 +151,7 @@ func (tx *tx) keepSeq() error {
 	return tx.exec(`UPDATE counter SET value = $1 WHERE name = 'event'`, tx.seq)
 }
 
-// mark is how far a transaction has come, for what may be taken back.
+// mark is a state of a transaction to which it can be rolled back.
 type mark struct {
 	changed int
 	seq     int64
@@ -163,144 +159,60 @@ type mark struct {
 
 func (tx *tx) mark() mark { return mark{len(tx.changed), tx.seq} }
 
-// backTo forgets what was done after m, which the database has taken back.
+// backTo restores the state of m after the database has been rolled back.
 func (tx *tx) backTo(m mark) {
 	for _, id := range tx.changed[m.changed:] {
-		delete(tx.fresh, id) // one that was changed and was fresh before is loaded: that is never wrong
+		delete(tx.fresh, id) // an execution that was changed and new before is loaded, which is always correct
 	}
 	tx.changed, tx.loads = tx.changed[:m.changed], nil
 	if tx.seq != m.seq {
-		tx.seq, tx.kept = m.seq, 0 // the row may be as it was before the first change
+		tx.seq, tx.kept = m.seq, 0 // the row may have its value from before the first change
 	}
 }
 
-// maxPrepared bounds how many statements stay prepared; those that lists make
-// up have no bound of their own.
-const maxPrepared = 200
-
-// beforeStatement is called before each statement of a write transaction; tests
-// end the process in it.
-var beforeStatement = func(query string) {}
-
-// prepared returns the statement of that text. Preparing costs more than most
-// statements take to run. The writer's turn guards the map.
-func (tx *tx) prepared(q string) (s *sql.Stmt, release func(), err error) {
-	beforeStatement(q)
-	if s := tx.db.stmts[q]; s != nil {
-		return s, func() {}, nil
+// Savepoint runs f so that its error undoes only what f has changed.
+func (tx *tx) Savepoint(f func() error) (failed, err error) {
+	before := tx.mark()
+	if failed, err = tx.Tx.Savepoint(f); failed != nil {
+		tx.backTo(before)
 	}
-	if s, err = tx.db.conn.PrepareContext(tx.ctx, q); err != nil {
-		return nil, nil, err
-	}
-	if len(tx.db.stmts) >= maxPrepared {
-		return s, func() { s.Close() }, nil
-	}
-	tx.db.stmts[q] = s
-	return s, func() {}, nil
+	return failed, err
 }
 
-// exec runs a statement.
-func (tx *tx) exec(q string, args ...any) error {
-	_, err := tx.affected(q, args...)
-	return err
+// togetherKey is the context key of a transaction.
+type togetherKey struct{}
+
+// togetherIn returns the transaction of db in ctx, nil if there is none.
+func togetherIn(ctx context.Context, db *DB) *tx {
+	if tx, ok := ctx.Value(togetherKey{}).(*tx); ok && tx.db == db {
+		return tx
+	}
+	return nil
 }
 
-// affected is exec that returns how many rows it touched.
-func (tx *tx) affected(q string, args ...any) (int64, error) {
-	s, release, err := tx.prepared(q)
-	if err != nil {
-		return 0, err
-	}
-	defer release()
-	res, err := s.ExecContext(tx.ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
-}
+// errUndone rolls a transaction back intentionally.
+var errUndone = errors.New("the transaction is rolled back")
 
-func (tx *tx) query(q string, args ...any) (*sql.Rows, error) {
-	s, release, err := tx.prepared(q)
-	if err != nil {
-		return nil, err
-	}
-	defer release() // the rows keep it until they are closed
-	return s.QueryContext(tx.ctx, args...)
-}
-
-func (tx *tx) row(q string, args ...any) *sql.Row {
-	s, release, err := tx.prepared(q)
-	if err != nil {
-		return tx.db.conn.QueryRowContext(tx.ctx, q, args...) // says the same error
-	}
-	defer release()
-	return s.QueryRowContext(tx.ctx, args...)
-}
-
-// reader is a read transaction: what it reads fits together.
-type reader struct {
-	ctx context.Context
-	t   *sql.Tx
-}
-
-// read runs f in a read transaction.
-func (db *DB) read(ctx context.Context, what string, f func(*reader) error) error {
-	t, err := db.r.BeginTx(ctx, nil)
-	if err != nil {
-		return db.explain(what, err)
-	}
-	defer t.Rollback()
-	return db.explain(what, f(&reader{ctx, t}))
-}
-
-func (r *reader) query(q string, args ...any) (*sql.Rows, error) {
-	return r.t.QueryContext(r.ctx, q, args...)
-}
-
-func (r *reader) row(q string, args ...any) *sql.Row {
-	return r.t.QueryRowContext(r.ctx, q, args...)
-}
-
-// hotStmt returns a statement for reading that stays prepared, on each connection
-// that has used it. To prepare one costs more than most take to run, and memory
-// while it is kept: this is for the few that are asked all day, with constant text.
-func (db *DB) hotStmt(ctx context.Context, q string) (*sql.Stmt, error) {
-	if s, ok := db.hot.Load(q); ok {
-		return s.(*sql.Stmt), nil
-	}
-	s, err := db.r.PrepareContext(ctx, q)
-	if err != nil {
-		return nil, err
-	}
-	if first, loaded := db.hot.LoadOrStore(q, s); loaded {
-		s.Close()
-		s = first.(*sql.Stmt)
-	}
-	return s, nil
-}
-
-// hotRow is QueryRowContext of the readers with hotStmt.
-func (db *DB) hotRow(ctx context.Context, q string, args ...any) *sql.Row {
-	s, err := db.hotStmt(ctx, q)
-	if err != nil {
-		return db.r.QueryRowContext(ctx, q, args...) // says the same error
-	}
-	return s.QueryRowContext(ctx, args...)
-}
-
-// collect reads all rows with scan.
-func collect[T any](rows *sql.Rows, err error, scan func(*T, func(...any) error) error) ([]T, error) {
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var out []T
-	for rows.Next() {
-		var v T
-		if err := scan(&v, rows.Scan); err != nil {
-			return nil, err
+// Together runs f in one transaction: everything that f writes with its context
+// is stored, or nothing if f returns an error. Without keep, nothing is stored
+// in any case (a dry run). Reads see the earlier state. Rules may change in it,
+// so f must not hold them.
+func (db *DB) Together(ctx context.Context, what string, keep bool, f func(context.Context) error) error {
+	tried := false
+	// Lock order: the gate of the rules before the writer's turn, as
+	// everywhere.
+	err := db.writeRules(ctx, what, func(tx *tx) error {
+		if err := f(context.WithValue(ctx, togetherKey{}, tx)); err != nil {
+			return err
 		}
-		out = append(out, v)
+		if !keep {
+			tried = true
+			return errUndone
+		}
+		return nil
+	})
+	if tried {
+		return nil
 	}
-	return out, rows.Err()
+	return err
 }

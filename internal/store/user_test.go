@@ -12,9 +12,11 @@ import (
 
 	"github.com/agented/agented"
 	"modernc.org/sqlite"
+
+	engine "github.com/agented/agented/internal/sqlite"
 )
 
-func TestOnlyOneCanBeTheFirstAdmin(t *testing.T) {
+func TestCreateFirstAdmin_concurrent(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	var won atomic.Int32
@@ -35,7 +37,7 @@ func TestOnlyOneCanBeTheFirstAdmin(t *testing.T) {
 	}
 }
 
-func TestTheLastActiveAdminStays(t *testing.T) {
+func TestUsers_last_active_admin(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	ctx := t.Context()
@@ -80,7 +82,7 @@ func TestTheLastActiveAdminStays(t *testing.T) {
 	}
 }
 
-func TestSessionsEnd(t *testing.T) {
+func TestSessions(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	ctx := t.Context()
@@ -188,7 +190,7 @@ func TestSettingsAndHealth(t *testing.T) {
 			t.Error(v, err)
 		}
 	}
-	if err := errors.Join(db.Ping(ctx), db.CheckWrite(ctx), db.CheckWrite(ctx)); err != nil {
+	if err := errors.Join(db.Ping(ctx), db.SetSetting(ctx, "heartbeat", "1"), db.SetSetting(ctx, "heartbeat", "1")); err != nil {
 		t.Error(err)
 	}
 	admit(t, db, "trg-a", start)
@@ -205,34 +207,36 @@ func TestSettingsAndHealth(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	wantKind(t, db.CheckWrite(ctx), agented.Unavailable)
+	wantKind(t, db.SetSetting(ctx, "heartbeat", "1"), agented.Unavailable)
 	wantKind(t, db.Ping(ctx), agented.Unavailable)
 }
 
-func TestAFullDiskIsUnavailableWithTheMend(t *testing.T) {
+func TestWrite_full_disk(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	var pages int
-	if err := db.conn.QueryRowContext(t.Context(), `PRAGMA page_count`).Scan(&pages); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.conn.ExecContext(t.Context(), fmt.Sprintf(`PRAGMA max_page_count = %d`, pages+1)); err != nil {
+	err := db.write(t.Context(), "test", func(tx *tx) error {
+		if err := tx.row(`PRAGMA page_count`).Scan(&pages); err != nil {
+			return err
+		}
+		return tx.exec(fmt.Sprintf(`PRAGMA max_page_count = %d`, pages+1))
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	e := newExecution("", start)
 	e.Prompt = strings.Repeat("x", 1<<20)
-	_, err := db.Admit(t.Context(), Admission{Execution: e}, start)
+	_, err = db.Admit(t.Context(), Admission{Execution: e}, start)
 	wantKind(t, err, agented.Unavailable)
-	if !strings.Contains(agented.Message(err), "free some space") || code(err)&0xff != codeFull {
+	if !strings.Contains(agented.Message(err), "free some space") || engine.FaultOf(err) != engine.DiskFull {
 		t.Error(err)
 	}
 	if _, ok := errors.AsType[*sqlite.Error](err); !ok {
 		t.Error("the cause is lost")
 	}
-	if must(db.HasExecution(t.Context(), e.ID))(t) {
-		t.Error("half of it is there")
-	}
-	if err := db.CheckWrite(t.Context()); err != nil {
+	_, err = db.Execution(t.Context(), e.ID)
+	wantKind(t, err, agented.NotFound)
+	if err := db.SetSetting(t.Context(), "heartbeat", "1"); err != nil {
 		t.Error("what still fits has to go on:", err)
 	}
 }

@@ -2,26 +2,53 @@ package store
 
 import (
 	"context"
+	"errors"
 
 	"github.com/agented/agented"
 )
 
-// hookVersion is the setting that changes with every change of a trigger, so
-// that whoever keeps rules in memory knows when they are old.
+// hookVersion is a setting that changes with every change of a trigger, so that
+// caches of rules can detect that they are outdated.
 const hookVersion = "webhook_version"
 
-// ruleWriter gives the version its next value.
+// ruleWriter increments the version.
 const ruleWriter = `INSERT INTO setting (key, value) VALUES ($1, '1')
 	ON CONFLICT (key) DO UPDATE SET value = CAST(CAST(setting.value AS BIGINT) + 1 AS TEXT)`
 
-// rulesChanged notes that a trigger was written. Each write of one calls it.
+// rulesChanged records that a trigger was written. Every write of a trigger
+// calls it, in a transaction of [DB.writeRules].
 func (tx *tx) rulesChanged() error {
+	if !tx.gated {
+		return errors.New("rules are changed outside of writeRules")
+	}
 	tx.rules, tx.ruled = "", true
 	err := tx.exec(ruleWriter, hookVersion)
 	if err == nil {
-		_, err = tx.hookVersion() // for when it is committed
+		_, err = tx.hookVersion() // to publish it after the commit
 	}
 	return err
+}
+
+// writeRules is write for transactions that may change rules. It waits until no
+// caller of [DB.HoldRules] holds them.
+func (db *DB) writeRules(ctx context.Context, what string, f func(*tx) error) error {
+	if togetherIn(ctx, db) == nil { // which holds the gate
+		db.gate.Lock()
+		defer db.gate.Unlock()
+	}
+	return db.write(ctx, what, func(tx *tx) error {
+		tx.gated = true
+		return f(tx)
+	})
+}
+
+// HoldRules prevents changes of triggers and their rules until release is
+// called: changes wait, and evaluations cannot become outdated. Hold them only
+// for one evaluation and its transaction. It waits for a change that is being
+// committed, and waiting changes go first.
+func (db *DB) HoldRules() (release func()) {
+	db.gate.RLock()
+	return db.gate.RUnlock
 }
 
 const webhookColumns = `trigger_id, id, source, enabled, supersede, auth, match_, secret`
@@ -46,7 +73,7 @@ func scanWebhook(r *webhookRow, scan func(...any) error) error {
 	return nil
 }
 
-// setWebhooks replaces the webhooks of a trigger by those that it holds.
+// setWebhooks replaces the webhooks of a trigger.
 func (tx *tx) setWebhooks(t *agented.Trigger) error {
 	if err := tx.exec(`DELETE FROM webhook WHERE trigger_id = $1`, t.ID); err != nil {
 		return err
@@ -62,7 +89,7 @@ func (tx *tx) setWebhooks(t *agented.Trigger) error {
 	return tx.rulesChanged()
 }
 
-// loadWebhooks fills in the webhooks of triggers.
+// loadWebhooks loads the webhooks of triggers.
 func loadWebhooks(q querier, list []agented.Trigger) error {
 	if len(list) == 0 {
 		return nil
@@ -73,7 +100,7 @@ func loadWebhooks(q querier, list []agented.Trigger) error {
 		ids[i], place[list[i].ID] = list[i].ID, i
 	}
 	var w where
-	rows, err := q.query(`SELECT `+webhookColumns+` FROM webhook WHERE trigger_id IN `+in(&w, ids)+` ORDER BY trigger_id, place`, w.args...)
+	rows, err := q.query(`SELECT `+webhookColumns+` FROM webhook WHERE trigger_id IN `+in(&w, ids)+` ORDER BY trigger_id, place`, w.Args()...)
 	all, err := collect(rows, err, scanWebhook)
 	for _, r := range all {
 		t := &list[place[r.trigger]]
@@ -82,25 +109,24 @@ func loadWebhooks(q querier, list []agented.Trigger) error {
 	return err
 }
 
-// HookVersion returns a text that is another one after every change of a
-// trigger. It is known without asking the database, and may be older than a
-// change that is just being committed: what relies on it is checked again in the
-// transaction that it leads to.
+// HookVersion returns a text that changes with every change of a trigger. It is
+// cached in memory, and may be older than a change that is being committed: the
+// transaction that relies on it checks it again.
 func (db *DB) HookVersion() string { return *db.rules.Load() }
 
-// loadRules looks the version up when the database has been opened.
+// loadRules reads the version when the database is opened.
 func (db *DB) loadRules(ctx context.Context) error {
 	v := "0"
-	err := db.r.QueryRowContext(ctx, `SELECT value FROM setting WHERE key = $1`, hookVersion).Scan(&v)
+	err := db.row(ctx, `SELECT value FROM setting WHERE key = $1`, hookVersion).Scan(&v)
 	if err != nil && !missing(err) {
-		return db.explain("version of the rules", err)
+		return explain("version of the rules", err)
 	}
 	db.rules.Store(&v)
 	return nil
 }
 
-// hookVersion is HookVersion as the transaction sees it; many deliveries that
-// share one ask but once.
+// hookVersion is HookVersion within the transaction; it is read once per
+// transaction.
 func (tx *tx) hookVersion() (string, error) {
 	if tx.rules != "" {
 		return tx.rules, nil
@@ -115,7 +141,7 @@ func (tx *tx) hookVersion() (string, error) {
 }
 
 // HookTriggers returns every trigger that has a webhook, in the order of their
-// ids, and the version that they are of. Secrets are sealed.
+// ids, and their version. Secrets are sealed.
 func (db *DB) HookTriggers(ctx context.Context) ([]agented.Trigger, string, error) {
 	var list []agented.Trigger
 	version := "0"

@@ -13,14 +13,14 @@ import (
 
 type contextKey struct{}
 
-// From is the span in ctx, nowhere if there is none.
+// From returns the span in ctx, or the zero Context.
 func From(ctx context.Context) Context {
 	c, _ := ctx.Value(contextKey{}).(Context)
 	return c
 }
 
-// Middleware makes a span of each request but those of health and metrics. A
-// traceparent header is taken up. Of a nil tracer it is next itself.
+// Middleware creates a span for each request except health checks and metrics. It continues the
+// trace of a traceparent header. For a nil tracer it returns next.
 func (t *Tracer) Middleware(next http.Handler) http.Handler {
 	if t == nil {
 		return next
@@ -56,7 +56,7 @@ func (t *Tracer) Middleware(next http.Handler) http.Handler {
 	})
 }
 
-// noted remembers the status of an answer.
+// noted records the status of a response.
 type noted struct {
 	http.ResponseWriter
 	status int
@@ -72,8 +72,7 @@ func (n *noted) WriteHeader(status int) {
 // Unwrap is for http.ResponseController.
 func (n *noted) Unwrap() http.ResponseWriter { return n.ResponseWriter }
 
-// pattern is a path with its ids taken out, so that spans of one route have one
-// name.
+// pattern replaces the ids in a path, so that spans of one route have one name.
 func pattern(path string) string {
 	parts := strings.Split(path, "/")
 	for i, p := range parts {
@@ -87,8 +86,7 @@ func pattern(path string) string {
 	return strings.Join(parts, "/")
 }
 
-// Fired notes which request an execution comes from, so that both are in one
-// trace.
+// Fired records the request that an execution comes from, so that both are in one trace.
 func (t *Tracer) Fired(ctx context.Context, ids ...agented.ExecutionID) {
 	c := From(ctx)
 	if t == nil || c == (Context{}) {
@@ -102,7 +100,7 @@ func (t *Tracer) link(c Context, ids ...agented.ExecutionID) {
 	defer t.mu.Unlock()
 	for _, id := range ids {
 		if _, there := t.links[id]; there {
-			continue // a repetition: the first counts
+			continue // a repeated request: the first one counts
 		}
 		t.links[id] = c
 		t.order = append(t.order, id)
@@ -113,8 +111,8 @@ func (t *Tracer) link(c Context, ids ...agented.ExecutionID) {
 	}
 }
 
-// Delivered makes a span of a call from outside that was judged since began.
-func (t *Tracer) Delivered(ctx context.Context, id agented.DeliveryID, verdict agented.Verdict, began time.Time, fired []agented.ExecutionID) {
+// Delivered creates a span for a delivery that was evaluated since began.
+func (t *Tracer) Delivered(ctx context.Context, id agented.DeliveryID, verdict agented.DeliveryVerdict, began time.Time, fired []agented.ExecutionID) {
 	if t == nil {
 		return
 	}
@@ -131,8 +129,8 @@ func (t *Tracer) Delivered(ctx context.Context, id agented.DeliveryID, verdict a
 	t.link(s.Context, fired...)
 }
 
-// Changed makes spans of attempts and executions that have ended. Call it from
-// the store's OnChange.
+// Changed creates spans of attempts and executions that have ended. Call it from the store's
+// OnChange.
 func (t *Tracer) Changed(ev agented.ExecutionEvent, now time.Time) {
 	if t == nil || ev.Execution == nil {
 		return
@@ -162,7 +160,7 @@ func (t *Tracer) Changed(ev agented.ExecutionEvent, now time.Time) {
 	}
 	if !linked {
 		parent = Context{Trace: traceOf(string(e.ID))}
-		if e.Cause != nil && e.Cause.Delivery != "" { // of before a restart
+		if e.Cause != nil && e.Cause.Delivery != "" { // from before a restart
 			parent = Context{Trace: traceOf(string(e.Cause.Delivery)), Span: spanOf(string(e.Cause.Delivery))}
 		}
 	}

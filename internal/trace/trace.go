@@ -1,6 +1,5 @@
-// Package trace tells a collector of OpenTelemetry what the server did and how
-// long it took: spans over OTLP/HTTP in JSON. It is off unless an endpoint is
-// set, and a nil Tracer does nothing.
+// Package trace exports spans of the server's work to an OpenTelemetry collector over OTLP/HTTP
+// in JSON. It is off unless an endpoint is set; a nil Tracer does nothing.
 package trace
 
 import (
@@ -13,8 +12,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,49 +30,55 @@ const (
 	batchSize = 256
 	batchTime = 5 * time.Second
 	sendTime  = 10 * time.Second
-	lastTime  = 2 * time.Second // for what is left at the end
+	lastTime  = 2 * time.Second // for the remaining spans at shutdown
 	maxLinks  = 10000           // executions whose request is remembered
 )
 
-// Options is what a Tracer works with.
+// Options configures a Tracer.
 type Options struct {
-	Endpoint string              // base URL, as OTEL_EXPORTER_OTLP_ENDPOINT: /v1/traces is added
-	Service  string              // service.name
-	Version  string              // service.version
-	Headers  string              // name=value, separated by commas, URL-encoded
-	Mask     func(string) string // takes secrets out; nil leaves texts as they are
-	Log      *slog.Logger
-	Client   *http.Client // nil is one of its own
+	Endpoint string // base URL, as OTEL_EXPORTER_OTLP_ENDPOINT: /v1/traces is added
+	// TracesEndpoint is a full URL, as in OTEL_EXPORTER_OTLP_TRACES_ENDPOINT; it takes precedence
+	// over Endpoint.
+	TracesEndpoint string
+	Protocol       string              // as OTEL_EXPORTER_OTLP_PROTOCOL: empty, http/json or http/protobuf
+	Attributes     string              // as OTEL_RESOURCE_ATTRIBUTES: name=value, separated by commas, URL-encoded
+	Service        string              // service.name
+	Version        string              // service.version
+	Headers        string              // name=value, separated by commas, URL-encoded
+	Mask           func(string) string // masks secrets; nil leaves texts unchanged
+	Log            *slog.Logger
+	Client         *http.Client // nil uses a client of its own
 }
 
-// Tracer collects spans and sends them. Nothing ever waits for it: what does not
-// fit into its queue is dropped and counted.
+// Tracer collects and sends spans. It never blocks: spans that do not fit into its queue are
+// dropped and counted.
 type Tracer struct {
-	o       Options
-	url     string
-	headers http.Header
-	queue   chan Span
-	dropped atomic.Int64
+	o          Options
+	url        string
+	headers    http.Header
+	attributes map[string]string // of this server, besides its name and version
+	queue      chan Span
+	dropped    atomic.Int64
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the following fields
 	links    map[agented.ExecutionID]Context
 	order    []agented.ExecutionID
 	attempts map[agented.ExecutionID]begun
 }
 
-// begun is an attempt under way.
+// begun is a running attempt.
 type begun struct {
 	number int
 	at     time.Time
 }
 
-// Context is where a span is: the zero Context is nowhere.
+// Context identifies a span; the zero Context identifies none.
 type Context struct {
 	Trace [16]byte
 	Span  [8]byte
 }
 
-// Span is one thing that took time.
+// Span is a timed operation.
 type Span struct {
 	Context
 	Parent [8]byte
@@ -80,32 +87,43 @@ type Span struct {
 	Start  time.Time
 	End    time.Time
 	Attrs  map[string]string
-	Error  string // what failed, empty if nothing did
+	Error  string // error message; empty if it succeeded
 }
 
-// New returns a tracer, nil if no endpoint is set. It sends nothing before Run.
+// New returns a tracer, or nil if no endpoint is set. It sends nothing before Run.
 func New(o Options) (*Tracer, error) {
-	if o.Endpoint == "" {
+	to, name := o.TracesEndpoint, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+	if to == "" && o.Endpoint != "" {
+		to, name = strings.TrimSuffix(o.Endpoint, "/")+"/v1/traces", "OTEL_EXPORTER_OTLP_ENDPOINT"
+	}
+	if to == "" {
 		return nil, nil
 	}
-	u, err := url.Parse(o.Endpoint)
+	u, err := url.Parse(to)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, agented.Errorf(agented.Invalid, "OTEL_EXPORTER_OTLP_ENDPOINT is not an address: use http://HOST:4318")
+		return nil, agented.Errorf(agented.Invalid, "%s is not a valid address: use http://HOST:4318", name)
+	}
+	switch o.Protocol {
+	case "", "http/json", "http/protobuf":
+	case "grpc":
+		return nil, agented.Errorf(agented.Invalid, "OTEL_EXPORTER_OTLP_PROTOCOL is grpc, which is not supported: set it to http/json, and the endpoint to the collector's HTTP port, usually 4318")
+	default:
+		return nil, agented.Errorf(agented.Invalid, "OTEL_EXPORTER_OTLP_PROTOCOL is unknown: set it to http/json")
+	}
+	attributes, err := pairs("OTEL_RESOURCE_ATTRIBUTES", o.Attributes)
+	if err != nil {
+		return nil, err
 	}
 	t := &Tracer{
-		o: o, url: strings.TrimSuffix(o.Endpoint, "/") + "/v1/traces", headers: http.Header{},
+		o: o, url: to, headers: http.Header{}, attributes: attributes,
 		queue: make(chan Span, queueSize), links: map[agented.ExecutionID]Context{}, attempts: map[agented.ExecutionID]begun{},
 	}
-	for pair := range strings.SplitSeq(o.Headers, ",") {
-		if strings.TrimSpace(pair) == "" {
-			continue
-		}
-		name, value, ok := strings.Cut(pair, "=")
-		value, err := url.PathUnescape(strings.TrimSpace(value))
-		if !ok || err != nil || strings.TrimSpace(name) == "" || strings.ContainsAny(name+value, "\r\n") {
-			return nil, agented.Errorf(agented.Invalid, "OTEL_EXPORTER_OTLP_HEADERS cannot be read: write name=value, separated by commas")
-		}
-		t.headers.Set(strings.TrimSpace(name), value)
+	headers, err := pairs("OTEL_EXPORTER_OTLP_HEADERS", o.Headers)
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range headers {
+		t.headers.Set(name, value)
 	}
 	if t.o.Client == nil {
 		t.o.Client = &http.Client{Timeout: sendTime, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -119,7 +137,36 @@ func New(o Options) (*Tracer, error) {
 	return t, nil
 }
 
-// Dropped is the number of spans that were not sent.
+// pairs parses name=value pairs, separated by commas, with URL-encoded values.
+func pairs(setting, text string) (map[string]string, error) {
+	out := map[string]string{}
+	for pair := range strings.SplitSeq(text, ",") {
+		if strings.TrimSpace(pair) == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(pair, "=")
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if name = strings.TrimSpace(name); !ok || err != nil || name == "" || strings.ContainsAny(name+value, "\r\n") {
+			return nil, agented.Errorf(agented.Invalid, "%s is invalid: write name=value, separated by commas", setting)
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+// resource lists the attributes of this server. The name in the settings takes precedence over a
+// service.name among the others.
+func (t *Tracer) resource() []attribute {
+	out := []attribute{text("service.name", t.o.Service), text("service.version", t.o.Version)}
+	for _, name := range slices.Sorted(maps.Keys(t.attributes)) {
+		if name != "service.name" && name != "service.version" {
+			out = append(out, text(name, t.attributes[name]))
+		}
+	}
+	return out
+}
+
+// Dropped returns the number of spans that were not sent.
 func (t *Tracer) Dropped() int64 {
 	if t == nil {
 		return 0
@@ -127,7 +174,7 @@ func (t *Tracer) Dropped() int64 {
 	return t.dropped.Load()
 }
 
-// Add queues a span that has ended.
+// Add queues an ended span.
 func (t *Tracer) Add(s Span) {
 	if t == nil {
 		return
@@ -139,7 +186,7 @@ func (t *Tracer) Add(s Span) {
 	}
 }
 
-// Run sends spans until ctx ends, then what is left, within a few seconds.
+// Run sends spans until ctx ends, then the remaining ones, within a few seconds.
 func (t *Tracer) Run(ctx context.Context) {
 	if t == nil {
 		return
@@ -147,8 +194,7 @@ func (t *Tracer) Run(ctx context.Context) {
 	tick := time.NewTicker(batchTime)
 	defer tick.Stop()
 	var batch []Span
-	// The server is on its way out at the end: a collector that hangs does not
-	// hold it.
+	// The server is stopping: a collector that hangs must not delay it.
 	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastTime, cancel) })()
@@ -213,7 +259,7 @@ func (t *Tracer) send(ctx context.Context, batch []Span) error {
 	return nil
 }
 
-// The shape of OTLP in JSON.
+// The format of OTLP in JSON.
 type (
 	attribute struct {
 		Key   string `json:"key"`
@@ -283,32 +329,32 @@ func (t *Tracer) encode(batch []Span) export {
 		spans[i] = out
 	}
 	return export{ResourceSpans: []resourceSpans{{
-		Resource:   resource{Attributes: []attribute{text("service.name", t.o.Service), text("service.version", t.o.Version)}},
+		Resource:   resource{Attributes: t.resource()},
 		ScopeSpans: []scopeSpans{{Scope: scope{Name: "agented", Version: t.o.Version}, Spans: spans}},
 	}}}
 }
 
-// newSpan is a fresh span id.
+// newSpan returns a new random span id.
 func newSpan() (id [8]byte) {
 	rand.Read(id[:])
 	return id
 }
 
-// traceOf is the trace of something with an id: the same over restarts.
+// traceOf derives the trace id of an object from its id: the same after restarts.
 func traceOf(id string) (out [16]byte) {
 	sum := sha256.Sum256([]byte(id))
 	copy(out[:], sum[:])
 	return out
 }
 
-// spanOf is the span of something with an id: the same over restarts.
+// spanOf derives the span id of an object from its id: the same after restarts.
 func spanOf(id string) (out [8]byte) {
 	sum := sha256.Sum256([]byte(id))
 	copy(out[:], sum[16:])
 	return out
 }
 
-// ParseParent reads a traceparent header of W3C; a bad one is nowhere.
+// ParseParent parses a W3C traceparent header; it returns the zero Context for an invalid one.
 func ParseParent(header string) Context {
 	var c Context
 	parts := strings.Split(header, "-")

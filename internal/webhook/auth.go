@@ -11,54 +11,88 @@ import (
 	"github.com/agented/agented"
 )
 
-// Kind says how a sender proves that a call is genuine. The values are part of
+// Kind is how a sender proves that a call is authentic. The values are part of
 // the API.
 type Kind string
 
 // The kinds.
 const (
-	KindGitHub   Kind = "github"   // X-Hub-Signature-256
-	KindHMAC     Kind = "hmac"     // HMAC-SHA256 of the body in a header
-	KindStandard Kind = "standard" // Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature
-	KindBearer   Kind = "bearer"   // the secret itself in a header
-	KindUnsigned Kind = "unsigned" // no proof; only from this machine
+	KindGitHub    Kind = "github"    // X-Hub-Signature-256
+	KindHMAC      Kind = "hmac"      // a signature in a header, by default HMAC-SHA256 of the body
+	KindStandard  Kind = "standard"  // Standard Webhooks: webhook-id, webhook-timestamp, webhook-signature
+	KindBearer    Kind = "bearer"    // the secret itself in a header or in the URL
+	KindUnsigned  Kind = "unsigned"  // no proof; only from this machine
+	KindGitLab    Kind = "gitlab"    // X-Gitlab-Token, or a signing token for Standard Webhooks
+	KindGitea     Kind = "gitea"     // Gitea, Forgejo, Gogs
+	KindBitbucket Kind = "bitbucket" // Bitbucket Cloud and Data Center
+	KindSlack     Kind = "slack"     // events, commands and interactions of a Slack app
+	KindStripe    Kind = "stripe"    // Stripe-Signature
+	KindSvix      Kind = "svix"      // Standard Webhooks with the headers svix-id, svix-timestamp, svix-signature
+	KindPagerDuty Kind = "pagerduty" // webhooks version 3
+	KindLinear    Kind = "linear"    // Linear-Signature
+	KindJira      Kind = "jira"      // Jira Cloud
+	KindSentry    Kind = "sentry"    // Sentry-Hook-Signature
+	KindShopify   Kind = "shopify"   // X-Shopify-Hmac-Sha256
+	KindDiscord   Kind = "discord"   // Ed25519 with the application's public key
+	KindTwilio    Kind = "twilio"    // X-Twilio-Signature
 )
 
-// Kinds lists the kinds in the order that people see.
-var Kinds = []Kind{KindGitHub, KindHMAC, KindStandard, KindBearer, KindUnsigned}
+// Kinds lists the kinds in display order.
+var Kinds = []Kind{
+	KindGitHub, KindGitLab, KindGitea, KindBitbucket, KindSlack, KindDiscord, KindStripe, KindSvix, KindPagerDuty, KindLinear, KindJira, KindSentry,
+	KindShopify, KindTwilio, KindStandard, KindHMAC, KindBearer, KindUnsigned,
+}
 
-// How a signature is written.
+// The encodings of a signature.
 const (
 	EncodingHex    = "hex"
 	EncodingBase64 = "base64"
 )
 
-// DefaultHMACHeader is the header that kind hmac reads when none is named.
+// DefaultHMACHeader is the default header of kind hmac.
 const DefaultHMACHeader = "X-Webhook-Signature-256"
 
-// Auth says how calls to one endpoint are verified. The secret is not part of
-// it, so that it can be shown and stored as it is.
+// Auth is how calls to one endpoint are verified. It does not contain the
+// secret, so that it can be shown and stored unencrypted.
 type Auth struct {
-	Kind     Kind     `json:"kind"`
-	Header   string   `json:"header,omitempty"`   // hmac: default X-Webhook-Signature-256; bearer: default Authorization
-	Prefix   string   `json:"prefix,omitempty"`   // hmac: before the signature; empty takes it bare or after "sha256=". bearer: before the secret in a named header
-	Encoding string   `json:"encoding,omitempty"` // hmac: hex (default) or base64
-	Allow    []string `json:"allow,omitempty"`    // addresses or prefixes that may call; empty is any
-	Unsigned bool     `json:"unsigned,omitempty"` // kind unsigned: must be true, as a second word on it
+	Kind             Kind     `json:"kind" doc:"The sender, or the type of proof: github, gitlab, gitea, bitbucket, slack, discord, stripe, svix, pagerduty, linear, jira, sentry, shopify, twilio, standard, hmac, bearer, unsigned"`
+	Header           string   `json:"header,omitempty" doc:"hmac: header with the signature, default X-Webhook-Signature-256. bearer: header with the secret, default Authorization or ?token= in the address"`
+	Prefix           string   `json:"prefix,omitempty" doc:"hmac: text before each signature in the header, for example v1=; empty: none, or the algorithm as in sha256=. bearer: text before the secret in a named header"`
+	Encoding         string   `json:"encoding,omitempty" doc:"hmac: hex (default) or base64"`
+	Algorithm        string   `json:"algorithm,omitempty" doc:"hmac: sha256 (default), sha1, sha512, or ed25519 with the sender's public key as secret"`
+	Signed           string   `json:"signed,omitempty" doc:"hmac: template of the signed text, default {body}; may contain {timestamp}, {id}, {url}, {method}, {host}, {path}, for example v0:{timestamp}:{body}"`
+	Timestamp        string   `json:"timestamp,omitempty" doc:"hmac: location of the signed time: header:NAME, signature:NAME for an element of the signature header, or field:PATH of the body"`
+	ToleranceSeconds int      `json:"tolerance_seconds,omitempty" doc:"Largest difference between a signed time and the server's, default 300, at most 86400"`
+	DeliveryID       string   `json:"delivery_id,omitempty" doc:"Id of a delivery, so that it fires once: header:NAME, field:PATH of the body, or body for a digest of the body. Default: depends on the kind"`
+	URL              string   `json:"url,omitempty" doc:"The address that the sender uses, if it is signed and a proxy changes it"`
+	Allow            []string `json:"allow,omitempty" doc:"Addresses or networks that may call; empty: any"`
+	Unsigned         bool     `json:"unsigned,omitempty" doc:"For kind unsigned: must be true to confirm it"`
 }
 
-// Request is what a verification looks at.
+// Request is the input of a verification.
 type Request struct {
 	Header http.Header
-	Body   []byte     // the raw bytes, as they came
-	Remote netip.Addr // who calls, behind trusted proxies; the zero Addr is in no allow-list
+	Body   []byte     // the raw bytes as received
+	Remote netip.Addr // the client, as reported by trusted proxies; the zero Addr is in no allow-list
+	Method string     // empty means POST
+	Host   string     // value of the Host header
+	Target string     // path and query as received
+	Token  string     // last segment of a path that ends with a secret
+	URL    string     // replaces the URL derived from Host and Target; see Auth
 }
 
-// refusedText is all that a refused caller learns. It is the same for a wrong
-// secret and for an endpoint that does not exist.
+func (r Request) method() string {
+	if r.Method == "" {
+		return http.MethodPost
+	}
+	return r.Method
+}
+
+// refusedText is the complete error for a rejected caller. It is the same for a
+// wrong secret and for an unknown endpoint.
 const refusedText = "the call is not authenticated: check the address, the secret and how the call is signed"
 
-// refusal is why a verification failed, for the ledger and the log.
+// refusal is why a verification failed, for the stored delivery and the log.
 type refusal string
 
 func (r refusal) Error() string { return string(r) }
@@ -67,9 +101,9 @@ func refuse(format string, args ...any) error {
 	return agented.Errorf(agented.Unauthenticated, refusedText).Because(refusal(fmt.Sprintf(format, args...)))
 }
 
-// RefusalReason returns the sentence that says why a verification failed: what
-// the ledger keeps, and what the caller must not be told. It holds no secret
-// and no text that the caller sent. For other errors it is their message.
+// RefusalReason returns why a verification failed, as one sentence for the
+// stored delivery, which the caller must not see. It contains no secret and no
+// text from the caller. For other errors it returns their message.
 func RefusalReason(err error) string {
 	e := err
 	for e != nil {
@@ -85,56 +119,81 @@ func RefusalReason(err error) string {
 	return agented.Message(err)
 }
 
-// Verify reports whether the call is genuine: nil, or an Unauthenticated error
-// whose message is always the same and whose reason [RefusalReason] gives.
-//
-// A call that is refused costs one HMAC over its body, whatever the kind and
-// whatever is wrong, so that the time does not tell a wrong secret from an
-// endpoint that does not exist (see [Decoy]).
-func (a Auth) Verify(secret string, r Request, now time.Time) error {
-	// The address is judged after the signature has been computed, for that
-	// same time; its reason comes first, since it is the plainer one.
-	signed := a.verifyProof(secret, r, now)
-	if err := a.verifyAddress(r.Remote); err != nil {
-		return err
-	}
-	return signed
+// SplitSecrets returns the secrets in a text with one per line. A call signed
+// with any of them is authentic, so that secrets can be rotated.
+func SplitSecrets(text string) []string {
+	return slices.DeleteFunc(strings.Split(text, "\n"), func(s string) bool { return s == "" })
 }
 
-func (a Auth) verifyProof(secret string, r Request, now time.Time) error {
-	if a.Kind != KindUnsigned && secret == "" {
+// JoinSecrets returns the text of several secrets, newest first. Empty ones are
+// omitted.
+func JoinSecrets(secrets ...string) string {
+	return strings.Join(SplitSecrets(strings.Join(secrets, "\n")), "\n")
+}
+
+// Verify returns nil if the call is authentic, otherwise an Unauthenticated
+// error with a constant message, whose reason [RefusalReason] returns. The
+// secret may be several; see [SplitSecrets].
+//
+// Rejecting a call costs one HMAC over its body per secret, whatever the kind
+// and the reason, so that timing does not distinguish a wrong secret from an
+// unknown endpoint (see [Decoy]).
+func (a Auth) Verify(secret string, r Request, now time.Time) error {
+	_, err := a.Check(secret, r, now)
+	return err
+}
+
+// Check is [Auth.Verify] and returns the result of the verification.
+func (a Auth) Check(secret string, r Request, now time.Time) (Proof, error) {
+	// The address is checked after the signature has been computed, for
+	// constant time; its reason takes precedence because it is clearer.
+	p, signed := a.verifyProof(SplitSecrets(secret), r, now)
+	if err := a.verifyAddress(r.Remote); err != nil {
+		return Proof{}, err
+	}
+	return p, signed
+}
+
+func (a Auth) verifyProof(secrets []string, r Request, now time.Time) (Proof, error) {
+	if a.Kind != KindUnsigned && len(secrets) == 0 {
 		burn(r.Body)
-		return refuse("no secret is configured for this endpoint")
+		return Proof{}, refuse("no secret is configured for this endpoint")
+	}
+	if r.URL == "" {
+		r.URL = a.URL
 	}
 	switch a.Kind {
-	case KindGitHub:
-		return GitHub(secret, r.Header, r.Body)
-	case KindHMAC:
-		return HMAC(secret, a.Header, a.Prefix, a.Encoding, r.Header, r.Body)
-	case KindStandard:
-		return Standard(secret, r.Header, r.Body, now)
+	case KindStandard, KindSvix:
+		return standard(secrets, r.Header, r.Body, now)
+	case KindGitLab:
+		return gitLab(secrets, r, now)
 	case KindBearer:
 		burn(r.Body)
-		return Bearer(secret, a.Header, a.Prefix, r.Header)
+		return Proof{}, a.verifyToken(secrets, r)
 	case KindUnsigned:
 		burn(r.Body)
-		return a.verifyUnsigned(r)
+		return Proof{}, a.verifyUnsigned(r)
+	case KindHMAC:
+	default:
+		if _, preset := presets[a.Kind]; !preset {
+			burn(r.Body)
+			return Proof{}, refuse("the endpoint has no supported way to verify a call")
+		}
 	}
-	burn(r.Body)
-	return refuse("the endpoint has no known way to verify a call")
+	return a.scheme().verify(secrets, r, now)
 }
 
-// forwarded are headers that a proxy adds: with one of them the neighbour's
-// address says nothing about who calls.
+// forwarded are headers added by proxies: with one of them, the peer's address
+// is not the client's.
 var forwarded = []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via", "Cf-Connecting-Ip", "True-Client-Ip"}
 
-// fromBrowser are headers that a web page cannot suppress: a page that somebody
-// on this machine looks at must not fire triggers.
+// fromBrowser are headers that a web page cannot suppress: a page opened on
+// this machine must not fire triggers.
 var fromBrowser = []string{"Origin", "Sec-Fetch-Site"}
 
 func (a Auth) verifyUnsigned(r Request) error {
 	if !a.Unsigned {
-		return refuse("unsigned calls were not asked for in so many words")
+		return refuse("unsigned calls are not enabled: set unsigned to true")
 	}
 	if !r.Remote.Unmap().IsLoopback() {
 		return refuse("an unsigned call came from outside this machine")
@@ -165,7 +224,7 @@ func (a Auth) verifyAddress(remote netip.Addr) error {
 	return refuse("the caller's address is not in the allow-list")
 }
 
-// parsePrefix reads an address or a prefix; an IPv4 one written as IPv6 counts
+// parsePrefix parses an address or a prefix; an IPv4-mapped IPv6 address counts
 // as IPv4.
 func parsePrefix(text string) (netip.Prefix, bool) {
 	if a, err := netip.ParseAddr(text); err == nil && a.Zone() == "" {
@@ -185,7 +244,7 @@ func parsePrefix(text string) (netip.Prefix, bool) {
 	return p.Masked(), true
 }
 
-// Validate returns every setting that cannot stand, each with the mend.
+// Validate returns every invalid setting with its fix.
 func (a Auth) Validate() []agented.Field {
 	var bad []agented.Field
 	no := func(path, format string, args ...any) {
@@ -195,36 +254,10 @@ func (a Auth) Validate() []agented.Field {
 	case a.Kind == "":
 		no("kind", "is required: use one of %s", join(Kinds))
 	case !slices.Contains(Kinds, a.Kind):
-		no("kind", "is not known: use one of %s%s", join(Kinds), suggest(string(a.Kind), texts(Kinds)))
+		no("kind", "is unknown: use one of %s%s", join(Kinds), suggest(string(a.Kind), texts(Kinds)))
 	}
-	named := a.Kind == KindHMAC || a.Kind == KindBearer
-	if a.Header != "" {
-		switch {
-		case !named:
-			no("header", "applies to kind hmac and bearer only: remove it")
-		case !validHeaderName(a.Header):
-			no("header", "is not a header name: use letters, digits and -, at most 100 bytes")
-		case a.Kind == KindHMAC && http.CanonicalHeaderKey(a.Header) == "Authorization":
-			no("header", "is for tokens, not for signatures: name another header")
-		}
-	}
-	if a.Prefix != "" {
-		switch {
-		case !named:
-			no("prefix", "applies to kind hmac and bearer only: remove it")
-		case a.Kind == KindBearer && a.Header == "":
-			no("prefix", `is always "Bearer " in Authorization: remove it, or name a header`)
-		case len(a.Prefix) > 50 || strings.ContainsFunc(a.Prefix, func(r rune) bool { return r < ' ' || r > '~' }):
-			no("prefix", "must be at most 50 printable ASCII characters")
-		}
-	}
-	switch {
-	case a.Encoding == "":
-	case a.Kind != KindHMAC:
-		no("encoding", "applies to kind hmac only: remove it")
-	case a.Encoding != EncodingHex && a.Encoding != EncodingBase64:
-		no("encoding", "must be hex or base64")
-	}
+	a.validateForm(no)
+	a.validateSigned(no)
 	if len(a.Allow) > 200 {
 		no("allow", "has too many entries: use at most 200")
 	}
@@ -235,37 +268,11 @@ func (a Auth) Validate() []agented.Field {
 	}
 	switch {
 	case a.Kind == KindUnsigned && !a.Unsigned:
-		no("unsigned", "must be true with kind unsigned: anybody on this machine can then fire the trigger")
+		no("unsigned", "must be true with kind unsigned: any process on this machine can then fire the trigger")
 	case a.Kind != KindUnsigned && a.Unsigned:
 		no("unsigned", `applies to kind unsigned only: remove it, or set kind to "unsigned"`)
 	}
 	return bad
-}
-
-// ValidateSecret returns what is wrong with the secret for this kind, at the
-// path "secret". It never repeats the secret.
-func (a Auth) ValidateSecret(secret string) []agented.Field {
-	no := func(text string) []agented.Field { return []agented.Field{{Path: "secret", Text: text}} }
-	switch {
-	case a.Kind == KindUnsigned && secret != "":
-		return no("does not apply to kind unsigned: remove it, or choose another kind")
-	case a.Kind == KindUnsigned:
-		return nil
-	case strings.TrimSpace(secret) == "":
-		return no("is required: an empty secret would let anybody in")
-	case strings.TrimSpace(secret) != secret:
-		return no("starts or ends with white space: trim it, also where the sender keeps it")
-	case len(secret) > 1000:
-		return no("is too long: use at most 1000 bytes")
-	case strings.ContainsFunc(secret, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return no("has a control character: use printable characters")
-	}
-	if a.Kind == KindStandard {
-		if _, ok := standardKey(secret); !ok {
-			return no("is not a Standard Webhooks secret: it must be whsec_ and base64 text, as the sender shows it")
-		}
-	}
-	return nil
 }
 
 func validHeaderName(s string) bool {

@@ -34,7 +34,8 @@ func benchPayload(b *testing.B) []byte {
 }
 
 var benchMatch = webhook.Match{
-	Events: []string{"pull_request"}, Actions: []string{"opened", "synchronize"}, Repositories: []string{"octo/*"}, Bases: []string{"main", "release/**"},
+	Associations: []string{"*"},
+	Events:       []string{"pull_request"}, Actions: []string{"opened", "synchronize"}, Repositories: []string{"octo/*"}, Bases: []string{"main", "release/**"},
 	Conditions: &webhook.Group{All: []webhook.Condition{{Field: "more.*.site_admin", Op: "equals", Value: false}, {Field: "pull_request.title", Op: "regex", Value: "(?i)gate"}}},
 }
 

@@ -7,11 +7,11 @@ import (
 )
 
 // Clean returns the text as a person would see it: without terminal escape
-// sequences, control characters other than line feed and tab, and characters
-// that have no shape (zero-width ones, direction overrides, tags, variation
-// selectors, fillers, private use). Those are how text hides from a reader what
-// it tells an agent. Line ends become line feeds, other spaces become a space,
-// broken UTF-8 becomes U+FFFD.
+// sequences, control characters other than line feed and tab, and invisible
+// characters (zero-width ones, direction overrides, tags, variation selectors,
+// fillers, private use), which could hide instructions for an agent from a
+// human reader. Line breaks become line feeds, other spaces become a space,
+// invalid UTF-8 becomes U+FFFD.
 func Clean(s string) string {
 	if cleanASCII(s) {
 		return s
@@ -51,17 +51,18 @@ func cleanASCII(s string) bool {
 	return true
 }
 
-// visible reports whether a rune that is no space has a shape of its own or
-// changes that of its neighbour in a way that is seen.
+// visible reports whether a rune other than a space is visible or visibly
+// changes an adjacent one.
 func visible(r rune) bool {
 	return unicode.IsGraphic(r) && r != '\u2800' &&
 		!unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r) &&
 		!unicode.Is(unicode.Variation_Selector, r)
 }
 
-// escapeLength is the length in bytes of the escape sequence at the start of s,
-// whose first rune is first and n bytes long. A sequence that does not end
-// within 256 bytes is only its introducer: it must not swallow what follows.
+// escapeLength returns the length in bytes of the escape sequence at the start
+// of s, whose first rune is first and n bytes long. For a sequence that does
+// not end within 256 bytes it is the length of the introducer, so that the
+// following text is kept.
 func escapeLength(s string, first rune, n int) int {
 	const most = 256
 	kind := byte(0)
@@ -97,7 +98,7 @@ func escapeLength(s string, first rune, n int) int {
 			}
 		}
 		return min(n, len(s))
-	case kind >= ' ' && kind <= '/' && len(window) > n && window[n] >= '0' && window[n] <= '~': // charset and the like
+	case kind >= ' ' && kind <= '/' && len(window) > n && window[n] >= '0' && window[n] <= '~': // charset selection and similar
 		return n + 1
 	case kind >= '0' && kind <= '~':
 		return n
@@ -105,11 +106,11 @@ func escapeLength(s string, first rune, n int) int {
 	return 1
 }
 
-// brief is a cleaned text on one line of at most limit bytes, for a reason or a
-// ledger. limit must be more than 3.
+// brief returns a cleaned text on one line of at most limit bytes, for a reason
+// or a stored delivery. limit must be more than 3.
 func brief(s string, limit int) string {
 	if len(s) > 4*limit {
-		s = s[:4*limit] // cleaning shortens; there is no need to clean a whole body
+		s = s[:4*limit] // cleaning shortens the text; avoid cleaning a whole body
 	}
 	s = strings.Join(strings.Fields(Clean(s)), " ")
 	if len(s) <= limit {
@@ -118,7 +119,7 @@ func brief(s string, limit int) string {
 	return cut(s, limit-len("…")) + "…"
 }
 
-// cut shortens to at most limit bytes without splitting a character.
+// cut truncates to at most limit bytes without splitting a character.
 func cut(s string, limit int) string {
 	if len(s) <= limit {
 		return s

@@ -12,36 +12,36 @@ import (
 	"github.com/agented/agented"
 )
 
-// Op says how a condition compares. The values are part of the API.
+// Op is the operator of a condition. The values are part of the API.
 type Op string
 
-// The operations.
+// The operators.
 const (
-	OpEquals    Op = "equals"     // a value at the field is this one
-	OpNotEquals Op = "not_equals" // none is; also when the field is not there
-	OpContains  Op = "contains"   // a text holds this text, or a list this value
-	OpRegex     Op = "regex"      // a text has a part that fits this RE2 pattern
-	OpExists    Op = "exists"     // the field is there and not null
+	OpEquals    Op = "equals"     // a value of the field equals the operand
+	OpNotEquals Op = "not_equals" // no value equals it; also true if the field is missing
+	OpContains  Op = "contains"   // a text contains the operand, or a list contains it as an element
+	OpRegex     Op = "regex"      // a text contains a match of this RE2 pattern
+	OpExists    Op = "exists"     // the field exists and is not null
 	OpNotExists Op = "not_exists"
 )
 
-// Ops lists the operations in the order that people see.
+// Ops lists the operators in display order.
 var Ops = []Op{OpEquals, OpNotEquals, OpContains, OpRegex, OpExists, OpNotExists}
 
-// Group is conditions on the body: all of All and, if there are any, at least
-// one of Any.
+// Group is a group of conditions on the body: all conditions of All and, if Any
+// is not empty, at least one of Any.
 type Group struct {
 	All []Condition `json:"all,omitempty"`
 	Any []Condition `json:"any,omitempty"`
 }
 
-// Condition compares one field of the body, or is a group of its own.
+// Condition compares one field of the body, or is a nested group.
 //
-// Field is a dotted path: keys, positions in a list (commits.0.id or
-// commits[0].id) and * for every member; a backslash takes the next character
-// as it is. When * finds several values, one that fits is enough. Value is a
-// string, number, boolean or null; a string also equals a number, true, false
-// or null that is written like it.
+// Field is a dotted path: keys, list indexes (commits.0.id or commits[0].id)
+// and * for every member; a backslash escapes the next character. If * matches
+// several values, one match is enough. Value is a string, number, boolean or
+// null; a string also equals a number, true, false or null with the same
+// spelling.
 type Condition struct {
 	Field string `json:"field,omitempty"`
 	Op    Op     `json:"op,omitempty"`
@@ -49,29 +49,29 @@ type Condition struct {
 	Group
 }
 
-// Bounds of conditions.
+// Limits of conditions.
 const (
 	maxConditions = 100
 	maxNesting    = 8
 	maxPattern    = 500     // bytes of a regular expression
-	maxProgram    = 1000    // instructions that it compiles to
-	maxRegexText  = 1 << 16 // bytes of a text that it looks at
-	maxWork       = 1 << 25 // bytes looked at, times instructions, for one event
-	maxValueText  = 4096    // bytes of a value to compare with
+	maxProgram    = 1000    // instructions of its program
+	maxRegexText  = 1 << 16 // bytes of text that it examines
+	maxWork       = 1 << 25 // bytes examined times instructions, for one event
+	maxValueText  = 4096    // bytes of an operand
 )
 
-// checker evaluates conditions within a bound of work.
+// checker evaluates conditions with a work limit.
 type checker struct {
 	body any
-	work int // what is left
-	seen int // conditions
+	work int // remaining work
+	seen int // evaluated conditions
 }
 
-// group returns "" when the group holds, else the reason of the first condition
-// that said no.
+// group returns "" if the group matches, otherwise the reason of the first
+// condition that does not.
 func (c *checker) group(g *Group, depth int) string {
 	if depth > maxNesting {
-		return "the conditions are nested too deep"
+		return "the conditions are nested too deeply"
 	}
 	for i := range g.All {
 		if why := c.condition(&g.All[i], depth); why != "" {
@@ -90,7 +90,7 @@ func (c *checker) group(g *Group, depth int) string {
 	}
 	switch {
 	case len(g.Any) > 1:
-		return fmt.Sprintf("none of %d alternatives holds; the first: %s", len(g.Any), first)
+		return fmt.Sprintf("none of %d alternatives matches; the first: %s", len(g.Any), first)
 	default:
 		return first
 	}
@@ -110,7 +110,7 @@ func (c *checker) condition(cond *Condition, depth int) string {
 	}
 	found, whole := find(c.body, path)
 	if !whole {
-		return fmt.Sprintf("the field %s stands for too many values", name)
+		return fmt.Sprintf("the field %s matches too many values", name)
 	}
 	switch cond.Op {
 	case OpExists, OpNotExists:
@@ -120,21 +120,21 @@ func (c *checker) condition(cond *Condition, depth int) string {
 		}
 		switch {
 		case exists && cond.Op == OpNotExists:
-			return fmt.Sprintf("the field %s is there (%s), and should not be", name, got(found))
+			return fmt.Sprintf("the field %s exists (%s), but must not", name, formatFound(found))
 		case !exists && cond.Op == OpExists:
-			return fmt.Sprintf("the field %s is not there", name)
+			return fmt.Sprintf("the field %s does not exist", name)
 		}
 		return ""
 	case OpEquals, OpNotEquals:
 		equal := false
 		for _, v := range found {
-			equal = equal || same(v, cond.Value)
+			equal = equal || equalValues(v, cond.Value)
 		}
 		switch {
 		case equal && cond.Op == OpNotEquals:
-			return fmt.Sprintf("the field %s is %s, and should not be", name, show(cond.Value))
+			return fmt.Sprintf("the field %s is %s, but must not be", name, show(cond.Value))
 		case !equal && cond.Op == OpEquals:
-			return fmt.Sprintf("the field %s is %s, not %s", name, got(found), show(cond.Value))
+			return fmt.Sprintf("the field %s is %s, not %s", name, formatFound(found), show(cond.Value))
 		}
 		return ""
 	case OpContains:
@@ -143,11 +143,11 @@ func (c *checker) condition(cond *Condition, depth int) string {
 				return ""
 			}
 		}
-		return fmt.Sprintf("the field %s (%s) does not contain %s", name, got(found), show(cond.Value))
+		return fmt.Sprintf("the field %s (%s) does not contain %s", name, formatFound(found), show(cond.Value))
 	case OpRegex:
 		return c.regex(name, found, cond.Value)
 	}
-	return fmt.Sprintf("the condition on %s has no known operation (%s)", name, quote(brief(string(cond.Op), 40)))
+	return fmt.Sprintf("the condition on %s has an unknown operation (%s)", name, quote(brief(string(cond.Op), 40)))
 }
 
 func (c *checker) regex(name string, found []any, value any) string {
@@ -169,14 +169,14 @@ func (c *checker) regex(name string, found []any, value any) string {
 			return ""
 		}
 	}
-	return fmt.Sprintf("the field %s (%s) does not fit the pattern %s", name, got(found), quote(brief(pattern, 80)))
+	return fmt.Sprintf("the field %s (%s) does not match the pattern %s", name, formatFound(found), quote(brief(pattern, 80)))
 }
 
-// compilePattern compiles an RE2 pattern and says how large its program is: a
-// match takes at most that many steps for each byte of the text.
+// compilePattern compiles an RE2 pattern and returns the size of its program: a
+// match takes at most that many steps per byte of text.
 func compilePattern(pattern string) (re *regexp.Regexp, size int, wrong string) {
 	if pattern == "" {
-		return nil, 0, "is empty: give a regular expression"
+		return nil, 0, "is empty: set a regular expression"
 	}
 	if len(pattern) > maxPattern {
 		return nil, 0, "is too long: use at most 500 bytes"
@@ -193,7 +193,7 @@ func compilePattern(pattern string) (re *regexp.Regexp, size int, wrong string) 
 		return nil, 0, "is not a regular expression (RE2)"
 	}
 	if len(prog.Inst) > maxProgram {
-		return nil, 0, "repeats too much: use smaller counts"
+		return nil, 0, "repeats too often: use smaller counts"
 	}
 	re, err = regexp.Compile(pattern)
 	if err != nil {
@@ -202,8 +202,8 @@ func compilePattern(pattern string) (re *regexp.Regexp, size int, wrong string) 
 	return re, len(prog.Inst), ""
 }
 
-// same compares a value of the body with one of a condition.
-func same(v, want any) bool {
+// equalValues compares a value of the body with an operand.
+func equalValues(v, want any) bool {
 	s, ok := scalar(v)
 	if !ok {
 		return false
@@ -216,7 +216,7 @@ func same(v, want any) bool {
 		return s == text
 	}
 	if _, isText := v.(string); isText {
-		return false // "1" in the body is not the number 1
+		return false // the text "1" in the body is not the number 1
 	}
 	if s == w {
 		return kindOf(v) == kindOf(want)
@@ -226,7 +226,7 @@ func same(v, want any) bool {
 	}
 	a, errA := strconv.ParseFloat(s, 64)
 	b, errB := strconv.ParseFloat(w, 64)
-	const exact = 1 << 53 // beyond it two integers may share one float
+	const exact = 1 << 53 // larger integers may have the same float
 	return errA == nil && errB == nil && a == b && a < exact && a > -exact
 }
 
@@ -249,7 +249,7 @@ func contains(v, want any) bool {
 		return ok && w != "" && strings.Contains(v, w)
 	case []any:
 		for _, member := range v {
-			if same(member, want) {
+			if equalValues(member, want) {
 				return true
 			}
 		}
@@ -257,10 +257,10 @@ func contains(v, want any) bool {
 	return false
 }
 
-// got shows what was found at a field, in a few words.
-func got(found []any) string {
+// formatFound formats the values of a field for a reason.
+func formatFound(found []any) string {
 	if len(found) == 0 {
-		return "not there"
+		return "missing"
 	}
 	shown := show(found[0])
 	if len(found) > 1 {
@@ -284,19 +284,19 @@ func show(v any) string {
 	return "something else"
 }
 
-// quote is a cleaned text in quotes.
+// quote returns a cleaned text in quotes.
 func quote(s string) string { return `"` + s + `"` }
 
-// validate adds what is wrong with the group at the path to bad and returns how
-// many conditions it has.
+// validate appends the errors of the group at the path to bad and returns its
+// number of conditions.
 func (g *Group) validate(at string, depth int, bad *[]agented.Field) int {
 	no := func(path, text string) { *bad = append(*bad, agented.Field{Path: path, Text: text}) }
 	if depth > maxNesting {
-		no(at, fmt.Sprintf("is nested too deep: use at most %d levels", maxNesting))
+		no(at, fmt.Sprintf("is nested too deeply: use at most %d levels", maxNesting))
 		return 0
 	}
 	if len(g.All) == 0 && len(g.Any) == 0 {
-		no(at, `is empty: give "all" or "any" with conditions, or remove it`)
+		no(at, `is empty: add "all" or "any" with conditions, or remove it`)
 	}
 	n := 0
 	for _, part := range []struct {
@@ -312,7 +312,7 @@ func (g *Group) validate(at string, depth int, bad *[]agented.Field) int {
 			c := &part.list[i]
 			if len(c.All) > 0 || len(c.Any) > 0 {
 				if c.Field != "" || c.Op != "" || c.Value != nil {
-					no(path, "is both a group and a condition: put the condition into the group")
+					no(path, "is both a group and a condition: move the condition into the group")
 				}
 				n += c.validate(path, depth+1, bad)
 				if n > maxConditions && depth == 0 {
@@ -340,7 +340,7 @@ func (c *Condition) validateLeaf(path string, no func(path, text string)) {
 		case len(s) > maxValueText:
 			no(path+".value", fmt.Sprintf("is too long: use at most %d bytes", maxValueText))
 		case c.Op == OpContains && (s == "" || c.Value == nil):
-			no(path+".value", "is required: say what the field must contain")
+			no(path+".value", "is required: set what the field must contain")
 		}
 	case OpRegex:
 		pattern, ok := c.Value.(string)
@@ -356,12 +356,12 @@ func (c *Condition) validateLeaf(path string, no func(path, text string)) {
 	case "":
 		no(path+".op", fmt.Sprintf("is required: use one of %s", join(Ops)))
 	default:
-		no(path+".op", fmt.Sprintf("is not known: use one of %s%s", join(Ops), suggest(brief(string(c.Op), 40), texts(Ops))))
+		no(path+".op", fmt.Sprintf("is unknown: use one of %s%s", join(Ops), suggest(brief(string(c.Op), 40), texts(Ops))))
 	}
 }
 
-// UnmarshalJSON reads a condition. Numbers keep their digits, since ids may be
-// larger than a float holds; a name that is not known is an error.
+// UnmarshalJSON decodes a condition. Numbers keep their digits, since ids can
+// exceed the range of a float; an unknown name is an error.
 func (c *Condition) UnmarshalJSON(data []byte) error {
 	type plain Condition
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -370,7 +370,7 @@ func (c *Condition) UnmarshalJSON(data []byte) error {
 	return dec.Decode((*plain)(c))
 }
 
-// MarshalJSON keeps a value of null, which otherwise looks like none.
+// MarshalJSON keeps a null value, which would otherwise be omitted.
 func (c Condition) MarshalJSON() ([]byte, error) {
 	type plain struct {
 		Field string           `json:"field,omitempty"`

@@ -2,75 +2,90 @@ package webhook
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/agented/agented"
 )
 
-// Event is what a call says. Texts are as the sender wrote them: nothing of it
-// may reach a prompt but through [Fence]. Fields that the call does not have are
+// Event is the content of a call. Texts are unchanged from the sender: they may
+// only reach a prompt through [Fence]. Fields that the call does not have are
 // empty.
 type Event struct {
-	GitHub bool   // the call says that it comes from GitHub
-	Name   string // X-GitHub-Event, or the body's "type" or "event"
-	Action string // the body's "action"; a push has created, deleted, forced or pushed
+	GitHub bool   // the call claims to come from GitHub, or has GitHub's format
+	Kind   Kind   // kind of the sender, if the call shows it; otherwise empty
+	Name   string // the sender's name of the event; for unknown senders the body's "type" or "event"
+	Action string // the body's "action"; for a push: created, deleted, forced or pushed
 	ID     string // see [DeliveryID]
+
+	Words     []string // the sender's own names of the event, with and without its action
+	OwnAction string   // the sender's own name of the action, if Action differs
 
 	Repository    string // owner/name
 	RepositoryURL string
 	Number        string // of the pull request, issue or discussion
-	Title         string // of it; the first line of a push's last commit; a workflow's or release's name
-	Body          string // of it; a push's last commit message
-	URL           string // address of it for a browser
-	Author        string // login of who opened it, pushed, or started the workflow
+	Title         string // its title; for a push the first line of the last commit's message; name of a workflow or release
+	Body          string // its text; for a push the last commit's message
+	URL           string // its address in a browser
+	Author        string // login of the user who opened it, pushed, or started the workflow
 	AuthorType    string // User, Bot, Organization
 	Branch        string // head branch
-	Base          string // branch that a pull request goes into
+	Base          string // base branch of a pull request
+	BaseSHA       string // commit of the base branch; for a push the commit before it
 	SHA           string // head commit
 	Tag           string
 	Labels        []string
-	Label         string // the one that was just added or removed
+	Label         string // the label that was just added or removed
 	Draft         bool
 	Fork          bool   // the head branch belongs to another repository
 	PullRequest   bool   // it is about a pull request
-	Conclusion    string // of a workflow, a check, or "approved" and the like of a review
+	Conclusion    string // of a workflow or a check; for a review "approved" or similar
 
 	Comment       string // text of the comment or review
 	CommentURL    string
 	CommentAuthor string
-	// Association is what GitHub says the comment's author (without a comment,
-	// the author) is to the repository: OWNER, MEMBER, COLLABORATOR,
-	// CONTRIBUTOR, FIRST_TIMER, FIRST_TIME_CONTRIBUTOR, MANNEQUIN, NONE.
+	// Association is the relation of the comment's author (without a comment,
+	// the author) to the repository according to GitHub: OWNER, MEMBER,
+	// COLLABORATOR, CONTRIBUTOR, FIRST_TIMER, FIRST_TIME_CONTRIBUTOR,
+	// MANNEQUIN, NONE.
 	Association string
 
-	Sender     string // login of who caused the event
+	Sender     string // login of the user who caused the event
 	SenderType string
 
-	Paths    []string // files that a push adds, changes or removes, each once
-	PathsCut bool     // there were more
+	Paths    []string // files that a push adds, changes or removes, without duplicates
+	PathsCut bool     // the list is truncated
 
-	JSON any    // the body, numbers as [json.Number]
-	Raw  []byte // its text
+	JSON any               // the body, numbers as [json.Number]
+	Raw  []byte            // its text
+	Form map[string]string // for a form whose fields are not JSON: the first value of each
+	Sent []byte            // the expanded body as received
 }
 
-// Bounds of the changed files that are kept of one push: how many, and how many
-// bytes in all, since each is held against every pattern.
+// Limits of the changed files of one push: their number, and their total size
+// in bytes, since each is matched against every pattern.
 const (
 	maxPaths     = 3000
 	maxPathBytes = 256 << 10
 )
 
-// Ping reports whether the call only asks if anybody is there.
-func (e *Event) Ping() bool { return e.GitHub && e.Name == "ping" }
+// Ping reports whether the call only checks that the endpoint exists.
+func (e *Event) Ping() bool {
+	if _, challenge := e.Challenge(); challenge {
+		return true
+	}
+	return e.GitHub && e.Name == "ping" || e.Kind == KindBitbucket && e.Name == "diagnostics" && e.Action == "ping" || e.Name == "pagey.ping"
+}
 
 // Bot reports whether a program caused the event.
 func (e *Event) Bot() bool {
 	return strings.EqualFold(e.SenderType, "Bot") || strings.HasSuffix(strings.ToLower(e.Sender), "[bot]")
 }
 
-// Writer is the login of who wrote what the event brings: of the comment if
-// there is one, else [Event.Author].
+// Writer returns the login of the author of the event's text: of the comment if
+// there is one, otherwise [Event.Author].
 func (e *Event) Writer() string {
 	if e.CommentAuthor != "" {
 		return e.CommentAuthor
@@ -78,9 +93,9 @@ func (e *Event) Writer() string {
 	return e.Author
 }
 
-// Subject names what the event is about, so that a newer event about the same
-// can replace an older one's execution: owner/name#7 for a pull request or an
-// issue, owner/name@branch for a branch, else "".
+// Subject identifies what the event is about, so that a newer event with the
+// same subject can replace the execution of an older one: owner/name#7 for a
+// pull request or an issue, owner/name@branch for a branch, otherwise "".
 func (e *Event) Subject() string {
 	switch {
 	case e.Repository == "":
@@ -107,7 +122,8 @@ func (e *Event) readGitHub(body map[string]any) {
 		e.readThread(pull)
 		head, base := object(pull, "head"), object(pull, "base")
 		e.Branch, e.SHA, e.Base = text(head, "ref"), text(head, "sha"), text(base, "ref")
-		// A fork that has been removed leaves null behind.
+		e.BaseSHA = text(base, "sha")
+		// A deleted fork is null.
 		e.Fork = head != nil && text(object(head, "repo"), "full_name") != text(object(base, "repo"), "full_name")
 	case issue != nil:
 		_, e.PullRequest = issue["pull_request"].(map[string]any)
@@ -138,7 +154,7 @@ func (e *Event) readGitHub(body map[string]any) {
 	}
 }
 
-// readThread reads what pull requests, issues and discussions share.
+// readThread reads the common fields of pull requests, issues and discussions.
 func (e *Event) readThread(o map[string]any) {
 	user := object(o, "user")
 	e.Number, e.Title, e.Body, e.URL = number(o, "number"), text(o, "title"), text(o, "body"), text(o, "html_url")
@@ -165,6 +181,9 @@ func (e *Event) readRef(ref string, tag bool) {
 func (e *Event) readPush(body map[string]any) {
 	e.readRef(text(body, "ref"), false)
 	e.SHA, e.URL = text(body, "after"), text(body, "compare")
+	if before := text(body, "before"); strings.Trim(before, "0") != "" {
+		e.BaseSHA = before
+	}
 	e.Author, e.AuthorType = text(object(body, "pusher"), "name"), e.SenderType
 	e.Body = text(object(body, "head_commit"), "message")
 	e.Title, _, _ = strings.Cut(e.Body, "\n")
@@ -174,14 +193,19 @@ func (e *Event) readPush(body map[string]any) {
 			e.Action = action
 		}
 	}
-	seen, size := map[string]bool{}, 0
 	commits := list(body, "commits")
 	if len(commits) == 0 {
-		// A new branch that points at a known commit brings no list.
+		// A new branch that points to a known commit has no list.
 		if head := object(body, "head_commit"); head != nil && e.Action != "deleted" {
 			commits = []any{head}
 		}
 	}
+	e.readPaths(commits)
+}
+
+// readPaths reads the files that commits change, without duplicates.
+func (e *Event) readPaths(commits []any) {
+	seen, size := map[string]bool{}, 0
 	for _, c := range commits {
 		commit, _ := c.(map[string]any)
 		for _, key := range []string{"added", "modified", "removed"} {
@@ -263,58 +287,70 @@ func digitsOnly(s string) bool {
 	return err == nil
 }
 
-// Placeholders are the names that [Event.Values] fills beside message and the
-// older ones of pull requests and repositories. They are among those of the root
-// package, which also has arguments: see [Verdict].
+// Placeholders are the names that [Event.Values] fills in addition to message
+// and the older ones of pull requests and repositories. They are a subset of
+// those of the root package, which also has arguments: see [MatchResult].
 var Placeholders = []agented.Placeholder{
-	{Name: "event", Help: "what happened, for example pull_request or push"},
-	{Name: "action", Help: "what was done to it, for example opened; of a push created, deleted, forced or pushed"},
+	{Name: "event", Help: "name of the event, for example pull_request or push"},
+	{Name: "action", Help: "action of the event, for example opened; for a push: created, deleted, forced or pushed"},
 	{Name: "repository", Help: "owner/name of the repository"},
 	{Name: "number", Help: "number of the pull request or issue"},
-	{Name: "title", Help: "its title; of a push the first line of the last commit's message"},
-	{Name: "author", Help: "login of its author, or of who pushed"},
+	{Name: "title", Help: "its title; for a push: first line of the last commit's message"},
+	{Name: "author", Help: "login of its author; for a push: login of the pusher"},
 	{Name: "branch", Help: "head branch"},
-	{Name: "base", Help: "branch that a pull request goes into"},
+	{Name: "base", Help: "base branch of a pull request"},
+	{Name: "base_branch", Help: "same as base; empty for a push"},
+	{Name: "base_sha", Help: "commit of the base branch in the event; for a push: the commit before it"},
 	{Name: "sha", Help: "head commit"},
 	{Name: "tag", Help: "the tag that was pushed or released"},
 	{Name: "labels", Help: `its labels, separated by ", "`},
-	{Name: "url", Help: "address of it in a browser"},
-	{Name: "body", Help: "its text; of a push the last commit's message"},
+	{Name: "url", Help: "its address in a browser"},
+	{Name: "body", Help: "its text; for a push: the last commit's message"},
 	{Name: "comment", Help: "text of the comment or review"},
-	{Name: "comment_author", Help: "login of who wrote it"},
+	{Name: "comment_author", Help: "login of its author"},
 	{Name: "comment_url", Help: "address of the comment or review"},
-	{Name: "conclusion", Help: "how a workflow, check or review ended, for example failure"},
-	{Name: "changed_files", Help: "files that a push changes, one on a line"},
-	{Name: "sender", Help: "login of who caused the event"},
+	{Name: "conclusion", Help: "conclusion of a workflow, check or review, for example failure"},
+	{Name: "changed_files", Help: "files changed by a push or, with a workspace, by a pull request, one per line"},
+	{Name: "sender", Help: "login of the user who caused the event"},
 	{Name: "payload", Help: "the whole body of the call"},
 }
 
-// Values returns the event's values for placeholders of a prompt, raw: pass them
-// through [Fence]. The names are those of [Placeholders], message, and the older
-// ones of pull requests and repositories. Every name is there; what the event
-// does not have is empty.
+// Values returns the event's values for placeholders of a prompt, unprocessed:
+// pass them through [Fence]. The names are those of [Placeholders], message,
+// and the older ones of pull requests and repositories. Every name is present;
+// missing values are empty.
 func (e *Event) Values() map[string]string {
 	v := map[string]string{
 		"event": e.Name, "action": e.Action, "repository": e.Repository, "number": e.Number, "title": e.Title,
-		"author": e.Author, "branch": e.Branch, "base": e.Base, "sha": e.SHA, "tag": e.Tag,
+		"author": e.Author, "branch": e.Branch, "base": e.Base, "base_branch": "", "base_sha": e.BaseSHA, "sha": e.SHA, "tag": e.Tag,
 		"labels": strings.Join(e.Labels, ", "), "url": e.URL, "body": e.Body, "comment": e.Comment,
 		"comment_author": e.CommentAuthor, "comment_url": e.CommentURL, "conclusion": e.Conclusion,
 		"changed_files": strings.Join(e.Paths, "\n"), "sender": e.Sender, "payload": string(e.Raw),
 		"repo_full_name": e.Repository, "repo_url": e.RepositoryURL, "message": e.message(),
 		"pr_url": "", "pr_number": "", "pr_title": "", "pr_author": "",
 	}
+	for name, value := range e.Form {
+		if formName().MatchString(name) {
+			v[agented.VarPrefix+name] = value
+		}
+	}
 	if e.PullRequest {
+		v["base_branch"] = e.Base
 		v["pr_url"], v["pr_number"], v["pr_title"], v["pr_author"] = e.URL, e.Number, e.Title, e.Author
 	}
 	return v
 }
 
-// message is the event as a few lines of text: for a call that is not GitHub's
-// the body's "text" or "message".
+// formName matches the names of form fields that a prompt may use as
+// {vars.NAME}.
+var formName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\A[A-Za-z][A-Za-z0-9_]{0,99}\z`) })
+
+// message summarises the event in a few lines of text; for a call that is not
+// from GitHub it is the body's "text" or "message".
 func (e *Event) message() string {
-	if !e.GitHub {
+	if !e.GitHub && e.Repository == "" {
 		o, _ := e.JSON.(map[string]any)
-		for _, key := range []string{"text", "message"} {
+		for _, key := range []string{"text", "message", "Body"} {
 			if s := text(o, key); s != "" {
 				return s
 			}

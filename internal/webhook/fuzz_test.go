@@ -44,7 +44,7 @@ func FuzzStandardSignature(f *testing.F) {
 	f.Fuzz(func(t *testing.T, secret, id, stamp, signature string, body []byte, now int64) {
 		h := header("Webhook-Id", id, "Webhook-Timestamp", stamp, "Webhook-Signature", signature)
 		if err := webhook.Standard(secret, h, body, time.Unix(now, 0)); err == nil {
-			t.Fatal("accepted without a signature of ours") // to meet HMAC-SHA256 by chance is not to be feared
+			t.Fatal("accepted without a signature of ours") // guessing an HMAC-SHA256 is practically impossible
 		} else if !errors.Is(err, agented.Unauthenticated) {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func FuzzParseAndMatch(f *testing.F) {
 			t.Fatal("a body that is no JSON is taken")
 		}
 		var m webhook.Match
-		_ = json.Unmarshal(rules, &m) // what could be read of it
+		_ = json.Unmarshal(rules, &m) // the readable part of it
 		for _, kind := range []webhook.Kind{webhook.KindGitHub, webhook.KindHMAC} {
 			for _, bad := range m.Validate(kind) {
 				if bad.Path == "" || bad.Text == "" {
@@ -170,7 +170,7 @@ func FuzzFence(f *testing.F) {
 	})
 }
 
-// checkFenced holds a fenced value to its promise.
+// checkFenced verifies the guarantees for a fenced value.
 func checkFenced(t *testing.T, name, value string) {
 	t.Helper()
 	if !utf8.ValidString(value) || strings.ContainsFunc(value, unseen) {

@@ -5,30 +5,30 @@ import (
 	"strings"
 )
 
-// maxGlob is the longest pattern, in bytes.
+// maxGlob is the length of the longest pattern, in bytes.
 const maxGlob = 300
 
-// maxMatched is the longest text that a pattern is held against, in bytes.
+// maxMatched is the length of the longest text to match, in bytes.
 const maxMatched = 4096
 
-// globs is a list of patterns that select texts. They are read in order and the
-// last one that fits decides: a pattern after ! takes texts out again, and a
-// list that starts with one begins with everything.
+// globs is a list of patterns that select texts. The last matching pattern
+// decides: a pattern after ! excludes texts, and a list that starts with one
+// initially includes all texts.
 //
-// In a pattern * stands for any text without a slash, ** for any text, ? for
-// one character other than a slash; **/ at the start or after a slash also
-// stands for nothing. A backslash takes the next character as it is.
+// In a pattern * matches any text without a slash, ** any text, ? one character
+// other than a slash; **/ at the start or after a slash also matches nothing. A
+// backslash escapes the next character.
 type globs struct {
 	patterns []globPattern
 }
 
 type globPattern struct {
 	not     bool
-	literal string // when re is nil
+	literal string // if re is nil
 	re      *regexp.Regexp
 }
 
-// compileGlobs leaves patterns out that cannot be read; Validate tells them.
+// compileGlobs skips invalid patterns; Validate reports them.
 func compileGlobs(list []string, foldCase bool) globs {
 	var out globs
 	for _, text := range list {
@@ -64,7 +64,7 @@ func wrongGlob(text string) string {
 	return ""
 }
 
-// match says no to a text that is longer than any path or name can be.
+// match returns false for a text that is longer than any path or name.
 func (g globs) match(text string) bool {
 	if len(text) > maxMatched {
 		return false
@@ -85,7 +85,7 @@ func (p globPattern) fits(text string) bool {
 	return p.re.MatchString(text)
 }
 
-// globExpression is the pattern as a regular expression, which is matched in
+// globExpression converts the pattern to a regular expression, which matches in
 // time linear in the text.
 func globExpression(pattern string, foldCase bool) string {
 	var b strings.Builder
@@ -117,7 +117,7 @@ func globExpression(pattern string, foldCase bool) string {
 	return b.String()
 }
 
-// quoteByte quotes the character at i and moves i to its last byte.
+// quoteByte quotes the character at i and advances i to its last byte.
 func quoteByte(s string, i *int) string {
 	end := *i + 1
 	for end < len(s) && s[end]&0xc0 == 0x80 {

@@ -6,66 +6,68 @@ import (
 	"strings"
 )
 
-// Match says which events fire a trigger. Every field that is set has to agree;
-// within a list one entry is enough. The zero Match takes every event but those
-// that the guards stop: a ping, an event of a bot or of our own account (unless
-// AllowBots), and a push that removes a branch or tag (unless Actions names
-// "deleted").
+// Match selects the events that fire a trigger. All set fields must match; in a
+// list, one matching entry is enough. The zero Match selects all events except
+// those that guards reject: a ping, an event of a bot or of the server's own
+// account (unless AllowBots), and a push that deletes a branch or tag (unless
+// Actions contains "deleted").
 //
 // Lists of patterns (Repositories, Branches, Bases, Authors, ExcludeAuthors,
-// Paths) know * (any text without a slash), ** (any text), ? (one character), and ! before
-// a pattern that takes out again what earlier ones took; the last that fits
-// decides.
+// Paths) support * (any text without a slash), ** (any text), ? (one
+// character), and ! before a pattern that excludes texts selected by earlier
+// ones; the last matching pattern decides.
 type Match struct {
 	Events         []string `json:"events,omitempty"`          // "push", "pull_request.opened", "check_*"
 	Actions        []string `json:"actions,omitempty"`         // "opened", "synchronize"
-	Repositories   []string `json:"repositories,omitempty"`    // patterns of owner/name, in any case
+	Repositories   []string `json:"repositories,omitempty"`    // patterns of owner/name, ignoring case
 	Branches       []string `json:"branches,omitempty"`        // patterns of the head branch
-	Bases          []string `json:"bases,omitempty"`           // patterns of the branch that a pull request goes into
-	Authors        []string `json:"authors,omitempty"`         // patterns of who wrote it (a comment's author, if it is a comment), in any case
-	ExcludeAuthors []string `json:"exclude_authors,omitempty"` // the same, and these do not fire
-	Labels         []string `json:"labels,omitempty"`          // one of them is on it; for labeled and unlabeled the one that changed, in any case
-	Paths          []string `json:"paths,omitempty"`           // patterns; a push changes one such file
+	Bases          []string `json:"bases,omitempty"`           // patterns of the base branch of a pull request
+	Authors        []string `json:"authors,omitempty"`         // patterns of the author (of the comment, if there is one), ignoring case
+	ExcludeAuthors []string `json:"exclude_authors,omitempty"` // the same, but these do not fire
+	Labels         []string `json:"labels,omitempty"`          // it has one of them; for labeled and unlabeled the changed one, ignoring case
+	Paths          []string `json:"paths,omitempty"`           // patterns; a push changes at least one matching file
 	Conditions     *Group   `json:"conditions,omitempty"`      // on the body
 
 	Command      string   `json:"command,omitempty"`      // such as /review, at the start of a line of a comment
-	Associations []string `json:"associations,omitempty"` // what the writer must be to the repository; with a Command default OWNER, MEMBER, COLLABORATOR
+	Associations []string `json:"associations,omitempty"` // required relation of the author to the repository; * is any. With a Command, and for pull requests unless Authors is set, default OWNER, MEMBER, COLLABORATOR
 
-	AllowBots  bool `json:"allow_bots,omitempty"`  // bots and our own accounts fire too: beware of loops
+	Forks *bool `json:"forks,omitempty"` // whether an event about a branch of another repository fires; nil: only if the trigger has no workspace
+
+	AllowBots  bool `json:"allow_bots,omitempty"`  // events of bots and of the server's own accounts fire too, which can cause loops
 	SkipDrafts bool `json:"skip_drafts,omitempty"` // draft pull requests do not fire
 }
 
-// WriteAssociations are those whose comment commands count when a match names
-// none: who can write to the repository, as GitHub says it in the payload.
+// WriteAssociations are the associations whose comment commands are accepted by
+// default: users with write access, according to GitHub's payload.
 var WriteAssociations = []string{"OWNER", "MEMBER", "COLLABORATOR"}
 
-// Verdict is what a match says about an event.
-type Verdict struct {
+// MatchResult is the result of a match for an event.
+type MatchResult struct {
 	Fires bool `json:"fires"`
-	// Rule is the field of the match, or the guard, that said no: a word for
-	// programs. Empty when it fires.
+	// Rule is the field of the match or the guard that rejected the event, for
+	// programs. Empty if it fires.
 	Rule string `json:"rule,omitempty"`
-	// Reason says in words what was expected and what came, bounded and free of
-	// control characters. Empty when it fires.
+	// Reason describes the expected and the actual value, limited in length and
+	// without control characters. Empty if it fires.
 	Reason string `json:"reason,omitempty"`
-	// Arguments is what follows the command on its line: text from outside.
+	// Arguments is the text after the command on its line: text from outside.
 	Arguments string `json:"arguments,omitempty"`
 }
 
-// Evaluate says whether the event fires a trigger with this match. own are the
-// logins under which this server itself acts. It has an answer for every event
-// and every match, also one that Validate refuses, and ends within a bound.
-func Evaluate(m Match, e *Event, own []string) Verdict {
-	no := func(rule, format string, args ...any) Verdict {
-		return Verdict{Rule: rule, Reason: brief(fmt.Sprintf(format, args...), 500)}
+// Evaluate reports whether the event fires a trigger with this match. own are
+// the logins of the server's own accounts. It returns a result for every event
+// and every match, including invalid ones, and its work is limited.
+func Evaluate(m Match, e *Event, own []string) MatchResult {
+	no := func(rule, format string, args ...any) MatchResult {
+		return MatchResult{Rule: rule, Reason: brief(fmt.Sprintf(format, args...), 500)}
 	}
 	if e.Ping() {
-		return no("ping", "a ping only asks whether anybody is there")
+		return no("ping", "a ping only checks whether the endpoint exists")
 	}
 	if len(m.Events) > 0 && !matchesEvent(m.Events, e) {
 		return no("events", "the event is %s, wanted is %s", withAction(e), oneOf(m.Events))
 	}
-	if len(m.Actions) > 0 && !fold(m.Actions, e.Action) {
+	if len(m.Actions) > 0 && !fold(m.Actions, e.Action) && (e.OwnAction == "" || !fold(m.Actions, e.OwnAction)) {
 		return no("actions", "the action is %s, wanted is %s", named(e.Action), oneOf(m.Actions))
 	}
 	if v := m.pattern("repositories", "repository", m.Repositories, e.Repository, true); v.Reason != "" {
@@ -77,15 +79,18 @@ func Evaluate(m Match, e *Event, own []string) Verdict {
 		}
 		for _, login := range []string{e.Sender, e.CommentAuthor} {
 			if login != "" && fold(own, login) {
-				return no("own", "our own account caused the event (%s): firing on it could go on for ever", named(login))
+				return no("own", "the server's own account caused the event (%s): firing on it could cause a loop", named(login))
 			}
 		}
+	}
+	if m.Forks != nil && !*m.Forks && e.Fork {
+		return no("forks", "the branch is not in %s but in a fork: set forks to true if such branches may fire this trigger", named(e.Repository))
 	}
 	if m.SkipDrafts && e.PullRequest && e.Draft {
 		return no("drafts", "the pull request is a draft")
 	}
-	if e.GitHub && e.Name == "push" && e.Action == "deleted" && !fold(m.Actions, "deleted") && !slices.Contains(m.Events, "push.deleted") {
-		return no("deleted", "the push removes %s: there is nothing left to look at", named(e.Branch+e.Tag))
+	if (e.GitHub || e.Kind == KindGitLab) && strings.HasSuffix(e.Name, "push") && e.Action == "deleted" && !fold(m.Actions, "deleted") && !slices.Contains(m.Events, "push.deleted") {
+		return no("deleted", "the push deletes %s: there is nothing left to check out", named(e.Branch+e.Tag))
 	}
 	for _, check := range []struct {
 		rule, what string
@@ -114,8 +119,8 @@ func Evaluate(m Match, e *Event, own []string) Verdict {
 		}
 	}
 	if len(m.Paths) > 0 && !e.PathsCut {
-		// With more files than are kept the answer is not known, and a run too
-		// many is better than one that never comes.
+		// With more files than the limit the answer is unknown, and an
+		// unnecessary run is better than a missing one.
 		selected := compileGlobs(m.Paths, false)
 		if !slices.ContainsFunc(e.Paths, selected.match) {
 			return no("paths", "the changed files are %s, wanted is %s", listed(e.Paths), oneOf(m.Paths))
@@ -124,7 +129,7 @@ func Evaluate(m Match, e *Event, own []string) Verdict {
 	var arguments string
 	if m.Command != "" {
 		if len(m.Actions) == 0 && e.GitHub && e.Action != "created" && e.Action != "submitted" {
-			return no("command", "a command counts when the comment is written, and the action is %s", named(e.Action))
+			return no("command", "a command is only read when the comment is created, and the action is %s", named(e.Action))
 		}
 		rest, ok := findCommand(e.Comment, m.Command)
 		if !ok {
@@ -132,7 +137,10 @@ func Evaluate(m Match, e *Event, own []string) Verdict {
 		}
 		arguments = rest
 	}
-	if want := m.associations(); len(want) > 0 && !fold(want, e.Association) {
+	if want := m.associations(e); len(want) > 0 && !slices.Contains(want, "*") && !fold(want, e.Association) {
+		if len(m.Associations) == 0 && m.Command == "" {
+			return no("associations", "the author %s is %s to the repository, and by default only pull requests of %s fire: set associations to allow others", named(e.Writer()), named(e.Association), strings.Join(want, ", "))
+		}
 		return no("associations", "the author %s is %s to the repository, wanted is %s", named(e.Writer()), named(e.Association), oneOf(want))
 	}
 	if m.Conditions != nil {
@@ -141,28 +149,49 @@ func Evaluate(m Match, e *Event, own []string) Verdict {
 			return no("conditions", "%s", why)
 		}
 	}
-	return Verdict{Fires: true, Arguments: arguments}
+	return MatchResult{Fires: true, Arguments: arguments}
 }
 
-func (m *Match) associations() []string {
-	if len(m.Associations) == 0 && m.Command != "" {
+// WithWorkspace returns the match for a trigger whose executions work in a
+// checkout: branches of forks fire only if Forks is true.
+func (m Match) WithWorkspace() Match {
+	if m.Forks == nil {
+		m.Forks = new(bool)
+	}
+	return m
+}
+
+// associations returns the accepted associations of the author; nil accepts
+// all.
+func (m *Match) associations(e *Event) []string {
+	if len(m.Associations) > 0 {
+		return m.Associations
+	}
+	if m.Command != "" && len(m.Authors) > 0 && e.Association == "" && e.Kind != KindGitHub {
+		return nil // only GitHub reports associations; the match lists the authors
+	}
+	byBot := m.AllowBots && strings.EqualFold(e.AuthorType, "Bot") && !e.Fork
+	// GitHub sends the association in every such event; other senders have
+	// none.
+	pull := e.GitHub && e.Association != "" && (e.Name == "pull_request" || e.Name == "pull_request_target")
+	if m.Command != "" || pull && len(m.Authors) == 0 && !byBot {
 		return WriteAssociations
 	}
-	return m.Associations
+	return nil
 }
 
-// pattern is the zero Verdict when the value is one of the patterns, or when
+// pattern returns the zero MatchResult if the value matches the patterns, or if
 // there are none.
-func (m *Match) pattern(rule, what string, patterns []string, value string, foldCase bool) Verdict {
+func (m *Match) pattern(rule, what string, patterns []string, value string, foldCase bool) MatchResult {
 	if len(patterns) == 0 || value != "" && compileGlobs(patterns, foldCase).match(value) {
-		return Verdict{}
+		return MatchResult{}
 	}
-	return Verdict{Rule: rule, Reason: brief(fmt.Sprintf("the %s is %s, wanted is %s", what, named(value), oneOf(patterns)), 500)}
+	return MatchResult{Rule: rule, Reason: brief(fmt.Sprintf("the %s is %s, wanted is %s", what, named(value), oneOf(patterns)), 500)}
 }
 
 func matchesEvent(events []string, e *Event) bool {
 	for _, want := range events {
-		for _, have := range []string{e.Name, e.Name + "." + e.Action} {
+		for _, have := range slices.Concat([]string{e.Name, e.Name + "." + e.Action}, e.Words) {
 			if want == have && e.Name != "" || strings.ContainsAny(want, "*?") && compileGlobs([]string{want}, false).match(have) {
 				return true
 			}
@@ -171,9 +200,9 @@ func matchesEvent(events []string, e *Event) bool {
 	return false
 }
 
-// findCommand looks for a line that starts with the command, as a word of its
-// own, and returns the rest of that line. Quoted lines start with another
-// character; lines of a code block are someone's example and do not count.
+// findCommand searches for a line that starts with the command as a separate
+// word, and returns the rest of that line. Quoted lines start with another
+// character; lines in a code block are ignored.
 func findCommand(comment, command string) (string, bool) {
 	code := ""
 	for line := range strings.Lines(comment) {
@@ -197,7 +226,7 @@ func findCommand(comment, command string) (string, bool) {
 	return "", false
 }
 
-// fold reports whether the list has the text, in any case.
+// fold reports whether the list contains the text, ignoring case.
 func fold(list []string, text string) bool {
 	return slices.ContainsFunc(list, func(s string) bool { return strings.EqualFold(s, text) })
 }
@@ -211,12 +240,12 @@ func withAction(e *Event) string {
 
 func named(s string) string {
 	if s == "" {
-		return "not known"
+		return "unknown"
 	}
 	return quote(brief(s, 80))
 }
 
-// oneOf lists a few texts of a list.
+// oneOf formats the first texts of a list.
 func oneOf(list []string) string {
 	const most = 5
 	var shown []string

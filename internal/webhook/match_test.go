@@ -11,7 +11,7 @@ import (
 	"github.com/agented/agented/internal/webhook"
 )
 
-func TestAMatchSaysWhyItDoesNotFire(t *testing.T) {
+func TestEvaluate_reasons(t *testing.T) {
 	t.Parallel()
 	type m = webhook.Match
 	bot := strings.Replace(pullRequest, `"sender": {"login": "mona", "type": "User"}`, `"sender": {"login": "dependabot[bot]", "type": "Bot"}`, 1)
@@ -23,7 +23,7 @@ func TestAMatchSaysWhyItDoesNotFire(t *testing.T) {
 	for _, c := range []struct {
 		name, event, body string
 		match             m
-		rule, reason      string // rule "" fires
+		rule, reason      string // rule "" means that it fires
 	}{
 		{"everything", "pull_request", pullRequest, m{}, "", ""},
 		{"ping", "ping", `{"zen":"x"}`, m{Events: []string{"ping"}}, "ping", "ping"},
@@ -36,7 +36,7 @@ func TestAMatchSaysWhyItDoesNotFire(t *testing.T) {
 		{"other action", "pull_request", pullRequest, m{Actions: []string{"opened"}}, "actions", `the action is "synchronize", wanted is "opened"`},
 		{"repository", "pull_request", pullRequest, m{Repositories: []string{"Octo/*"}}, "", ""},
 		{"excluded repository", "pull_request", pullRequest, m{Repositories: []string{"octo/*", "!octo/gate"}}, "repositories", `the repository is "octo/gate"`},
-		{"no repository", "", `{}`, m{Repositories: []string{"**"}}, "repositories", "the repository is not known"},
+		{"no repository", "", `{}`, m{Repositories: []string{"**"}}, "repositories", "the repository is unknown"},
 		{"branch", "pull_request", pullRequest, m{Branches: []string{"mend/*"}, Bases: []string{"main", "release/**"}}, "", ""},
 		{"star stops at a slash", "pull_request", pullRequest, m{Branches: []string{"m*"}}, "branches", `the branch is "mend/gate", wanted is "m*"`},
 		{"base", "pull_request", pullRequest, m{Bases: []string{"dev"}}, "bases", `the base branch is "main", wanted is "dev"`},
@@ -55,9 +55,9 @@ func TestAMatchSaysWhyItDoesNotFire(t *testing.T) {
 		{"bot", "pull_request", bot, m{}, "bots", `a bot caused the event ("dependabot[bot]")`},
 		{"bot by its name", "pull_request", namedBot, m{}, "bots", "a bot"},
 		{"bot, allowed", "pull_request", bot, m{AllowBots: true}, "", ""},
-		{"own account", "pull_request", strings.ReplaceAll(pullRequest, `"mona"`, `"Our-Account"`), m{}, "own", "our own account"},
+		{"own account", "pull_request", strings.ReplaceAll(pullRequest, `"mona"`, `"Our-Account"`), m{}, "own", "own account caused"},
 		{"draft", "pull_request", pullRequest, m{SkipDrafts: true}, "drafts", "is a draft"},
-		{"removed branch", "push", removed, m{}, "deleted", `the push removes "old"`},
+		{"removed branch", "push", removed, m{}, "deleted", `the push deletes "old"`},
 		{"removed branch, wanted", "push", removed, m{Actions: []string{"deleted"}}, "", ""},
 		{"command", "issue_comment", issueComment, m{Command: "/review"}, "", ""},
 		{"other command", "issue_comment", issueComment, m{Command: "/rev"}, "command", `no line of the comment starts with "/rev"`},
@@ -68,6 +68,9 @@ func TestAMatchSaysWhyItDoesNotFire(t *testing.T) {
 		{"writers only", "pull_request", pullRequest, m{Associations: []string{"OWNER"}}, "associations", `"CONTRIBUTOR"`},
 		{"condition", "pull_request", pullRequest, m{Conditions: &webhook.Group{All: []webhook.Condition{{Field: "pull_request.draft", Op: "equals", Value: false}}}}, "conditions", "the field pull_request.draft is true, not false"},
 	} {
+		if c.event == "pull_request" && c.match.Associations == nil {
+			c.match.Associations = []string{"*"} // see TestEvaluate_external_pull_request
+		}
 		v := webhook.Evaluate(c.match, mustParse(t, c.event, c.body), []string{"our-account"})
 		if v.Fires != (c.rule == "") || v.Rule != c.rule || !strings.Contains(v.Reason, c.reason) || !v.Fires && v.Reason == "" {
 			t.Errorf("%s: %+v", c.name, v)
@@ -78,7 +81,7 @@ func TestAMatchSaysWhyItDoesNotFire(t *testing.T) {
 	}
 }
 
-func TestACommandStandsAtTheStartOfALine(t *testing.T) {
+func TestEvaluate_command(t *testing.T) {
 	t.Parallel()
 	for comment, want := range map[string]string{ // "-": none
 		"/review":                          "",
@@ -103,12 +106,12 @@ func TestACommandStandsAtTheStartOfALine(t *testing.T) {
 	}
 }
 
-func TestConditionsLookIntoTheBody(t *testing.T) {
+func TestEvaluate_conditions(t *testing.T) {
 	t.Parallel()
 	const body = `{"n":4,"big":12345678901234567890,"s":"Hello","t":true,"z":null,"l":["a",2,{"k":"v"}],"o":{"x.y":1},"issues":[{"id":1,"sev":"low"},{"id":2,"sev":"high"}]}`
 	for _, c := range []struct {
 		condition string
-		want      string // "" holds
+		want      string // "" means that it matches
 	}{
 		{`{"field":"n","op":"equals","value":4}`, ""},
 		{`{"field":"n","op":"equals","value":4.0}`, ""},
@@ -122,34 +125,34 @@ func TestConditionsLookIntoTheBody(t *testing.T) {
 		{`{"field":"t","op":"equals","value":"true"}`, ""},
 		{`{"field":"t","op":"equals","value":1}`, "is true, not 1"},
 		{`{"field":"z","op":"equals","value":null}`, ""},
-		{`{"field":"no","op":"equals","value":null}`, "is not there, not null"},
+		{`{"field":"no","op":"equals","value":null}`, "is missing, not null"},
 		{`{"field":"no","op":"not_equals","value":"x"}`, ""},
-		{`{"field":"s","op":"not_equals","value":"Hello"}`, "and should not be"},
-		{`{"field":"z","op":"exists"}`, "the field z is not there"},
+		{`{"field":"s","op":"not_equals","value":"Hello"}`, "but must not be"},
+		{`{"field":"z","op":"exists"}`, "the field z does not exist"},
 		{`{"field":"z","op":"not_exists"}`, ""},
 		{`{"field":"o","op":"exists"}`, ""},
-		{`{"field":"o","op":"not_exists"}`, "the field o is there (an object)"},
+		{`{"field":"o","op":"not_exists"}`, "the field o exists (an object)"},
 		{`{"field":"o.x\\.y","op":"equals","value":1}`, ""},
 		{`{"field":"l.1","op":"equals","value":2}`, ""},
 		{`{"field":"l[2].k","op":"equals","value":"v"}`, ""},
-		{`{"field":"l.9","op":"exists"}`, "not there"},
+		{`{"field":"l.9","op":"exists"}`, "does not exist"},
 		{`{"field":"l","op":"contains","value":2}`, ""},
 		{`{"field":"l","op":"contains","value":"b"}`, `the field l (a list of 3) does not contain "b"`},
 		{`{"field":"s","op":"contains","value":"ell"}`, ""},
 		{`{"field":"s","op":"contains","value":"x"}`, "does not contain"},
 		{`{"field":"issues.*.sev","op":"equals","value":"high"}`, ""},
 		{`{"field":"issues[*].sev","op":"equals","value":"none"}`, `is "low" and 1 more, not "none"`},
-		{`{"field":"issues.*.sev","op":"not_equals","value":"high"}`, "should not be"},
+		{`{"field":"issues.*.sev","op":"not_equals","value":"high"}`, "must not be"},
 		{`{"field":"*.*.sev","op":"equals","value":"high"}`, ""},
 		{`{"field":"s","op":"regex","value":"^H.*o$"}`, ""},
 		{`{"field":"n","op":"regex","value":"^[0-9]$"}`, ""},
-		{`{"field":"s","op":"regex","value":"^x"}`, `does not fit the pattern "^x"`},
+		{`{"field":"s","op":"regex","value":"^x"}`, `does not match the pattern "^x"`},
 		{`{"field":"s","op":"regex","value":"(?=x)"}`, "is not a regular expression"},
 		{`{"any":[{"field":"n","op":"equals","value":1},{"field":"n","op":"equals","value":4}]}`, ""},
-		{`{"any":[{"field":"n","op":"equals","value":1},{"field":"n","op":"equals","value":2}]}`, "none of 2 alternatives holds; the first: the field n is 4, not 1"},
+		{`{"any":[{"field":"n","op":"equals","value":1},{"field":"n","op":"equals","value":2}]}`, "none of 2 alternatives matches; the first: the field n is 4, not 1"},
 		{`{"all":[{"field":"n","op":"equals","value":4},{"any":[{"field":"s","op":"exists"}]}]}`, ""},
-		{`{"all":[{"field":"n","op":"equals","value":4},{"any":[{"field":"q","op":"exists"}]}]}`, "the field q is not there"},
-		{`{"field":"s","op":"like","value":"x"}`, "no known operation"},
+		{`{"all":[{"field":"n","op":"equals","value":4},{"any":[{"field":"q","op":"exists"}]}]}`, "the field q does not exist"},
+		{`{"field":"s","op":"like","value":"x"}`, "unknown operation"},
 		{`{"field":"","op":"exists"}`, "cannot be read"},
 	} {
 		var cond webhook.Condition
@@ -177,7 +180,7 @@ func TestConditionsLookIntoTheBody(t *testing.T) {
 	}
 }
 
-func TestAPatternEndsInABoundedTime(t *testing.T) {
+func TestEvaluate_pattern_work_limit(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("a", 1<<20)
 	body, _ := json.Marshal(map[string]any{"l": []string{long, long, long, long}})
@@ -195,7 +198,7 @@ func TestAPatternEndsInABoundedTime(t *testing.T) {
 	}
 }
 
-func TestMatchesThatCannotStandAreNamed(t *testing.T) {
+func TestMatchValidate(t *testing.T) {
 	t.Parallel()
 	type m = webhook.Match
 	conditions := func(text string) *webhook.Group {
@@ -229,10 +232,10 @@ func TestMatchesThatCannotStandAreNamed(t *testing.T) {
 		{m{Labels: make([]string, 201)}, []string{"labels: too many"}},
 		{m{Conditions: conditions(`{}`)}, []string{"conditions: is empty"}},
 		{m{Conditions: conditions(`{"all":[{"field":"a","op":"equal","value":1},{"field":"","op":"exists"},{"field":"a..b","op":"exists","value":1},{"field":"a"}]}`)}, []string{
-			`conditions.all.0.op: did you mean "equals"?`, "conditions.all.1.field: is empty", "conditions.all.2.field: empty part", "conditions.all.2.value: does not apply", "conditions.all.3.op: is required",
+			`conditions.all.0.op: did you mean "equals"?`, "conditions.all.1.field: is empty", "conditions.all.2.field: empty segment", "conditions.all.2.value: does not apply", "conditions.all.3.op: is required",
 		}},
 		{m{Conditions: conditions(`{"any":[{"field":"a","op":"regex","value":"("},{"field":"a","op":"regex","value":"(.{100}){10}(.{100}){10}"},{"field":"a","op":"equals","value":{}},{"field":"a","op":"contains","value":""}]}`)}, []string{
-			"conditions.any.0.value: is not a regular", "conditions.any.1.value: repeats too much", "conditions.any.2.value: must be a text", "conditions.any.3.value: is required",
+			"conditions.any.0.value: is not a regular", "conditions.any.1.value: repeats too often", "conditions.any.2.value: must be a text", "conditions.any.3.value: is required",
 		}},
 		{m{Conditions: conditions(`{"all":[{"field":"x","op":"exists","all":[{"field":"x","op":"exists"}]}]}`)}, []string{"conditions.all.0: both"}},
 		{m{Conditions: conditions(deep)}, []string{"conditions.all.0.all.0.all.0.all.0.all.0.all.0.all.0.all.0.all.0: nested too deep"}},
@@ -258,7 +261,7 @@ func TestMatchesThatCannotStandAreNamed(t *testing.T) {
 	}
 }
 
-func TestOldRulesBecomeConditions(t *testing.T) {
+func TestFromOldRules(t *testing.T) {
 	t.Parallel()
 	m, notes, err := webhook.FromOldRules(webhook.OldRules{Source: "webhook", MatchFieldPath: "event.group_id", MatchFieldValue: "4", TextFieldPath: "event.text", DetectionKeyword: "주간 보안"})
 	if err != nil || len(notes) != 2 {
@@ -299,7 +302,7 @@ func TestOldRulesBecomeConditions(t *testing.T) {
 	}
 }
 
-func TestAMatchSurvivesWritingAndReading(t *testing.T) {
+func TestMatch_JSON(t *testing.T) {
 	t.Parallel()
 	const text = `{"events":["push"],"repositories":["a/*"],"conditions":{"all":[{"field":"id","op":"equals","value":12345678901234567890},{"any":[{"field":"x","op":"equals","value":null}]}]},"allow_bots":true}`
 	var m webhook.Match
@@ -309,5 +312,37 @@ func TestAMatchSurvivesWritingAndReading(t *testing.T) {
 	got, err := json.Marshal(m)
 	if err != nil || string(got) != text {
 		t.Errorf("%v\n got %s\nwant %s", err, got, text)
+	}
+}
+
+func TestEvaluate_external_pull_request(t *testing.T) {
+	t.Parallel()
+	pull := func(association, author, headRepo string) string {
+		return `{"action":"opened","repository":{"full_name":"o/r"},"sender":{"login":"` + author + `"},"pull_request":{"number":1,"author_association":"` + association +
+			`","user":{"login":"` + author + `"},"head":{"ref":"x","repo":{"full_name":"` + headRepo + `"}},"base":{"ref":"main","repo":{"full_name":"o/r"}}}}`
+	}
+	yes := true
+	for name, c := range map[string]struct {
+		match webhook.Match
+		body  string
+		rule  string
+	}{
+		"a stranger":                       {webhook.Match{}, pull("NONE", "eve", "eve/r"), "associations"},
+		"a former contributor":             {webhook.Match{}, pull("CONTRIBUTOR", "eve", "eve/r"), "associations"},
+		"a sender without associations":    {webhook.Match{}, pull("", "eve", "o/r"), ""},
+		"a member":                         {webhook.Match{}, pull("MEMBER", "mona", "o/r"), ""},
+		"a stranger, asked for":            {webhook.Match{Associations: []string{"NONE"}}, pull("NONE", "eve", "eve/r"), ""},
+		"everybody":                        {webhook.Match{Associations: []string{"*"}}, pull("NONE", "eve", "eve/r"), ""},
+		"a named author":                   {webhook.Match{Authors: []string{"eve"}}, pull("NONE", "eve", "eve/r"), ""},
+		"a fork with a workspace":          {webhook.Match{Associations: []string{"*"}}.WithWorkspace(), pull("NONE", "eve", "eve/r"), "forks"},
+		"a member's fork with a workspace": {webhook.Match{}.WithWorkspace(), pull("MEMBER", "mona", "mona/r"), "forks"},
+		"a removed fork":                   {webhook.Match{}.WithWorkspace(), strings.Replace(pull("MEMBER", "mona", "x/r"), `"repo":{"full_name":"x/r"}`, `"repo":null`, 1), "forks"},
+		"a fork, asked for":                {webhook.Match{Forks: &yes}.WithWorkspace(), pull("MEMBER", "mona", "mona/r"), ""},
+		"a branch with a workspace":        {webhook.Match{}.WithWorkspace(), pull("OWNER", "mona", "o/r"), ""},
+	} {
+		v := webhook.Evaluate(c.match, mustParse(t, "pull_request", c.body), nil)
+		if v.Rule != c.rule || v.Fires != (c.rule == "") {
+			t.Errorf("%s: %+v", name, v)
+		}
 	}
 }

@@ -9,26 +9,26 @@ import (
 	"strings"
 )
 
-// Bounds of a dotted path into a body.
+// Limits of a dotted path into a body.
 const (
 	maxPath     = 300 // bytes
 	maxSegments = 32
-	maxVisits   = 100_000 // values looked at for one path
+	maxVisits   = 100_000 // values visited for one path
 )
 
-// splitPath reads a dotted path: keys, positions in a list (a.0.b or a[0].b),
-// and * for every member. A backslash takes the next character as it is, for
-// keys that hold a dot.
+// splitPath parses a dotted path: keys, list indexes (a.0.b or a[0].b), and *
+// for every member. A backslash escapes the next character, for keys that
+// contain a dot.
 func splitPath(path string) ([]string, string) {
 	if path == "" {
-		return nil, "is empty: name a field of the body, for example issue.title"
+		return nil, "is empty: set a field of the body, for example issue.title"
 	}
 	if len(path) > maxPath {
 		return nil, "is too long: use at most 300 bytes"
 	}
 	var out []string
 	var b strings.Builder
-	closed := false // a ] ended the segment: only . or [ may follow
+	closed := false // a segment ended with ], so only . or [ may follow
 	for i := 0; i < len(path); i++ {
 		switch c := path[i]; {
 		case c == '\\':
@@ -41,7 +41,7 @@ func splitPath(path string) ([]string, string) {
 			b.WriteByte(path[i])
 		case c == '.':
 			if b.Len() == 0 && !closed {
-				return nil, "has an empty part: write names with one dot between them"
+				return nil, "has an empty segment: write names with one dot between them"
 			}
 			if !closed {
 				out = append(out, b.String())
@@ -58,13 +58,13 @@ func splitPath(path string) ([]string, string) {
 			}
 			inner := path[i+1 : i+end]
 			if inner != "*" && !digits(inner) {
-				return nil, "has a [ ] that holds no number and no *"
+				return nil, "has brackets that contain neither a number nor *"
 			}
 			if b.Len() > 0 {
 				out = append(out, b.String())
 				b.Reset()
 			} else if i > 0 && !closed {
-				return nil, "has an empty part before ["
+				return nil, "has an empty segment before ["
 			}
 			out = append(out, inner)
 			closed = true
@@ -79,7 +79,7 @@ func splitPath(path string) ([]string, string) {
 		out = append(out, b.String())
 	}
 	if len(out) > maxSegments {
-		return nil, "has too many parts: use at most 32"
+		return nil, "has too many segments: use at most 32"
 	}
 	return out, ""
 }
@@ -93,8 +93,8 @@ func digits(s string) bool {
 	return s != "" && len(s) < 10
 }
 
-// find collects the values at a path, those of an object by the order of their
-// keys. It says false when it stopped at the bound.
+// find returns the values at a path, members of an object in the order of their
+// keys. It returns false if it stopped at the limit.
 func find(root any, path []string) (found []any, all bool) {
 	visits := 0
 	var walk func(v any, rest []string) bool
@@ -138,7 +138,7 @@ func find(root any, path []string) (found []any, all bool) {
 	return found, all
 }
 
-// scalar is the text of a string, number, boolean or null.
+// scalar returns the text of a string, number, boolean or null.
 func scalar(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
@@ -162,7 +162,7 @@ func scalar(v any) (string, bool) {
 }
 
 // Lookup returns the text of the first value at a dotted path of the body, and
-// whether there is one. Lists and objects come as JSON.
+// whether there is one. Lists and objects are returned as JSON.
 func (e *Event) Lookup(path string) (string, bool) {
 	segments, wrong := splitPath(path)
 	if wrong != "" {

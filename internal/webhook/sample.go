@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Sample is the body of a call that somebody sends to try a webhook: for GitHub
-// one of the named event (empty: the first that the match names, else a push),
-// else a small object. What the match asks for by name is in it where that is
-// simple, so that it has a good chance to fire; name is the event.
+// Sample returns the body of a test call: for GitHub one of the named event
+// (empty: the first one in the match, otherwise a push), otherwise a small
+// object. Where possible it contains values that the match requires, so that it
+// is likely to fire; name is the event.
 func Sample(m Match, github bool, event string) (body []byte, name string) {
 	if !github {
 		return encode(map[string]any{"type": "test", "message": "A test call from Agented."}), ""
@@ -38,7 +38,7 @@ func Sample(m Match, github bool, event string) (body []byte, name string) {
 	}
 	out := map[string]any{"repository": repository, "sender": user}
 	thread := map[string]any{
-		"number": 1, "title": "A test from Agented", "body": "This was sent by hand, to try the webhook.", "user": user,
+		"number": 1, "title": "A test from Agented", "body": "This was sent manually to test the webhook.", "user": user,
 		"html_url": "https://github.com/" + repo + "/issues/1", "author_association": "OWNER", "labels": labels,
 	}
 	if action != "" {
@@ -88,7 +88,7 @@ func Sample(m Match, github bool, event string) (body []byte, name string) {
 	return encode(out), name
 }
 
-// plain is the first of the patterns that is a text and no pattern.
+// plain returns the first pattern without special characters.
 func plain(patterns []string) string {
 	for _, p := range patterns {
 		if !strings.ContainsAny(p, "*?!") {
@@ -106,6 +106,6 @@ func or(text, other string) string {
 }
 
 func encode(v any) []byte {
-	b, _ := json.MarshalIndent(v, "", "  ") // of maps and texts: always marshals
+	b, _ := json.MarshalIndent(v, "", "  ") // consists of maps and texts: always marshals
 	return b
 }

@@ -4,50 +4,87 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
-// Sign sets the headers that prove a call genuine, as its sender would: what
-// [Auth.Verify] with the same secret accepts. The id becomes the delivery's.
-func (a Auth) Sign(secret, id string, h http.Header, body []byte, now time.Time) {
+// OnlyVerifies reports whether the secret is a public key, which cannot sign.
+func (a Auth) OnlyVerifies(secret string) bool {
 	switch a.Kind {
-	case KindGitHub:
-		h.Set("X-GitHub-Delivery", id)
-		h.Set("X-Hub-Signature-256", "sha256="+hex.EncodeToString(sum([]byte(secret), body)))
-		return
-	case KindStandard:
-		stamp := strconv.FormatInt(now.Unix(), 10)
+	case KindStandard, KindSvix:
+		return strings.HasPrefix(secret, "whpk_")
+	case KindHMAC, KindDiscord:
+		return a.scheme().algorithm == AlgorithmEd25519
+	}
+	return false
+}
+
+// Sign sets the headers that prove a call authentic, as its sender would:
+// [Auth.Verify] with the same secret accepts it, unless [Auth.OnlyVerifies].
+// The id becomes the delivery id if the sender puts it into a header. Of
+// several secrets the first one signs.
+func (a Auth) Sign(secret, id string, h http.Header, body []byte, now time.Time) {
+	r := Request{Header: h, Body: body}
+	if list := SplitSecrets(secret); len(list) > 0 {
+		secret = list[0]
+	}
+	stamp := strconv.FormatInt(now.Unix(), 10)
+	switch {
+	case a.Kind == KindStandard || a.Kind == KindSvix || a.Kind == KindGitLab && strings.HasPrefix(secret, "whsec_"):
+		prefix := standardHeaders[0]
+		if a.Kind == KindSvix {
+			prefix = standardHeaders[1]
+		}
 		key, _ := standardKey(secret)
 		mac := hmac.New(sha256.New, key)
 		mac.Write([]byte(id + "." + stamp + "."))
-		mac.Write(body)
-		h.Set("Webhook-Id", id)
-		h.Set("Webhook-Timestamp", stamp)
-		h.Set("Webhook-Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
+		mac.Write(r.Body)
+		h.Set(prefix+"Id", id)
+		h.Set(prefix+"Timestamp", stamp)
+		h.Set(prefix+"Signature", "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil)))
 		return
-	case KindHMAC:
-		header, proof := a.Header, sum([]byte(secret), body)
-		if header == "" {
-			header = DefaultHMACHeader
-		}
-		text := hex.EncodeToString(proof)
-		if a.Encoding == EncodingBase64 {
-			text = base64.StdEncoding.EncodeToString(proof)
-		}
-		prefix := a.Prefix
-		if prefix == "" {
-			prefix = "sha256="
-		}
-		h.Set(header, prefix+text)
-	case KindBearer:
-		if a.Header == "" {
-			h.Set("Authorization", "Bearer "+secret)
-		} else {
-			h.Set(a.Header, a.Prefix+secret)
-		}
+	case a.Kind == KindGitLab:
+		h.Set("X-Gitlab-Token", secret)
+	case a.Kind == KindBearer && a.Header == "":
+		h.Set("Authorization", "Bearer "+secret)
+	case a.Kind == KindBearer:
+		h.Set(a.Header, a.Prefix+secret)
+	case a.Kind != KindUnsigned:
+		a.signScheme(secret, id, stamp, r)
+		return
 	}
-	h.Set("Idempotency-Key", id)
+	a.setID(a.scheme(), id, h)
+}
+
+func (a Auth) signScheme(secret, id, stamp string, r Request) {
+	s := a.scheme()
+	h := r.Header
+	if r.URL == "" {
+		r.URL = a.URL
+	}
+	v := signedValues{timestamp: stamp, id: id, url: s.addresses(r)[0], request: &r, form: func() string { return formText(r) }}
+	if s.timestamp.place == placeHeader {
+		h.Set(s.timestamp.name, stamp)
+	}
+	a.setID(s, id, h)
+	prefix := s.prefix
+	if prefix == "" && a.Kind == KindHMAC && s.algorithm != AlgorithmEd25519 {
+		prefix = s.algorithm + "="
+	}
+	text := prefix + encodeSignature(s.mac(secret, v), s.encoding)
+	if s.timestamp.place == placeSignature {
+		text = s.timestamp.name + "=" + stamp + "," + text
+	}
+	h.Set(s.headers[0], text)
+}
+
+// setID sets the delivery id where the sender puts it, if that is a header.
+func (a Auth) setID(s scheme, id string, h http.Header) {
+	if len(s.ids) == 0 {
+		h.Set("Idempotency-Key", id)
+	} else if at := s.ids[0]; at.place == placeHeader {
+		h.Set(at.name, id)
+	}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestACallThatIsSignedHereIsGenuineAndOnlyWithItsSecretAndBody(t *testing.T) {
+func TestSign_verify(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	const secret, standard = "a-long-and-random-secret", "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"

@@ -7,7 +7,7 @@ import (
 	"github.com/agented/agented"
 )
 
-// OldRules are the matching rules that a trigger of the Python product had.
+// OldRules are the matching rules of a trigger of the Python product.
 type OldRules struct {
 	Source           string // trigger_source: webhook or github
 	MatchFieldPath   string // match_field_path
@@ -16,23 +16,23 @@ type OldRules struct {
 	DetectionKeyword string // detection_keyword
 }
 
-// FromOldRules returns the match that means the same, and a sentence for each
-// thing that was rewritten or now differs. What cannot be rewritten is an
-// Invalid error that names the field.
+// FromOldRules returns the equivalent match, and a sentence for each rule that
+// was rewritten or now differs. A rule without an equivalent is an Invalid
+// error that names the field.
 func FromOldRules(o OldRules) (Match, []string, error) {
 	var m Match
 	var notes []string
 	if o.Source == "github" {
 		m.Events = []string{"pull_request"}
 		m.Actions = []string{"opened", "synchronize", "reopened"}
-		notes = append(notes, `trigger_source "github" became events ["pull_request"] with actions opened, synchronize and reopened; events of every repository fire it, as before, until repositories are named; bots and our own accounts no longer do`)
+		notes = append(notes, `trigger_source "github" became events ["pull_request"] with actions opened, synchronize and reopened; events of every repository fire it, as before, unless repositories are set; events of bots and of the server's own accounts no longer fire it`)
 	}
 	if (o.MatchFieldPath == "") != (o.MatchFieldValue == "") {
 		missing := "match_field_value"
 		if o.MatchFieldPath == "" {
 			missing = "match_field_path"
 		}
-		return Match{}, nil, agented.InvalidFields([]agented.Field{{Path: missing, Text: "is required with the other one: give both match_field_path and match_field_value, or neither"}})
+		return Match{}, nil, agented.InvalidFields([]agented.Field{{Path: missing, Text: "is required with the other one: set both match_field_path and match_field_value, or neither"}})
 	}
 	var all []Condition
 	if o.MatchFieldPath != "" {
@@ -47,7 +47,7 @@ func FromOldRules(o OldRules) (Match, []string, error) {
 		all = append(all, Condition{Field: path, Op: OpContains, Value: o.DetectionKeyword})
 		notes = append(notes, fmt.Sprintf("detection_keyword became the condition that %s contains %s", quote(brief(path, 80)), quote(brief(o.DetectionKeyword, 80))))
 	} else if o.TextFieldPath != "" && o.TextFieldPath != "text" {
-		notes = append(notes, fmt.Sprintf("text_field_path %s only says where the keyword is looked for, and there is no detection_keyword: it was left out; {payload} holds the whole body", quote(brief(o.TextFieldPath, 80))))
+		notes = append(notes, fmt.Sprintf("text_field_path %s only sets where the keyword is searched, and there is no detection_keyword: it was omitted; {payload} contains the whole body", quote(brief(o.TextFieldPath, 80))))
 	}
 	if len(all) > 0 {
 		m.Conditions = &Group{All: all}
@@ -67,7 +67,8 @@ func FromOldRules(o OldRules) (Match, []string, error) {
 	return m, notes, nil
 }
 
-// oldName is the old name of a field of the match that was made from it.
+// oldName returns the old name of the field from which a field of the match was
+// made.
 func oldName(path string, o OldRules) string {
 	first := o.MatchFieldPath != "" && strings.HasPrefix(path, "conditions.all.0.")
 	value := strings.HasSuffix(path, ".value")

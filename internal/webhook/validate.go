@@ -8,7 +8,7 @@ import (
 	"github.com/agented/agented"
 )
 
-// knownEvents are those that GitHub sends.
+// knownEvents are the events that GitHub sends.
 var knownEvents = strings.Fields(`branch_protection_configuration branch_protection_rule check_run check_suite
 	code_scanning_alert commit_comment create custom_property custom_property_values delete dependabot_alert
 	deploy_key deployment deployment_protection_rule deployment_review deployment_status discussion
@@ -22,7 +22,7 @@ var knownEvents = strings.Fields(`branch_protection_configuration branch_protect
 	secret_scanning_scan security_advisory security_and_analysis sponsorship star status sub_issues team
 	team_add watch workflow_dispatch workflow_job workflow_run`)
 
-// knownActions are the common ones, for suggestions.
+// knownActions are common actions, for suggestions.
 var knownActions = strings.Fields(`added answered appeared_in_branch archived assigned auto_merge_disabled
 	auto_merge_enabled checks_requested closed completed converted_to_draft created deleted demilestoned
 	dequeued dismissed edited enqueued fixed forced in_progress labeled locked milestoned moved opened pinned
@@ -31,15 +31,15 @@ var knownActions = strings.Fields(`added answered appeared_in_branch archived as
 	review_requested revoked started submitted synchronize transferred unanswered unarchived unassigned
 	unlabeled unlocked unpinned unpublished unresolved updated waiting`)
 
-// knownAssociations are what GitHub says a writer is to a repository.
+// knownAssociations are GitHub's relations of an author to a repository.
 var knownAssociations = []string{"OWNER", "MEMBER", "COLLABORATOR", "CONTRIBUTOR", "FIRST_TIMER", "FIRST_TIME_CONTRIBUTOR", "MANNEQUIN", "NONE"}
 
-const maxEntries = 200 // of one list
+const maxEntries = 200 // per list
 
-// Validate returns every field of the match that cannot stand, each with the
-// mend. With [KindGitHub] an event or action that looks like a typo of a known
-// one is refused too; one that is like none may be newer than this program, and
-// other senders have their own.
+// Validate returns every invalid field of the match with its fix. With
+// [KindGitHub] an event or action that resembles a known one is rejected too;
+// one that resembles none may be newer than this program, and other senders
+// have their own.
 func (m *Match) Validate(kind Kind) []agented.Field {
 	var bad []agented.Field
 	no := func(path, format string, args ...any) {
@@ -77,22 +77,7 @@ func (m *Match) Validate(kind Kind) []agented.Field {
 			continue
 		}
 		for i, s := range l.list {
-			path := fmt.Sprintf("%s.%d", l.path, i)
-			bare := strings.TrimPrefix(s, "!")
-			switch wrong := wrongGlob(s); {
-			case wrong != "":
-				no(path, "%s", wrong)
-			case strings.TrimSpace(s) != s || Clean(s) != s:
-				no(path, "has white space at its ends or a character that cannot be seen: remove it")
-			case l.path == "repositories" && !strings.Contains(bare, "/") && !strings.Contains(bare, "**"):
-				no(path, "is no repository: write owner/name, or owner/* for all of an owner")
-			case (l.path == "branches" || l.path == "bases") && strings.HasPrefix(bare, "refs/heads/"):
-				no(path, "must be the branch's name alone: %q", brief(strings.Replace(s, "refs/heads/", "", 1), 80))
-			case l.path == "paths" && (strings.HasPrefix(bare, "/") || strings.HasPrefix(bare, "./")):
-				no(path, "is relative to the repository's top: leave / and ./ at its start out")
-			case strings.HasPrefix(bare, "@") && strings.HasSuffix(l.path, "authors"):
-				no(path, "is a login without the @: %q", brief(strings.Replace(s, "@", "", 1), 80))
-			}
+			validateGlob(l.path, i, s, no)
 		}
 	}
 	if size("labels", m.Labels) {
@@ -109,17 +94,37 @@ func (m *Match) Validate(kind Kind) []agented.Field {
 	case strings.ContainsAny(c, " \t\r\n") || Clean(c) != c:
 		no("command", "must be one word, such as /review: what follows it on the line are its arguments")
 	case c[0] != '/' && c[0] != '@' && c[0] != '!':
-		no("command", "must start with /, @ or !, so that no sentence is taken for it: for example %q", "/"+brief(c, 60))
+		no("command", "must start with /, @ or !, so that no ordinary sentence matches: for example %q", "/"+brief(c, 60))
 	}
 	for i, s := range m.Associations {
-		if !slices.Contains(knownAssociations, s) {
-			no(fmt.Sprintf("associations.%d", i), "is not known: use one of %s%s", join(knownAssociations), suggest(brief(s, 60), knownAssociations))
+		if s != "*" && !slices.Contains(knownAssociations, s) {
+			no(fmt.Sprintf("associations.%d", i), "is unknown: use one of %s%s", join(knownAssociations), suggest(brief(s, 60), knownAssociations))
 		}
 	}
 	if m.Conditions != nil {
 		m.Conditions.validate("conditions", 0, &bad)
 	}
 	return bad
+}
+
+// validateGlob checks an entry of a list of patterns.
+func validateGlob(list string, i int, s string, no func(path, format string, args ...any)) {
+	path := fmt.Sprintf("%s.%d", list, i)
+	bare := strings.TrimPrefix(s, "!")
+	switch wrong := wrongGlob(s); {
+	case wrong != "":
+		no(path, "%s", wrong)
+	case strings.TrimSpace(s) != s || Clean(s) != s:
+		no(path, "has white space at its ends or an invisible character: remove it")
+	case list == "repositories" && !strings.Contains(bare, "/") && !strings.Contains(bare, "**"):
+		no(path, "is not a repository: write owner/name, or owner/* for all of an owner")
+	case (list == "branches" || list == "bases") && strings.HasPrefix(bare, "refs/heads/"):
+		no(path, "must be only the branch's name: %q", brief(strings.Replace(s, "refs/heads/", "", 1), 80))
+	case list == "paths" && (strings.HasPrefix(bare, "/") || strings.HasPrefix(bare, "./")):
+		no(path, "is relative to the top of the repository: remove / and ./ at its start")
+	case strings.HasPrefix(bare, "@") && strings.HasSuffix(list, "authors"):
+		no(path, "is a login without the @: use %q", brief(strings.Replace(s, "@", "", 1), 80))
+	}
 }
 
 func validateEvent(path, s string, github bool, no func(path, format string, args ...any)) {

@@ -21,7 +21,7 @@ import (
 	"github.com/agented/agented/internal/webhook"
 )
 
-// The example that GitHub's documentation gives.
+// The example in GitHub's documentation.
 const (
 	docSecret    = "It's a Secret to Everybody"
 	docBody      = "Hello, World!"
@@ -36,21 +36,22 @@ func header(pairs ...string) http.Header {
 	return h
 }
 
-// sign is HMAC-SHA256 as hex, written apart from the package.
+// sign returns the HMAC-SHA256 as hex, implemented independently of the
+// package.
 func sign(secret string, body []byte) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write(body)
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-func TestGitHubSignatureOfTheDocumentationIsAccepted(t *testing.T) {
+func TestGitHub_documented_signature(t *testing.T) {
 	t.Parallel()
 	if err := webhook.GitHub(docSecret, header("X-Hub-Signature-256", docSignature), []byte(docBody)); err != nil {
 		t.Fatal(webhook.RefusalReason(err))
 	}
 }
 
-func TestGitHubRefusesWhatIsNotSigned(t *testing.T) {
+func TestGitHub_rejects(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, secret, body string
@@ -59,8 +60,8 @@ func TestGitHubRefusesWhatIsNotSigned(t *testing.T) {
 	}{
 		{"no header", docSecret, docBody, header(), "is missing"},
 		{"only sha1", docSecret, docBody, header("X-Hub-Signature", "sha1=01"), "is missing"},
-		{"other secret", "x", docBody, header("X-Hub-Signature-256", docSignature), "does not fit"},
-		{"other body", docSecret, docBody + " ", header("X-Hub-Signature-256", docSignature), "does not fit"},
+		{"other secret", "x", docBody, header("X-Hub-Signature-256", docSignature), "does not match"},
+		{"other body", docSecret, docBody + " ", header("X-Hub-Signature-256", docSignature), "does not match"},
 		{"no prefix", docSecret, docBody, header("X-Hub-Signature-256", docSignature[7:]), "prefix"},
 		{"half a signature", docSecret, docBody, header("X-Hub-Signature-256", docSignature[:39]), "not an HMAC"},
 		{"no hex", docSecret, docBody, header("X-Hub-Signature-256", "sha256=zz"), "not an HMAC"},
@@ -74,7 +75,7 @@ func TestGitHubRefusesWhatIsNotSigned(t *testing.T) {
 	}
 }
 
-func TestAnEmptySecretIsNeverAccepted(t *testing.T) {
+func TestVerify_empty_secret(t *testing.T) {
 	t.Parallel()
 	body := []byte("{}")
 	h := header("X-Hub-Signature-256", "sha256="+sign("", body), webhook.DefaultHMACHeader, sign("", body), "Authorization", "Bearer ", "X-Token", "",
@@ -96,7 +97,7 @@ func TestAnEmptySecretIsNeverAccepted(t *testing.T) {
 	}
 }
 
-func TestHMACFollowsItsSettings(t *testing.T) {
+func TestHMAC_settings(t *testing.T) {
 	t.Parallel()
 	body := []byte(`{"a":1}`)
 	raw, _ := hex.DecodeString(sign("key", body))
@@ -133,7 +134,7 @@ func standardSignature(key []byte, id, stamp string, body []byte) string {
 	return base64.StdEncoding.EncodeToString(mac.Sum(nil))
 }
 
-func TestStandardWebhooksHoldToTheirTime(t *testing.T) {
+func TestStandard_time(t *testing.T) {
 	t.Parallel()
 	key := []byte("0123456789abcdef0123456789abcdef")
 	secret := "whsec_" + base64.StdEncoding.EncodeToString(key)
@@ -185,7 +186,7 @@ type vector struct {
 	Signature string `json:"signature"`
 }
 
-func TestStandardWebhooksOfTheReferenceLibraryAreAccepted(t *testing.T) {
+func TestStandard_reference_library(t *testing.T) {
 	t.Parallel()
 	raw, err := os.ReadFile("testdata/standardwebhooks.json")
 	if err != nil {
@@ -206,7 +207,7 @@ func TestStandardWebhooksOfTheReferenceLibraryAreAccepted(t *testing.T) {
 	}
 }
 
-func TestBearerTakesTheSecretItself(t *testing.T) {
+func TestBearer(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
@@ -233,7 +234,7 @@ func TestBearerTakesTheSecretItself(t *testing.T) {
 	}
 }
 
-func TestUnsignedIsOnlyForThisMachineAndOnlyWhenAskedFor(t *testing.T) {
+func TestUnsigned(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name, remote string
@@ -258,7 +259,7 @@ func TestUnsignedIsOnlyForThisMachineAndOnlyWhenAskedFor(t *testing.T) {
 	}
 }
 
-func TestTheAllowListIsAskedBesideTheSecret(t *testing.T) {
+func TestVerify_allow_list(t *testing.T) {
 	t.Parallel()
 	auth := webhook.Auth{Kind: webhook.KindBearer, Allow: []string{"192.0.2.0/24", "2001:db8::1", "::ffff:198.51.100.0/120"}}
 	if bad := auth.Validate(); bad != nil {
@@ -278,7 +279,7 @@ func TestTheAllowListIsAskedBesideTheSecret(t *testing.T) {
 	}
 }
 
-func TestARefusalDoesNotTellWhatWasWrong(t *testing.T) {
+func TestVerify_constant_error(t *testing.T) {
 	t.Parallel()
 	r := webhook.Request{Header: header("Authorization", "Bearer tok-guess", "X-Hub-Signature-256", docSignature), Body: []byte("x")}
 	unknown := webhook.Decoy(r)
@@ -304,7 +305,7 @@ func TestARefusalDoesNotTellWhatWasWrong(t *testing.T) {
 	}
 }
 
-func TestSettingsThatCannotStandAreNamed(t *testing.T) {
+func TestAuthValidate(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
@@ -335,7 +336,7 @@ func TestSettingsThatCannotStandAreNamed(t *testing.T) {
 	}
 }
 
-func TestSecretsAreLookedAtBeforeTheyAreSet(t *testing.T) {
+func TestValidateSecret(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		kind   webhook.Kind
@@ -359,44 +360,44 @@ func TestSecretsAreLookedAtBeforeTheyAreSet(t *testing.T) {
 	}
 }
 
-func TestDedupKeysAreOfTheEndpointAndTheId(t *testing.T) {
+func TestDeliveryKey(t *testing.T) {
 	t.Parallel()
-	key := func(endpoint string, pairs ...string) string {
-		k, err := webhook.DedupKey(endpoint, header(pairs...))
+	key := func(pairs ...string) string {
+		k, err := webhook.DeliveryKey(header(pairs...))
 		if err != nil {
 			t.Helper()
 			t.Fatal(err)
 		}
 		return k
 	}
-	same := key("github", "X-GitHub-Delivery", "a")
-	if same == "" || key("github", "x-github-delivery", "a", "X-GitHub-Event", "push") != same {
+	same := key("X-GitHub-Delivery", "a")
+	if same == "" || key("x-github-delivery", "a", "X-GitHub-Event", "push") != same {
 		t.Error("the same delivery has two keys")
 	}
 	for _, other := range []string{
-		key("trg-1", "X-GitHub-Delivery", "a"), key("github", "X-GitHub-Delivery", "b"),
-		key("github", "webhook-id", "a"), key("github", "Idempotency-Key", "a"), key("github"),
+		key("X-GitHub-Delivery", "b"),
+		key("webhook-id", "a"), key("Idempotency-Key", "a"), key(),
 	} {
 		if other == same {
 			t.Errorf("two deliveries share %q", same)
 		}
 	}
-	if key, err := webhook.DeliveryKey(header("X-GitHub-Delivery", "a")); err != nil || key != "github:a" || same != "github "+key {
-		t.Error(same, key, err)
+	if same != "github:a" {
+		t.Errorf("the key is %q", same)
 	}
-	if key("github") != "" {
+	if key() != "" {
 		t.Error("without an id there is a key")
 	}
 	for _, bad := range []http.Header{
 		header("Idempotency-Key", "a b"), header("Webhook-Id", strings.Repeat("x", 201)), header("Webhook-Id", "a", "Webhook-Id", "b"), header("Webhook-Id", "é"),
 	} {
-		if _, err := webhook.DedupKey("x", bad); !errors.Is(err, agented.Invalid) {
+		if _, err := webhook.DeliveryKey(bad); !errors.Is(err, agented.Invalid) {
 			t.Errorf("%v: %v", bad, err)
 		}
 	}
 }
 
-func TestTheLedgerKeepsNoHeaderThatIsASecret(t *testing.T) {
+func TestLedgerHeaders(t *testing.T) {
 	t.Parallel()
 	got := webhook.LedgerHeaders(header("Authorization", "Bearer x", "Cookie", "c", "X-Hub-Signature-256", "s", "X-Own-Token", "t",
 		"User-Agent", "GitHub-Hookshot/\x1b[31m1", "X-GitHub-Event", "push", "Webhook-Signature", "v1,x"))

@@ -9,33 +9,40 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/agented/agented/internal/disk"
 )
 
-// checkOut makes the checkout in a folder beside its place and moves it there
-// when it is complete.
+// checkOut creates the checkout in a temporary folder next to its final path and renames it when
+// it is complete.
 func (j *job) checkOut(ctx context.Context, c Checkout) error {
 	home := filepath.Dir(c.Dir)
 	if err := os.MkdirAll(home, 0o700); err != nil {
-		return failed("the execution's folder could not be made: "+plain(err), err)
+		return failed("the execution's folder could not be created: "+plain(err), err)
 	}
-	old, _ := filepath.Glob(filepath.Join(home, "work-new-*")) // the pattern is good
+	old, _ := filepath.Glob(filepath.Join(home, "work-new-*")) // the pattern is valid
 	for _, path := range old {
 		_ = os.RemoveAll(path)
 	}
 	fresh, err := os.MkdirTemp(home, "work-new-")
 	if err != nil {
-		return failed("the workspace could not be made: "+plain(err), err)
+		return failed("the workspace could not be created: "+plain(err), err)
 	}
 	defer os.RemoveAll(fresh)
 	if err := j.fill(ctx, fresh, c); err != nil {
 		return err
 	}
+	if !j.r.Trusted {
+		if err := j.protect(ctx, fresh, c); err != nil {
+			return err
+		}
+	}
 	mark, err := json.Marshal(c)
 	if err == nil {
-		err = replaceFile(filepath.Join(home, marker), mark)
+		err = disk.ReplaceFile(filepath.Join(home, marker), mark, 0o600)
 	}
 	if err == nil {
-		err = os.RemoveAll(c.Dir) // a folder that nobody has used: see marker
+		err = os.RemoveAll(c.Dir) // a folder that was never used: see marker
 	}
 	if err == nil {
 		err = os.Rename(fresh, c.Dir)
@@ -46,8 +53,8 @@ func (j *job) checkOut(ctx context.Context, c Checkout) error {
 	return nil
 }
 
-// fill makes a repository in dir that borrows from the mirror and checks the
-// commit out.
+// fill creates a repository in dir that borrows objects from the mirror, and checks out the
+// commit.
 func (j *job) fill(ctx context.Context, dir string, c Checkout) error {
 	if err := j.git.local(ctx, dir, "init", "--quiet", "--template=", "--", "."); err != nil {
 		return err
@@ -64,15 +71,15 @@ func (j *job) fill(ctx context.Context, dir string, c Checkout) error {
 		err = copyIfThere(filepath.Join(j.mirror(), "shallow"), filepath.Join(own, "shallow"))
 	}
 	if err != nil {
-		return failed("the workspace could not be made: "+plain(err), err)
+		return failed("the workspace could not be created: "+plain(err), err)
 	}
 	settings := [][2]string{
 		{"remote.origin.url", j.repo.Address},
 		{"remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"},
-		{"gc.auto", "0"}, // the mirror keeps what it borrows
+		{"gc.auto", "0"}, // the mirror keeps the borrowed objects
 	}
 	if name := j.r.Workspace.Credential; name != "" {
-		// The agent has the token under this name; its git finds it there.
+		// The agent's environment contains the token under this name, where its git finds it.
 		settings = append(settings, [2]string{"credential." + j.origin() + ".helper", helper(j.user(), "$"+name)})
 	}
 	for _, s := range settings {
@@ -87,17 +94,22 @@ func (j *job) fill(ctx context.Context, dir string, c Checkout) error {
 	}
 	if ref := j.r.Workspace.Ref; ref != "" && !commitName(ref) && !strings.HasPrefix(ref, "refs/") {
 		if err := j.git.local(ctx, dir, "update-ref", "--end-of-options", "refs/remotes/origin/"+ref, c.Commit); err != nil {
-			// A name that git does not like there after all is not worth failing for.
-			j.m.o.Log.Debug("note the branch", "err", err)
+			// A name that git rejects is no reason to fail.
+			j.m.o.Log.Debug("record the branch", "err", err)
+		}
+	}
+	if base := j.r.Workspace.Base; j.base != "" && !commitName(base) {
+		if err := j.git.local(ctx, dir, "update-ref", "--end-of-options", "refs/remotes/origin/"+strings.TrimPrefix(base, "refs/heads/"), j.base); err != nil {
+			j.m.o.Log.Debug("record the base branch", "err", err)
 		}
 	}
 	return j.git.local(ctx, dir, "checkout", "--quiet", "--force", "--detach", c.Commit, "--")
 }
 
-// origin is the scheme and host that a credential is for.
+// origin returns the scheme and host of a credential.
 func (j *job) origin() string { return j.repo.Protocol + "://" + j.repo.Host }
 
-// user is the name that goes with a token.
+// user returns the user name for a token.
 func (j *job) user() string {
 	if j.repo.User != "" {
 		return j.repo.User
@@ -105,8 +117,8 @@ func (j *job) user() string {
 	return "x-access-token"
 }
 
-// helper is a credential helper that answers with a variable of its
-// environment. Both of its arguments are plain names.
+// helper returns a credential helper that answers with a variable of its environment. Both
+// arguments are plain names.
 func helper(user, variable string) string {
 	return fmt.Sprintf(`!f() { test "$1" = get && printf 'username=%%s\npassword=%%s\n' "%s" "%s"; }; f`, user, variable)
 }

@@ -18,16 +18,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/format"
 )
 
-// errNoRef says that the repository has nothing of the name that was asked for.
+// errNoRef is returned if the repository has no ref of the requested name.
 var errNoRef = errors.New("no such ref")
 
-// tokenName is the variable in which git's credential helper finds the token.
+// tokenName is the variable from which git's credential helper reads the token.
 const tokenName = "AGENTED_GIT_TOKEN"
 
-// passed lists what git gets of the server's environment: who and where it is,
-// and how it reaches the network.
+// passed lists the variables of the server that git receives: user, home, locale, and network
+// settings.
 var passed = []string{
 	"HOME", "USER", "LOGNAME", "PATH", "TMPDIR", "SSH_AUTH_SOCK",
 	"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
@@ -35,11 +37,11 @@ var passed = []string{
 }
 
 const (
-	quickTime  = 5 * time.Minute // for what needs no network
+	quickTime  = 5 * time.Minute // for commands without network access
 	killAfter  = 5 * time.Second // from SIGTERM to SIGKILL
 	sayEvery   = 10 * time.Second
 	guardEvery = time.Second
-	maxWords   = 300 // bytes of git's own words in a sentence
+	maxWords   = 300 // bytes of git's output in a message
 )
 
 // git runs git for one job.
@@ -47,7 +49,7 @@ type git struct {
 	j    *job
 	env  []string
 	args []string // before the command
-	lock *os.File // inherited, so that the lock is held as long as a git of ours lives
+	lock *os.File // inherited, so that the lock is held until the last git process has ended
 }
 
 func (m *Manager) newGit(j *job, lock *os.File) *git {
@@ -63,8 +65,12 @@ func (m *Manager) newGit(j *job, lock *os.File) *git {
 	if !slices.ContainsFunc(g.env, func(kv string) bool { return strings.HasPrefix(kv, "PATH=") }) {
 		g.env = append(g.env, "PATH=/usr/local/bin:/usr/bin:/bin")
 	}
+	global := os.DevNull
+	if j.repo.Protocol == "file" {
+		global = m.safeConfig(j.home)
+	}
 	g.env = append(g.env,
-		"LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull, "GIT_ATTR_NOSYSTEM=1",
+		"LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+global, "GIT_ATTR_NOSYSTEM=1",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "SSH_ASKPASS=/bin/false", "SSH_ASKPASS_REQUIRE=never", "GCM_INTERACTIVE=never",
 		"GIT_ALLOW_PROTOCOL="+strings.Join(m.o.Protocols, ":"), "GIT_PROTOCOL_FROM_USER=0", "GIT_LFS_SKIP_SMUDGE=1",
 		"GIT_SSH_COMMAND=ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4",
@@ -77,25 +83,25 @@ func (m *Manager) newGit(j *job, lock *os.File) *git {
 	}
 	if j.r.Token != "" {
 		g.env = append(g.env, tokenName+"="+j.r.Token)
-		// For this host only: a redirect elsewhere gets nothing.
+		// For this host only: a redirect to another host gets no token.
 		g.args = append(g.args, "-c", "credential."+j.origin()+".helper="+helper(j.user(), "$"+tokenName))
 	}
 	return g
 }
 
-// local runs what needs no network.
+// local runs a command that needs no network.
 func (g *git) local(ctx context.Context, dir string, args ...string) error {
 	_, err := g.run(ctx, call{dir: dir, args: args, limit: quickTime})
 	return err
 }
 
-// feed is local with something on standard input.
+// feed is like local, with standard input.
 func (g *git) feed(ctx context.Context, dir, in string, args ...string) error {
 	_, err := g.run(ctx, call{dir: dir, args: args, limit: quickTime, in: in})
 	return err
 }
 
-// output is local that returns what git prints.
+// output is like local and returns git's output.
 func (g *git) output(ctx context.Context, dir string, args ...string) (string, error) {
 	return g.run(ctx, call{dir: dir, args: args, limit: quickTime})
 }
@@ -111,17 +117,18 @@ func (g *git) fetch(ctx context.Context, mirror string, depth int, address strin
 	return err
 }
 
-// call is one run of git.
+// call is one invocation of git.
 type call struct {
 	dir     string
 	args    []string
 	limit   time.Duration
 	in      string
 	network bool
+	most    int // maximum bytes of output; 0 means 1 MiB
 }
 
-// run runs git in a process group of its own and ends the whole group at the
-// limit, when the disk fills up, or when ctx ends.
+// run runs git in a process group of its own, and kills the group at the timeout, when the disk
+// is nearly full, or when ctx ends.
 func (g *git) run(ctx context.Context, c call) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.limit, errTooLong)
 	defer cancel()
@@ -135,7 +142,7 @@ func (g *git) run(ctx context.Context, c call) (string, error) {
 		cmd.Stdin = strings.NewReader(c.in)
 	}
 	var out bytes.Buffer
-	cmd.Stdout = &limited{w: &out, left: 1 << 20}
+	cmd.Stdout = &limited{w: &out, left: max(c.most, 1<<20)}
 	words := &words{say: g.j.r.Say}
 	if !c.network {
 		words.say = nil
@@ -160,7 +167,7 @@ func (g *git) run(ctx context.Context, c call) (string, error) {
 	err := cmd.Wait()
 	close(done)
 	killing.Wait()
-	// What it started and left, such as a helper that hangs.
+	// Processes that git left, such as a helper that hangs.
 	_ = syscall.Kill(-pid, syscall.SIGKILL)
 	if err == nil {
 		return out.String(), nil
@@ -168,9 +175,9 @@ func (g *git) run(ctx context.Context, c call) (string, error) {
 	cause := context.Cause(ctx)
 	switch {
 	case errors.Is(cause, errTooLong):
-		return "", &Error{Class: agented.ClassNetwork, Text: fmt.Sprintf("git %s took longer than %s and was ended%s", c.args[0], c.limit, quoted(g.mask(words.last()))), Cause: cause}
+		return "", &Error{Class: agented.ClassNetwork, Text: fmt.Sprintf("git %s took longer than %s and was stopped%s", c.args[0], c.limit, quoted(g.mask(words.last()))), Cause: cause}
 	case errors.Is(cause, errDiskFull):
-		return "", failed("the disk with the workspaces is nearly full, so git "+c.args[0]+" was ended: remove what is not needed", cause)
+		return "", failed("the disk with the workspaces is nearly full, so git "+c.args[0]+" was stopped: free disk space", cause)
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	}
@@ -182,7 +189,7 @@ var (
 	errDiskFull = errors.New("the disk is nearly full")
 )
 
-// guard ends a fetch before the disk is full.
+// guard stops a fetch before the disk is full.
 func (g *git) guard(c call, done <-chan struct{}, end context.CancelCauseFunc) {
 	if !c.network || g.j.m.o.MinFree == 0 {
 		return
@@ -190,7 +197,7 @@ func (g *git) guard(c call, done <-chan struct{}, end context.CancelCauseFunc) {
 	tick := time.NewTicker(guardEvery)
 	defer tick.Stop()
 	for {
-		if free, err := freeBytes(c.dir); err == nil && free < g.j.m.o.MinFree {
+		if space, err := disk.Measure(c.dir); err == nil && space.Free < g.j.m.o.MinFree {
 			end(errDiskFull)
 			return
 		}
@@ -202,82 +209,16 @@ func (g *git) guard(c call, done <-chan struct{}, end context.CancelCauseFunc) {
 	}
 }
 
-func freeBytes(dir string) (int64, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(dir, &s); err != nil {
-		return 0, err
-	}
-	return int64(s.Bavail) * int64(s.Bsize), nil
-}
-
-// explain turns git's words into a sentence and a class.
-func (g *git) explain(c call, said []string, err error) *Error {
-	var exit *exec.ExitError
-	if !errors.As(err, &exit) {
-		return failed("git "+c.args[0]+" failed: "+plain(err), err)
-	}
-	last := ""
-	for _, line := range said {
-		if strings.HasPrefix(line, "fatal: ") || strings.HasPrefix(line, "error: ") || last == "" || !strings.HasPrefix(last, "fatal: ") {
-			last = line
-		}
-	}
-	whole := strings.Join(said, "\n")
-	last = g.mask(last)
-	if !c.network {
-		return failed(fmt.Sprintf("git %s failed%s", c.args[0], quoted(last)), err)
-	}
-	if has(whole, "couldn't find remote ref", "not our ref", "no such remote ref", "unadvertised object") {
-		if strings.Contains(whole, "couldn't find remote ref HEAD") {
-			return failed("the repository is empty, or has no default branch: name a ref", nil)
-		}
-		return &Error{Class: agented.ClassAgentFailure, Text: "the repository does not have what was asked for" + quoted(last), Cause: errNoRef}
-	}
-	e := &Error{Class: agented.ClassAgentFailure, Cause: err}
-	switch {
-	case has(whole, "could not resolve host", "couldn't resolve host", "could not resolve hostname", "connection refused", "connection timed out", "operation timed out",
-		"failed to connect", "couldn't connect", "network is unreachable", "no route to host", "connection reset", "early eof", "unexpected disconnect", "rpc failed",
-		"the requested url returned error: 5", "the requested url returned error: 429", "operation too slow", "empty reply from server", "the remote end hung up", "kex_exchange_identification", "gnutls_handshake", "ssl_connect"):
-		e.Class = agented.ClassNetwork
-		e.Text = "the repository could not be reached"
-		if has(whole, "permission denied (publickey") {
-			e.Class, e.Text = agented.ClassAgentFailure, "the repository refused the server's ssh key"
-		}
-	case has(whole, "authentication failed", "could not read username", "could not read password", "terminal prompts disabled", "the requested url returned error: 401",
-		"the requested url returned error: 403", "permission denied (publickey", "host key verification failed", "invalid username or"):
-		e.Text = "the repository refused the credentials"
-		switch {
-		case g.j.repo.Protocol == "ssh":
-			e.Text = "the repository refused the server's ssh key, or its host key is not known here"
-		case g.j.r.Token == "":
-			e.Text = "the repository needs credentials, or does not exist: name a variable with a token as the workspace's credential"
-		}
-	case has(whole, "not found", "does not appear to be a git repository", "does not exist", "no such file or directory"):
-		e.Text = "there is no such repository"
-	case has(whole, "not allowed", "not supported"):
-		e.Text = "the repository's address cannot be used"
-	default:
-		e.Text = "the repository could not be fetched"
-	}
-	e.Text += quoted(last)
-	return e
-}
-
-func has(text string, any ...string) bool {
-	text = strings.ToLower(text)
-	return slices.ContainsFunc(any, func(s string) bool { return strings.Contains(text, s) })
-}
-
-// quoted is git's own last word in a sentence.
+// quoted returns the last line of git's output as part of a sentence.
 func quoted(s string) string {
 	s = strings.TrimPrefix(strings.TrimPrefix(s, "fatal: "), "error: ")
 	if s == "" {
 		return ""
 	}
-	return `: git says "` + s + `"`
+	return `; git printed "` + s + `"`
 }
 
-// mask takes the token out of git's words.
+// mask removes the token from git's output.
 func (g *git) mask(s string) string {
 	if token := g.j.r.Token; token != "" {
 		if m := g.j.m.o.Mask; m != nil {
@@ -288,12 +229,12 @@ func (g *git) mask(s string) string {
 	return s
 }
 
-// words keeps the last lines that git prints on standard error, and passes on
-// how far it has come.
+// words keeps the last lines of git's standard error, and reports its progress.
 type words struct {
 	say func(string)
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the following fields
+	cr   bool       // the line ended with \r, and the next byte shows whether that was a progress line
 	line []byte
 	kept []string
 	said time.Time
@@ -309,13 +250,21 @@ func (w *words) Write(b []byte) (int, error) {
 		w.said = time.Now()
 	}
 	for _, c := range b {
-		if c != '\n' && c != '\r' {
-			if len(w.line) < 4*maxWords {
-				w.line = append(w.line, c)
+		if w.cr {
+			w.cr = false
+			w.end(c != '\n' && c != '\r') // OpenSSH and some servers end lines with \r\n
+			if c == '\n' {
+				continue
 			}
-			continue
 		}
-		w.end(c == '\r')
+		switch {
+		case c == '\r':
+			w.cr = true
+		case c == '\n':
+			w.end(false)
+		case len(w.line) < 4*maxWords:
+			w.line = append(w.line, c)
+		}
 	}
 	return len(b), nil
 }
@@ -354,7 +303,7 @@ func (w *words) last() string {
 	return all[len(all)-1]
 }
 
-// oneLine makes one bounded line of valid text.
+// oneLine converts text to one valid line of limited length.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -362,14 +311,10 @@ func oneLine(s string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "\uFFFD"))
-	s = strings.TrimSpace(s)
-	if len(s) > maxWords {
-		s = strings.ToValidUTF8(s[:maxWords], "") + "…"
-	}
-	return s
+	return format.Clip(strings.TrimSpace(s), maxWords)
 }
 
-// limited drops what comes after a number of bytes.
+// limited discards output after a number of bytes.
 type limited struct {
 	w    io.Writer
 	left int
@@ -385,14 +330,14 @@ func (l *limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// lock waits for the mirror.
+// lock locks the mirror.
 func (j *job) lock(ctx context.Context) (*os.File, error) {
 	f, err := os.OpenFile(j.home+"/lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, failed("the lock of the repository's mirror could not be opened: "+plain(err), err)
 	}
 	now := j.m.o.Now()
-	_ = os.Chtimes(f.Name(), now, now) // when the mirror was used last, for the sweep
+	_ = os.Chtimes(f.Name(), now, now) // last use of the mirror, for the sweep
 	for told, deadline := false, time.Now().Add(2*j.m.o.Timeout); ; {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
@@ -404,7 +349,7 @@ func (j *job) lock(ctx context.Context) (*os.File, error) {
 		}
 		if time.Now().After(deadline) {
 			f.Close()
-			return nil, &Error{Class: agented.ClassNetwork, Text: "another fetch of the same repository does not end"}
+			return nil, &Error{Class: agented.ClassNetwork, Text: "another fetch of the same repository has not ended in time: try again later"}
 		}
 		if !told {
 			told = true

@@ -5,10 +5,10 @@ import (
 	"path/filepath"
 )
 
-// repack makes the many packs of a mirror one, now and then. Nothing is lost by
-// it: checkouts borrow objects that no ref of the mirror names any more.
+// repack combines the packs of a mirror from time to time. It loses nothing, because checkouts
+// borrow objects that no ref of the mirror names any more.
 func (j *job) repack(ctx context.Context) {
-	packs, _ := filepath.Glob(filepath.Join(j.mirror(), "objects", "pack", "*.pack")) // the pattern is good
+	packs, _ := filepath.Glob(filepath.Join(j.mirror(), "objects", "pack", "*.pack")) // the pattern is valid
 	if len(packs) < manyPacks {
 		return
 	}

@@ -13,19 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/remove"
 )
 
-// Keep says how long checkouts stay after their executions have ended.
+// Keep holds the limits for checkouts of ended executions.
 type Keep struct {
-	Age     time.Duration // since the end; 0 is for ever
-	Count   int           // checkouts of ended executions; 0 is any number
-	MinFree int64         // free bytes below which the oldest go; 0 is no limit
+	Age     time.Duration // since the end; 0 means no limit
+	Count   int           // number of checkouts; 0 means no limit
+	MinFree int64         // free bytes below which the oldest are removed; 0 means no limit
 }
 
-// Standing is what the sweep has to know of an execution.
+// Standing is the state of an execution for the sweep.
 type Standing struct {
-	Needed bool      // it may still run, or something that may goes on in its checkout
-	Ended  time.Time // zero is long ago
+	Needed bool      // it or a later execution may still use the checkout
+	Ended  time.Time // zero means long ago
 }
 
 // use is a checkout that borrows from a mirror.
@@ -35,9 +37,8 @@ type use struct {
 	Standing
 }
 
-// Sweep removes the checkouts that are kept no longer, then the mirrors from
-// which nothing borrows. Ask says how an execution stands; one that is not known
-// any more is NotFound. It returns how many checkouts went.
+// Sweep removes expired checkouts, then the mirrors that no checkout uses. ask returns the state
+// of an execution, or NotFound for an unknown one. Sweep returns the number of removed checkouts.
 func (m *Manager) Sweep(ctx context.Context, keep Keep, ask func(context.Context, agented.ExecutionID) (Standing, error)) (int, error) {
 	uses, err := m.uses()
 	if err != nil {
@@ -66,7 +67,7 @@ func (m *Manager) Sweep(ctx context.Context, keep Keep, ask func(context.Context
 		old := keep.Age > 0 && m.o.Now().Sub(u.Ended) >= keep.Age
 		many := keep.Count > 0 && len(idle)-i > keep.Count
 		if !old && !many && !m.tight(keep.MinFree) {
-			break // those that follow ended later
+			break // the following ones ended later
 		}
 		if err := m.remove(u); err != nil {
 			errs = append(errs, err)
@@ -77,16 +78,16 @@ func (m *Manager) Sweep(ctx context.Context, keep Keep, ask func(context.Context
 	return removed, errors.Join(append(errs, m.sweepMirrors(ctx, keep))...)
 }
 
-// tight reports whether the disk has too little room.
+// tight reports whether the disk has too little free space.
 func (m *Manager) tight(free int64) bool {
 	if free == 0 {
 		return false
 	}
-	have, err := freeBytes(m.root())
-	return err == nil && have < free
+	space, err := disk.Measure(m.root())
+	return err == nil && space.Free < free
 }
 
-// uses lists the checkouts that there are.
+// uses lists the existing checkouts.
 func (m *Manager) uses() ([]use, error) {
 	files, err := filepath.Glob(filepath.Join(m.root(), "*", "used", "exec-*"))
 	if err != nil {
@@ -101,8 +102,7 @@ func (m *Manager) uses() ([]use, error) {
 	return out, nil
 }
 
-// remove removes a checkout. A crash on the way leaves what the next sweep
-// finds again.
+// remove removes a checkout. After a crash the next sweep finds the rest.
 func (m *Manager) remove(u use) error {
 	home := m.o.Layout.Execution(u.id)
 	err := os.Remove(filepath.Join(home, marker))
@@ -110,11 +110,11 @@ func (m *Manager) remove(u use) error {
 		err = nil
 	}
 	if err == nil {
-		err = removeAll(m.o.Layout.Work(u.id))
+		err = remove.All(m.o.Layout.Work(u.id))
 	}
 	if left, _ := filepath.Glob(filepath.Join(home, "work-new-*")); err == nil {
 		for _, path := range left {
-			err = errors.Join(err, removeAll(path))
+			err = errors.Join(err, remove.All(path))
 		}
 	}
 	if err == nil {
@@ -123,25 +123,9 @@ func (m *Manager) remove(u use) error {
 	return err
 }
 
-// removeAll is os.RemoveAll that gets into folders which whoever made them has
-// closed, as some build caches do.
-func removeAll(path string) error {
-	err := os.RemoveAll(path)
-	if err == nil || !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	_ = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			_ = os.Chmod(p, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(path)
-}
-
-// sweepMirrors removes the mirrors that nothing borrows from and that nobody
-// has used for as long as checkouts are kept, or any time when the disk is
-// full. The lock's file stays: somebody may be waiting for it.
+// sweepMirrors removes the mirrors that no checkout uses and that were not used for as long as
+// checkouts are kept, or at once if the disk is full. The lock file is kept, because a process
+// may be waiting for it.
 func (m *Manager) sweepMirrors(ctx context.Context, keep Keep) error {
 	homes, err := filepath.Glob(filepath.Join(m.root(), "*", "mirror.git"))
 	if err != nil {
@@ -175,5 +159,5 @@ func (m *Manager) sweepMirror(home string, keep Keep) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(used) > 0 {
 		return err
 	}
-	return removeAll(filepath.Join(home, "mirror.git"))
+	return remove.All(filepath.Join(home, "mirror.git"))
 }

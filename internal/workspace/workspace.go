@@ -1,16 +1,15 @@
-// Package workspace gives executions git repositories to work in: a mirror of
-// each repository is kept, and each execution gets a checkout of its own that
-// borrows the mirror's objects.
+// Package workspace provides executions with git repositories: it keeps a mirror of each
+// repository, and each execution gets a checkout of its own that borrows the mirror's objects.
 //
 // In the folder of the manager:
 //
-//	<hash>/lock         flock, held by whoever changes the mirror, git included
-//	<hash>/mirror.git   what has been fetched so far
-//	<hash>/used/<id>    one file for each execution whose checkout borrows from it
+//	<hash>/lock         flock, held while the mirror is changed, also by git processes
+//	<hash>/mirror.git   everything fetched so far
+//	<hash>/used/<id>    one file per execution whose checkout borrows from the mirror
 //
-// A checkout is a repository with its own branches and settings, so that what
-// an agent does to it reaches neither the mirror nor another execution. Nothing
-// here runs git in a checkout that an agent has had.
+// A checkout is a repository with its own branches and settings, so an agent cannot change the
+// mirror or another execution's checkout. This package never runs git in a checkout that an agent
+// has used.
 package workspace
 
 import (
@@ -28,33 +27,33 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
 )
 
-// Options is what a Manager works with.
+// Options configures a Manager.
 type Options struct {
 	Layout    agented.Layout
-	Protocols []string                         // that may be used; nil is https, ssh and file
-	Timeout   time.Duration                    // for one fetch; 0 is DefaultTimeout
-	MinFree   int64                            // free bytes on the disk below which a fetch is ended; 0 is no guard
-	Lookup    func(name string) (string, bool) // the server's environment; nil is empty
-	Mask      func(secret, text string) string // hides a secret in git's own words; nil replaces it as it is
-	Log       *slog.Logger                     // nil logs nothing
-	Now       func() time.Time                 // nil is time.Now
-	program   string                           // of git; tests set it
+	Protocols []string                         // allowed protocols; nil means https, ssh and file
+	Timeout   time.Duration                    // of one fetch; 0 means DefaultTimeout
+	MinFree   int64                            // free bytes on the disk below which a fetch is stopped; 0 disables the check
+	Lookup    func(name string) (string, bool) // reads the server's environment; nil means empty
+	Mask      func(secret, text string) string // masks a secret in git's output; nil replaces it literally
+	Log       *slog.Logger                     // nil disables logging
+	Now       func() time.Time                 // nil means time.Now
+	program   string                           // path of git; set by tests
 }
 
 // Defaults of Options.
 const (
 	DefaultTimeout = 30 * time.Minute
 	lockPause      = 50 * time.Millisecond
-	manyPacks      = 40 // in a mirror, before they are made one
+	manyPacks      = 40 // packs in a mirror before they are combined
 )
 
-// Manager makes checkouts and removes them. Its methods may be called from
-// several goroutines.
+// Manager creates and removes checkouts. Its methods are safe for concurrent use.
 type Manager struct{ o Options }
 
-// New returns a manager. It touches nothing.
+// New returns a manager, without side effects.
 func New(o Options) *Manager {
 	if o.Protocols == nil {
 		o.Protocols = []string{"https", "ssh", "file"}
@@ -77,29 +76,34 @@ func New(o Options) *Manager {
 	return &Manager{o}
 }
 
-// Request asks for a checkout.
+// Request describes the checkout to create.
 type Request struct {
 	Execution agented.ExecutionID
-	Workspace agented.Workspace // filled in
-	Token     string            // for https; empty is none
-	Say       func(string)      // takes lines of progress for the run log; nil drops them
+	Workspace agented.Workspace // with placeholders filled
+	Trusted   bool              // keep the repository's own agent files
+	Token     string            // for https; empty means none
+	Say       func(string)      // receives progress lines for the run log; nil discards them
 }
 
-// Checkout is what an execution works in.
+// Checkout is the working copy of an execution.
 type Checkout struct {
 	Dir        string    `json:"dir"`
 	Repository string    `json:"repository"`
-	Ref        string    `json:"ref,omitempty"` // as asked for
+	Ref        string    `json:"ref,omitempty"` // as requested
 	Commit     string    `json:"commit"`
-	Mirror     string    `json:"mirror"` // name of its folder
+	Diff       string    `json:"diff,omitempty"` // changes of Commit since it branched off the base, truncated at maxDiff
+	DiffCut    bool      `json:"diff_cut,omitempty"`
+	Files      []string  `json:"files,omitempty"`    // changed files, at most maxDiffFiles
+	Compared   string    `json:"compared,omitempty"` // commit at which it branched off the base; empty if unknown
+	Mirror     string    `json:"mirror"`             // name of the mirror's folder
 	At         time.Time `json:"at"`
-	Fresh      bool      `json:"-"` // made just now
+	Fresh      bool      `json:"-"` // created by this call
 }
 
-// Error is why there is no checkout.
+// Error is the reason why there is no checkout.
 type Error struct {
 	Class agented.Class // network or agent_failure
-	Text  string        // one sentence, with git's own last words, masked
+	Text  string        // one sentence with git's last output, masked
 	Cause error
 }
 
@@ -107,12 +111,12 @@ func (e *Error) Error() string { return e.Text }
 
 func (e *Error) Unwrap() error { return e.Cause }
 
-// marker is the file that says that an execution's checkout is complete. It is
-// outside of what the agent gets, and written before the checkout takes its
-// place: a checkout without it was never used.
+// marker is the file that marks an execution's checkout as complete. It is outside of the agent's
+// folder and written before the checkout is renamed into place: a checkout without it was never
+// used.
 const marker = "workspace.json"
 
-// Existing returns the execution's checkout if it has one.
+// Existing returns the execution's checkout, if there is one.
 func (m *Manager) Existing(id agented.ExecutionID) (Checkout, bool) {
 	var c Checkout
 	b, err := os.ReadFile(filepath.Join(m.o.Layout.Execution(id), marker))
@@ -123,9 +127,8 @@ func (m *Manager) Existing(id agented.ExecutionID) (Checkout, bool) {
 	return c, err == nil && info.IsDir()
 }
 
-// Prepare returns the execution's checkout, and makes it if there is none. The
-// error is an *Error, or ctx's. It may be called again after a crash at any
-// point.
+// Prepare returns the execution's checkout, and creates it if there is none. The error is an
+// *Error or that of ctx. It can be called again after a crash at any point.
 func (m *Manager) Prepare(ctx context.Context, r Request) (Checkout, error) {
 	if c, ok := m.Existing(r.Execution); ok {
 		return c, nil
@@ -138,10 +141,10 @@ func (m *Manager) Prepare(ctx context.Context, r Request) (Checkout, error) {
 		return Checkout{}, failed(agented.Message(err), err)
 	}
 	if !contains(m.o.Protocols, repo.Protocol) {
-		return Checkout{}, failed(fmt.Sprintf("the repository's address uses %s, which this server does not allow: AGENTED_WORKSPACE_PROTOCOLS lists what it does", repo.Protocol), nil)
+		return Checkout{}, failed(fmt.Sprintf("the repository's address uses %s, which this server does not allow: AGENTED_WORKSPACE_PROTOCOLS lists the allowed protocols", repo.Protocol), nil)
 	}
 	if r.Workspace.Ref != "" && !agented.ValidRef(r.Workspace.Ref) {
-		return Checkout{}, failed("the workspace's ref is not the name of a branch, a tag or a commit", nil)
+		return Checkout{}, failed("the workspace's ref is not a valid name of a branch, a tag or a commit", nil)
 	}
 	j := &job{m: m, r: r, repo: repo, name: mirrorName(r.Workspace)}
 	c, err := j.run(ctx)
@@ -164,18 +167,17 @@ func failed(text string, cause error) *Error {
 	return &Error{Class: agented.ClassAgentFailure, Text: text, Cause: cause}
 }
 
-// mirrorName names the mirror of a repository. One that has not the whole
-// history is another one, and so is one that was fetched with another
-// credential.
+// mirrorName names the mirror of a repository. Repositories with limited history, and those
+// fetched with another credential, have mirrors of their own.
 func mirrorName(w agented.Workspace) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%d\n%s", w.Repository, w.Depth, w.Credential))
 	return hex.EncodeToString(sum[:12])
 }
 
-// root is the folder of all mirrors.
+// root returns the folder of all mirrors.
 func (m *Manager) root() string { return filepath.Join(m.o.Layout.Root, "workspaces") }
 
-// job is one checkout under way.
+// job is a checkout in progress.
 type job struct {
 	m    *Manager
 	r    Request
@@ -183,13 +185,14 @@ type job struct {
 	name string
 	home string // folder of the mirror
 	git  *git
+	base string // commit of the base; empty if there is none
 }
 
 func (j *job) run(ctx context.Context) (Checkout, error) {
 	began := j.m.o.Now()
 	j.home = filepath.Join(j.m.root(), j.name)
 	if err := os.MkdirAll(filepath.Join(j.home, "used"), 0o700); err != nil {
-		return Checkout{}, failed("the folder of the repository's mirror could not be made: "+plain(err), err)
+		return Checkout{}, failed("the folder of the repository's mirror could not be created: "+plain(err), err)
 	}
 	j.r.Say("Preparing the workspace from " + j.repo.Address + wanted(j.r.Workspace.Ref) + ".")
 	lock, err := j.lock(ctx)
@@ -198,10 +201,10 @@ func (j *job) run(ctx context.Context) (Checkout, error) {
 	}
 	defer lock.Close()
 	j.git = j.m.newGit(j, lock)
-	// From here on the sweep leaves the mirror alone.
+	// From here on the sweep does not remove the mirror.
 	used := filepath.Join(j.home, "used", string(j.r.Execution))
 	if err := os.WriteFile(used, nil, 0o600); err != nil {
-		return Checkout{}, failed("the use of the repository's mirror could not be noted: "+plain(err), err)
+		return Checkout{}, failed("the use of the repository's mirror could not be recorded: "+plain(err), err)
 	}
 	if err := j.openMirror(ctx); err != nil {
 		return Checkout{}, err
@@ -213,6 +216,9 @@ func (j *job) run(ctx context.Context) (Checkout, error) {
 	c := Checkout{
 		Dir: j.m.o.Layout.Work(j.r.Execution), Repository: j.repo.Address, Ref: j.r.Workspace.Ref,
 		Commit: commit, Mirror: j.name, At: j.m.o.Now().UTC(), Fresh: true,
+	}
+	if err := j.compare(ctx, &c); err != nil {
+		return Checkout{}, err
 	}
 	if err := j.checkOut(ctx, c); err != nil {
 		return Checkout{}, err
@@ -239,37 +245,36 @@ func of(ref, commit string) string {
 	return " (" + ref + ")"
 }
 
-// openMirror makes the mirror if there is none, and takes away what a crash
-// left in it. The lock is held.
+// openMirror creates the mirror if there is none, and removes the leftovers of a crash. The
+// caller holds the lock.
 func (j *job) openMirror(ctx context.Context) error {
 	mirror := j.mirror()
 	if _, err := os.Stat(filepath.Join(mirror, "HEAD")); errors.Is(err, fs.ErrNotExist) {
 		fresh, err := os.MkdirTemp(j.home, "new-")
 		if err != nil {
-			return failed("the repository's mirror could not be made: "+plain(err), err)
+			return failed("the repository's mirror could not be created: "+plain(err), err)
 		}
 		defer os.RemoveAll(fresh)
 		if err := j.git.local(ctx, fresh, "init", "--quiet", "--bare", "--template=", "--", "."); err != nil {
 			return err
 		}
 		if err := os.RemoveAll(mirror); err != nil {
-			return failed("the repository's mirror could not be made: "+plain(err), err)
+			return failed("the repository's mirror could not be created: "+plain(err), err)
 		}
 		if err := os.Rename(fresh, mirror); err != nil {
-			return failed("the repository's mirror could not be made: "+plain(err), err)
+			return failed("the repository's mirror could not be created: "+plain(err), err)
 		}
 	}
 	leftovers(j.home, mirror)
-	// Whoever runs as this user can write there; what is obeyed is ours.
+	// Other processes of this user could change the configuration, so it is always rewritten.
 	config := "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
-	if err := replaceFile(filepath.Join(mirror, "config"), []byte(config)); err != nil {
+	if err := disk.ReplaceFile(filepath.Join(mirror, "config"), []byte(config), 0o600); err != nil {
 		return failed("the repository's mirror could not be written: "+plain(err), err)
 	}
 	return nil
 }
 
-// leftovers removes what a fetch that was cut short left behind. Nobody else
-// works on the mirror.
+// leftovers removes files of an interrupted fetch. The caller holds the lock.
 func leftovers(home, mirror string) {
 	for _, pattern := range []string{
 		filepath.Join(home, "new-*"),
@@ -277,7 +282,7 @@ func leftovers(home, mirror string) {
 		filepath.Join(mirror, "objects", "pack", "tmp_*"), filepath.Join(mirror, "objects", "pack", ".tmp-*"), filepath.Join(mirror, "objects", "??", "tmp_obj_*"),
 		filepath.Join(mirror, "shallow_*"),
 	} {
-		found, _ := filepath.Glob(pattern) // the patterns are good
+		found, _ := filepath.Glob(pattern) // the patterns are valid
 		for _, path := range found {
 			_ = os.RemoveAll(path)
 		}
@@ -289,8 +294,7 @@ func leftovers(home, mirror string) {
 
 func (j *job) mirror() string { return filepath.Join(j.home, "mirror.git") }
 
-// fetch gets what is asked for from the repository into the mirror and returns
-// the commit.
+// fetch fetches the requested ref into the mirror and returns its commit.
 func (j *job) fetch(ctx context.Context) (string, error) {
 	ref := j.r.Workspace.Ref
 	switch {
@@ -319,19 +323,24 @@ func (j *job) fetch(ctx context.Context) (string, error) {
 	return "", failed(fmt.Sprintf("the repository has no branch or tag %q", ref), missing)
 }
 
-// fetchRef fetches one ref under its full name. Where the repository cannot be
-// reached nothing older stands in for it: a branch may have moved.
+// fetchRef fetches one ref by its full name. If the repository is unreachable, no older state is
+// used, because a branch may have moved.
 func (j *job) fetchRef(ctx context.Context, name string) (string, error) {
-	sum := sha256.Sum256([]byte(name))
-	local := "refs/agented/" + hex.EncodeToString(sum[:12])
+	local := localRef(name)
 	if err := j.git.fetch(ctx, j.mirror(), j.r.Workspace.Depth, j.repo.Address, "+"+name+":"+local); err != nil {
 		return "", err
 	}
 	return j.commitOf(ctx, local)
 }
 
-// fetchCommit gets one commit. Not every server gives a commit out by its name
-// alone; then all branches and tags are fetched.
+// localRef returns the mirror's name of a ref of the repository.
+func localRef(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return "refs/agented/" + hex.EncodeToString(sum[:12])
+}
+
+// fetchCommit fetches one commit. Some servers do not serve a commit by its id; then all branches
+// and tags are fetched.
 func (j *job) fetchCommit(ctx context.Context, commit string) (string, error) {
 	commit = strings.ToLower(commit)
 	err := j.git.fetch(ctx, j.mirror(), j.r.Workspace.Depth, j.repo.Address, "+"+commit+":refs/agented/"+commit)
@@ -344,7 +353,7 @@ func (j *job) fetchCommit(ctx context.Context, commit string) (string, error) {
 	}
 	if e.Class == agented.ClassNetwork {
 		if have, haveErr := j.commitOf(ctx, commit); haveErr == nil && have == commit {
-			j.r.Say("The repository could not be reached; the commit had been fetched before.")
+			j.r.Say("The repository could not be reached; using the commit from an earlier fetch.")
 			return have, nil
 		}
 		return "", err
@@ -355,7 +364,7 @@ func (j *job) fetchCommit(ctx context.Context, commit string) (string, error) {
 	return j.fetchAbbreviated(ctx, commit)
 }
 
-// fetchAbbreviated fetches all branches and tags and looks for the commit.
+// fetchAbbreviated fetches all branches and tags and searches for the commit.
 func (j *job) fetchAbbreviated(ctx context.Context, commit string) (string, error) {
 	err := j.git.fetch(ctx, j.mirror(), 0, j.repo.Address, "+refs/heads/*:refs/agented/all/heads/*", "+refs/tags/*:refs/agented/all/tags/*")
 	if err != nil {
@@ -368,42 +377,25 @@ func (j *job) fetchAbbreviated(ctx context.Context, commit string) (string, erro
 	return full, nil
 }
 
-// commitOf is the commit that a name in the mirror stands for.
+// commitOf returns the commit of a name in the mirror.
 func (j *job) commitOf(ctx context.Context, name string) (string, error) {
 	out, err := j.git.output(ctx, j.mirror(), "rev-parse", "--verify", "--quiet", "--end-of-options", name+"^{commit}")
 	if err != nil {
-		return "", failed("what was fetched is no commit", err)
+		return "", failed("the fetched object is not a commit", err)
 	}
 	commit := strings.TrimSpace(out)
 	if !commitName(commit) {
-		return "", failed("what was fetched is no commit", nil)
+		return "", failed("the fetched object is not a commit", nil)
 	}
 	return commit, nil
 }
 
-// commitName reports whether s is the full name of a commit.
+// commitName reports whether s is a full commit id.
 func commitName(s string) bool {
 	return (len(s) == 40 || len(s) == 64) && strings.Trim(strings.ToLower(s), "0123456789abcdef") == ""
 }
 
-// replaceFile writes a file so that it is there whole or not at all.
-func replaceFile(path string, content []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
-}
-
-// plain is the innermost reason, without the names of files.
+// plain returns the innermost error, without file names.
 func plain(err error) string {
 	var path *fs.PathError
 	if errors.As(err, &path) {

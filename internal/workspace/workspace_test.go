@@ -1,22 +1,18 @@
 package workspace
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
-	"net/http/cgi"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/testrun"
 )
 
 // scene is a data folder and an origin.
@@ -55,7 +51,7 @@ func newScene(t *testing.T) *scene {
 	return s
 }
 
-// gitIn runs git as a person would.
+// gitIn runs git as a user would.
 func (s *scene) gitIn(dir string, args ...string) string {
 	s.t.Helper()
 	cmd := exec.Command("git", append([]string{"-c", "user.name=x", "-c", "user.email=x@example.org", "-c", "commit.gpgsign=false"}, args...)...)
@@ -126,7 +122,7 @@ func (s *scene) file(c Checkout, name string) string {
 	return string(b)
 }
 
-func TestACheckoutIsAtTheDefaultBranchABranchATagOrACommit(t *testing.T) {
+func TestCheckout_refs(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	first := s.gitIn(s.origin, "rev-parse", "HEAD")
@@ -157,7 +153,7 @@ func TestACheckoutIsAtTheDefaultBranchABranchATagOrACommit(t *testing.T) {
 	}
 }
 
-func TestACheckoutIsKeptOverAttemptsAndBelongsToOneExecution(t *testing.T) {
+func TestCheckout_kept_over_attempts(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	r, other := s.request(agented.Workspace{}), s.request(agented.Workspace{})
@@ -182,7 +178,7 @@ func TestACheckoutIsKeptOverAttemptsAndBelongsToOneExecution(t *testing.T) {
 	}
 }
 
-func TestTwoExecutionsAtOnceShareAMirror(t *testing.T) {
+func TestMirror_shared(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	s.gitIn(s.origin, "branch", "other")
@@ -209,7 +205,7 @@ func TestTwoExecutionsAtOnceShareAMirror(t *testing.T) {
 	}
 }
 
-func TestACheckoutMayBeShallowAndHaveSomeFoldersOnly(t *testing.T) {
+func TestCheckout_shallow_and_sparse(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	for i := range 5 {
@@ -236,158 +232,10 @@ func TestACheckoutMayBeShallowAndHaveSomeFoldersOnly(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotThereIsSaidClearly(t *testing.T) {
+func TestCheckout_after_crash(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	empty := filepath.Join(t.TempDir(), "empty")
-	s.gitIn("", "init", "-q", "--bare", empty)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
-	cases := map[string]struct {
-		w     agented.Workspace
-		class agented.Class
-		words string
-	}{
-		"no such branch":      {agented.Workspace{Ref: "nothing"}, agented.ClassAgentFailure, `no branch or tag "nothing"`},
-		"no such commit":      {agented.Workspace{Ref: strings.Repeat("a", 40)}, agented.ClassAgentFailure, "no branch, tag or commit"},
-		"no such repository":  {agented.Workspace{Repository: "file:///nothing/there.git"}, agented.ClassAgentFailure, "there is no such repository"},
-		"an empty repository": {agented.Workspace{Repository: "file://" + empty}, agented.ClassAgentFailure, "is empty"},
-		"nobody listens":      {agented.Workspace{Repository: "http://" + closed.Addr().String() + "/x.git"}, agented.ClassNetwork, "could not be reached"},
-		"a command":           {agented.Workspace{Repository: "ext::sh -c 'touch /tmp/x'"}, agented.ClassAgentFailure, "address"},
-		"an option":           {agented.Workspace{Repository: "--upload-pack=touch /tmp/x"}, agented.ClassAgentFailure, "address"},
-		"an option as ref":    {agented.Workspace{Ref: "--upload-pack=touch /tmp/x"}, agented.ClassAgentFailure, "not the name"},
-		"a way out as ref":    {agented.Workspace{Ref: "../../x"}, agented.ClassAgentFailure, "not the name"},
-	}
-	for name, c := range cases {
-		if e := s.fails(s.request(c.w)); e.Class != c.class || !strings.Contains(e.Text, c.words) {
-			t.Errorf("%s: %s: %q, want %s and %q", name, e.Class, e.Text, c.class, c.words)
-		}
-	}
-	o := s.o
-	o.Protocols = []string{"https"}
-	s.m = New(o)
-	if e := s.fails(s.request(agented.Workspace{})); !strings.Contains(e.Text, "does not allow") {
-		t.Errorf("a protocol that is not allowed: %q", e.Text)
-	}
-	o.program = "git-that-is-not-there"
-	o.Protocols = nil
-	s.m = New(o)
-	if e := s.fails(s.request(agented.Workspace{})); !strings.Contains(e.Text, "git is not installed") {
-		t.Errorf("without git: %q", e.Text)
-	}
-}
-
-// gitServer serves the origin over HTTP to whoever has the token.
-func gitServer(t *testing.T, s *scene, token string) string {
-	t.Helper()
-	exe, err := exec.Command("git", "--exec-path").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	backend := filepath.Join(strings.TrimSpace(string(exe)), "git-http-backend")
-	if _, err := os.Stat(backend); err != nil {
-		t.Skip("git has no http-backend here, which serves the private repository")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	handler := &cgi.Handler{Path: backend, Env: []string{"GIT_PROJECT_ROOT=" + filepath.Dir(s.origin), "GIT_HTTP_EXPORT_ALL=1", "GIT_CONFIG_NOSYSTEM=1", "HOME=" + t.TempDir()}}
-	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, password, ok := r.BasicAuth()
-		if strings.HasPrefix(r.URL.Path, "/moved/") {
-			// To another host: 127.0.0.1 and localhost are two for git.
-			_, port, _ := net.SplitHostPort(r.Host)
-			http.Redirect(w, r, "http://localhost:"+port+strings.TrimPrefix(r.URL.RequestURI(), "/moved"), http.StatusFound)
-			return
-		}
-		if strings.HasPrefix(r.Host, "localhost") && ok {
-			t.Error("the token went to another host")
-		}
-		if !ok || password != token {
-			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		handler.ServeHTTP(w, r)
-	})}
-	go server.Serve(l)
-	t.Cleanup(func() { server.Close() })
-	return "http://" + l.Addr().String()
-}
-
-func TestAPrivateRepositoryIsFetchedWithATokenThatIsNowhereToBeSeen(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	const token = "tok-5up3r-s3cr3t-\"'$(x)`y`%s\\n"
-	base := gitServer(t, s, token)
-	r := s.request(agented.Workspace{Repository: base + "/origin/.git", Credential: "MY_TOKEN"})
-	if e := s.fails(r); !strings.Contains(e.Text, "needs credentials") {
-		t.Errorf("without a token: %q", e.Text)
-	}
-	r.Token = "wrong-token-0123456789"
-	if e := s.fails(r); !strings.Contains(e.Text, "refused the credentials") || strings.Contains(e.Text, r.Token) || strings.Contains(fmt.Sprint(e.Cause), r.Token) {
-		t.Errorf("with a wrong token: %q", e.Text)
-	}
-	r.Token = token
-	c := s.prepare(r)
-	if s.file(c, "a.txt") != "one" {
-		t.Errorf("a.txt is %q", s.file(c, "a.txt"))
-	}
-	// The agent's own git finds the token in its environment.
-	cmd := exec.Command("git", "-C", c.Dir, "ls-remote", "origin")
-	cmd.Env = append(os.Environ(), "MY_TOKEN="+token, "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("the agent's git: %v\n%s", err, out)
-	}
-	moved := s.request(agented.Workspace{Repository: base + "/moved/origin/.git", Credential: "MY_TOKEN"})
-	moved.Token = token
-	s.fails(moved)
-	err := filepath.WalkDir(s.o.Layout.Root, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if strings.Contains(string(b), token) || strings.Contains(string(b), "wrong-token") {
-			t.Errorf("the token is in %s", path)
-		}
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if all := strings.Join(s.said, "\n"); strings.Contains(all, token) {
-		t.Errorf("the log says %q", all)
-	}
-}
-
-func TestTheTokenIsNoArgumentOfAnyProcess(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	dir := t.TempDir()
-	record := filepath.Join(dir, "args")
-	script := "#!/bin/sh\nprintf '%s\\n' \"$@\" >>" + record + "\nexec git \"$@\"\n"
-	if err := os.WriteFile(filepath.Join(dir, "fake"), []byte(script), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	s.o.program = filepath.Join(dir, "fake")
-	s.m = New(s.o)
-	r := s.request(agented.Workspace{Credential: "MY_TOKEN"})
-	r.Token = "tok-0123456789"
-	s.prepare(r)
-	b, err := os.ReadFile(record)
-	if err != nil || len(b) == 0 || strings.Contains(string(b), r.Token) {
-		t.Errorf("%v, arguments: %s", err, b)
-	}
-}
-
-func TestACrashAtAnyStepLeavesWhatTheNextAttemptMends(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	// A git that dies by SIGKILL at its nth run, with all its leftovers.
+	// A git that is killed by SIGKILL at its nth run, with all its leftovers.
 	dir := t.TempDir()
 	script := `#!/bin/sh
 n=$(cat ` + dir + `/n 2>/dev/null || echo 0)
@@ -398,13 +246,14 @@ if [ "$n" = "$(cat ` + dir + `/die)" ]; then
 fi
 exec git "$@"
 `
-	if err := os.WriteFile(filepath.Join(dir, "fake"), []byte(script), 0o700); err != nil {
+	if err := testrun.WriteProgram(filepath.Join(dir, "fake"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	s.o.program = filepath.Join(dir, "fake")
 	s.m = New(s.o)
 	died := 0
-	for die := 1; die < 20; die++ {
+	step := testrun.Size(4, 2, 1)
+	for die := 1 + testrun.Rand(t).IntN(step); die < 20; die += step {
 		if err := os.WriteFile(filepath.Join(dir, "die"), []byte(fmt.Sprint(die)), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -425,10 +274,13 @@ exec git "$@"
 			t.Errorf("step %d left %v", die, left)
 		}
 	}
-	if died < 6 {
+	if died < 6/step {
 		t.Errorf("it died %d times: the steps were not reached", died)
 	}
-	// A folder without its mark was never used.
+	if err := os.WriteFile(filepath.Join(dir, "die"), []byte("0"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// A folder without its marker was never used.
 	r := s.request(agented.Workspace{})
 	if err := os.MkdirAll(filepath.Join(s.o.Layout.Work(r.Execution), ".git"), 0o700); err != nil {
 		t.Fatal(err)
@@ -438,58 +290,7 @@ exec git "$@"
 	}
 }
 
-func TestAFetchEndsWithItsContextAndItsTimeLimitAndLeavesNothingRunning(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	l, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and never answers
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	arrived := make(chan net.Conn, 8)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			arrived <- c
-		}
-	}()
-	r := s.request(agented.Workspace{Repository: "http://" + l.Addr().String() + "/x.git"})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		_, err := s.m.Prepare(ctx, r)
-		ended <- err
-	}()
-	conn := <-arrived
-	cancel()
-	if err := <-ended; !errors.Is(err, context.Canceled) {
-		t.Errorf("cancelled: %v", err)
-	}
-	gone := func(c net.Conn) {
-		t.Helper()
-		_ = c.SetReadDeadline(time.Now().Add(20 * time.Second))
-		for b := make([]byte, 1024); ; {
-			if _, err := c.Read(b); err != nil {
-				if errors.Is(err, os.ErrDeadlineExceeded) {
-					t.Error("git still runs")
-				}
-				return
-			}
-		}
-	}
-	gone(conn)
-	s.o.Timeout = 300 * time.Millisecond
-	s.m = New(s.o)
-	if e := s.fails(r); e.Class != agented.ClassNetwork || !strings.Contains(e.Text, "took longer than 300ms") {
-		t.Errorf("%s: %q", e.Class, e.Text)
-	}
-	gone(<-arrived)
-}
-
-func TestAnAgentsSettingsInItsCheckoutAndInTheMirrorRunNothingOfTheServers(t *testing.T) {
+func TestCheckout_settings_run_nothing(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
 	trap := filepath.Join(t.TempDir(), "sprung")
@@ -507,7 +308,7 @@ func TestAnAgentsSettingsInItsCheckoutAndInTheMirrorRunNothingOfTheServers(t *te
 		t.Fatal(err)
 	}
 	for _, name := range []string{"post-checkout", "reference-transaction", "post-update", "pre-auto-gc"} {
-		if err := os.WriteFile(filepath.Join(hooks, name), []byte("#!/bin/sh\ntouch "+trap+"\n"), 0o700); err != nil {
+		if err := testrun.WriteProgram(filepath.Join(hooks, name), []byte("#!/bin/sh\ntouch "+trap+"\n"), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -516,120 +317,6 @@ func TestAnAgentsSettingsInItsCheckoutAndInTheMirrorRunNothingOfTheServers(t *te
 	s.prepare(s.request(agented.Workspace{}))
 	if _, err := os.Stat(trap); err == nil {
 		t.Error("something ran")
-	}
-}
-
-func TestTheSweepTakesWhatIsOldOrTooManyAndNothingThatMayGoOn(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	now := time.Date(2030, 1, 10, 0, 0, 0, 0, time.UTC)
-	s.o.Now = func() time.Time { return now }
-	s.m = New(s.o)
-	standing := map[agented.ExecutionID]Standing{}
-	var made []Checkout
-	var ids []agented.ExecutionID
-	for i := range 6 {
-		r := s.request(agented.Workspace{})
-		made = append(made, s.prepare(r))
-		ids = append(ids, r.Execution)
-		standing[r.Execution] = Standing{Ended: now.Add(-time.Duration(i) * 24 * time.Hour)}
-	}
-	standing[ids[4]] = Standing{Needed: true}
-	closed := filepath.Join(made[5].Dir, "closed") // as some build caches do
-	if err := os.MkdirAll(filepath.Join(closed, "in"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(closed, 0o500); err != nil {
-		t.Fatal(err)
-	}
-	ask := func(_ context.Context, id agented.ExecutionID) (Standing, error) {
-		st, ok := standing[id]
-		if !ok {
-			return st, agented.Errorf(agented.NotFound, "no %s", id)
-		}
-		return st, nil
-	}
-	there := func() (out []int) {
-		for i, c := range made {
-			if _, err := os.Stat(c.Dir); err == nil {
-				out = append(out, i)
-			}
-		}
-		return out
-	}
-	sweep := func(k Keep, want ...int) {
-		t.Helper()
-		if _, err := s.m.Sweep(t.Context(), k, ask); err != nil {
-			t.Fatal(err)
-		}
-		if got := there(); !slices.Equal(got, want) {
-			t.Errorf("%+v leaves %v, want %v", k, got, want)
-		}
-	}
-	sweep(Keep{}, 0, 1, 2, 3, 4, 5)
-	sweep(Keep{Age: 4 * 24 * time.Hour}, 0, 1, 2, 3, 4)
-	sweep(Keep{Count: 3}, 0, 1, 2, 4)
-	if got := s.gitIn(made[4].Dir, "log", "--format=%s"); got != "a.txt" {
-		t.Errorf("what is left borrows in vain: %q", got)
-	}
-	delete(standing, ids[0])
-	sweep(Keep{Age: 4 * 24 * time.Hour}, 1, 2, 4)
-	sweep(Keep{MinFree: 1 << 62}, 4)
-	mirror := filepath.Join(s.m.root(), made[4].Mirror, "mirror.git")
-	if _, err := os.Stat(mirror); err != nil {
-		t.Errorf("the mirror that is borrowed from: %v", err)
-	}
-	standing[ids[4]] = Standing{Ended: now}
-	now = now.Add(10 * 24 * time.Hour)
-	sweep(Keep{Age: 4 * 24 * time.Hour})
-	if _, err := os.Stat(mirror); err == nil {
-		t.Error("a mirror that nobody borrows from stays")
-	}
-	if c := s.prepare(s.request(agented.Workspace{})); s.file(c, "a.txt") != "one" {
-		t.Errorf("after the sweep: %q", s.file(c, "a.txt"))
-	}
-}
-
-func TestManyPacksBecomeOneAndNothingIsLost(t *testing.T) {
-	t.Parallel()
-	s := newScene(t)
-	first := s.prepare(s.request(agented.Workspace{}))
-	// The branch is written anew: nothing names the first commit any more.
-	s.gitIn(s.origin, "checkout", "-q", "--orphan", "fresh")
-	s.commit("a.txt", "anew")
-	s.gitIn(s.origin, "branch", "-M", "main")
-	packs := filepath.Join(s.m.root(), first.Mirror, "mirror.git", "objects", "pack")
-	r := s.request(agented.Workspace{})
-	j := &job{m: s.m, r: r, name: first.Mirror, home: filepath.Join(s.m.root(), first.Mirror), repo: agented.Repository{Address: "file://" + s.origin, Protocol: "file"}}
-	lock, err := j.lock(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	j.git = s.m.newGit(j, lock)
-	mirror := j.mirror()
-	for i := range manyPacks + 1 {
-		blob := filepath.Join(t.TempDir(), "blob")
-		if err := os.WriteFile(blob, []byte(fmt.Sprint(i)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		id := s.gitIn(mirror, "hash-object", "-w", blob)
-		cmd := exec.Command("git", "-C", mirror, "pack-objects", "-q", filepath.Join(packs, "pack"))
-		cmd.Stdin = strings.NewReader(id + "\n")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v %s", err, out)
-		}
-	}
-	lock.Close()
-	s.prepare(r)
-	left, _ := filepath.Glob(filepath.Join(packs, "*.pack"))
-	if len(left) > 2 {
-		t.Errorf("%d packs are left", len(left))
-	}
-	if got := s.gitIn(first.Dir, "fsck", "--no-dangling"); strings.Contains(got, "missing") {
-		t.Errorf("fsck: %s", got)
-	}
-	if got := s.gitIn(first.Dir, "show", "HEAD:a.txt"); got != "one" {
-		t.Errorf("the first commit's file is %q", got)
 	}
 }
 

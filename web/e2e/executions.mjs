@@ -5,43 +5,55 @@ import { until, sleep } from './server.mjs'
 import { lines, lineCount, lineText } from './harness.mjs'
 
 export function executions({ test, open, close }) {
-  test('first start to first live log', async server => {
-    const page = await open(server, { key: '' })
-    await page.goto('/')
-    await page.waitForURL(/\/login/)
-    const link = await until('the setup link', () => server.setupLink)
-    await page.goto(new URL(link).pathname + new URL(link).search)
-    await page.getByLabel('Name').fill('ann')
-    await page.getByLabel('Password', { exact: true }).fill('correct horse battery')
-    await page.getByLabel('Password again').fill('correct horse battery')
-    await page.getByRole('button', { name: /create/i }).click()
-    await page.goto('/')
-    await page.getByRole('heading', { name: 'Overview' }).waitFor()
-    // Something starts meanwhile: it appears without a reload, with its last line.
-    const id = await server.run('First one', 'i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo "step $i"; sleep 0.1; done')
-    const row = page.getByTestId('running').locator('li', { hasText: 'First one' })
-    await row.waitFor()
-    await until('the last line moves', async () => /step [1-9]/.test(await row.getByTestId('last-line').textContent()))
-    await row.getByRole('link').click()
-    await page.waitForURL(`**/executions/${id}`)
-    await lineText(page, 3).waitFor()
-    assert.equal(await lineText(page, 3).textContent(), 'step 3')
-    const before = await lineCount(page)
-    await until('more lines come', async () => (await lineCount(page)) > before + 3)
-    // It is cancelled here, and the page shows it by itself.
-    await page.getByTestId('cancel').click()
-    await page.getByTestId('yes').click()
-    await page.locator('[data-test=status][data-status=cancelled]').waitFor()
-    assert.match(await page.getByTestId('reason').textContent(), /cancelled by ann/i)
-    // Log out.
-    await page.getByTestId('user-menu').click()
-    await page.getByRole('button', { name: 'Log out' }).click()
-    await page.waitForURL(/\/login/)
-    await close(page)
-  }, { args: ['--sample'] })
+  test(
+    'setup: first start to first live log',
+    async server => {
+      const page = await open(server, { key: '' })
+      await page.goto('/')
+      await page.waitForURL(/\/login/)
+      const link = await until('the setup link', () => server.setupLink)
+      await page.goto(new URL(link).pathname + new URL(link).search)
+      await page.getByLabel('Name').fill('ann')
+      await page.getByLabel('Password', { exact: true }).fill('correct horse battery')
+      await page.getByLabel('Password again').fill('correct horse battery')
+      await page.getByRole('button', { name: /create/i }).click()
+      await page.goto('/')
+      await page.getByRole('heading', { name: 'Overview' }).waitFor()
+      // An execution that starts now appears without a reload, with its last line.
+      const id = await server.run(
+        'First one',
+        'i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo "step $i"; sleep 0.1; done',
+      )
+      const row = page.getByTestId('running').locator('li', { hasText: 'First one' })
+      await row.waitFor()
+      await until('the last line moves', async () =>
+        /step [1-9]/.test(await row.getByTestId('last-line').textContent()),
+      )
+      await row.getByRole('link').click()
+      await page.waitForURL(`**/executions/${id}`)
+      await lineText(page, 3).waitFor()
+      assert.equal(await lineText(page, 3).textContent(), 'step 3')
+      const before = await lineCount(page)
+      await until('more lines come', async () => (await lineCount(page)) > before + 3)
+      // Cancel it on the page, which updates by itself.
+      await page.getByTestId('cancel').click()
+      await page.getByTestId('yes').click()
+      await page.locator('[data-test=status][data-status=cancelled]').waitFor()
+      assert.match(await page.getByTestId('reason').textContent(), /cancelled by ann/i)
+      // Log out.
+      await page.getByTestId('user-menu').click()
+      await page.getByRole('button', { name: 'Log out' }).click()
+      await page.waitForURL(/\/login/)
+      await close(page)
+    },
+    { args: ['--sample'] },
+  )
 
-  test('the log follows, lets go, links, searches and copies', async server => {
-    const id = await server.run('Follow me', `i=0; while [ $i -lt 40 ]; do i=$((i+1)); seq -f "block $i row %g" 1 50; sleep 0.1; done; printf '\\033[31mred\\033[0m and plain\\n'; echo oops >&2; printf '\\r10%%\\r20%%\\n'; sleep 600`)
+  test('log: follow, scroll away, link, search and copy', async server => {
+    const id = await server.run(
+      'Follow me',
+      `i=0; while [ $i -lt 40 ]; do i=$((i+1)); seq -f "block $i row %g" 1 50; sleep 0.1; done; printf '\\033[31mred\\033[0m and plain\\n'; echo oops >&2; printf '\\r10%%\\r20%%\\n'; sleep 600`,
+    )
     const page = await open(server, { permissions: ['clipboard-read', 'clipboard-write'] })
     await page.goto(`/executions/${id}`)
     await page.getByTestId('following').waitFor()
@@ -51,7 +63,7 @@ export function executions({ test, open, close }) {
     assert.equal(await page.locator('.lv-stderr .lv-m').first().textContent(), 'err')
     await page.getByRole('button', { name: /earlier states/ }).click()
     await page.locator('.lv-step').first().waitFor()
-    // Up: it lets go.
+    // Scrolling up stops following.
     await page.locator('.lv').hover()
     await page.mouse.wheel(0, -3000)
     await page.getByTestId('follow').waitFor()
@@ -67,12 +79,15 @@ export function executions({ test, open, close }) {
     await page.locator('.lv-row[data-seq="1238"] .lv-n').click({ modifiers: ['Shift'] })
     assert.match(page.url(), /#L1236-L1238$/)
     assert.equal(await page.locator('.lv-chosen').count(), 3)
-    await page.getByLabel('Times of the lines').selectOption('clock')
+    await page.getByLabel('Timestamps').selectOption('clock')
     assert.match(await page.locator('.lv-row .lv-t').first().textContent(), /^\d\d:\d\d:\d\d\.\d{3}$/)
     await page.getByRole('button', { name: 'Copy lines' }).click()
     await page.getByText('Copied lines 1236 to 1238').waitFor()
-    assert.equal(await page.evaluate(() => navigator.clipboard.readText()), 'block 25 row 36\nblock 25 row 37\nblock 25 row 38\n')
-    // Search in all of it, from here on.
+    assert.equal(
+      await page.evaluate(() => navigator.clipboard.readText()),
+      'block 25 row 36\nblock 25 row 37\nblock 25 row 38\n',
+    )
+    // Search the whole log, from the current position.
     await page.locator('.lv').focus()
     await page.keyboard.press('/')
     await page.keyboard.type('ROW 50')
@@ -92,7 +107,7 @@ export function executions({ test, open, close }) {
     await page.keyboard.press('Enter')
     await page.getByTestId('hits').getByText('regular expression').waitFor()
     await page.keyboard.press('Escape')
-    // Start and end by key.
+    // Keys for start and end.
     await page.keyboard.press('g')
     await lineText(page, 1).waitFor()
     await page.keyboard.press('Shift+G')
@@ -100,21 +115,29 @@ export function executions({ test, open, close }) {
     await close(page)
   })
 
-  test('a page that follows 200 lines a second comes back complete after kill -9', async server => {
+  test('log: complete after kill -9 at 200 lines per second', async server => {
     const total = 4000
-    // Without a process for each line: it is the server that is looked at.
-    const id = await server.run('Two hundred', `awk 'BEGIN { for (i = 1; i <= ${total}; i++) { print "number " i; fflush(); if (i % 20 == 0) system("sleep 0.1") } }'`)
+    // No process per line, because this measures the server.
+    const id = await server.run(
+      'Two hundred',
+      `awk 'BEGIN { for (i = 1; i <= ${total}; i++) { print "number " i; fflush(); if (i % 20 == 0) system("sleep 0.1") } }'`,
+    )
     const page = await open(server)
     await page.addInitScript(() => {
       window.seqs = []
       const add = EventSource.prototype.addEventListener
       EventSource.prototype.addEventListener = function (name, f, ...rest) {
         if (name !== 'log') return add.call(this, name, f, ...rest)
-        return add.call(this, name, e => {
-          const seq = JSON.parse(e.data).seq
-          if (seq) window.seqs.push(seq)
-          f(e)
-        }, ...rest)
+        return add.call(
+          this,
+          name,
+          e => {
+            const seq = JSON.parse(e.data).seq
+            if (seq) window.seqs.push(seq)
+            f(e)
+          },
+          ...rest,
+        )
       }
     })
     await page.goto(`/executions/${id}`)
@@ -130,84 +153,125 @@ export function executions({ test, open, close }) {
     const e = await server.execution(id)
     await until('the last line', async () => (await lineCount(page)) === e.last_seq)
     const seqs = await page.evaluate(() => window.seqs)
-    assert.deepEqual(seqs, Array.from({ length: e.last_seq - seqs[0] + 1 }, (_, i) => seqs[0] + i), 'none is missing and none came twice')
+    assert.deepEqual(
+      seqs,
+      Array.from({ length: e.last_seq - seqs[0] + 1 }, (_, i) => seqs[0] + i),
+      'every line exactly once',
+    )
     await page.locator('.lv-row', { hasText: `number ${total}` }).waitFor()
     const { lines: all } = await server.api('GET', `/api/v1/executions/${id}/log?limit=5000`)
-    assert.deepEqual(all.filter(l => l.stream === 'stdout').map(l => l.content), Array.from({ length: total }, (_, i) => `number ${i + 1}`))
+    assert.deepEqual(
+      all.filter(l => l.stream === 'stdout').map(l => l.content),
+      Array.from({ length: total }, (_, i) => `number ${i + 1}`),
+    )
     await close(page)
   })
 
-  test('a long log opens at any line, and two thousand lines a second do not stall the page', async server => {
-    const n = Number(process.env.AGENTED_E2E_LINES ?? 1_000_000)
-    const id = await server.run('Long', `seq -f "line %.0f of many, with some text" 1 ${n}`)
-    await server.ended(id, 600_000)
-    const page = await open(server)
-    await page.goto(`/executions/${id}`)
-    await lineText(page, n).waitFor()
-    const times = []
-    for (const part of [0.5, 0.01, 0.99, 0.123, 0.777]) {
-      const line = Math.floor(n * part)
-      const ms = await page.evaluate(async line => {
-        const start = performance.now()
-        location.hash = `#L${line}`
-        for (;;) {
-          const x = document.querySelector(`.lv-row[data-seq="${line}"] .lv-x`)
-          if (x) return { ms: performance.now() - start, text: x.textContent }
-          await new Promise(done => requestAnimationFrame(done))
-        }
-      }, line)
-      assert.equal(ms.text, `line ${line} of many, with some text`)
-      times.push(Math.round(ms.ms))
-    }
-    server.say(`${n} lines, opened at a line in ${times.join(', ')} ms`)
-    assert.ok(Math.max(...times) < 1500, `slow: ${times}`)
-    // Dragging the bar to the middle and to both ends.
-    for (const [part, from, to] of [[0.5, 0.45, 0.55], [1, 0.999, 1], [0, 0, 0.001]]) {
-      await page.locator('.lv').evaluate((el, part) => (el.dispatchEvent(new Event('touchmove')), el.scrollTop = part * (el.scrollHeight - el.clientHeight)), part)
-      await until(`the bar at ${part}`, async () => {
-        const at = Number(await lines(page).first().getAttribute('data-seq').catch(() => 0))
-        return at >= from * n && at <= to * n + 60
-      })
-    }
-    assert.equal(await lines(page).first().getAttribute('data-seq'), '1')
-    const heap = await page.evaluate(() => performance.memory?.usedJSHeapSize ?? 0)
-    server.say(`heap ${(heap / 1048576).toFixed(1)} MiB, ${await page.locator('.lv-row').count()} rows in the page`)
-    assert.ok(heap < 150 * 1048576)
+  test(
+    'log: opens at any line and stays responsive at 2000 lines/s',
+    async server => {
+      const n = Number(process.env.AGENTED_E2E_LINES ?? 1_000_000)
+      const id = await server.run('Long', `seq -f "line %.0f of many, with some text" 1 ${n}`)
+      await server.ended(id, 600_000)
+      const page = await open(server)
+      await page.goto(`/executions/${id}`)
+      await lineText(page, n).waitFor()
+      const times = []
+      for (const part of [0.5, 0.01, 0.99, 0.123, 0.777]) {
+        const line = Math.floor(n * part)
+        const ms = await page.evaluate(async line => {
+          const start = performance.now()
+          location.hash = `#L${line}`
+          for (;;) {
+            const x = document.querySelector(`.lv-row[data-seq="${line}"] .lv-x`)
+            if (x) return { ms: performance.now() - start, text: x.textContent }
+            await new Promise(done => requestAnimationFrame(done))
+          }
+        }, line)
+        assert.equal(ms.text, `line ${line} of many, with some text`)
+        times.push(Math.round(ms.ms))
+      }
+      server.say(`${n} lines, opened at a line in ${times.join(', ')} ms`)
+      assert.ok(Math.max(...times) < 1500, `slow: ${times}`)
+      // Drag the scroll bar to the middle and to both ends.
+      for (const [part, from, to] of [
+        [0.5, 0.45, 0.55],
+        [1, 0.999, 1],
+        [0, 0, 0.001],
+      ]) {
+        await page
+          .locator('.lv')
+          .evaluate(
+            (el, part) => (
+              el.dispatchEvent(new Event('touchmove')),
+              (el.scrollTop = part * (el.scrollHeight - el.clientHeight))
+            ),
+            part,
+          )
+        await until(`the bar at ${part}`, async () => {
+          const at = Number(
+            await lines(page)
+              .first()
+              .getAttribute('data-seq')
+              .catch(() => 0),
+          )
+          return at >= from * n && at <= to * n + 60
+        })
+      }
+      assert.equal(await lines(page).first().getAttribute('data-seq'), '1')
+      const heap = await page.evaluate(() => performance.memory?.usedJSHeapSize ?? 0)
+      server.say(`heap ${(heap / 1048576).toFixed(1)} MiB, ${await page.locator('.lv-row').count()} rows in the page`)
+      assert.ok(heap < 150 * 1048576)
 
-    const live = await server.run('Fast', `awk 'BEGIN { for (i = 1; i <= 20000; i++) { print "fast line " i " with some text behind it"; if (i % 100 == 0) { fflush(); system("sleep 0.05") } } }'`)
-    await page.goto(`/executions/${live}`)
-    await until('it follows', async () => (await lineCount(page)) > 2000)
-    // What the page's thread works, which a busy machine does not change.
-    const cdp = await page.context().newCDPSession(page)
-    await cdp.send('Performance.enable', { timeDomain: 'threadTicks' })
-    const worked = async () => (await cdp.send('Performance.getMetrics')).metrics.find(m => m.name === 'TaskDuration').value
-    const before = await worked()
-    const frames = await page.evaluate(() => new Promise(done => {
-      const gaps = []
-      let last = performance.now()
-      const end = last + 4000
-      requestAnimationFrame(function next() {
-        const now = performance.now()
-        gaps.push(now - last)
-        last = now
-        if (now < end) requestAnimationFrame(next)
-        else done(gaps)
-      })
-    }))
-    const busy = (await worked()) - before
-    frames.sort((a, b) => a - b)
-    const long = frames.filter(f => f > 100).length
-    server.say(`${frames.length} frames in 4 s, median ${frames[frames.length >> 1].toFixed(0)} ms, 99 of 100 ${frames[Math.floor(frames.length * 0.99)].toFixed(0)} ms, longest ${frames.at(-1).toFixed(0)} ms`)
-    server.say(`the page worked ${busy.toFixed(2)} s of them`)
-    assert.ok(busy < 2, `the page worked ${busy} s of 4 s`)
-    if (loadavg()[0] < 1.5 * availableParallelism()) assert.ok(long <= 3, `${long} frames took more than 100 ms`)
-    else server.say('the machine is too busy to judge frames')
-    await close(page)
-  }, { alone: true, limit: 540_000 })
+      const live = await server.run(
+        'Fast',
+        `awk 'BEGIN { for (i = 1; i <= 20000; i++) { print "fast line " i " with some text behind it"; if (i % 100 == 0) { fflush(); system("sleep 0.05") } } }'`,
+      )
+      await page.goto(`/executions/${live}`)
+      await until('it follows', async () => (await lineCount(page)) > 2000)
+      // CPU time of the page's thread, which does not depend on other load.
+      const cdp = await page.context().newCDPSession(page)
+      await cdp.send('Performance.enable', { timeDomain: 'threadTicks' })
+      const worked = async () =>
+        (await cdp.send('Performance.getMetrics')).metrics.find(m => m.name === 'TaskDuration').value
+      const before = await worked()
+      const frames = await page.evaluate(
+        () =>
+          new Promise(done => {
+            const gaps = []
+            let last = performance.now()
+            const end = last + 4000
+            requestAnimationFrame(function next() {
+              const now = performance.now()
+              gaps.push(now - last)
+              last = now
+              if (now < end) requestAnimationFrame(next)
+              else done(gaps)
+            })
+          }),
+      )
+      const busy = (await worked()) - before
+      frames.sort((a, b) => a - b)
+      const long = frames.filter(f => f > 100).length
+      server.say(
+        `${frames.length} frames in 4 s, median ${frames[frames.length >> 1].toFixed(0)} ms, 99 of 100 ${frames[Math.floor(frames.length * 0.99)].toFixed(0)} ms, longest ${frames.at(-1).toFixed(0)} ms`,
+      )
+      server.say(`the page worked ${busy.toFixed(2)} s of them`)
+      assert.ok(busy < 2, `the page worked ${busy} s of 4 s`)
+      if (loadavg()[0] < 1.5 * availableParallelism()) assert.ok(long <= 3, `${long} frames took more than 100 ms`)
+      else server.say('the machine is too busy to judge frames')
+      await close(page)
+    },
+    { alone: true, limit: 540_000 },
+  )
 
-  test('a list changes by itself and its pages stay stable', async server => {
+  test('executions: live list with stable pages', async server => {
     for (let i = 1; i <= 60; i++) await server.run(`Old ${i}`, 'true')
-    await until('all ended', async () => (await server.api('GET', '/api/v1/executions?status=pending,running&limit=1')).items.length === 0, 60_000)
+    await until(
+      'all ended',
+      async () => (await server.api('GET', '/api/v1/executions?status=pending,running&limit=1')).items.length === 0,
+      60_000,
+    )
     const page = await open(server)
     await page.goto('/executions')
     const rows = page.locator('[data-execution]')
@@ -226,20 +290,26 @@ export function executions({ test, open, close }) {
     await close(page)
   })
 
-  test('the keyboard is enough', async server => {
+  test('executions: keyboard only', async server => {
     const id = await server.run('Keys', 'seq 1 500')
     await server.ended(id)
     const page = await open(server)
     await page.goto('/executions')
     await page.locator('[data-execution]').first().waitFor()
     await page.keyboard.press('Tab')
-    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to the content')
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to content')
     await page.keyboard.press('Enter')
-    for (let i = 0; i < 20 && !(await page.evaluate(id => document.activeElement.getAttribute('href') === `/executions/${id}`, id)); i++) await page.keyboard.press('Tab')
+    for (
+      let i = 0;
+      i < 20 && !(await page.evaluate(id => document.activeElement.getAttribute('href') === `/executions/${id}`, id));
+      i++
+    )
+      await page.keyboard.press('Tab')
     await page.keyboard.press('Enter')
     await page.waitForURL(`**/executions/${id}`)
     await lineText(page, 500).waitFor()
-    for (let i = 0; i < 30 && !(await page.evaluate(() => document.activeElement.classList.contains('lv'))); i++) await page.keyboard.press('Tab')
+    for (let i = 0; i < 30 && !(await page.evaluate(() => document.activeElement.classList.contains('lv'))); i++)
+      await page.keyboard.press('Tab')
     await page.keyboard.press('Home')
     await lineText(page, 1).waitFor()
     await page.keyboard.press('PageDown')
@@ -252,16 +322,25 @@ export function executions({ test, open, close }) {
     await close(page)
   })
 
-  test('nothing is loaded from elsewhere, and files are kept as long as their names say', async server => {
+  test('assets: same origin only, cached by content hash', async server => {
     const page = await open(server)
     const asked = []
     page.on('request', r => asked.push(r.url()))
     const bytes = new Map()
-    page.on('response', async r => bytes.set(new URL(r.url()).pathname, { length: Number(r.headers()['content-length'] ?? 0), cache: r.headers()['cache-control'], coding: r.headers()['content-encoding'] }))
+    page.on('response', async r =>
+      bytes.set(new URL(r.url()).pathname, {
+        length: Number(r.headers()['content-length'] ?? 0),
+        cache: r.headers()['cache-control'],
+        coding: r.headers()['content-encoding'],
+      }),
+    )
     await page.goto('/')
     await page.getByRole('heading', { name: 'Overview' }).waitFor()
     await page.waitForTimeout(500)
-    assert.deepEqual(asked.filter(u => !u.startsWith(server.url)), [])
+    assert.deepEqual(
+      asked.filter(u => !u.startsWith(server.url)),
+      [],
+    )
     assert.match(bytes.get('/').cache, /no-cache/)
     let sum = 0
     for (const [path, f] of bytes) {

@@ -3,10 +3,8 @@ import assert from 'node:assert/strict'
 import { createHmac } from 'node:crypto'
 import { until } from './server.mjs'
 
-const command = (script, more = {}) => ({ backend: 'command', command: ['sh', '-c', script], ...more })
-
-export function manage({ test, open, close, violations }) {
-  test('a trigger is made in the form, fired by a signed call, and watched to its end', async server => {
+export function manage({ test, open, close }) {
+  test('trigger: create in the form, fire by webhook, watch to the end', async server => {
     const page = await open(server, { permissions: ['clipboard-read', 'clipboard-write'] })
     await page.goto('/triggers')
     await page.getByTestId('new-trigger').click()
@@ -18,7 +16,7 @@ export function manage({ test, open, close, violations }) {
     assert.match(secret, /^[0-9a-f]{64}$/)
     await page.getByRole('button', { name: 'Copy the secret' }).click()
     assert.equal(await page.evaluate(() => navigator.clipboard.readText()), secret)
-    // What the server refuses stands at its field.
+    // Errors of the server are shown at their fields.
     await page.getByTestId('save').click()
     await page.getByTestId('problem').waitFor()
     assert.match(await page.locator('[data-path=name]').textContent(), /is required/)
@@ -30,7 +28,14 @@ export function manage({ test, open, close, violations }) {
     assert.equal(new URL(address).origin, server.url)
     assert.equal(await page.getByTestId('hook-secret').inputValue(), '', 'a stored secret is never shown')
     const body = JSON.stringify({ level: 'error' })
-    const r = await fetch(address, { method: 'POST', body, headers: { 'Content-Type': 'application/json', 'X-Webhook-Signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}` } })
+    const r = await fetch(address, {
+      method: 'POST',
+      body,
+      headers: {
+        'Content-Type': 'application/json',
+        'X-Webhook-Signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`,
+      },
+    })
     assert.equal(r.status, 202)
     const { delivery_id, execution_ids } = await r.json()
     await page.goto('/triggers')
@@ -39,7 +44,7 @@ export function manage({ test, open, close, violations }) {
     await page.waitForURL(`**/executions/${execution_ids[0]}`)
     await page.locator('[data-test=status][data-status=success]').waitFor()
     await page.locator('.lv-row', { hasText: 'done' }).waitFor()
-    // The delivery says so too, and can be replayed.
+    // The delivery shows it and can be replayed.
     await page.goto('/deliveries')
     await page.locator(`a[href="/deliveries/${delivery_id}"]`).click()
     await page.getByText('From outside').first().waitFor()
@@ -53,7 +58,7 @@ export function manage({ test, open, close, violations }) {
     await close(page)
   })
 
-  test('the form checks prompts, previews schedules, and is the YAML', async server => {
+  test('trigger form: placeholders, schedule preview, YAML view', async server => {
     const page = await open(server)
     await page.goto('/triggers/new')
     await page.getByTestId('name').fill('Checked')
@@ -64,7 +69,10 @@ export function manage({ test, open, close, violations }) {
     await page.keyboard.press('Enter')
     assert.equal(await prompt.inputValue(), 'Look at {branch}')
     await page.keyboard.type(' and {mesage}')
-    await page.getByTestId('prompt-wrong').getByRole('button', { name: /message/ }).click()
+    await page
+      .getByTestId('prompt-wrong')
+      .getByRole('button', { name: /message/ })
+      .click()
     assert.equal(await prompt.inputValue(), 'Look at {branch} and {message}')
     await page.getByTestId('prompt-wrong').waitFor({ state: 'detached' })
     await page.getByTestId('add-schedule').click()
@@ -72,7 +80,7 @@ export function manage({ test, open, close, violations }) {
     await page.getByTestId('preview').getByText('cron').waitFor()
     await page.getByLabel('Cron expression').fill('30 2 * 3 SUN')
     await page.getByLabel('Time zone').fill('Europe/Berlin')
-    // The last Sunday of March is among them.
+    // The preview includes the last Sunday of March.
     await page.getByTestId('clock-change').waitFor()
     await page.getByTestId('as-yaml').click()
     const yaml = page.getByTestId('yaml')
@@ -80,36 +88,36 @@ export function manage({ test, open, close, violations }) {
     assert.match(text, /^name: Checked\nbackend: claude\nprompt: /)
     assert.match(text, /cron: 30 2 \* 3 SUN/)
     await yaml.fill(`${text}nonsense: 1\n`)
-    await page.getByText('nonsense is not a field.').waitFor()
+    await page.getByText('nonsense is not a known field.').waitFor()
     await yaml.fill(text.replace('Checked', 'Pasted').replace('backend: claude', 'backend: codex'))
-    await page.getByText('nonsense is not a field.').waitFor({ state: 'detached' })
+    await page.getByText('nonsense is not a known field.').waitFor({ state: 'detached' })
     await page.getByTestId('save').click()
     await page.getByRole('heading', { name: 'Pasted' }).waitFor()
     const [t] = (await server.api('GET', '/api/v1/triggers?name=Pasted')).items
     assert.equal(t.backend, 'codex')
     assert.equal(t.schedules[0].zone, 'Europe/Berlin')
-    // A variable keeps its value through a change that does not name it.
-    await server.api('PATCH', `/api/v1/triggers/${t.id}`, { env: { API_TOKEN: 'a-value-nobody-sees' } })
+    // A variable keeps its value when another field changes.
+    await server.api('PATCH', `/api/v1/triggers/${t.id}`, { env: { API_TOKEN: 'a-value-that-is-never-shown' } })
     await page.reload()
-    await page.getByText('is kept and never shown').waitFor()
-    assert.doesNotMatch(await page.content(), /a-value-nobody-sees/)
+    await page.getByText('stored, never shown').waitFor()
+    assert.doesNotMatch(await page.content(), /a-value-that-is-never-shown/)
     await page.getByTestId('name').fill('Renamed')
     await page.getByTestId('name').press('Control+s')
     await page.getByText('No changes').waitFor()
     assert.deepEqual((await server.api('GET', `/api/v1/triggers/${t.id}`)).env, { API_TOKEN: '***' })
-    // Off, and gone.
+    // Disable and delete.
     await page.goto('/triggers')
-    await page.getByRole('switch', { name: 'Renamed is on' }).click()
-    await page.getByText('is off').waitFor()
+    await page.getByRole('switch', { name: 'Enable Renamed' }).click()
+    await page.getByText('Disabled').waitFor()
     await page.getByRole('link', { name: 'Renamed' }).click()
     await page.getByTestId('delete').click()
     await page.getByTestId('yes').click()
     await page.waitForURL('**/triggers')
-    await page.getByText('There is no trigger yet').waitFor()
+    await page.getByText('No triggers yet').waitFor()
     await close(page)
   })
 
-  test('keys are shown once, and what was done stands in the audit', async server => {
+  test('API keys are shown once and recorded in the audit log', async server => {
     const page = await open(server)
     await page.goto('/settings/keys')
     await page.getByLabel('Name').fill('from the page')
@@ -122,11 +130,37 @@ export function manage({ test, open, close, violations }) {
     assert.ok(!(await page.content()).includes(key))
     await page.getByRole('button', { name: 'Revoke from the page' }).click()
     await page.getByTestId('yes').click()
-    await until('it is refused', async () => (await asks()) === 401)
+    await until('the key is rejected', async () => (await asks()) === 401)
     await page.goto('/settings/audit')
     await page.getByTestId('audit').getByText('key.revoke').first().waitFor()
     await page.goto('/settings/config')
     await page.getByText('AGENTED_BIND', { exact: true }).waitFor()
+    await close(page)
+  })
+
+  test('examples: start a trigger from an example', async server => {
+    const page = await open(server)
+    await page.goto('/triggers')
+    await page
+      .getByTestId('examples')
+      .getByRole('link', { name: /disk-space/ })
+      .click()
+    await page.waitForURL('**/triggers/new?example=disk-space')
+    await page.waitForFunction(() => document.querySelector('[data-test=name]')?.value === 'disk-space')
+    await page.getByTestId('save').click()
+    await page.waitForURL(/\/triggers\/trg-/)
+    const [made] = (await server.api('GET', '/api/v1/triggers?name=disk-space')).items
+    assert.deepEqual([made.backend, made.schedules[0].every], ['command', '1h'])
+    // The form of a new trigger offers the examples, too.
+    await page.goto('/triggers/new')
+    await page.getByTestId('example').selectOption('pr-review')
+    await page.waitForFunction(() => document.querySelector('[data-test=name]')?.value === 'pr-review')
+    await page.getByTestId('example-notes').getByText('GITHUB_WEBHOOK_SECRET').waitFor()
+    assert.match(await page.getByTestId('prompt').inputValue(), /Review the pull request \{pr_url\}/)
+    await page.getByTestId('save').click()
+    await page.waitForURL(/\/triggers\/trg-/)
+    const [review] = (await server.api('GET', '/api/v1/triggers?name=pr-review')).items
+    assert.deepEqual([review.permission, review.webhooks[0].match.events.length], ['read', 3])
     await close(page)
   })
 }

@@ -1,10 +1,10 @@
-// Who may do what, and people who come and go, in a real browser.
+// Roles and user management in a real browser.
 import assert from 'node:assert/strict'
 import { lineText, overflow, settled } from './harness.mjs'
 import { until } from './server.mjs'
 import { fill, pages, tools } from './world.mjs'
 
-/** Presses every button of a page, one after the other, and says which there were. */
+/** Presses every button of a page and returns their names. */
 async function pressAll(page, path) {
   const pressed = []
   const buttons = page.locator('main button:visible:enabled')
@@ -17,7 +17,7 @@ async function pressAll(page, path) {
   for (let i = 0; i < (await buttons.count()); i++) {
     const b = buttons.nth(i)
     const name = await b.evaluate(el => el.getAttribute('aria-label') || el.textContent.trim() || el.id)
-    if (pressed.includes(name)) continue // rows of a list
+    if (pressed.includes(name)) continue // repeated in each row of a list
     pressed.push(name)
     await b.click({ timeout: 3000 }).catch(() => {})
     await page.keyboard.press('Escape')
@@ -27,56 +27,91 @@ async function pressAll(page, path) {
 }
 
 export function people({ test, open, close }) {
-  test('a viewer may press every button of every page and is never refused', async server => {
-    const w = await fill(server)
-    const { key } = await server.api('POST', '/api/v1/auth/keys', { name: 'viewer', role: 'viewer' })
-    const page = await open(server, { key, permissions: ['clipboard-read', 'clipboard-write'] })
-    const changes = []
-    page.on('request', r => r.method() !== 'GET' && changes.push(`${r.method()} ${new URL(r.url()).pathname}`))
-    const seen = new Set()
-    for (const path of Object.values(pages(w)).filter(p => !/login|docs/.test(p))) for (const name of await pressAll(page, path)) seen.add(name)
-    assert.deepEqual(page.refused, [])
-    // What is sent asks, and changes nothing.
-    assert.deepEqual(changes.filter(c => !/\/(preview|match)$/.test(c)), [])
-    const all = [...seen].join('\n')
-    for (const no of [/^run/im, /^save/im, /delete/i, /^create/im, /replay/i, /revoke/i, /generate/i, /cancel/i, /^remove/im, /^add /im, /send a test/i, /^edit/im]) assert.doesNotMatch(all, no)
-    assert.equal(await page.getByRole('switch').count(), 0)
-    await page.goto('/triggers/new')
-    await page.getByText('Only an admin makes triggers').waitFor()
-    await close(page)
-  }, { tools, long: 3 })
+  test(
+    'viewer: no button leads to a 403',
+    async server => {
+      const w = await fill(server)
+      const { key } = await server.api('POST', '/api/v1/auth/keys', { name: 'viewer', role: 'viewer' })
+      const page = await open(server, { key, permissions: ['clipboard-read', 'clipboard-write'] })
+      const changes = []
+      page.on('request', r => r.method() !== 'GET' && changes.push(`${r.method()} ${new URL(r.url()).pathname}`))
+      const seen = new Set()
+      for (const path of Object.values(pages(w)).filter(p => !/login|docs/.test(p)))
+        for (const name of await pressAll(page, path)) seen.add(name)
+      assert.deepEqual(page.refused, [])
+      // These requests only read.
+      assert.deepEqual(
+        changes.filter(c => !/\/(preview|match)$/.test(c)),
+        [],
+      )
+      const all = [...seen].join('\n')
+      for (const no of [
+        /^run/im,
+        /^save/im,
+        /delete/i,
+        /^create/im,
+        /replay/i,
+        /revoke/i,
+        /generate/i,
+        /cancel/i,
+        /^remove/im,
+        /^add /im,
+        /send a test/i,
+        /^edit/im,
+      ])
+        assert.doesNotMatch(all, no)
+      assert.equal(await page.getByRole('switch').count(), 0)
+      await page.goto('/triggers/new')
+      await page.getByText('Only admins can create triggers').waitFor()
+      await close(page)
+    },
+    { tools, long: 3 },
+  )
 
-  test('an operator runs, cancels, repeats, replays and tests, and is never refused', async server => {
-    const w = await fill(server)
-    const { key } = await server.api('POST', '/api/v1/auth/keys', { name: 'operator', role: 'operator' })
-    const page = await open(server, { key, permissions: ['clipboard-read', 'clipboard-write'] })
-    await page.goto('/triggers')
-    await page.locator('[data-trigger="Alerts"]').getByTestId('run').click()
-    await page.waitForURL('**/executions/*')
-    await page.locator('[data-test=status][data-status=success]').waitFor()
-    await page.getByTestId('retry').click()
-    await page.waitForURL(u => !u.pathname.endsWith(w.running))
-    await page.goto(`/executions/${w.running}`)
-    await page.getByTestId('cancel').click()
-    await page.getByTestId('yes').click()
-    await page.locator('[data-test=status][data-status=cancelled]').waitFor()
-    await page.goto(`/deliveries/${w.delivery}`)
-    await page.getByTestId('replay').click()
-    await page.getByTestId('yes').click()
-    await page.waitForURL(u => !u.pathname.endsWith(w.delivery))
-    await page.goto(`/triggers/${w.hook.id}`)
-    await page.getByTestId('hook-test').click()
-    await page.getByTestId('send-test').click()
-    await page.getByTestId('test-answer').locator('[data-verdict=ignored]').waitFor()
-    const seen = new Set()
-    for (const path of ['/triggers', `/triggers/${w.agent.id}`, '/deliveries', '/schedule', '/settings', `/executions/${w.failed}`]) for (const name of await pressAll(page, path)) seen.add(name)
-    assert.deepEqual(page.refused, [])
-    for (const no of [/^save/im, /delete/i, /^create/im, /revoke/i, /generate/i, /^add /im, /^edit/im]) assert.doesNotMatch([...seen].join('\n'), no)
-    assert.equal(await page.getByRole('switch').count(), 0)
-    await close(page)
-  }, { tools, long: 2 })
+  test(
+    'operator: run, cancel, retry, replay and test without a 403',
+    async server => {
+      const w = await fill(server)
+      const { key } = await server.api('POST', '/api/v1/auth/keys', { name: 'operator', role: 'operator' })
+      const page = await open(server, { key, permissions: ['clipboard-read', 'clipboard-write'] })
+      await page.goto('/triggers')
+      await page.locator('[data-trigger="Alerts"]').getByTestId('run').click()
+      await page.waitForURL('**/executions/*')
+      await page.locator('[data-test=status][data-status=success]').waitFor()
+      await page.getByTestId('retry').click()
+      await page.waitForURL(u => !u.pathname.endsWith(w.running))
+      await page.goto(`/executions/${w.running}`)
+      await page.getByTestId('cancel').click()
+      await page.getByTestId('yes').click()
+      await page.locator('[data-test=status][data-status=cancelled]').waitFor()
+      await page.goto(`/deliveries/${w.delivery}`)
+      await page.getByTestId('replay').click()
+      await page.getByTestId('yes').click()
+      await page.waitForURL(u => !u.pathname.endsWith(w.delivery))
+      await page.goto(`/triggers/${w.hook.id}`)
+      await page.getByTestId('hook-test').click()
+      await page.getByTestId('send-test').click()
+      await page.getByTestId('test-answer').locator('[data-verdict=ignored]').waitFor()
+      const seen = new Set()
+      for (const path of [
+        '/triggers',
+        `/triggers/${w.agent.id}`,
+        '/deliveries',
+        '/schedule',
+        '/settings',
+        `/executions/${w.failed}`,
+      ])
+        for (const name of await pressAll(page, path)) seen.add(name)
+      assert.deepEqual(page.refused, [])
+      for (const no of [/^save/im, /delete/i, /^create/im, /revoke/i, /generate/i, /^add /im, /^edit/im])
+        assert.doesNotMatch([...seen].join('\n'), no)
+      assert.equal(await page.getByRole('switch').count(), 0)
+      await close(page)
+    },
+    { tools, long: 2 },
+  )
 
-  test('people are made, renamed, given passwords, shut out, and their sessions ended', async server => {
+  test('users: create, rename, set password, disable, end sessions', async server => {
     await server.api('POST', '/api/v1/auth/users', { name: 'ann', password: 'correct horse battery', role: 'admin' })
     const logIn = async (page, name, password) => {
       await page.goto('/login')
@@ -95,7 +130,10 @@ export function people({ test, open, close }) {
     await form.getByLabel('Password').fill('short')
     await form.getByLabel('Role').selectOption('operator')
     await form.getByRole('button', { name: 'Create user' }).click()
-    await form.getByText(/10 characters/).nth(1).waitFor()
+    await form
+      .getByText(/10 characters/)
+      .nth(1)
+      .waitFor()
     await form.getByLabel('Password').fill('battery staple horse')
     await form.getByRole('button', { name: 'Create user' }).click()
     await ann.getByTestId('users').getByText('bob').waitFor()
@@ -104,48 +142,67 @@ export function people({ test, open, close }) {
     await logIn(bob, 'bob', 'battery staple horse')
     await bob.getByRole('heading', { name: 'Overview' }).waitFor()
     await bob.goto('/settings')
-    await bob.getByTestId('sessions').getByText('this one').waitFor()
+    await bob.getByTestId('sessions').getByText('this session').waitFor()
     assert.equal(await bob.getByTestId('users').count(), 0)
-    // Ann sees him, and gives him another name and password: he is out.
+    // Ann renames him and sets a new password, which ends his sessions.
     await ann.reload()
     await ann.getByTestId('all-sessions').getByText(/^bob,/).waitFor()
     await ann.getByRole('button', { name: 'Edit bob' }).click()
     await ann.getByTestId('user-name').fill('rob')
-    await ann.getByTestId('user-password').fill('a new one for rob')
+    await ann.getByTestId('user-password').fill('a fresh pass phrase')
     await ann.getByTestId('user-save').click()
     await ann.getByTestId('users').getByText('rob').waitFor()
-    await until('his session is gone', async () => (await ann.getByTestId('all-sessions').getByText(/^(bob|rob),/).count()) === 0)
+    await until(
+      'his session has ended',
+      async () =>
+        (await ann
+          .getByTestId('all-sessions')
+          .getByText(/^(bob|rob),/)
+          .count()) === 0,
+    )
     await bob.goto('/executions')
     await bob.waitForURL(/\/login/)
-    await logIn(bob, 'rob', 'a new one for rob')
+    await logIn(bob, 'rob', 'a fresh pass phrase')
     await bob.waitForURL(u => !u.pathname.startsWith('/login'))
-    // His session is ended, then he is made a viewer, then shut out.
+    // End his session, make him a viewer, then disable him.
     await ann.reload()
     await ann.getByRole('button', { name: /End the session of rob/ }).click()
-    await until('his session is gone', async () => (await ann.getByTestId('all-sessions').getByText(/^rob,/).count()) === 0)
+    await until(
+      'his session has ended',
+      async () => (await ann.getByTestId('all-sessions').getByText(/^rob,/).count()) === 0,
+    )
     await bob.goto('/triggers')
     await bob.waitForURL(/\/login/)
-    await logIn(bob, 'rob', 'a new one for rob')
+    await logIn(bob, 'rob', 'a fresh pass phrase')
     await ann.getByLabel('Role of rob').selectOption('viewer')
-    await until('he is a viewer', async () => (await bob.context().request.get('/api/v1/auth/me').then(r => r.json())).role === 'viewer')
+    await until(
+      'he is a viewer',
+      async () =>
+        (
+          await bob
+            .context()
+            .request.get('/api/v1/auth/me')
+            .then(r => r.json())
+        ).role === 'viewer',
+    )
     await ann.getByRole('button', { name: 'Disable rob' }).click()
     await ann.getByText('cannot log in').waitFor()
-    await until('he is out', async () => (await bob.context().request.get('/api/v1/auth/me')).status() === 401)
+    await until('he is logged out', async () => (await bob.context().request.get('/api/v1/auth/me')).status() === 401)
     await ann.getByRole('button', { name: 'Delete rob' }).click()
     await ann.getByTestId('yes').click()
-    await until('he is gone', async () => (await ann.getByTestId('users').getByText('rob').count()) === 0)
-    // The last admin stays one.
+    await until('he is deleted', async () => (await ann.getByTestId('users').getByText('rob').count()) === 0)
+    // The last admin cannot be demoted.
     await ann.getByLabel('Role of ann').selectOption('viewer')
     await ann.locator('[role=status], [role=alert]').getByText(/admin/).first().waitFor()
-    // Her own password, with the one she has.
+    // Change her own password.
     await ann.goto('/settings/sessions')
-    await ann.getByLabel('The one you have').fill('not this one')
-    await ann.getByLabel('The new one').fill('an even better horse')
-    await ann.getByRole('button', { name: 'Change it' }).click()
-    await ann.getByText('is not your password').waitFor()
-    await ann.getByLabel('The one you have').fill('correct horse battery')
-    await ann.getByRole('button', { name: 'Change it' }).click()
-    await ann.getByText('The password is changed').waitFor()
+    await ann.getByLabel('Current password').fill('not this one')
+    await ann.getByLabel('New password').fill('an even better horse')
+    await ann.getByRole('button', { name: 'Change password' }).click()
+    await ann.getByText('is not your current password').waitFor()
+    await ann.getByLabel('Current password').fill('correct horse battery')
+    await ann.getByRole('button', { name: 'Change password' }).click()
+    await ann.getByText('Password changed').waitFor()
     await ann.context().clearCookies()
     await logIn(ann, 'ann', 'an even better horse')
     await ann.getByRole('heading', { name: 'Overview' }).waitFor()
@@ -153,7 +210,7 @@ export function people({ test, open, close }) {
     await close(ann)
   })
 
-  test('without a mouse: log in, open what runs, search its log, cancel it', async server => {
+  test('keyboard only: log in, open, search the log, cancel', async server => {
     await server.api('POST', '/api/v1/auth/users', { name: 'kay', password: 'no mouse at all here', role: 'admin' })
     const id = await server.run('By keyboard', 'seq -f "line %g" 1 500; sleep 600')
     const page = await open(server, { key: '' })
@@ -190,11 +247,11 @@ export function people({ test, open, close }) {
     await tabTo("e.dataset.test === 'yes'")
     await press('Enter')
     await page.locator('[data-test=status][data-status=cancelled]').waitFor()
-    // Where the focus is can be seen.
+    // The focus is visible.
     await page.goto('/triggers')
     await settled(page)
     await press('Tab')
-    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to the content')
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Skip to content')
     assert.ok((await overflow(page)) <= 0)
     await close(page)
   })

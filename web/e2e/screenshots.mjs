@@ -1,5 +1,5 @@
-// Pictures of every page, made of a real server: web/shots/NAME-SIZE-SCHEME.png.
-// An argument makes only those whose name holds it.
+// Screenshots of every page of a real server: web/shots/NAME-SIZE-SCHEME.png.
+// An argument limits them to names that contain it.
 import { mkdirSync, rmSync } from 'node:fs'
 import { launch, open, settled, sticksOut } from './harness.mjs'
 import { Server, until } from './server.mjs'
@@ -22,8 +22,14 @@ try {
   await server.api('POST', '/api/v1/auth/users', { name: 'ann', password: 'correct horse battery', role: 'admin' })
   const w = await fill(server)
   for (let i = 0; i < 14; i++) await server.api('POST', `/api/v1/triggers/${i % 3 ? w.hook.id : w.often.id}/run`)
-  await server.run('Search index', 'i=0; while [ $i -lt 900 ]; do i=$((i+7)); printf "\\033[36mindexing\\033[0m %s of 900 documents\\n" $i; sleep 0.7; done')
-  await until('little runs', async () => (await server.api('GET', '/api/v1/executions?status=pending,running&limit=10')).items.length <= 2)
+  await server.run(
+    'Search index',
+    'i=0; while [ $i -lt 900 ]; do i=$((i+7)); printf "\\033[36mindexing\\033[0m %s of 900 documents\\n" $i; sleep 0.7; done',
+  )
+  await until(
+    'little runs',
+    async () => (await server.api('GET', '/api/v1/executions?status=pending,running&limit=10')).items.length <= 2,
+  )
   mkdirSync('../docs/images', { recursive: true })
   const sizes = { desktop: [1440, 900], phone: [360, 740] }
   for (const [size, [width, height]] of Object.entries({ ...sizes, '4k': [3840, 2160] })) {
@@ -36,9 +42,14 @@ try {
     const shot = async name => {
       for (const scheme of ['light', 'dark']) {
         await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' })
-        // Charts are drawn anew for other colours.
-        await page.evaluate(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 250)))))
-        await page.screenshot({ path: `${dir}/${name}-${size}-${scheme}.png`, fullPage: !/^(execution-|login|docs)/.test(name) })
+        // Charts are redrawn after a theme change.
+        await page.evaluate(
+          () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 250)))),
+        )
+        await page.screenshot({
+          path: `${dir}/${name}-${size}-${scheme}.png`,
+          fullPage: !/^(execution-|login|docs)/.test(name),
+        })
       }
       const out = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
       if (out > 0) {
@@ -47,16 +58,21 @@ try {
       }
     }
     for (const [name, path] of Object.entries(pages(w))) {
-      if ((only && !name.includes(only)) || (size === '4k' && !/^(overview|execution-agent|triggers)$/.test(name))) continue
+      if ((only && !name.includes(only)) || (size === '4k' && !/^(overview|execution-agent|triggers)$/.test(name)))
+        continue
       await page.goto(path)
       await settled(page)
-      if (name.startsWith('execution-agent')) await until('the log', async () => (await page.locator('.lv-row').count()) > 2)
+      if (name.startsWith('execution-agent'))
+        await until('the log', async () => (await page.locator('.lv-row').count()) > 2)
       await shot(name)
     }
-    // The two of the README.
+    // The two images of the README.
     if (size === 'desktop' && (!only || only === 'readme')) {
       await page.setViewportSize({ width: 1280, height: 690 })
-      for (const [name, path, scheme] of [['overview', '/', 'light'], ['execution', `/executions/${w.reviewed}`, 'dark']]) {
+      for (const [name, path, scheme] of [
+        ['overview', '/', 'light'],
+        ['execution', `/executions/${w.reviewed}`, 'dark'],
+      ]) {
         await page.emulateMedia({ colorScheme: scheme })
         await page.goto(path)
         await settled(page)

@@ -1,4 +1,4 @@
-// A server of our own for the tests: its data lies in a folder that goes with it.
+// A server for one test, with a temporary data folder.
 import { spawn } from 'node:child_process'
 import { mkdtempSync, mkdirSync, readFileSync, rmSync, existsSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
@@ -7,13 +7,13 @@ import { join } from 'node:path'
 
 export const sleep = ms => new Promise(done => setTimeout(done, ms))
 
-/** Asks until an answer is true, for a bounded time. */
+/** Polls until a condition holds, with a timeout. */
 export async function until(what, ask, ms = 20_000) {
   const end = Date.now() + ms
   for (;;) {
     const got = await ask()
     if (got) return got
-    if (Date.now() > end) throw new Error(`waited ${ms} ms in vain: ${what}`)
+    if (Date.now() > end) throw new Error(`timed out after ${ms} ms: ${what}`)
     await sleep(50)
   }
 }
@@ -40,9 +40,10 @@ export class Server {
     s.port = await freePort()
     s.url = `http://127.0.0.1:${s.port}`
     s.options = options
-    // Programs that stand in for agent CLIs, by their names.
+    // Stand-ins for agent CLIs, by name.
     mkdirSync(join(s.dir, 'bin'))
-    for (const [name, script] of Object.entries(options.tools ?? {})) writeFileSync(join(s.dir, 'bin', name), script, { mode: 0o755 })
+    for (const [name, script] of Object.entries(options.tools ?? {}))
+      writeFileSync(join(s.dir, 'bin', name), script, { mode: 0o755 })
     await s.up()
     return s
   }
@@ -52,8 +53,14 @@ export class Server {
     this.log = ''
     this.process = spawn(this.bin, ['serve', ...args], {
       env: {
-        PATH: `${join(this.dir, 'bin')}:${process.env.PATH}`, HOME: this.dir, XDG_RUNTIME_DIR: join(this.dir, 'run'), AGENTED_DATA_DIR: join(this.dir, 'data'),
-        AGENTED_BIND: `127.0.0.1:${this.port}`, AGENTED_API_KEY: this.key, AGENTED_MAX_CONCURRENT: '6', ...env,
+        PATH: `${join(this.dir, 'bin')}:${process.env.PATH}`,
+        HOME: this.dir,
+        XDG_RUNTIME_DIR: join(this.dir, 'run'),
+        AGENTED_DATA_DIR: join(this.dir, 'data'),
+        AGENTED_BIND: `127.0.0.1:${this.port}`,
+        AGENTED_API_KEY: this.key,
+        AGENTED_MAX_CONCURRENT: '6',
+        ...env,
       },
       stdio: ['ignore', 'ignore', 'pipe'],
     })
@@ -61,21 +68,29 @@ export class Server {
     this.gone = new Promise(done => this.process.on('exit', done))
     await until('the server is ready', async () => {
       if (this.process.exitCode !== null) throw new Error(`the server ended:\n${this.log.slice(0, 1500)}`)
-      return fetch(`${this.url}/health/readiness`).then(r => r.ok, () => false)
+      return fetch(`${this.url}/health/readiness`).then(
+        r => r.ok,
+        () => false,
+      )
     })
   }
 
-  /** Ends it as a crash does: nothing is told to anybody. */
+  /** Kills the server like a crash. */
   async kill() {
     this.process.kill('SIGKILL')
     await this.gone
   }
 
   async stop() {
-    // What still runs is cancelled, or it would go on without its server.
+    // Cancel running executions, which would continue without the server.
     try {
-      for (const e of (await this.api('GET', '/api/v1/executions?status=running,pending&limit=200')).items) await this.api('POST', `/api/v1/executions/${e.id}/cancel`)
-      await until('nothing runs', async () => (await this.api('GET', '/api/v1/executions?status=running&limit=1')).items.length === 0, 15_000)
+      for (const e of (await this.api('GET', '/api/v1/executions?status=running,pending&limit=200')).items)
+        await this.api('POST', `/api/v1/executions/${e.id}/cancel`)
+      await until(
+        'all executions have ended',
+        async () => (await this.api('GET', '/api/v1/executions?status=running&limit=1')).items.length === 0,
+        15_000,
+      )
     } catch (err) {
       console.error(String(err))
     }
@@ -92,7 +107,8 @@ export class Server {
 
   async api(method, path, body) {
     const r = await fetch(this.url + path, {
-      method, body: body && JSON.stringify(body),
+      method,
+      body: body && JSON.stringify(body),
       headers: { 'X-API-Key': this.key, ...(body ? { 'Content-Type': 'application/json' } : {}) },
     })
     const text = await r.text()
@@ -101,7 +117,14 @@ export class Server {
   }
 
   async run(name, command, more = {}) {
-    return (await this.api('POST', '/api/v1/executions', { name, backend: 'command', command: ['sh', '-c', command], ...more })).execution_id
+    return (
+      await this.api('POST', '/api/v1/executions', {
+        name,
+        backend: 'command',
+        command: ['sh', '-c', command],
+        ...more,
+      })
+    ).execution_id
   }
 
   execution(id) {
@@ -109,9 +132,13 @@ export class Server {
   }
 
   ended(id, ms = 60_000) {
-    return until(`${id} ends`, async () => {
-      const e = await this.execution(id)
-      return e.status !== 'pending' && e.status !== 'running' ? e : undefined
-    }, ms)
+    return until(
+      `${id} ends`,
+      async () => {
+        const e = await this.execution(id)
+        return e.status !== 'pending' && e.status !== 'running' ? e : undefined
+      },
+      ms,
+    )
   }
 }

@@ -7,8 +7,8 @@ import './log/log.css'
 
 const app = createApp(App)
 app.use(router)
-// Who is not logged in is on the way to the login page by now; without a
-// connection the page says so.
+// Without a login the browser is already on its way to the login page; without a
+// connection the page shows an error.
 void loadSession()
   .then(() => sessionStorage.removeItem('agented.reloaded'))
   .catch(() => {})

@@ -1,13 +1,14 @@
+import { at } from '@/lib/base'
 import { reactive } from 'vue'
 import { api, type Schemas } from '@/api/client'
 
 export type Role = 'viewer' | 'operator' | 'admin'
 const rank: Record<string, number> = { viewer: 1, operator: 2, admin: 3 }
 
-/** Who uses this page. Filled before the first page is shown. */
+/** The current user. Set before the first page is shown. */
 export const session = reactive<{ me: Schemas['Me'] | undefined }>({ me: undefined })
 
-/** Whether the API lets this person do what needs a role. Buttons for the rest are not shown. */
+/** Reports whether the current user has a role. Controls that need a higher one are hidden. */
 export function may(role: Role): boolean {
   return (rank[session.me?.role ?? ''] ?? 0) >= (rank[role] ?? 9)
 }
@@ -19,5 +20,5 @@ export async function loadSession(): Promise<void> {
 
 export async function logout(): Promise<void> {
   await api.POST('/api/v1/auth/logout')
-  location.assign('/login?out=1')
+  location.assign(at('/login?out=1'))
 }

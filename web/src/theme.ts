@@ -8,7 +8,7 @@ function stored(): Theme {
   return t === 'light' || t === 'dark' ? t : 'system'
 }
 
-/** Dark or light; system is what the device says. */
+/** Dark, light, or the setting of the system. */
 export const theme = ref<Theme>(stored())
 
 watch(theme, t => {

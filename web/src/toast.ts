@@ -8,7 +8,7 @@ export interface Toast {
 let next = 1
 export const toasts = reactive<Toast[]>([])
 
-/** Says something that needs no answer. What is bad stays until it is closed. */
+/** Shows a notification. Errors stay until they are closed. */
 export function toast(text: string, kind: Toast['kind'] = 'info'): void {
   const id = next++
   toasts.push({ id, text, kind })

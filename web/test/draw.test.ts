@@ -1,10 +1,18 @@
 import { describe, expect, it } from 'vitest'
+import type { AgentEvent } from '@/log/agent'
 import { draw, type Look } from '@/log/draw'
 import { EntryBuilder } from '@/log/entries'
 import type { LogLine } from '@/log/types'
 
 const look: Look = { times: 'off', start: 0, attempts: false }
-const line = (content: string, more: Partial<LogLine> = {}): LogLine => ({ seq: 5, attempt: 1, timestamp: '2026-01-01T00:00:00Z', stream: 'stdout', content, ...more })
+const line = (content: string, more: Partial<LogLine> = {}): LogLine => ({
+  seq: 5,
+  attempt: 1,
+  timestamp: '2026-01-01T00:00:00Z',
+  stream: 'stdout',
+  content,
+  ...more,
+})
 function row(content: string, opened: string[] = [], more: Partial<LogLine> = {}, l: Partial<Look> = {}): HTMLElement {
   const b = new EntryBuilder(true)
   b.add([line(content, more)])
@@ -25,17 +33,30 @@ describe('a row', () => {
   })
   it('links addresses, in a way that tells them nothing', () => {
     const a = row('see https://example.org/x.').querySelector<HTMLAnchorElement>('.lv-x a')!
-    expect([a.getAttribute('href'), a.rel, a.target]).toEqual(['https://example.org/x', 'noopener noreferrer nofollow', '_blank'])
+    expect([a.getAttribute('href'), a.rel, a.target]).toEqual([
+      'https://example.org/x',
+      'noopener noreferrer nofollow',
+      '_blank',
+    ])
     expect(row('see javascript:alert(1)').querySelector('.lv-x a')).toBeNull()
   })
   it('says in words which stream it is of', () => {
     expect(row('x', [], { stream: 'stderr' }).querySelector('.lv-m')!.textContent).toBe('err')
     expect(row('x', [], { stream: 'system' }).querySelector('.lv-m')!.textContent).toBe('sys')
-    expect(row('x', [], { stream: 'system', attempt: 2 }, { attempts: true }).querySelector('.lv-m')!.textContent).toBe('sys·2')
+    expect(row('x', [], { stream: 'system', attempt: 2 }, { attempts: true }).querySelector('.lv-m')!.textContent).toBe(
+      'sys·2',
+    )
   })
   it('has its time when wanted', () => {
     expect(row('x').querySelector('.lv-t')).toBeNull()
-    expect(row('x', [], { timestamp: '2026-01-01T00:00:02.5Z' }, { times: 'since', start: Date.parse('2026-01-01T00:00:00Z') }).querySelector('.lv-t')!.textContent).toBe('+2.500s')
+    expect(
+      row(
+        'x',
+        [],
+        { timestamp: '2026-01-01T00:00:02.5Z' },
+        { times: 'since', start: Date.parse('2026-01-01T00:00:00Z') },
+      ).querySelector('.lv-t')!.textContent,
+    ).toBe('+2.500s')
   })
   it('that was written over shows the last state, and the others when asked', () => {
     expect(row('a\rb\rc').querySelector('.lv-x')!.firstChild!.textContent).toBe('c')
@@ -49,17 +70,31 @@ describe('a row', () => {
 })
 
 describe('a tool', () => {
-  const call = JSON.stringify({ type: 'item.completed', item: { id: 'i', type: 'command_execution', command: 'ls -l', aggregated_output: 'a\nb', exit_code: 2, status: 'failed' } })
+  const call: AgentEvent[] = [
+    {
+      kind: 'tool_result',
+      id: 'i',
+      tool: 'shell',
+      title: 'Command',
+      input: { command: 'ls -l' },
+      text: 'a\nb',
+      exit_code: 2,
+      failed: true,
+    },
+  ]
   it('is folded, and says how it went', () => {
-    const r = row(call)
+    const r = row('{}', [], { events: call })
     const b = r.querySelector<HTMLButtonElement>('.lv-fold')!
     expect(b.getAttribute('aria-expanded')).toBe('false')
     expect(b.textContent).toBe('Commandls -lfailed')
     expect(r.querySelector('.it-pre')).toBeNull()
   })
   it('unfolded shows its input and its result', () => {
-    const r = row(call, ['5.0'])
+    const r = row('{}', ['5.0'], { events: call })
     expect(r.querySelector('.lv-fold')!.getAttribute('aria-expanded')).toBe('true')
-    expect([...r.querySelectorAll('.it-pre')].map(p => p.textContent)).toEqual(['{\n  "command": "ls -l"\n}', 'a\nb\n(exit code 2)'])
+    expect([...r.querySelectorAll('.it-pre')].map(p => p.textContent)).toEqual([
+      '{\n  "command": "ls -l"\n}',
+      'a\nb\n(exit code 2)',
+    ])
   })
 })

@@ -6,10 +6,24 @@ const items = (...ids: number[]) => ids.map(id => ({ id, v: 0 }))
 
 describe('a list that is looked at again', () => {
   test('what is new comes in front, and what is known is renewed in its place', () => {
-    expect(merge(items(3, 2, 1), [{ id: 5, v: 1 }, { id: 3, v: 1 }], key)).toEqual([{ id: 5, v: 1 }, { id: 3, v: 1 }, { id: 2, v: 0 }, { id: 1, v: 0 }])
+    expect(
+      merge(
+        items(3, 2, 1),
+        [
+          { id: 5, v: 1 },
+          { id: 3, v: 1 },
+        ],
+        key,
+      ),
+    ).toEqual([
+      { id: 5, v: 1 },
+      { id: 3, v: 1 },
+      { id: 2, v: 0 },
+      { id: 1, v: 0 },
+    ])
   })
 
-  test('without a common item there may be a gap: the list begins anew', () => {
+  test('without a common item the list restarts, because there may be a gap', () => {
     expect(merge(items(3, 2, 1), items(9, 8), key)).toBeUndefined()
     expect(merge([], items(9, 8), key)).toEqual(items(9, 8))
   })
@@ -30,7 +44,10 @@ describe('a list that is looked at again', () => {
 
   test('an answer that was overtaken is dropped', async () => {
     let first: (p: { items: { id: number; v: number }[]; next_cursor: null }) => void = () => {}
-    const answers = [new Promise<{ items: { id: number; v: number }[]; next_cursor: null }>(done => (first = done)), Promise.resolve({ items: items(2), next_cursor: null })]
+    const answers = [
+      new Promise<{ items: { id: number; v: number }[]; next_cursor: null }>(done => (first = done)),
+      Promise.resolve({ items: items(2), next_cursor: null }),
+    ]
     const list = usePaged(() => answers.shift()!)
     const slow = list.load()
     await list.load()

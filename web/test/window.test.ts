@@ -4,7 +4,13 @@ import { endPlace, fromScroll, maxHeight, move, reached, toScroll, trackHeight }
 import type { LogLine } from '@/log/types'
 import { fetchRange, LogWindow, maxLines, Tail } from '@/log/window'
 
-const line = (seq: number, content = `line ${seq}`): LogLine => ({ seq, attempt: 1, timestamp: '2026-01-01T00:00:00Z', stream: 'stdout', content })
+const line = (seq: number, content = `line ${seq}`): LogLine => ({
+  seq,
+  attempt: 1,
+  timestamp: '2026-01-01T00:00:00Z',
+  stream: 'stdout',
+  content,
+})
 const span = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => line(from + i))
 
 describe('the scroll bar', () => {
@@ -17,7 +23,8 @@ describe('the scroll bar', () => {
     expect(trackHeight(rows, 20, 600)).toBe(maxHeight)
     expect(toScroll(0, rows, 20, 600)).toBe(0)
     expect(toScroll(rows, rows, 20, 600)).toBe(maxHeight - 600)
-    for (const top of [0, 1, 123_456, 9_999_970]) expect(fromScroll(toScroll(top, rows, 20, 600), rows, 20, 600)).toBeCloseTo(top, 3)
+    for (const top of [0, 1, 123_456, 9_999_970])
+      expect(fromScroll(toScroll(top, rows, 20, 600), rows, 20, 600)).toBeCloseTo(top, 3)
   })
   it('does nothing when all of it fits', () => {
     expect(toScroll(3, 5, 20, 600)).toBe(0)
@@ -49,7 +56,7 @@ describe('a place', () => {
 })
 
 describe('a window of lines', () => {
-  it('lets go of lines at the far end and never of those that are looked at', () => {
+  it('removes lines at the far end and keeps visible ones', () => {
     const w = new LogWindow(false)
     w.reset(span(1, maxLines + 500), 0, maxLines + 500)
     expect(w.trim('top', 4000, 0)).toBe(true)
@@ -64,7 +71,11 @@ describe('a window of lines', () => {
   })
   it('is small in characters too', () => {
     const w = new LogWindow(false)
-    w.reset(Array.from({ length: 40 }, (_, i) => line(i + 1, 'x'.repeat(1 << 20))), 0, 40)
+    w.reset(
+      Array.from({ length: 40 }, (_, i) => line(i + 1, 'x'.repeat(1 << 20))),
+      0,
+      40,
+    )
     expect(w.full).toBe(true)
     w.trim('top', Number.MAX_SAFE_INTEGER, 0)
     expect(w.lines.length).toBeLessThan(20)
@@ -77,19 +88,27 @@ describe('a window of lines', () => {
 })
 
 describe('fetching a range', () => {
-  it('goes on behind answers that are cut short, and stops at its end', async () => {
+  it('continues after truncated responses, and stops at its end', async () => {
     const asked: [number, number][] = []
-    const got = await fetchRange(async (after, limit) => {
-      asked.push([after, limit])
-      const to = Math.min(after + limit, after + 40)
-      return { lines: span(after + 1, to), next_after: to }
-    }, 10, 100)
+    const got = await fetchRange(
+      async (after, limit) => {
+        asked.push([after, limit])
+        const to = Math.min(after + limit, after + 40)
+        return { lines: span(after + 1, to), next_after: to }
+      },
+      10,
+      100,
+    )
     expect(got.lines.map(l => l.seq)).toEqual(span(11, 100).map(l => l.seq))
     expect(got.upTo).toBe(100)
     expect(asked.length).toBe(3)
   })
   it('leaves out what lies behind the range, and skips numbers that are not there', async () => {
-    const got = await fetchRange(async after => (after < 50 ? { lines: [line(20), line(60)], next_after: 60 } : { lines: [], next_after: after }), 10, 50)
+    const got = await fetchRange(
+      async after => (after < 50 ? { lines: [line(20), line(60)], next_after: 60 } : { lines: [], next_after: after }),
+      10,
+      50,
+    )
     expect(got.lines.map(l => l.seq)).toEqual([20])
     expect(got.upTo).toBe(50)
     expect((await fetchRange(async after => ({ lines: [], next_after: after }), 10, 50)).upTo).toBe(50)

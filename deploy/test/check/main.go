@@ -1,13 +1,10 @@
-// Command check installs Agented as a service on the machine that it runs on,
-// mistreats it in every way and says what came of it. It is meant for a machine
-// that is thrown away afterwards: run.sh makes one.
+// Command check installs Agented as a service on the machine that it runs on, injects faults and
+// reports the results. It is meant for a disposable machine, which run.sh creates.
 package main
 
 import (
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,12 +12,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -29,10 +22,10 @@ const (
 	base = "http://127.0.0.1:20000"
 	home = "/var/lib/agented"
 	data = home + "/data"
-	clis = "/opt/agented-clis" // where run.sh shows us the real ones
+	clis = "/opt/agented-clis" // where run.sh mounts the real ones
 )
 
-// failures counts what is not as it should be.
+// failures counts failed checks.
 var failures int
 
 func report(ok bool, format string, args ...any) {
@@ -44,13 +37,13 @@ func report(ok bool, format string, args ...any) {
 	fmt.Printf("%s %s\n", word, fmt.Sprintf(format, args...))
 }
 
-// run gives what a program prints.
+// run returns the output of a program.
 func run(args ...string) (string, error) {
 	out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 
-// must is run for steps without which the rest means nothing.
+// must is like run for steps that everything else depends on.
 func must(args ...string) string {
 	out, err := run(args...)
 	if err != nil {
@@ -59,21 +52,6 @@ func must(args ...string) string {
 		os.Exit(1)
 	}
 	return out
-}
-
-func journal() {
-	out, _ := run("journalctl", "-u", "agented", "-n", "40", "--no-pager", "-o", "cat")
-	fmt.Println(out)
-}
-
-func property(name string) string {
-	out, _ := run("systemctl", "show", "agented", "--value", "--property="+name)
-	return out
-}
-
-func mainPID() int {
-	pid, _ := strconv.Atoi(property("MainPID"))
-	return pid
 }
 
 var key string
@@ -96,182 +74,7 @@ func get(c *http.Client, path string) (int, []byte, error) {
 	return r.StatusCode, b, err
 }
 
-// awaitReady returns how long it took from since, or false after most.
-func awaitReady(since time.Time, most time.Duration) (time.Duration, bool) {
-	for time.Since(since) < most {
-		if code, _, err := get(fresh, "/health/readiness"); err == nil && code == http.StatusOK {
-			return time.Since(since), true
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-	return most, false
-}
-
 func ms(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
-
-// agent is one execution that works on.
-type agent struct {
-	id    string
-	name  string
-	pid   string
-	start string // field 22 of its stat: another process with the number has another
-}
-
-// begin starts a shell script as an execution.
-func begin(name, script string) string {
-	body, _ := json.Marshal(map[string]any{"backend": "command", "name": name, "command": []string{"bash", "-c", script}})
-	req, _ := http.NewRequest(http.MethodPost, base+"/api/v1/executions", bytes.NewReader(body))
-	req.Header.Set("Authorization", "Bearer "+key)
-	req.Header.Set("Content-Type", "application/json")
-	r, err := fresh.Do(req)
-	if err != nil {
-		report(false, "start %s: %v", name, err)
-		return ""
-	}
-	defer r.Body.Close()
-	var got struct {
-		ID string `json:"execution_id"`
-	}
-	b, _ := io.ReadAll(r.Body)
-	if err := json.Unmarshal(b, &got); err != nil || got.ID == "" {
-		report(false, "start %s: %s %s", name, r.Status, b)
-	}
-	return got.ID
-}
-
-// end waits until an execution is over; it gives its state and text.
-func end(id string, most time.Duration) (state, text string) {
-	for began := time.Now(); time.Since(began) < most; time.Sleep(50 * time.Millisecond) {
-		var e struct {
-			Status string `json:"status"`
-		}
-		_, b, err := get(fresh, "/api/v1/executions/"+id)
-		if err == nil && json.Unmarshal(b, &e) == nil && e.Status != "" && e.Status != "pending" && e.Status != "running" {
-			_, b, _ = get(fresh, "/api/v1/executions/"+id+"/log.txt")
-			return e.Status, string(b)
-		}
-	}
-	return "not over", ""
-}
-
-const counting = `echo $$ > "$HOME/NAME.pid"; echo kept > "$TMPDIR/kept"; echo kept > /tmp/NAME; echo kept > /dev/shm/NAME
-i=0; while [ ! -e "$HOME/enough" ]; do i=$((i+1)); echo $i; sleep 0.01; done
-echo fresh > "$TMPDIR/fresh" && echo fresh > /tmp/NAME.fresh && cat "$TMPDIR/kept" /tmp/NAME /dev/shm/NAME "$TMPDIR/fresh" | tr '\n' ' '`
-
-func startAgents(n int) []*agent {
-	var out []*agent
-	for i := range n {
-		a := &agent{name: fmt.Sprintf("counter-%d", i)}
-		_ = os.Remove(filepath.Join(home, a.name+".pid")) // of an earlier one
-		a.id = begin(a.name, strings.ReplaceAll(counting, "NAME", a.name))
-		out = append(out, a)
-	}
-	for _, a := range out {
-		for range 200 {
-			b, _ := os.ReadFile(filepath.Join(home, a.name+".pid"))
-			if a.pid = strings.TrimSpace(string(b)); a.pid != "" {
-				break
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
-		a.start = startTime(a.pid)
-		report(a.start != "", "agent %s runs as process %s", a.name, a.pid)
-	}
-	return out
-}
-
-func startTime(pid string) string {
-	b, err := os.ReadFile("/proc/" + pid + "/stat")
-	if err != nil || pid == "" {
-		return ""
-	}
-	f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	return f[19]
-}
-
-// same reports whether all agents are the processes that they were.
-func same(agents []*agent) bool {
-	return !slices.ContainsFunc(agents, func(a *agent) bool { return startTime(a.pid) != a.start })
-}
-
-// tally is what a load saw.
-type tally struct {
-	done, refused, reset, eof, status, other atomic.Int64
-	firstBad                                 atomic.Pointer[string]
-}
-
-func (t *tally) failed() int64 {
-	return t.refused.Load() + t.reset.Load() + t.eof.Load() + t.status.Load() + t.other.Load()
-}
-
-func (t *tally) String() string {
-	s := fmt.Sprintf("%d requests: %d refused, %d reset, %d cut, %d wrong answers, %d others",
-		t.done.Load(), t.refused.Load(), t.reset.Load(), t.eof.Load(), t.status.Load(), t.other.Load())
-	if bad := t.firstBad.Load(); bad != nil {
-		s += "; the first: " + *bad
-	}
-	return s
-}
-
-// load has 24 clients ask without a pause while f goes on: half open a
-// connection for each request, half keep theirs.
-func load(f func()) *tally {
-	t := new(tally)
-	ctx, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	for i := range 24 {
-		c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: i%2 == 0}}
-		wg.Go(func() {
-			for ctx.Err() == nil {
-				code, _, err := get(c, "/api/v1/triggers")
-				t.done.Add(1)
-				var bad string
-				switch {
-				case err == nil && code == http.StatusOK:
-					continue
-				case err == nil:
-					t.status.Add(1)
-					bad = fmt.Sprint("status ", code)
-				case errors.Is(err, syscall.ECONNREFUSED):
-					t.refused.Add(1)
-				case errors.Is(err, syscall.ECONNRESET):
-					t.reset.Add(1)
-				case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-					t.eof.Add(1)
-				default:
-					t.other.Add(1)
-				}
-				if err != nil {
-					bad = err.Error()
-				}
-				t.firstBad.CompareAndSwap(nil, &bad)
-			}
-		})
-	}
-	f()
-	stop()
-	wg.Wait()
-	return t
-}
-
-// kill sends the signal and waits for the kernel to have acted on it: until then
-// the process may answer one more request.
-func kill(pid int, sig syscall.Signal) {
-	if pid <= 1 {
-		return
-	}
-	_ = syscall.Kill(pid, sig)
-	for range 1000 {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-		if err != nil {
-			return
-		}
-		if state := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))[0]; strings.Contains("ZXTt", state) {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
 
 func checkUnit() {
 	out, err := run("systemd-analyze", "verify", "/etc/systemd/system/agented.service")
@@ -337,10 +140,10 @@ func checkShimEnvironment(a *agent) {
 	report(bytes.Contains(group, []byte("agshim-")), "an agent has a control group of its own: %s", lastLine(string(group)))
 }
 
-// checkSlowRequest restarts the server under a request that takes 29 s, one less
-// than the drain time: somebody downloads a log over a bad line.
+// checkSlowRequest restarts the server during a request of 29 s, one less than the drain time,
+// such as a download of a log over a slow connection.
 func checkSlowRequest(agents []*agent) {
-	const size = 16 << 20 // far more than the buffers of the connection hold
+	const size = 16 << 20 // far more than the buffers of the connection
 	id := begin("a long log", fmt.Sprintf("yes 012345678901234567890123456789012345678901234567890123456789012 | head -c %d", size))
 	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(100 * time.Millisecond) {
 		if _, b, err := get(fresh, "/api/v1/executions/"+id); err == nil && bytes.Contains(b, []byte(`"success"`)) {
@@ -351,7 +154,7 @@ func checkSlowRequest(agents []*agent) {
 	req.Header.Set("Authorization", "Bearer "+key)
 	r, err := (&http.Client{Transport: &http.Transport{
 		DisableCompression: true,
-		// With little room in the kernel, the server has to write until the end.
+		// Small kernel buffers make the server write until the end.
 		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
 			conn, err := new(net.Dialer).DialContext(ctx, network, addr)
 			if err == nil {
@@ -382,19 +185,12 @@ func checkSlowRequest(agents []*agent) {
 		time.Since(began).Round(100*time.Millisecond), ms(<-took), got, size, err)
 }
 
-// busy is how many processes want a processor, and how many there are.
-func busy() (load float64, cpus int) {
-	b, _ := os.ReadFile("/proc/loadavg")
-	_, _ = fmt.Sscan(string(b), &load)
-	return load, runtime.NumCPU()
-}
-
-// checkUserService does the same in small for a service of one user.
+// checkUserService does the same on a smaller scale for a service of one user.
 func checkUserService(source string) {
 	const who, theirs = "ann", "/home/ann"
 	must("useradd", "--create-home", who)
 	uid := must("id", "-u", who)
-	// What a login would start.
+	// Normally started by a login.
 	_, _ = run("systemctl", "start", "dbus.service", "systemd-logind.service")
 	dropIn := "/etc/systemd/system/user@.service.d/check.conf"
 	_ = os.MkdirAll(filepath.Dir(dropIn), 0o755)
@@ -442,15 +238,10 @@ func checkUserService(source string) {
 	_, err = as("systemctl", "--user", "restart", "agented")
 	report(err == nil && same([]*agent{a}), "the service of a user: restarted, its agent as before (%v)", err)
 	out, err = as(program, "service", "uninstall", "--user")
-	report(err == nil && same([]*agent{a}), "the service of a user: uninstalled, its agent goes on (%v)", err)
+	report(err == nil && same([]*agent{a}), "the service of a user: uninstalled, its agent continues (%v)", err)
 	if err != nil {
 		fmt.Println(out)
 	}
-}
-
-func lastLine(s string) string {
-	s = strings.TrimSpace(s)
-	return s[strings.LastIndex(s, "\n")+1:]
 }
 
 func main() {
@@ -513,7 +304,7 @@ func main() {
 	said, _ := run("journalctl", "-u", "agented", "-n", "20", "--no-pager", "-o", "cat")
 	report(strings.Contains(said, fmt.Sprintf(`"left_running":%d`, len(agents))), "the journal says how many agents the stop has left: %d", len(agents))
 	text := property("StatusText")
-	report(strings.Contains(text, fmt.Sprint("executions that go on: ", len(agents))), "and so does the status: %s", text)
+	report(strings.Contains(text, fmt.Sprint("executions that continue: ", len(agents))), "and so does the status: %s", text)
 	time.Sleep(time.Second)
 	must("systemctl", "start", "agented")
 	report(same(agents), "started again, agents as before: %s", property("StatusText"))
@@ -538,7 +329,7 @@ func main() {
 	report(same(agents), "agents as before")
 
 	worst = 0
-	for range 12 { // dies as soon as it is up
+	for range 12 { // ends as soon as it has started
 		pid := mainPID()
 		began := time.Now()
 		kill(pid, syscall.SIGKILL)
@@ -585,7 +376,7 @@ func main() {
 			"%s ended with %s: %d lines, %d out of place, temporary files %q", a.name, state, len(lines)-1, gaps, last)
 	}
 
-	// The socket unit in place of the store.
+	// The socket unit instead of the descriptor store.
 	out = must(source, "service", "install", "--socket")
 	report(strings.Contains(out, "serving at"), "installed with a socket unit")
 	_ = os.Remove(home + "/enough")
@@ -606,9 +397,9 @@ func main() {
 	must(source, "service", "uninstall")
 	_, gone = os.Stat("/etc/systemd/system/agented.service")
 	_, refused := net.Dial("tcp", "127.0.0.1:20000")
-	report(gone != nil && refused != nil && same(agents), "uninstalled: nothing listens, the agent goes on")
+	report(gone != nil && refused != nil && same(agents), "uninstalled: nothing listens, the agent continues")
 	checkUserService(source)
-	// The agent runs until the machine is switched off; run.sh looks for its record.
+	// The agent runs until the machine is switched off; run.sh checks its exit record.
 	fmt.Println("     left running:", agents[0].id)
 	fmt.Printf("     %d failures\n", failures)
 	if failures > 0 {

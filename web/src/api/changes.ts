@@ -2,15 +2,16 @@ import { onBeforeUnmount } from 'vue'
 import { loadSession } from '@/session'
 import { useLive } from './live'
 
-/** Lists of which the server says that they are another one. */
-export type ListName = 'delivery' | 'tick' | 'trigger' | 'execution' | 'account' | 'agent' | 'budget' | 'conversation' | 'member'
+/** Lists for which the server sends change events. */
+export type ListName =
+  'delivery' | 'tick' | 'trigger' | 'execution' | 'account' | 'agent' | 'budget' | 'conversation' | 'member'
 
-// So that a busy list is read once in a while, and not for each thing in it.
+// Minimum time between two reloads of a busy list.
 const pause = 400
 
 /**
- * Calls `look` when one of the lists has changed, and whenever the connection
- * is there anew: nothing is missed, and nobody polls.
+ * Calls `look` when one of the lists changes and after each reconnect, so that no
+ * change is missed and no polling is needed.
  */
 export function useChanges(lists: ListName[], look: (which: Set<ListName>) => void): void {
   let timer = 0

@@ -1,4 +1,5 @@
 import createClient, { type Middleware } from 'openapi-fetch'
+import { at, base } from '@/lib/base'
 import type { components, paths } from './schema'
 
 export type Schemas = components['schemas']
@@ -10,7 +11,7 @@ export type LastLine = Schemas['LastLine']
 export type Usage = NonNullable<Execution['usage']>
 export type LogHit = Schemas['LogHit']
 
-/** What the API answered instead of what was asked for; its message is for people. */
+/** An error response of the API. Its message is meant for users. */
 export class ApiError extends Error {
   constructor(
     message: string,
@@ -21,10 +22,10 @@ export class ApiError extends Error {
   }
 }
 
-/** Leaves for the login page, and comes back here afterwards. */
+/** Opens the login page, which returns here afterwards. */
 export function toLogin(): void {
   const here = location.pathname + location.search + location.hash
-  location.assign(`/login?next=${encodeURIComponent(here)}`)
+  location.assign(`${at('/login')}?next=${encodeURIComponent(here)}`)
 }
 
 const problems: Middleware = {
@@ -38,17 +39,20 @@ const problems: Middleware = {
       detail = p.detail ?? ''
       fields = p.errors ?? []
     } catch {
-      // Not one of the server's own answers: a proxy, say.
+      // Not an answer of the server, for example of a proxy.
     }
-    throw new ApiError(detail || `The server answered ${response.status}.`, response.status, fields)
+    throw new ApiError(detail || `The server returned status ${response.status}.`, response.status, fields)
   },
 }
 
-/** The API with its types. A call throws an ApiError, or a TypeError without a connection. */
-export const api = createClient<paths>({ baseUrl: location.origin, fetch: request => fetch(request) })
+/** The typed API client. Calls throw an ApiError, or a TypeError without a connection. */
+export const api = createClient<paths>({
+  baseUrl: location.origin + base.replace(/\/$/, ''),
+  fetch: request => fetch(request),
+})
 api.use(problems)
 
-/** What a person can be told about something that was caught. */
+/** Returns the message to show for a caught error. */
 export function messageOf(err: unknown): string {
   if (err instanceof ApiError) return err.message
   if (err instanceof TypeError) return 'The server cannot be reached.'

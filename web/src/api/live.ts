@@ -1,30 +1,31 @@
 import { onBeforeUnmount, reactive, readonly } from 'vue'
+import { at } from '@/lib/base'
 
 /** connecting: not open yet; reconnecting: was open, or fails; closed: ended for good. */
 export type LiveState = 'connecting' | 'open' | 'reconnecting' | 'closed'
 
 interface Options {
-  /** The address without `after`. */
+  /** The URL without `after`. */
   url: string
-  /** Number behind which it starts; undefined: where the server starts. */
+  /** The stream starts after this number; undefined: the server decides. */
   after?: number
-  /** Event names with what takes them. The id is the browser's last event id. */
+  /** Handlers by event name. The id is the browser's last event id. */
   on: Record<string, (data: string, id: string) => void>
   state?: (s: LiveState) => void
-  /** Called when the server refuses the stream: the page may have to log in. */
+  /** Called when the server rejects the stream, for example because the login has expired. */
   refused?: () => void
 }
 
-// A page that nobody looks at gives its connection back: a browser has six per
-// server for all its tabs.
+// A hidden page closes its connection, because a browser allows six per server for all
+// tabs.
 const hiddenFor = 20_000
-// Between two looks at the clock passes more than this only in a sleeping machine.
+// A larger gap between two timer ticks means that the machine slept.
 const sleptFor = 25_000
 
 /**
- * LiveStream is an EventSource that always comes back: also after an answer
- * that ends an EventSource, after sleep, and when its page is looked at again.
- * It goes on behind the last id it saw.
+ * LiveStream is an EventSource that always reconnects: also after a response that ends
+ * an EventSource, after sleep, and when its page becomes visible again. It resumes after
+ * the last id that it received.
  */
 export class LiveStream {
   private source: EventSource | undefined
@@ -71,7 +72,7 @@ export class LiveStream {
   private connect(): void {
     this.drop()
     if (this.done) return
-    const url = new URL(this.o.url, location.origin)
+    const url = new URL(at(this.o.url), location.origin)
     if (this.lastId !== undefined) url.searchParams.set('after', this.lastId)
     const source = new EventSource(url)
     this.source = source
@@ -81,18 +82,18 @@ export class LiveStream {
       this.tell('open')
     }
     source.onerror = e => {
-      // An event of the server may itself have the name error.
+      // The server may also send an event named error.
       if (this.source !== source || e instanceof MessageEvent) return
       this.tell(this.opened || this.tries > 0 ? 'reconnecting' : 'connecting')
       this.tries++
-      if (source.readyState !== EventSource.CLOSED) return // it comes back by itself
+      if (source.readyState !== EventSource.CLOSED) return // the browser reconnects
       this.o.refused?.()
       const wait = Math.min(10_000, 500 * 2 ** Math.min(this.tries, 5)) * (0.75 + Math.random() / 2)
       clearTimeout(this.timer)
       this.timer = window.setTimeout(() => this.connect(), wait)
       this.tell('reconnecting')
     }
-    // The stream of all executions says in this one where it begins.
+    // The stream of all executions sends its start position in this event.
     const on: Options['on'] = { position: () => {}, ...this.o.on }
     for (const [name, take] of Object.entries(on)) {
       source.addEventListener(name, e => {
@@ -125,17 +126,17 @@ export class LiveStream {
     const now = Date.now()
     const slept = now - this.seen > sleptFor
     this.seen = now
-    // The connection may be dead without anybody having been told.
+    // The connection may have died without an error.
     if (slept && !this.done && !document.hidden) this.connect()
   }
 }
 
-/** How the streams of this page stand, for the banner. */
+/** States of the streams of this page, for the banner. */
 const standing = reactive(new Map<symbol, LiveState>())
 
 export const liveStates = readonly(standing)
 
-/** Opens a stream for as long as the calling component lives, and shows its state in the banner. */
+/** Opens a stream that lives as long as the calling component and reports its state to the banner. */
 export function useLive(o: Omit<Options, 'state'> & { state?: (s: LiveState) => void }): LiveStream {
   const key = Symbol('live')
   const stream = new LiveStream({

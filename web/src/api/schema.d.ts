@@ -14,12 +14,12 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Receive a call for whoever's secret verifies (old address)
-         * @description Fires the triggers whose webhook verifies the call. Better is each trigger's own address.
+         * Receive a webhook call by secret (old address)
+         * @description Fires the triggers whose webhook secret verifies the call. Prefer each trigger's own address.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
-        post: operations["receive-any"];
+        post: operations["receive-webhook-by-secret"];
         delete?: never;
         options?: never;
         head?: never;
@@ -35,17 +35,17 @@ export interface paths {
         };
         /**
          * List accounts
-         * @description Of all backends, in the order in which they are taken, with what rests for a whole backend. Credentials are never shown.
+         * @description Lists the accounts of all backends in order of preference, and the cooldowns of whole backends. Credentials are never returned.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-accounts"];
         put?: never;
         /**
          * Create an account
-         * @description With `credentials` (variables for the CLI, sealed at rest) or `config` (the folder with the CLI's own login).
+         * @description Requires `credentials` (variables for the CLI, sealed at rest) or `config` (the directory of the CLI's own login).
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         post: operations["create-account"];
         delete?: never;
@@ -63,27 +63,27 @@ export interface paths {
         };
         /**
          * Show an account
-         * @description Credentials are never shown.
+         * @description Returns one account. Credentials are never returned.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-account"];
         put?: never;
         post?: never;
         /**
          * Delete an account
-         * @description The default accounts stay, and so does one that is in use.
+         * @description Default accounts and accounts in use cannot be deleted.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         delete: operations["delete-account"];
         options?: never;
         head?: never;
         /**
-         * Change an account
-         * @description A JSON merge patch; `credentials` is replaced as a whole, and `***` as a value keeps the one that the name has. New credentials, another folder and enabling make the account ready. Of a default account only order, limit and enabled can change.
+         * Update an account
+         * @description Takes a JSON merge patch. `credentials` is replaced as a whole; the value `***` keeps the stored value of that name. Changing the credentials or the directory, or enabling the account, makes it ready. Of a default account, only order, limit and enabled can change.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         patch: operations["update-account"];
         trace?: never;
@@ -98,10 +98,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Try an account
-         * @description Runs the cheapest call of the CLI that there is with the account, whatever its state. When that execution has ended, the account's state is what it found.
+         * Probe an account
+         * @description Runs the cheapest call of the CLI with the account, whatever its state, and updates the account's state from the result of that execution.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["probe-account"];
         delete?: never;
@@ -120,10 +120,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Say that an account is ready
-         * @description Whatever it was; what rests for its whole backend is over too, and what waits goes on.
+         * Reset an account's limit
+         * @description Sets the account to ready, ends the cooldown of its backend, and resumes the executions that wait for it.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["reset-account"];
         delete?: never;
@@ -141,19 +141,41 @@ export interface paths {
         };
         /**
          * List agents
-         * @description In the order of their names.
+         * @description Lists the agents by name.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-agents"];
         put?: never;
         /**
          * Create an agent
-         * @description The least that works is `{"name":"reviewer","backend":"claude"}`.
+         * @description The smallest valid body is `{"name":"reviewer","backend":"claude"}`.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         post: operations["create-agent"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/agents/apply": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Apply agents
+         * @description Creates the object of each item's name, or updates it like PATCH. All items are validated and stored in one transaction: if one is invalid, nothing is stored. The location of an error names its item. With `set`, created objects belong to that set; with `prune`, objects of the set that are not among the items are deleted.
+         *
+         *     Requires the role admin.
+         */
+        post: operations["apply-agents"];
         delete?: never;
         options?: never;
         head?: never;
@@ -169,27 +191,27 @@ export interface paths {
         };
         /**
          * Show an agent
-         * @description By id or name. Values of variables are never shown.
+         * @description Returns one agent by id or name. Secret values of variables are never returned.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-agent"];
         put?: never;
         post?: never;
         /**
          * Delete an agent
-         * @description Its conversations and messages stay, for reading. Triggers that name it answer with a conflict until they are changed.
+         * @description Its conversations and messages remain readable. Triggers that name it return 409 until they are changed.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         delete: operations["delete-agent"];
         options?: never;
         head?: never;
         /**
-         * Change an agent
-         * @description A JSON merge patch: what is left out stays, null resets a field to its default. `env` is replaced as a whole. Executions and turns that exist keep what they were begun with.
+         * Update an agent
+         * @description Takes a JSON merge patch: omitted fields are unchanged, null resets a field to its default. `env` is replaced as a whole. Existing executions and turns keep the settings that they started with.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         patch: operations["update-agent"];
         trace?: never;
@@ -203,9 +225,9 @@ export interface paths {
         };
         /**
          * Read an agent's inbox
-         * @description In the order in which messages came. Ask again with `after` set to `next_after` for those behind; an empty list means that there are no more yet.
+         * @description Returns messages in order of arrival. For the next page, send `next_after` as `after`; an empty list means that there are no more messages yet.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-agent-inbox"];
         put?: never;
@@ -224,10 +246,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow an agent's inbox
-         * @description Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes exactly there; without either it begins with what nobody has read. What is sent here counts as delivered. `expired`, without an id, says that a message that was sent before has expired: `{"seq":3}`.
+         * Stream an agent's inbox
+         * @description Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes after that message; without either, the stream begins with the first unread message. Sent messages count as delivered. `expired`, without an id, reports that a message that was sent earlier has expired: `{"seq":3}`.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["stream-agent-inbox"];
         put?: never;
@@ -249,9 +271,9 @@ export interface paths {
         put?: never;
         /**
          * Acknowledge a message
-         * @description Notes that it was read; once more is no error. One that has expired is a conflict.
+         * @description Marks the message as read. Repeating it is not an error. Returns 409 for an expired message.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["acknowledge-message"];
         delete?: never;
@@ -268,10 +290,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Who did what
-         * @description Changes of triggers, users and keys, logins and the like, the newest first.
+         * List the audit log
+         * @description Lists changes of triggers, users and keys, logins and similar actions, newest first.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         get: operations["list-audit"];
         put?: never;
@@ -291,17 +313,17 @@ export interface paths {
         };
         /**
          * List API keys
-         * @description The newest first, revoked ones too, without the keys themselves.
+         * @description Lists keys, including revoked ones, newest first. The keys themselves are not returned.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         get: operations["list-keys"];
         put?: never;
         /**
          * Create an API key
-         * @description The answer is the only place where the key is shown.
+         * @description The key itself is returned only in this response.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         post: operations["create-key"];
         delete?: never;
@@ -322,9 +344,9 @@ export interface paths {
         post?: never;
         /**
          * Revoke an API key
-         * @description For good, from the next request on.
+         * @description Revokes the key permanently and ends its open streams.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         delete: operations["revoke-key"];
         options?: never;
@@ -345,7 +367,7 @@ export interface paths {
          * Log in
          * @description Sets the session cookie.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         post: operations["login"];
         delete?: never;
@@ -367,7 +389,7 @@ export interface paths {
          * Log out
          * @description Ends the session and removes its cookie.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         post: operations["logout"];
         delete?: never;
@@ -384,12 +406,12 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Who am I
-         * @description The user or the key of this request.
+         * Show the current user
+         * @description Returns the user or the key of this request.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
-        get: operations["get-me"];
+        get: operations["get-current-user"];
         put?: never;
         post?: never;
         delete?: never;
@@ -411,7 +433,7 @@ export interface paths {
          * Change your password
          * @description Ends your other sessions.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         post: operations["change-password"];
         delete?: never;
@@ -429,9 +451,9 @@ export interface paths {
         };
         /**
          * List sessions
-         * @description Your own; with `all=true`, for an admin, those of everybody. The newest first.
+         * @description Lists your own sessions, newest first. Admins can list all sessions with `all=true`.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-sessions"];
         put?: never;
@@ -454,9 +476,9 @@ export interface paths {
         post?: never;
         /**
          * End a session
-         * @description One of your own; for an admin, anybody's.
+         * @description Ends one of your own sessions. Admins can end any session.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         delete: operations["revoke-session"];
         options?: never;
@@ -475,11 +497,11 @@ export interface paths {
         put?: never;
         /**
          * Create the first user
-         * @description Takes the token of the one-time link that the server wrote to the file setup-link in its data folder, and logs in.
+         * @description Takes the token of the one-time link in the file setup-link of the data folder, and logs the user in.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
-        post: operations["setup"];
+        post: operations["create-first-user"];
         delete?: never;
         options?: never;
         head?: never;
@@ -495,9 +517,9 @@ export interface paths {
         };
         /**
          * List users
-         * @description In the order of their names.
+         * @description Lists users by name.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         get: operations["list-users"];
         put?: never;
@@ -505,7 +527,7 @@ export interface paths {
          * Create a user
          * @description The user logs in with name and password.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         post: operations["create-user"];
         delete?: never;
@@ -523,27 +545,27 @@ export interface paths {
         };
         /**
          * Show a user
-         * @description Without the password.
+         * @description Returns one user without the password.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         get: operations["get-user"];
         put?: never;
         post?: never;
         /**
          * Delete a user
-         * @description The user's sessions end. The last active admin cannot be deleted.
+         * @description Ends the user's sessions. The last active admin cannot be deleted.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         delete: operations["delete-user"];
         options?: never;
         head?: never;
         /**
-         * Change a user
-         * @description What is left out stays. The last active admin stays one.
+         * Update a user
+         * @description Omitted fields are unchanged. The role of the last active admin cannot change.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         patch: operations["update-user"];
         trace?: never;
@@ -556,10 +578,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * How the scheduled backups stand
-         * @description Backups are taken by the server itself, as AGENTED_BACKUP_DIR and AGENTED_BACKUP_SCHEDULE say, or by `agented backup` on its machine.
+         * Show the state of backups
+         * @description The server takes backups according to AGENTED_BACKUP_DIR and AGENTED_BACKUP_SCHEDULE; `agented backup` on its machine takes one manually.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         get: operations["get-backup"];
         put?: never;
@@ -579,17 +601,17 @@ export interface paths {
         };
         /**
          * List budgets
-         * @description By name, with what is spent of each in its current period.
+         * @description Lists budgets by name, with the spending in their current period.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-budgets"];
         put?: never;
         /**
          * Create a budget
-         * @description The least that works is `{"name":"all","limit_usd":100}`: what all executions cost in a month, told when it is reached.
+         * @description The smallest valid body is `{"name":"all","limit_usd":100}`: it counts the cost of all executions in a month, and notifies when the limit is reached.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         post: operations["create-budget"];
         delete?: never;
@@ -607,27 +629,27 @@ export interface paths {
         };
         /**
          * Show a budget
-         * @description With what is spent of it.
+         * @description Returns one budget with its spending.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-budget"];
         put?: never;
         post?: never;
         /**
          * Delete a budget
-         * @description What waits for it goes on. What was spent stays in the usage.
+         * @description Executions that wait for it resume. The recorded usage remains.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         delete: operations["delete-budget"];
         options?: never;
         head?: never;
         /**
-         * Change a budget
-         * @description What is left out stays. What waits for the budget is looked at again.
+         * Update a budget
+         * @description Omitted fields are unchanged. Executions that wait for the budget are checked again.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         patch: operations["update-budget"];
         trace?: never;
@@ -641,9 +663,9 @@ export interface paths {
         };
         /**
          * Show a chain of causes
-         * @description The messages and executions that one cause set going, in the order of their times, each with what caused it. The id is that of any of them.
+         * @description Returns all messages and executions that one cause led to, by time, each with its own cause. Takes the id of any of them.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-chain"];
         put?: never;
@@ -663,9 +685,9 @@ export interface paths {
         };
         /**
          * Show the settings
-         * @description Each with where it came from. Secrets are masked.
+         * @description Lists all settings with their sources. Secrets are masked.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         get: operations["get-config"];
         put?: never;
@@ -685,17 +707,17 @@ export interface paths {
         };
         /**
          * List conversations
-         * @description The latest activity first.
+         * @description Lists conversations by latest activity, newest first.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-conversations"];
         put?: never;
         /**
-         * Begin a conversation
-         * @description With an agent. A `message` is the first that is said, and its turn begins at once.
+         * Start a conversation
+         * @description Starts a conversation with an agent. `message` is the first message; its turn starts immediately.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["create-conversation"];
         delete?: never;
@@ -713,18 +735,18 @@ export interface paths {
         };
         /**
          * Show a conversation
-         * @description What was said is in its events.
+         * @description Returns the state of one conversation. Its messages are in its events.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-conversation"];
         put?: never;
         post?: never;
         /**
          * Delete a conversation
-         * @description With its files. The executions of its turns stay.
+         * @description Deletes the conversation and its files. The executions of its turns remain.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         delete: operations["delete-conversation"];
         options?: never;
@@ -743,9 +765,9 @@ export interface paths {
         put?: never;
         /**
          * Close a conversation
-         * @description It opens again when somebody writes.
+         * @description A new message reopens it.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["close-conversation"];
         delete?: never;
@@ -762,10 +784,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read what happened in a conversation
-         * @description The events of the stream, in order. Ask again with `after` set to `next_after` for those behind; an empty list means that there are no more yet.
+         * List events of a conversation
+         * @description Returns the events of the stream, in order. For the next page, send `next_after` as `after`; an empty list means that there are no more events yet.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-conversation-events"];
         put?: never;
@@ -785,12 +807,12 @@ export interface paths {
         };
         get?: never;
         /**
-         * Store a file for a message
-         * @description At most 16 MiB. A message names the files that go with it; the agent finds them in a folder of the conversation. A file of that name is replaced.
+         * Upload a file for a message
+         * @description Limits: 16 MiB per file, 200 files and 256 MiB per conversation. A message lists the names of its files; the agent finds them in a folder of the conversation. An existing file of the same name is replaced.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
-        put: operations["put-file"];
+        put: operations["upload-conversation-file"];
         post?: never;
         delete?: never;
         options?: never;
@@ -808,12 +830,12 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Interrupt the turn
-         * @description Stops the turn under way and takes back the messages that wait. With a `text`, that is said instead, and its turn begins when the old one has ended.
+         * Interrupt the current turn
+         * @description Stops the current turn and discards queued messages. With `text`, that message is sent instead, and its turn starts when the current one has ended.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
-        post: operations["interrupt"];
+        post: operations["interrupt-conversation"];
         delete?: never;
         options?: never;
         head?: never;
@@ -830,12 +852,12 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Say something
-         * @description Answers once it is stored. Each message has its turn, one after another. A closed conversation opens, in the same session.
+         * Send a message to a conversation
+         * @description Returns once the message is stored. Each message gets its own turn, one after another. A message reopens a closed conversation in the same session.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
-        post: operations["say"];
+        post: operations["send-conversation-message"];
         delete?: never;
         options?: never;
         head?: never;
@@ -850,10 +872,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow a conversation
-         * @description Server-sent events with increasing ids: `message`, `content_delta`, `tool_call`, `finish`, `status_change`, `error`. Last-Event-ID or `after` resumes exactly there. `full_sync` comes first to whoever resumes where pieces of answers are gone: it holds what is left up to its id, and replaces all that was known.
+         * Stream a conversation
+         * @description Server-sent events with increasing ids: `message`, `content_delta`, `tool_call`, `finish`, `status_change`, `error`. Last-Event-ID or `after` resumes after that event. If pieces of answers after that position have been removed, the stream begins with `full_sync`, which contains the remaining events up to its id and replaces the client's state.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["stream-conversation"];
         put?: never;
@@ -873,9 +895,9 @@ export interface paths {
         };
         /**
          * List deliveries
-         * @description Every call from outside and what became of it, the newest first.
+         * @description Lists all inbound calls and their results, newest first.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-deliveries"];
         put?: never;
@@ -895,9 +917,9 @@ export interface paths {
         };
         /**
          * Show a delivery
-         * @description With its body, as long as that is kept, and for each trigger the first condition that said no.
+         * @description Includes the body while it is stored, and for each trigger the first condition that did not match.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-delivery"];
         put?: never;
@@ -919,9 +941,9 @@ export interface paths {
         put?: never;
         /**
          * Replay a delivery
-         * @description Asks the rules of today about the body of then, and fires what they say. A conflict when the body is not kept.
+         * @description Evaluates the stored body against the current webhook rules and fires the triggers that match. The actor of the executions is the caller. Returns 409 if the body is no longer stored. Only an admin may replay a test to a trigger with a workspace.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["replay-delivery"];
         delete?: never;
@@ -938,17 +960,17 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Show whether executions are started
-         * @description With how many run and wait.
+         * Show drain mode
+         * @description Returns whether the server is drained, and the numbers of running and pending executions.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-drain"];
         /**
-         * Start no more executions, or again
-         * @description While the server is drained, what is fired is stored and waits; what runs goes on. It stays so over a restart.
+         * Set drain mode
+         * @description While the server is drained, new executions are stored but not started; running ones continue. The mode persists over a restart.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         put: operations["set-drain"];
         post?: never;
@@ -966,12 +988,34 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow all executions
-         * @description Server-sent events: `execution`, with the execution as lists show it, at every change of any. The ids resume. With `lines=true` also `line`, without id: the last line of each execution that runs, at most once a second. With `changes=true` also `delivery`, `tick`, `trigger`, `account`, `agent`, `budget`, `conversation` and `member`, without id and with an empty object: the list of that name is another one, said at most once a second each. Who connects anew asks for the lists once, and has missed nothing.
+         * Stream all executions
+         * @description Server-sent events: `execution` at every change of an execution, with the same fields as in lists and an id for resuming. `lines=true` adds `line` without an id: the last line of each running execution, at most once a second. `changes=true` adds `delivery`, `tick`, `trigger`, `account`, `agent`, `budget`, `conversation` and `member`, without an id and with an empty object: the list of that name has changed, at most once a second each. These events are not replayed: fetch each list once after connecting, then refetch it when its event arrives.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["stream-events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/examples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List example triggers
+         * @description Trigger files to start from, sorted by name. `agented example show NAME` prints the same files.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["list-examples"];
         put?: never;
         post?: never;
         delete?: never;
@@ -989,17 +1033,17 @@ export interface paths {
         };
         /**
          * List executions
-         * @description The newest first, without prompt and result.
+         * @description Lists executions without prompt and result, newest first.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-executions"];
         put?: never;
         /**
-         * Run something without a trigger
-         * @description The body is that of a trigger; the name may be left out. Answers once the execution is stored.
+         * Run an ad-hoc execution
+         * @description Takes the body of a trigger; the name is optional. Responds once the execution is stored.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         post: operations["create-execution"];
         delete?: never;
@@ -1017,9 +1061,9 @@ export interface paths {
         };
         /**
          * Show an execution
-         * @description With its attempts, prompt and result.
+         * @description Returns one execution with its attempts, prompt and result.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-execution"];
         put?: never;
@@ -1041,9 +1085,9 @@ export interface paths {
         put?: never;
         /**
          * Cancel an execution
-         * @description One that waits is cancelled at once; one that runs is asked to stop, and is killed if it does not. One that has ended is a conflict.
+         * @description Cancels a pending execution immediately. The processes of a running one are terminated, and killed if they do not exit. Returns 409 if it has ended.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["cancel-execution"];
         delete?: never;
@@ -1063,9 +1107,9 @@ export interface paths {
         put?: never;
         /**
          * Continue a paused execution
-         * @description One that asks about the ceiling of its cost needs a higher one, or 0 for none. To end it instead, cancel it.
+         * @description If it asks about its cost ceiling, send a higher ceiling, or 0 for none. To end it instead, cancel it.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["continue-execution"];
         delete?: never;
@@ -1082,12 +1126,12 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Read lines of a log
-         * @description Lines with a number above `after`, in order. Ask again with `after` set to `next_after` for those behind them; an empty list means that there are no more yet.
+         * Read log lines
+         * @description Returns lines with a number above `after`, in order. For the next page, send `next_after` as `after`; an empty list means that there are no more lines yet.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
-        get: operations["get-log"];
+        get: operations["list-log-lines"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1105,11 +1149,11 @@ export interface paths {
         };
         /**
          * Download a log as text
-         * @description What was printed to stdout and stderr, byte for byte, without numbers and times. The size is fixed when the request starts. Ranges are honoured.
+         * @description Returns stdout and stderr byte for byte, without numbers and times. The size is fixed when the request starts. Supports range requests.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
-        get: operations["get-log-text"];
+        get: operations["download-log"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1129,9 +1173,9 @@ export interface paths {
         put?: never;
         /**
          * Pause an execution
-         * @description All that it has started stands still, and its limits of time and silence with it, until it is continued, or until a time at which it is ended. Its status stays running. One that does not run, or is paused, is a conflict.
+         * @description Stops all processes of the execution until it is continued or until its pause ends, when it is terminated. Paused time does not count toward its limits of time and silence. Its status stays running. Returns 409 if it is not running or already paused.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["pause-execution"];
         delete?: never;
@@ -1150,10 +1194,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Keep an execution
-         * @description Retention leaves it and its log alone, whatever the limits say.
+         * Pin an execution
+         * @description Excludes the execution and its log from retention.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["pin-execution"];
         delete?: never;
@@ -1172,10 +1216,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Repeat an execution
-         * @description Makes a new execution with the prompt and the settings of one that has ended. One that has not is a conflict.
+         * Retry an execution
+         * @description Creates a new execution with the prompt and the settings of one that has ended; values of variables are the trigger's current ones. Returns 409 if it has not ended. Requires `admin` if it had no trigger, or if its trigger was changed, disabled or deleted since; see `retry_role` of the execution.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["retry-execution"];
         delete?: never;
@@ -1193,9 +1237,9 @@ export interface paths {
         };
         /**
          * Search a log
-         * @description Lines that hold a text or match a regular expression, in order; parts of a cut line are one, colours and other escape sequences are left out. One answer looks for two seconds at most: ask again with `after` set to `next_after` until `done`.
+         * @description Returns lines that contain a text or match a regular expression, in order. Parts of a split line are searched as one line; colours and other escape sequences are ignored. One request searches for at most two seconds: repeat it with `next_after` as `after` until `done`.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["search-log"];
         put?: never;
@@ -1214,10 +1258,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow an execution
-         * @description Server-sent events: `status`, `log` (its id is the line's number) and, at the end, `complete`. Last-Event-ID or `after` resumes exactly there; who comes back behind `complete` gets 204, which ends an EventSource.
+         * Stream an execution
+         * @description Server-sent events: `status`, `log` (its id is the line number) and finally `complete`. Last-Event-ID or `after` resumes after that line; a client that reconnects after `complete` gets 204, which ends an EventSource.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["stream-execution"];
         put?: never;
@@ -1238,10 +1282,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Let retention have an execution
-         * @description The limits count for it again.
+         * Unpin an execution
+         * @description Retention limits apply to it again.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["unpin-execution"];
         delete?: never;
@@ -1259,11 +1303,11 @@ export interface paths {
         };
         /**
          * Read your own inbox
-         * @description Of the user who is logged in.
+         * @description The inbox of the user who is logged in.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
-        get: operations["list-inbox"];
+        get: operations["list-own-inbox"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1280,10 +1324,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Follow your own inbox
-         * @description Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes exactly there; without either it begins with what nobody has read. What is sent here counts as delivered. `expired`, without an id, says that a message that was sent before has expired: `{"seq":3}`.
+         * Stream your own inbox
+         * @description Server-sent events: `message`, whose id is its number in the inbox. Last-Event-ID or `after` resumes after that message; without either, the stream begins with the first unread message. Sent messages count as delivered. `expired`, without an id, reports that a message that was sent earlier has expired: `{"seq":3}`.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["stream-inbox"];
         put?: never;
@@ -1305,9 +1349,9 @@ export interface paths {
         put?: never;
         /**
          * Acknowledge a message to you
-         * @description Notes that it was read.
+         * @description Marks the message as read.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         post: operations["acknowledge-own-message"];
         delete?: never;
@@ -1324,10 +1368,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Show what runs here
-         * @description Version, node and what triggers may use.
+         * Show server information
+         * @description Returns version, node id, and the backends and placeholders that triggers can use.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-info"];
         put?: never;
@@ -1347,26 +1391,26 @@ export interface paths {
         };
         /**
          * List groups and topics
-         * @description Every inbox on every list.
+         * @description Lists every membership of every group and topic.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-members"];
         put?: never;
         /**
-         * Put an inbox on a list
-         * @description A group's list is an admin's; a topic may be subscribed to by an operator, and by an execution for its own agent. Once more is no error.
+         * Add an inbox to a list
+         * @description Only an admin can change a group. An operator can subscribe any inbox to a topic, and an execution its own agent. Repeating it is not an error.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
-        post: operations["join"];
+        post: operations["add-list-member"];
         /**
-         * Take an inbox off a list
-         * @description Likewise.
+         * Remove an inbox from a list
+         * @description Requires the same permissions as adding one. Returns 404 if the inbox is not a member.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
-        delete: operations["leave"];
+        delete: operations["remove-list-member"];
         options?: never;
         head?: never;
         patch?: never;
@@ -1383,9 +1427,9 @@ export interface paths {
         put?: never;
         /**
          * Send a message
-         * @description To an agent, a user, a group or a topic. Answers once it is stored, in every inbox that it reaches, with the executions that it fires. The same `key` of the same sender is the same message. A chain of causes at its limit is a conflict that says which.
+         * @description Sends a message to an agent, a user, a group or a topic. Responds once it is stored in every inbox that it reaches, with the executions that it fires. Sending the same `key` again as the same sender returns the first message. Returns 409 if the chain of causes has reached a limit, and names the limit.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["send-message"];
         delete?: never;
@@ -1403,9 +1447,9 @@ export interface paths {
         };
         /**
          * Show a message
-         * @description By its id.
+         * @description Returns one message by its id.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-message"];
         put?: never;
@@ -1424,10 +1468,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Show what goes on
-         * @description What runs with its last line, what waits and why, what failed since yesterday, what is due next, executions by day and outcome, and how the server is.
+         * Show current activity
+         * @description Returns running executions with their last line, waiting ones with the reason, failures since yesterday, the next due times, executions by day and outcome, and the health of the server.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-overview"];
         put?: never;
@@ -1448,10 +1492,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Read the settings again
-         * @description As SIGHUP does. Says what has changed and what needs a restart. Settings that are wrong change nothing; the answer names file and line.
+         * Reload the settings
+         * @description Rereads the settings like SIGHUP. Returns the settings that changed and those that require a restart. Invalid settings change nothing; the error names file and line.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         post: operations["reload-settings"];
         delete?: never;
@@ -1468,10 +1512,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What is kept, and what would go
-         * @description The limits of the settings, and what lies beyond them now. Nothing is removed.
+         * Preview retention
+         * @description Returns the configured limits and the objects that exceed them. Nothing is removed.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-retention"];
         put?: never;
@@ -1492,12 +1536,12 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Remove what lies beyond the limits
-         * @description What the server does every hour by itself. A conflict while a backup is being taken.
+         * Run retention now
+         * @description Removes the objects that exceed the limits, as the server does every hour. Returns 409 while a backup is running.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
-        post: operations["prune"];
+        post: operations["run-retention"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1513,9 +1557,9 @@ export interface paths {
         };
         /**
          * List schedules
-         * @description Those of all triggers, in the order in which they were made, each with its next due time.
+         * @description Lists the schedules of all triggers in order of creation, each with its next due time.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-schedules"];
         put?: never;
@@ -1537,9 +1581,9 @@ export interface paths {
         put?: never;
         /**
          * Preview a schedule
-         * @description When the schedule of the body would be due next, with the days on which the clock of its zone changes. Nothing is stored.
+         * @description Returns the next due times of the schedule in the body, with the days on which the clock of its zone changes. Nothing is stored.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         post: operations["preview-schedule"];
         delete?: never;
@@ -1557,9 +1601,9 @@ export interface paths {
         };
         /**
          * List ticks
-         * @description What was done about each due time of each schedule, the latest due time first.
+         * @description Lists the outcome of each due time of each schedule, latest due time first.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-ticks"];
         put?: never;
@@ -1579,19 +1623,41 @@ export interface paths {
         };
         /**
          * List triggers
-         * @description In the order of their names.
+         * @description Lists triggers by name.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-triggers"];
         put?: never;
         /**
          * Create a trigger
-         * @description The least that works is `{"name":"hello","backend":"command","command":["sh","-c","echo hi"]}`.
+         * @description The smallest valid body is `{"name":"hello","backend":"command","command":["sh","-c","echo hi"]}`.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         post: operations["create-trigger"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/triggers/apply": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Apply triggers
+         * @description Creates the object of each item's name, or updates it like PATCH. All items are validated and stored in one transaction: if one is invalid, nothing is stored. The location of an error names its item. With `set`, created objects belong to that set; with `prune`, objects of the set that are not among the items are deleted.
+         *
+         *     Requires the role admin.
+         */
+        post: operations["apply-triggers"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1607,27 +1673,27 @@ export interface paths {
         };
         /**
          * Show a trigger
-         * @description Values of variables are never shown.
+         * @description Returns one trigger. Secret values of variables are never returned.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-trigger"];
         put?: never;
         post?: never;
         /**
          * Delete a trigger
-         * @description Its executions that wait are cancelled, those that run go on, and the history stays.
+         * @description Cancels its pending executions. Running executions continue, and the history remains.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         delete: operations["delete-trigger"];
         options?: never;
         head?: never;
         /**
-         * Change a trigger
-         * @description A JSON merge patch: what is left out stays, null resets a field to its default. `env` is replaced as a whole; `***` as a value keeps the one that the name has, and null passes the server's variable on. Executions that exist keep the settings they were fired with.
+         * Update a trigger
+         * @description Takes a JSON merge patch: omitted fields are unchanged, null resets a field to its default. `env` is replaced as a whole; the value `***` keeps the stored value of that name, and null passes the server's variable. Existing executions keep the settings that they were fired with.
          *
-         *     Needs the role admin.
+         *     Requires the role admin.
          */
         patch: operations["update-trigger"];
         trace?: never;
@@ -1643,9 +1709,9 @@ export interface paths {
         put?: never;
         /**
          * Run a trigger
-         * @description Answers once the execution is stored: it runs, whatever happens to the server. The body may be left out. A disabled trigger is a conflict, and so is one whose overlap rule is skip while an earlier execution has not ended.
+         * @description Responds once the execution is stored durably. The body is optional. Returns 409 if the trigger is disabled, or if its overlap rule is skip while an earlier execution has not ended.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["run-trigger"];
         delete?: never;
@@ -1663,9 +1729,9 @@ export interface paths {
         };
         /**
          * List the ticks of a trigger
-         * @description What was done about each due time of the trigger's schedules, the latest due time first.
+         * @description Lists the outcome of each due time of the trigger's schedules, latest due time first.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["list-trigger-ticks"];
         put?: never;
@@ -1686,10 +1752,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Send a test to a webhook
-         * @description Makes a call as the webhook's sender would, signed with its secret, and takes it as one from outside: it is verified, judged by the rules of this webhook, stored as a delivery that is marked as a test, and fires. The body may be left out.
+         * Test a webhook
+         * @description Makes a call as the webhook's sender would, signed with its secret, and processes it like an external call: it is verified, evaluated against the rules of this webhook, stored as a delivery that is marked as a test, and fires. The actor of the executions is the caller. The body is optional; only an admin may set it for a trigger with a workspace, since it names the commit that is checked out.
          *
-         *     Needs the role operator.
+         *     Requires the role operator.
          */
         post: operations["test-webhook"];
         delete?: never;
@@ -1706,10 +1772,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Add up what was used
-         * @description Tokens and cost of the attempts that ended in a time, by day, trigger, account, model or backend. A cost that nobody knows is null and counted in `unknown_cost`, never 0.
+         * Report usage
+         * @description Sums tokens and cost of the attempts that ended in a period, by day, trigger, account, model or backend. An unknown cost is null and counted in `unknown_cost`, never 0.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-usage"];
         put?: never;
@@ -1730,10 +1796,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Which triggers would this fire
-         * @description Asks the rules of all triggers about an event, without verifying and without firing.
+         * Match an event against webhook rules
+         * @description Evaluates an event against the rules of all triggers, without verifying or firing.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         post: operations["match-webhooks"];
         delete?: never;
@@ -1752,34 +1818,12 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Receive an event of GitHub (old address)
-         * @description The same as /hooks/github.
+         * Receive a GitHub event (old address)
+         * @description Same as /hooks/github.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
-        post: operations["receive-github-old"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/webhooks/github/": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        /**
-         * Receive an event of GitHub (old address with a slash)
-         * @description The same as /hooks/github.
-         *
-         *     Open to anyone.
-         */
-        post: operations["receive-github-older"];
+        post: operations["receive-github-at-old-address"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1794,10 +1838,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * This description as a page
-         * @description Needs no script and nothing from elsewhere.
+         * OpenAPI document as a page
+         * @description Works without scripts and external resources.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["docs-page"];
         put?: never;
@@ -1816,10 +1860,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Does it answer
-         * @description 200 as long as the process answers.
+         * Liveness probe
+         * @description Returns 200 while the process responds.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         get: operations["get-liveness"];
         put?: never;
@@ -1838,10 +1882,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Can it work
-         * @description 503 names the check that failed: draining, store or dispatcher.
+         * Readiness probe
+         * @description Returns 503 with the failed check: draining, store or dispatcher.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         get: operations["get-readiness"];
         put?: never;
@@ -1862,10 +1906,10 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Receive an event of GitHub
-         * @description Verified by X-Hub-Signature-256, with the secret of a trigger or GITHUB_WEBHOOK_SECRET. Answers once the delivery and its executions are stored. The same X-GitHub-Delivery is answered with the first one's ids.
+         * Receive a GitHub event
+         * @description Verified by X-Hub-Signature-256, with the secret of a trigger or GITHUB_WEBHOOK_SECRET. Responds once the delivery and its executions are stored. A repeated X-GitHub-Delivery returns the ids of the first delivery.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         post: operations["receive-github"];
         delete?: never;
@@ -1884,12 +1928,34 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Receive a call for a trigger
-         * @description Verified as the trigger's webhook says. A trigger that does not exist is answered like a wrong secret. The same webhook-id or Idempotency-Key is answered with the first one's ids.
+         * Receive a webhook call for a trigger
+         * @description Verified according to the trigger's webhook. An unknown trigger returns the same response as a wrong secret. A repeated delivery, identified by its delivery id, returns the ids of the first one. Slack and Discord receive the responses that they require.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         post: operations["receive-webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/hooks/{trigger}/{token}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Receive a webhook call for a trigger (secret in the address)
+         * @description Same as /hooks/{trigger}?token=SECRET.
+         *
+         *     No authentication required.
+         */
+        post: operations["receive-webhook-token"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1904,18 +1970,18 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The login page
-         * @description Says so when somebody is logged in, or when the server has not been set up.
+         * Login page
+         * @description Also shows whether the caller is logged in, and whether the server has been set up.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         get: operations["login-page"];
         put?: never;
         /**
          * Log in with a form
-         * @description Sets the session cookie and goes on to `next`.
+         * @description Sets the session cookie and redirects to `next`.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         post: operations["login-form"];
         delete?: never;
@@ -1935,9 +2001,9 @@ export interface paths {
         put?: never;
         /**
          * Log out with a form
-         * @description Ends the session, if there is one, and goes to the login page.
+         * @description Ends the session, if there is one, and redirects to the login page.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         post: operations["logout-form"];
         delete?: never;
@@ -1954,10 +2020,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Metrics for Prometheus
-         * @description Open to anyone while the server is bound to this machine only and no proxy is in between.
+         * Prometheus metrics
+         * @description Public while the server is bound to loopback only and no proxy is in between.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-metrics"];
         put?: never;
@@ -1976,10 +2042,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * This description as JSON
+         * OpenAPI document as JSON
          * @description OpenAPI 3.1.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-openapi-json"];
         put?: never;
@@ -1998,10 +2064,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * This description as YAML
+         * OpenAPI document as YAML
          * @description OpenAPI 3.1.
          *
-         *     Needs the role viewer.
+         *     Requires the role viewer.
          */
         get: operations["get-openapi-yaml"];
         put?: never;
@@ -2020,10 +2086,10 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The page of the one-time setup link
-         * @description Asks for the first user.
+         * Page of the one-time setup link
+         * @description Shows the form for the first user.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         get: operations["setup-page"];
         put?: never;
@@ -2031,7 +2097,7 @@ export interface paths {
          * Create the first user with a form
          * @description Creates the first user and logs in.
          *
-         *     Open to anyone.
+         *     No authentication required.
          */
         post: operations["setup-form"];
         delete?: never;
@@ -2048,12 +2114,21 @@ export interface components {
             /** @example exec-01jdc4q7zv8m3k2n5p6r7s8t9w */
             execution_id: string;
         };
+        AcceptedMessage: {
+            /**
+             * Format: int64
+             * @description Number of the message among the user messages of the conversation
+             */
+            number: number;
+            /** @description The Idempotency-Key was already used: no message was added */
+            repeated: boolean;
+        };
         AccountCreate: {
             /** @enum {string} */
             backend: "claude" | "codex" | "gemini" | "opencode" | "anthropic";
-            /** @description Absolute path of the folder with the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME */
+            /** @description Absolute path of the directory of the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME */
             config?: string | null;
-            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN; replaces all earlier ones. In a change *** keeps the value that the name has */
+            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN. Replaces all stored ones; in an update, the value *** keeps the stored value of that name */
             credentials?: {
                 [key: string]: string | null;
             } | null;
@@ -2061,28 +2136,28 @@ export interface components {
             enabled?: boolean | null;
             /**
              * Format: int64
-             * @description Attempts at once; 0 (default) is no limit
+             * @description Concurrent attempts; 0 (default) means no limit
              */
             max_concurrent?: number | null;
-            /** @description Unique for the backend, ignoring case; letters, digits and . _ - */
+            /** @description Unique within the backend, ignoring case; letters, digits and . _ - */
             name?: string | null;
             /**
              * Format: int64
-             * @description Lower is taken first; default 0
+             * @description Accounts with a lower order are preferred; default 0
              */
             order?: number | null;
         };
         AccountList: {
+            /** @description Cooldowns that apply to all accounts of a backend */
+            backend_cooldowns: components["schemas"]["BackendCooldown"][];
             items: components["schemas"]["AccountView"][];
-            /** @description Always null: there are few */
+            /** @description Always null: all accounts are in one page */
             next_cursor: string | null;
-            /** @description What rests for all accounts of a backend */
-            rests: components["schemas"]["RestView"][];
         };
         AccountUpdate: {
-            /** @description Absolute path of the folder with the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME */
+            /** @description Absolute path of the directory of the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME */
             config?: string | null;
-            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN; replaces all earlier ones. In a change *** keeps the value that the name has */
+            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN. Replaces all stored ones; in an update, the value *** keeps the stored value of that name */
             credentials?: {
                 [key: string]: string | null;
             } | null;
@@ -2090,127 +2165,140 @@ export interface components {
             enabled?: boolean | null;
             /**
              * Format: int64
-             * @description Attempts at once; 0 (default) is no limit
+             * @description Concurrent attempts; 0 (default) means no limit
              */
             max_concurrent?: number | null;
-            /** @description Unique for the backend, ignoring case; letters, digits and . _ - */
+            /** @description Unique within the backend, ignoring case; letters, digits and . _ - */
             name?: string | null;
             /**
              * Format: int64
-             * @description Lower is taken first; default 0
+             * @description Accounts with a lower order are preferred; default 0
              */
             order?: number | null;
         };
         AccountView: {
             /** @enum {string} */
             backend: "claude" | "codex" | "gemini" | "opencode" | "anthropic";
-            /** @description Class of the end that the state was read from; empty when ready */
+            /** @description Class of the attempt's end from which the state was derived; empty when ready */
             cause: string;
-            /** @description Folder with the CLI's own login; empty: none of its own */
+            /** @description Directory of the CLI's own login; empty: none */
             config: string;
+            /**
+             * Format: int64
+             * @description Consecutive limits
+             */
+            consecutive_limits: number;
             /** Format: date-time */
             created_at: string;
-            /** @description Variables for the CLI. Values are never shown: *** stands for one */
+            /** @description Variables for the CLI. Values are never returned: *** stands for each */
             credentials: {
                 [key: string]: string;
             };
-            /** @description Formed by the server's environment */
+            /** @description Defined by the server's environment */
             default: boolean;
             enabled: boolean;
-            /** @description What the state was read from */
+            /** @description Output from which the state was derived */
             evidence: string;
+            /** @description The fix for the hint, with the command; empty without a hint */
+            fix: string;
+            /** @description Problem that may keep a ready account from working, such as missing credentials. Accounts without a hint are preferred */
+            hint: string;
             /**
-             * @description acc-…, or default-BACKEND for the one that the server's environment forms
+             * @description acc-…, or default-BACKEND for the account that the server's environment defines
              * @example acc-01jdc4q7zv8m3k2n5p6r7s8t9w
              */
             id: string;
-            /** @description backend/name, as sentences have it */
+            /** @description backend/name, as used in messages */
             label: string;
             /**
              * Format: int64
-             * @description Attempts at once; 0: no limit
+             * @description Concurrent attempts; 0 means no limit
              */
             max_concurrent: number;
-            /** @description Unique for the backend, ignoring case */
+            /** @description Unique within the backend, ignoring case */
             name: string;
             /**
              * Format: int64
-             * @description Lower is taken first
+             * @description Accounts with a lower order are preferred
              */
             order: number;
-            /** @description An attempt finds out whether it is ready again */
+            /** @description An attempt is testing whether the account is ready again */
             probing: boolean;
             /**
              * Format: int64
-             * @description Attempts that use it now
+             * @description Running attempts that use it
              */
             running: number;
             /** @enum {string} */
             state: "ready" | "cooling" | "needs_login" | "out_of_credit";
             /**
-             * Format: int64
-             * @description Limits in a row
-             */
-            strikes: number;
-            /**
              * Format: date-time
-             * @description Of cooling: when it is tried again
+             * @description End of the cooldown, if state is cooling
              */
             until: string | null;
             /** Format: date-time */
             updated_at: string;
             /**
              * Format: date-time
-             * @description When an attempt last began with it
+             * @description Start of the latest attempt that used it
              */
             used_at: string | null;
         };
         AgentCreate: {
-            /** @description Id or name of an account. Default: any of the backend */
+            /** @description Id or name of an account. Default: any account of the backend */
             account?: string | null;
-            /** @description Further arguments, passed to the CLI as they are, for example the tools that it may use */
+            /** @description Additional arguments, passed to the CLI unchanged, for example the tools that it may use */
             args?: string[] | null;
-            /** @description An agent CLI: claude, codex, gemini, opencode or anthropic */
+            /** @description An agent CLI, such as claude */
             backend?: string | null;
             /**
              * Format: double
-             * @description Cost at which a running turn is paused and asks; 0 is none
+             * @description Cost at which a running turn is paused with a question; 0 means none
              */
             ceiling_usd?: number | null;
             /** @description Default true */
             enabled?: boolean | null;
-            /** @description Variables for the process; replaces all earlier ones. In a change *** keeps the value that the name has */
+            /** @description Variables for the process. Replaces all stored ones. A value is a secret, which is masked in everything that executions print, unless it is written as {"value": "…", "secret": false}. In an update, the value *** keeps the stored value of that name */
             env?: {
-                [key: string]: string | null;
+                [key: string]: (string | null) | {
+                    /** @description Default true. With false the value is shown in answers and is not masked in logs */
+                    secret?: boolean;
+                    value: string;
+                };
             } | null;
-            /** @description What to try when nothing before it is ready */
+            /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
-            /** @description What it works towards, and how: its system prompt */
+            /** @description What it works towards, and how; used as the system prompt */
             goals?: string | null;
-            /** @description Default: the CLI's own */
+            /** @description Default: the CLI's default */
             model?: string | null;
             /** @description Letters, digits, -, _ and .; at most 64. Unique, ignoring case */
             name?: string | null;
-            /** @description Further directories, absolute */
+            /** @description Additional directories, absolute paths */
             paths?: string[] | null;
             /** @description read, edit (default) or full */
             permission?: string | null;
-            /** @description One line: what it is */
+            /** @description One line that describes the agent */
             role?: string | null;
+            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX */
+            sandbox?: string | null;
             /**
              * Format: int64
-             * @description Limit for printing nothing; 0 is none. Default 0
+             * @description Limit on seconds without output; 0 means no limit. Default 0
              */
             silence_timeout_seconds?: number | null;
             /**
              * Format: int64
-             * @description Wall-clock limit of one turn; 0 is none. Default 3600
+             * @description Wall-clock limit of one turn in seconds; 0 means no limit. Default 3600
              */
             timeout_seconds?: number | null;
-            /** @description Absolute path. Default: a directory of the conversation's own */
+            /** @description Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off */
+            trust_repository?: boolean | null;
+            /** @description Absolute path. Default: a directory of the conversation */
             working_dir?: string | null;
             /** @description A git repository to work in */
             workspace?: {
+                base?: string;
                 credential?: string;
                 /** Format: int64 */
                 depth?: number;
@@ -2220,51 +2308,60 @@ export interface components {
             } | null;
         };
         AgentUpdate: {
-            /** @description Id or name of an account. Default: any of the backend */
+            /** @description Id or name of an account. Default: any account of the backend */
             account?: string | null;
-            /** @description Further arguments, passed to the CLI as they are, for example the tools that it may use */
+            /** @description Additional arguments, passed to the CLI unchanged, for example the tools that it may use */
             args?: string[] | null;
-            /** @description An agent CLI: claude, codex, gemini, opencode or anthropic */
+            /** @description An agent CLI, such as claude */
             backend?: string | null;
             /**
              * Format: double
-             * @description Cost at which a running turn is paused and asks; 0 is none
+             * @description Cost at which a running turn is paused with a question; 0 means none
              */
             ceiling_usd?: number | null;
             /** @description Default true */
             enabled?: boolean | null;
-            /** @description Variables for the process; replaces all earlier ones. In a change *** keeps the value that the name has */
+            /** @description Variables for the process. Replaces all stored ones. A value is a secret, which is masked in everything that executions print, unless it is written as {"value": "…", "secret": false}. In an update, the value *** keeps the stored value of that name */
             env?: {
-                [key: string]: string | null;
+                [key: string]: (string | null) | {
+                    /** @description Default true. With false the value is shown in answers and is not masked in logs */
+                    secret?: boolean;
+                    value: string;
+                };
             } | null;
-            /** @description What to try when nothing before it is ready */
+            /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
-            /** @description What it works towards, and how: its system prompt */
+            /** @description What it works towards, and how; used as the system prompt */
             goals?: string | null;
-            /** @description Default: the CLI's own */
+            /** @description Default: the CLI's default */
             model?: string | null;
             /** @description Letters, digits, -, _ and .; at most 64. Unique, ignoring case */
             name?: string | null;
-            /** @description Further directories, absolute */
+            /** @description Additional directories, absolute paths */
             paths?: string[] | null;
             /** @description read, edit (default) or full */
             permission?: string | null;
-            /** @description One line: what it is */
+            /** @description One line that describes the agent */
             role?: string | null;
+            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX */
+            sandbox?: string | null;
             /**
              * Format: int64
-             * @description Limit for printing nothing; 0 is none. Default 0
+             * @description Limit on seconds without output; 0 means no limit. Default 0
              */
             silence_timeout_seconds?: number | null;
             /**
              * Format: int64
-             * @description Wall-clock limit of one turn; 0 is none. Default 3600
+             * @description Wall-clock limit of one turn in seconds; 0 means no limit. Default 3600
              */
             timeout_seconds?: number | null;
-            /** @description Absolute path. Default: a directory of the conversation's own */
+            /** @description Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off */
+            trust_repository?: boolean | null;
+            /** @description Absolute path. Default: a directory of the conversation */
             working_dir?: string | null;
             /** @description A git repository to work in */
             workspace?: {
+                base?: string;
                 credential?: string;
                 /** Format: int64 */
                 depth?: number;
@@ -2276,86 +2373,144 @@ export interface components {
         AgentView: {
             /** @description Empty: any account of the backend */
             account: string;
-            /** @description Further arguments for the CLI, such as the tools that it may use */
+            /** @description Additional arguments for the CLI, such as the tools that it may use */
             args: string[];
             backend: string;
             /**
              * Format: double
-             * @description Cost at which a running turn is paused and asks; 0: none
+             * @description Cost at which a running turn is paused with a question; 0 means none
              */
             ceiling_usd: number;
             /** Format: date-time */
             created_at: string;
             enabled: boolean;
-            /** @description Variables for the process. Values are never shown: *** stands for one */
+            /** @description Variables for the process. *** stands for each secret value, {value, secret: false} is a value that is not secret, null passes the server's variable of that name */
             env: {
-                [key: string]: string | null;
+                [key: string]: (string | null) | {
+                    /** @description Default true. With false the value is shown in answers and is not masked in logs */
+                    secret?: boolean;
+                    value: string;
+                };
             };
-            /** @description What is tried when nothing before it is ready */
+            /** @description Choices that are tried in order when no earlier one is ready */
             fallback: components["schemas"]["Choice"][];
-            /** @description What it works towards, and how: its system prompt */
+            /** @description What it works towards, and how; used as the system prompt */
             goals: string;
             /** @example agt-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
-            /** @description Empty: the CLI's own default */
+            /** @description Empty: the CLI's default */
             model: string;
-            /** @description Unique, ignoring case; addresses hold it */
+            /** @description Unique, ignoring case; part of the agent's address */
             name: string;
-            /** @description Further directories that the agent may use */
+            /** @description Additional directories that the agent may use */
             paths: string[];
             /** @description read, edit or full */
             permission: string;
-            /** @description One line: what it is */
+            /** @description One line that describes the agent */
             role: string;
+            /** @description Isolation of the processes: off or guard; empty: the server's default (AGENTED_SANDBOX) */
+            sandbox: string;
             /**
              * Format: int64
-             * @description 0: no limit
+             * @description Limit on seconds without output; 0 means no limit
              */
             silence_timeout_seconds: number;
             /**
              * Format: int64
-             * @description Of one turn; 0: no limit
+             * @description Time limit of one turn in seconds; 0 means no limit
              */
             timeout_seconds: number;
+            /** @description Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off */
+            trust_repository: boolean;
             /** Format: date-time */
             updated_at: string;
-            /** @description Empty: a directory of the conversation's own */
+            /** @description Empty: a directory of the conversation */
             working_dir: string;
             /** @description A git repository to work in */
             workspace?: components["schemas"]["Workspace"];
         };
+        AppliedAllAgentView: {
+            /** @description Nothing was stored */
+            dry_run: boolean;
+            items: components["schemas"]["AppliedOfAgentView"][];
+        };
+        AppliedAllTriggerView: {
+            /** @description Nothing was stored */
+            dry_run: boolean;
+            items: components["schemas"]["AppliedOfTriggerView"][];
+        };
+        AppliedOfAgentView: {
+            /** @enum {string} */
+            action: "created" | "changed" | "unchanged" | "deleted";
+            /** @description State after, or the state that a dry run would produce; omitted for a deleted object */
+            after?: components["schemas"]["AgentView"];
+            /** @description State before; omitted for a new object */
+            before?: components["schemas"]["AgentView"];
+            /** @description Empty for an object that a dry run would create */
+            id: string;
+            name: string;
+        };
+        AppliedOfTriggerView: {
+            /** @enum {string} */
+            action: "created" | "changed" | "unchanged" | "deleted";
+            /** @description State after, or the state that a dry run would produce; omitted for a deleted object */
+            after?: components["schemas"]["TriggerView"];
+            /** @description State before; omitted for a new object */
+            before?: components["schemas"]["TriggerView"];
+            /** @description Empty for an object that a dry run would create */
+            id: string;
+            name: string;
+        };
+        ApplyOfAgentCreate: {
+            /** @description The desired objects, each with its name */
+            items: components["schemas"]["AgentCreate"][];
+            /** @description Delete objects of the set that are not among the items */
+            prune?: boolean;
+            /** @description Name of the set that created objects belong to */
+            set?: string;
+        };
+        ApplyOfTriggerCreate: {
+            /** @description The desired objects, each with its name */
+            items: components["schemas"]["TriggerCreate"][];
+            /** @description Delete objects of the set that are not among the items */
+            prune?: boolean;
+            /** @description Name of the set that created objects belong to */
+            set?: string;
+        };
         AttemptView: {
-            /** @description Account that it ran on; empty for command */
+            /** @description Account that it used; empty for command */
             account: string;
             backend: string;
-            /** @description Whose doing its end was: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it went well, or somebody here ended it */
+            /** @description Who is responsible for its end: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it succeeded, or Agented or a user ended it */
             class: string;
-            /** @description What the CLI said of itself; empty for command */
+            /** @description Version reported by the CLI; empty for command */
             cli_version: string;
             /** Format: int64 */
             duration_ms: number | null;
-            /** @description What the class was read from */
+            /** @description Output from which class was derived */
             evidence: string;
             /** Format: int64 */
             exit_code: number | null;
             /** Format: date-time */
             finished_at: string | null;
-            /** @description As it was asked for; empty: the CLI's own choice */
+            /** @description Requested model; empty: the CLI's default */
             model: string;
             /**
              * Format: int64
-             * @description From 1
+             * @description Attempt number, from 1
              */
             number: number;
             reason: string;
-            /** @description Session that it went on with; empty: it began afresh */
+            /** @description Session that it resumed; empty: it started a new one */
             resumed_from: string;
             /**
              * Format: date-time
-             * @description When the next attempt was planned for, if that was known
+             * @description Planned time of the next attempt, if known
              */
             retry_at: string | null;
-            /** @description The CLI's own session, to resume it with */
+            /** @description Sandbox level that it ran at, off or guard; empty: it has not started, or a version without sandboxes ran it */
+            sandbox: string;
+            /** @description Session id of the CLI, for resuming */
             session_id: string;
             /** @description The signal that ended it, such as SIGKILL */
             signal: string;
@@ -2384,55 +2539,91 @@ export interface components {
              * @example trigger.create
              */
             action: string;
-            /** @description A user's name, or key NAME */
+            /** @description User name, or key NAME */
             actor: string;
-            /** @description Where the request came from; empty when it is not known */
+            /** @description Client address; empty when unknown */
             address: string;
             /** Format: date-time */
             at: string;
-            /** @description Never a secret */
+            /** @description Details; never contains a secret */
             detail: string;
             /** @example aud-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
-            /** @description Id of what it was done to; empty when there is none */
+            /** @description Id of the affected object; empty when there is none */
             subject: string;
         };
         Auth: {
+            /** @description hmac: sha256 (default), sha1, sha512, or ed25519 with the sender's public key as secret */
+            algorithm?: string;
+            /** @description Addresses or networks that may call; empty: any */
             allow?: string[];
+            /** @description Id of a delivery, so that it fires once: header:NAME, field:PATH of the body, or body for a digest of the body. Default: depends on the kind */
+            delivery_id?: string;
+            /** @description hmac: hex (default) or base64 */
             encoding?: string;
+            /** @description hmac: header with the signature, default X-Webhook-Signature-256. bearer: header with the secret, default Authorization or ?token= in the address */
             header?: string;
+            /** @description The sender, or the type of proof: github, gitlab, gitea, bitbucket, slack, discord, stripe, svix, pagerduty, linear, jira, sentry, shopify, twilio, standard, hmac, bearer, unsigned */
             kind: string;
+            /** @description hmac: text before each signature in the header, for example v1=; empty: none, or the algorithm as in sha256=. bearer: text before the secret in a named header */
             prefix?: string;
+            /** @description hmac: template of the signed text, default {body}; may contain {timestamp}, {id}, {url}, {method}, {host}, {path}, for example v0:{timestamp}:{body} */
+            signed?: string;
+            /** @description hmac: location of the signed time: header:NAME, signature:NAME for an element of the signature header, or field:PATH of the body */
+            timestamp?: string;
+            /**
+             * Format: int64
+             * @description Largest difference between a signed time and the server's, default 300, at most 86400
+             */
+            tolerance_seconds?: number;
+            /** @description For kind unsigned: must be true to confirm it */
             unsigned?: boolean;
+            /** @description The address that the sender uses, if it is signed and a proxy changes it */
+            url?: string;
+        };
+        BackendCooldown: {
+            backend: string;
+            /** Format: int64 */
+            failures: number;
+            /**
+             * @description provider: overload or consecutive failures; address: too many requests from this server
+             * @enum {string}
+             */
+            kind: "provider" | "address";
+            /** @description An attempt is testing whether the backend is available again */
+            probing: boolean;
+            reason: string;
+            /** Format: date-time */
+            until: string;
         };
         BackupView: {
             dir: string;
             enabled: boolean;
             /** Format: int64 */
             last_bytes: number;
-            /** @description Empty if the last one was good */
+            /**
+             * Format: int64
+             * @description Milliseconds to write and verify it
+             */
+            last_duration_ms: number;
+            /** @description Empty if the last one succeeded */
             last_error: string;
             /** Format: date-time */
             last_failure_at: string | null;
             last_file: string;
             /** Format: date-time */
             last_success_at: string | null;
-            /**
-             * Format: int64
-             * @description To write it and to read it back
-             */
-            last_took_ms: number;
             /** Format: date-time */
             next_at: string | null;
+            /** @description What is wrong: the last backup failed, or one was missed; empty if all is well */
+            problem: string;
             running: boolean;
             schedule: string;
-            /** @description What is wrong: the last one failed, or one was not taken; empty if nothing is */
-            trouble: string;
         };
         BudgetCreate: {
             /** @description Default true */
             enabled?: boolean | null;
-            /** @description New executions wait when it is used up. Default false: people are told */
+            /** @description New executions wait when it is used up. Default false: only a notification is sent */
             hard?: boolean | null;
             /**
              * Format: double
@@ -2441,7 +2632,7 @@ export interface components {
             limit_usd?: number | null;
             /** @description Unique, ignoring case */
             name?: string | null;
-            /** @description Of a hard one: what runs is paused and asks. Default false */
+            /** @description For hard budgets: pause running executions with a question. Default false */
             pause?: boolean | null;
             /** @description day, week or month (default) */
             period?: string | null;
@@ -2451,14 +2642,14 @@ export interface components {
             target?: string | null;
             /**
              * Format: int64
-             * @description Percent of the limit at which it is told first. Default 80; 0: when it is reached
+             * @description Percent of the limit at which the first notification is sent. Default 80; 0: only at the limit
              */
             warn_percent?: number | null;
         };
         BudgetUpdate: {
             /** @description Default true */
             enabled?: boolean | null;
-            /** @description New executions wait when it is used up. Default false: people are told */
+            /** @description New executions wait when it is used up. Default false: only a notification is sent */
             hard?: boolean | null;
             /**
              * Format: double
@@ -2467,7 +2658,7 @@ export interface components {
             limit_usd?: number | null;
             /** @description Unique, ignoring case */
             name?: string | null;
-            /** @description Of a hard one: what runs is paused and asks. Default false */
+            /** @description For hard budgets: pause running executions with a question. Default false */
             pause?: boolean | null;
             /** @description day, week or month (default) */
             period?: string | null;
@@ -2477,7 +2668,7 @@ export interface components {
             target?: string | null;
             /**
              * Format: int64
-             * @description Percent of the limit at which it is told first. Default 80; 0: when it is reached
+             * @description Percent of the limit at which the first notification is sent. Default 80; 0: only at the limit
              */
             warn_percent?: number | null;
         };
@@ -2493,10 +2684,10 @@ export interface components {
             limit_usd: number;
             /** @description Unique, ignoring case */
             name: string;
-            /** @description What runs is paused then, and asks */
+            /** @description When it is used up, running executions are paused with a question */
             pause: boolean;
             /**
-             * @description On the clock of the server's zone; a week begins on Monday
+             * @description Calendar period in the server's time zone; a week begins on Monday
              * @enum {string}
              */
             period: "day" | "week" | "month";
@@ -2511,7 +2702,7 @@ export interface components {
             scope: "all" | "trigger" | "account";
             /**
              * Format: double
-             * @description In the current period, as far as it is known
+             * @description Known cost in the current period
              */
             spent_usd: number;
             /** @enum {string} */
@@ -2520,23 +2711,23 @@ export interface components {
             target: string;
             /**
              * Format: int64
-             * @description Attempts in it whose cost nobody knows
+             * @description Attempts in the period whose cost is unknown
              */
             unknown_cost: number;
             /** Format: date-time */
             updated_at: string;
             /**
              * Format: int64
-             * @description Percent of the limit at which it is told first; 0: when it is reached
+             * @description Percent of the limit at which the first notification is sent; 0: only at the limit
              */
             warn_percent: number;
         };
         CLIView: {
             backend: string;
             found: boolean;
-            /** @description How to get it */
+            /** @description Command that installs it */
             install: string;
-            /** @description Where; shown to admins only */
+            /** @description Path of the program; only for admins */
             path: string;
             program: string;
         };
@@ -2554,31 +2745,31 @@ export interface components {
             id: string;
             /** @enum {string} */
             kind: "message" | "execution";
-            /** @description Id of what caused it; empty for the first */
+            /** @description Id of its cause; empty for the first */
             parent: string;
-            /** @description Of an execution */
+            /** @description Status of an execution */
             status?: string;
-            /** @description Sender and subject of a message, name of an execution */
+            /** @description Sender and subject of a message, or name of an execution */
             title: string;
         };
         ChainView: {
             /**
              * Format: double
-             * @description Known cost of its executions; null when none is known
+             * @description Known cost of its executions; null if unknown
              */
             cost_usd: number | null;
-            /** @description There are more than are shown */
-            cut: boolean;
-            /** @description Id of what began it */
+            /** @description Id of the object that began the chain */
             id: string;
-            /** @description In the order of their times */
+            /** @description Messages and executions by time */
             links: components["schemas"]["ChainLink"][];
+            /** @description The list is truncated */
+            truncated: boolean;
         };
         CheckoutView: {
             /** Format: date-time */
             checked_out_at: string;
             commit: string;
-            /** @description As asked for; empty: the default branch */
+            /** @description Requested ref; empty: the default branch */
             ref: string;
             repository: string;
         };
@@ -2597,7 +2788,7 @@ export interface components {
             offset_after: string;
             /** @example +01:00 */
             offset_before: string;
-            /** @description What it means for this run */
+            /** @description Effect on this run */
             text: string;
         };
         Condition: {
@@ -2610,30 +2801,30 @@ export interface components {
         ContinueBody: {
             /**
              * Format: double
-             * @description A new ceiling of its cost; 0 is none. Needed when it asks about it
+             * @description New cost ceiling; 0 means none. Required if the execution asks about its ceiling
              */
             ceiling_usd?: number;
         };
         ConversationCreate: {
             /** @description Id or name of the agent */
             agent: string;
-            /** @description What is said first */
+            /** @description The first message */
             message?: string;
             /** @description Default: the beginning of the first message */
             title?: string;
         };
         ConversationEventPage: {
-            events: components["schemas"]["ConversationEventView"][];
             /**
              * Format: int64
-             * @description Up to this id, pieces of answers are gone; their messages are there
+             * @description Pieces of answers up to this id have been removed; their complete messages remain
              */
-            gone: number;
+            deltas_removed_through: number;
+            events: components["schemas"]["ConversationEventView"][];
             /** Format: int64 */
             next_after: number;
         };
         ConversationEventView: {
-            /** @description An object; its fields depend on the event */
+            /** @description Object whose fields depend on the event */
             data: unknown;
             /** @enum {string} */
             event: "message" | "content_delta" | "tool_call" | "finish" | "status_change" | "error";
@@ -2642,16 +2833,22 @@ export interface components {
             /** Format: date-time */
             timestamp: string;
         };
+        ConversationMessageInput: {
+            /** @description Names of uploaded files for the message */
+            files?: string[];
+            /** @description At most 1 MiB */
+            text: string;
+        };
         ConversationView: {
             /**
              * Format: date-time
-             * @description Last activity
+             * @description Time of the latest activity
              */
             active_at: string;
-            /** @description Who began it */
+            /** @description Who started it */
             actor: string;
             agent_id: string;
-            /** @description As it was when the conversation began */
+            /** @description Name of the agent when the conversation started */
             agent_name: string;
             /** Format: date-time */
             closed_at: string | null;
@@ -2661,27 +2858,27 @@ export interface components {
             id: string;
             /**
              * Format: int64
-             * @description Id of its last event
+             * @description Id of its latest event
              */
             last_event: number;
             /**
              * Format: int64
-             * @description Messages that wait for their turn
+             * @description Messages waiting for their turn
              */
             queued: number;
-            /** @description Of the agent's CLI, in which the next turn goes on; empty before the first has ended */
+            /** @description Session of the agent's CLI that the next turn resumes; empty before the first turn has ended */
             session_id: string;
             /** @enum {string} */
             status: "open" | "closed";
             title: string;
-            /** @description The execution that is at work; empty: none */
+            /** @description Execution of the current turn; empty: none */
             turn: string;
         };
         DayView: {
             /** Format: int64 */
             cancelled: number;
             /**
-             * @description The day in the time zone that was asked for
+             * @description The day in the requested time zone
              * @example 2026-11-23
              */
             date: string;
@@ -2691,7 +2888,7 @@ export interface components {
             interrupted: number;
             /**
              * Format: int64
-             * @description Half of the successful ones took no longer
+             * @description Median duration of successful executions
              */
             median_ms: number | null;
             /**
@@ -2701,7 +2898,7 @@ export interface components {
             open: number;
             /**
              * Format: int64
-             * @description 95 of 100 successful ones took no longer
+             * @description 95th percentile of the duration of successful executions
              */
             p95_ms: number | null;
             /** Format: int64 */
@@ -2712,9 +2909,9 @@ export interface components {
         DeliveryTriggerView: {
             execution_id?: string;
             fired: boolean;
-            /** @description The same in words */
+            /** @description rule as a sentence */
             reason?: string;
-            /** @description The condition or guard that said no */
+            /** @description The condition or guard that did not match */
             rule?: string;
             trigger_id: string;
             trigger_name: string;
@@ -2724,120 +2921,243 @@ export interface components {
             action: string;
             /** @description Who replayed it, or sent the test */
             actor?: string;
-            /** @description Of the caller */
+            /** @description Address of the caller */
             address: string;
-            /** @description The body, or its beginning; left out of lists and when it is not kept */
+            /** @description The body, or its beginning; omitted in lists and when it is not stored */
             body?: string;
-            /** @description Body is only the first 256 KiB */
-            body_cut?: boolean;
             /**
-             * @description How body is written
+             * @description Encoding of body
              * @enum {string}
              */
             body_encoding?: "text" | "base64";
-            /** @description Whether the body can still be read and replayed */
-            body_kept: boolean;
-            /** @description The first one, when this is a repetition */
+            /** @description The body is stored and can be replayed */
+            body_stored: boolean;
+            /** @description body contains only the first 256 KiB */
+            body_truncated?: boolean;
+            /** @description The first delivery, if this is a repetition */
             duplicate_of?: string;
             /** @description github, any, or the id of the trigger whose address was called */
             endpoint: string;
             event: string;
             execution_ids: string[];
-            /** @description Those that hold no secret; left out of lists */
+            /** @description Headers that contain no secret; omitted in lists */
             headers?: {
                 [key: string]: string;
             };
             /** @example dlv-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
-            /** @description What makes it the same delivery when it comes again; empty: nothing does */
+            /** @description Identifies repeated deliveries; empty: repetitions cannot be detected */
             key: string;
             reason: string;
             /** Format: date-time */
             received_at: string;
-            /** @description The one that was replayed */
+            /** @description The delivery that was replayed */
             replay_of?: string;
             /**
              * Format: int64
-             * @description Bytes of the body
+             * @description Size of the body in bytes
              */
             size: number;
-            /** @description Somebody sent it to try a webhook */
+            /** @description A user sent it to test a webhook */
             test?: boolean;
-            /** @description What it meant for each trigger that it could have fired */
+            /** @description The result for each trigger that it could have fired */
             triggers: components["schemas"]["DeliveryTriggerView"][];
             /** @enum {string} */
             verdict: "accepted" | "ignored" | "duplicate" | "rejected";
         };
         DrainInputBody: {
-            /** @description True: start no more executions. False: start them again */
+            /** @description true: start no executions. false: start them again */
             drained: boolean;
         };
         DrainView: {
-            /** @description Who asked for it; empty while nobody did */
+            /** @description Who turned it on; empty while it is off */
             by: string;
-            /** @description New executions are admitted and wait */
+            /** @description New executions are stored but not started */
             drained: boolean;
             /**
              * Format: int64
-             * @description Executions that wait, for whatever reason
+             * @description Pending executions, for whatever reason
              */
             pending: number;
             /**
              * Format: int64
-             * @description Executions that run
+             * @description Running executions
              */
             running: number;
             /** Format: date-time */
             since: string | null;
         };
         Drained: {
-            /** @description A user's name, or key NAME */
+            /** @description User name, or key NAME */
             by: string;
             /** Format: date-time */
             since: string;
         };
+        Event: {
+            /** @description Type of an error of the model's API, in the CLI's words */
+            api_error?: string;
+            /** @description The complete input, if it differs from input */
+            arguments?: unknown;
+            /**
+             * Format: int64
+             * @description Number of a retry
+             */
+            attempt?: number;
+            /**
+             * Format: int64
+             * @description Maximum number of retries
+             */
+            attempts?: number;
+            cli_version?: string;
+            /** @description Text for people if text is empty, such as the error of a tool */
+            detail?: string;
+            /** Format: int64 */
+            duration_ms?: number;
+            /**
+             * Format: int64
+             * @description Exit code of a command
+             */
+            exit_code?: number;
+            /** @description The tool or the turn failed */
+            failed?: boolean;
+            /** @description Working directory of the CLI */
+            folder?: string;
+            /** @description The provider does not show the reasoning */
+            hidden?: boolean;
+            /**
+             * Format: int64
+             * @description Status of the answer of the model's API
+             */
+            http_status?: number;
+            /** @description Id of a tool call and its result, of an answer of the model, or of a background task */
+            id?: string;
+            /** @description Input of the tool */
+            input?: unknown;
+            /**
+             * @description unknown: an object of the CLI's protocol that has no event here
+             * @enum {string}
+             */
+            kind: "session" | "message" | "reasoning" | "delta" | "tool_call" | "tool_result" | "denied" | "usage" | "limit" | "retry" | "error" | "warning" | "result" | "turn" | "step_started" | "step" | "task" | "note" | "unknown";
+            /** @description Permission mode, in the CLI's words */
+            mode?: string;
+            model?: string;
+            /** @description The message continues the previous one */
+            piece?: boolean;
+            /** @description Why a step or a turn ended, in the CLI's words */
+            reason?: string;
+            /** @description The tool was not run */
+            refused?: boolean;
+            /** @description The provider runs the tool */
+            remote?: boolean;
+            /** @description Another event may report the same */
+            repeated?: boolean;
+            /**
+             * Format: double
+             * @description When a limit resets, in seconds or milliseconds since 1970
+             */
+            resets_at?: number;
+            /**
+             * Format: int64
+             * @description Time until a retry
+             */
+            retry_after_ms?: number;
+            /** @description Of a message: user or assistant; of a delta: start, text, reasoning or input */
+            role?: string;
+            /** @description Session of the CLI */
+            session_id?: string;
+            /** @description State of a limit, in the CLI's words */
+            status?: string;
+            /** @description From a sub-agent */
+            sub_agent?: boolean;
+            /** @description What the tool works on, or what it was denied */
+            summary?: string;
+            /** @description The message, a piece of it, the reasoning, the result of a tool or of the turn, or a sentence about an error */
+            text?: string;
+            /** @description Name of the tool for people, if it differs from tool */
+            title?: string;
+            /** @description Name of the tool */
+            tool?: string;
+            /** Format: int64 */
+            turns?: number;
+            /** @description A later state of a call */
+            update?: boolean;
+            /** @description Usage of an answer of the model, or of a result */
+            usage?: {
+                /** Format: int64 */
+                cache_read_tokens: number | null;
+                /** Format: int64 */
+                cache_write_tokens: number | null;
+                cost_estimated?: boolean;
+                /** Format: double */
+                cost_usd: number | null;
+                cumulative_session?: boolean;
+                /** Format: int64 */
+                input_tokens: number | null;
+                /** Format: int64 */
+                output_tokens: number | null;
+            };
+            /** @description Window of a limit, in the CLI's words */
+            window?: string;
+        };
+        ExampleList: {
+            items: components["schemas"]["ExampleView"][];
+        };
+        ExampleView: {
+            /** @description Name of the example and of its trigger */
+            name: string;
+            /** @description What the trigger does, in one sentence */
+            summary: string;
+            /** @description The trigger file. Comments at its top name what to set before use */
+            yaml: string;
+        };
         ExecutionCreate: {
-            /** @description Id or name of the account to run on. Default: any of the backend */
+            /** @description Id or name of an account. Default: any account of the backend */
             account?: string | null;
-            /** @description Id or name of an agent, in place of backend, model, permission, args, directories and env */
+            /** @description Id or name of an agent, instead of backend, model, permission, args, directories and env */
             agent?: string | null;
-            /** @description Further arguments, passed to the CLI as they are */
+            /** @description Additional arguments, passed to the CLI unchanged */
             args?: string[] | null;
-            /** @description command, claude, codex, gemini, opencode or anthropic */
+            /** @description command, or an agent CLI such as claude */
             backend: string | null;
             /**
              * Format: double
-             * @description Cost at which a running execution is paused and asks; 0 (default) is none
+             * @description Cost at which a running execution is paused with a question; 0 (default) means none
              */
             ceiling_usd?: number | null;
             /** @description Backend command: the program and its arguments, for example ["sh","-c","echo hi"] */
             command?: string[] | null;
-            /** @description Variables for the process; replaces all earlier ones. null as value passes the server's variable of that name on, if that name is allowed. In a change *** keeps the value that the name has */
+            /** @description Variables for the process. Replaces all stored ones. A value is a secret, which is masked in everything that executions print, unless it is written as {"value": "…", "secret": false}. The value null passes the server's variable of that name, if that name is allowed. In an update, the value *** keeps the stored value of that name */
             env?: {
-                [key: string]: string | null;
+                [key: string]: (string | null) | {
+                    /** @description Default true. With false the value is shown in answers and is not masked in logs */
+                    secret?: boolean;
+                    value: string;
+                };
             } | null;
-            /** @description What it may run on when nothing before it is ready, in order */
+            /** @description Fail immediately, with the commands that fix it, if only a login can help. Default: wait */
+            fail_without_login?: boolean;
+            /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
             /**
              * Format: int64
-             * @description Executions at once; 0 is only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
+             * @description Concurrent executions; 0: only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
              */
             max_concurrent?: number | null;
-            /** @description Fills {message} in the prompt */
+            /** @description Value of {message} in the prompt */
             message?: string;
-            /** @description Model for the agent. Default: the CLI's own */
+            /** @description Model for the agent. Default: the CLI's default */
             model?: string | null;
-            /** @description A name for people. Default: the program, or the backend */
+            /** @description Display name. Default: the program, or the backend */
             name?: string | null;
-            /** @description When an earlier execution has not ended: queue (default), skip or replace */
+            /** @description Rule while an earlier execution has not ended: queue (default), skip or replace */
             overlap?: string | null;
-            /** @description Further directories, absolute; {paths} in a prompt */
+            /** @description Additional directories, absolute paths; {paths} in a prompt */
             paths?: string[] | null;
-            /** @description How freely the agent acts without asking: read, edit (default) or full */
+            /** @description What the agent may do without asking: read, edit (default) or full */
             permission?: string | null;
-            /** @description What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
+            /** @description The agent's task; backend command receives it on standard input. {message}, {vars.NAME} and the other placeholders are filled in when it fires; {{name}} stands for the text {name} */
             prompt?: string | null;
-            /** @description What follows an attempt that did not succeed; replaced as a whole. By default limits, overloads and broken networks are waited out, and a failure of the agent is final */
+            /** @description What happens after an attempt that did not succeed; replaced as a whole. By default limits, overloads and network failures are waited out, and a failure of the agent is final */
             retry?: {
                 /** Format: int64 */
                 base_seconds?: number;
@@ -2850,26 +3170,31 @@ export interface components {
                 on_failure?: boolean;
                 on_interrupted?: boolean;
             } | null;
+            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts */
+            sandbox?: string | null;
             /**
              * Format: int64
-             * @description Limit for printing nothing; 0 is none. Default 0
+             * @description Limit on seconds without output; 0 means no limit. Default 0
              */
             silence_timeout_seconds?: number | null;
             /**
              * Format: int64
-             * @description Wall-clock limit; 0 is none. Default 3600
+             * @description Wall-clock limit in seconds; 0 means no limit. Default 3600
              */
             timeout_seconds?: number | null;
+            /** @description Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off */
+            trust_repository?: boolean | null;
             /** @description Backend command: run on a pseudo-terminal. Default false */
             tty?: boolean | null;
-            /** @description Fill {vars.NAME} in the prompt */
+            /** @description Values of {vars.NAME} in the prompt */
             vars?: {
                 [key: string]: string;
             };
-            /** @description Absolute path. Default: a directory of the execution's own */
+            /** @description Absolute path. Default: a directory of the execution */
             working_dir?: string | null;
-            /** @description A git repository to work in, in place of working_dir: each execution gets a checkout of its own, at the event's commit if there is one */
+            /** @description A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one */
             workspace?: {
+                base?: string;
                 credential?: string;
                 /** Format: int64 */
                 depth?: number;
@@ -2889,66 +3214,73 @@ export interface components {
             attempts: components["schemas"]["AttemptView"][];
             /** @enum {string} */
             backend: "command" | "claude" | "codex" | "gemini" | "opencode" | "anthropic";
-            /** @description Someone asked to cancel it; the attempt may still be ending */
+            /** @description Cancellation was requested; the attempt may still be ending */
             cancel_requested: boolean;
-            /** @description What fired it when nobody did by hand: the tick (schedule_id and due_at) or the delivery */
+            /** @description What fired it, except for manual runs: the tick (schedule_id and due_at) or the delivery */
             cause?: components["schemas"]["Origin"];
-            /** @description What it was caused by, when a message did; GET /api/v1/chains/{id} shows the whole */
+            /** @description Chain of causes, if a message fired it; GET /api/v1/chains/{id} returns the whole chain */
             chain?: components["schemas"]["Chain"];
-            /** @description The commit that it works in, if its trigger has a workspace; left out of lists */
+            /** @description The commit that it works on, if its trigger has a workspace; omitted in lists */
             checkout?: components["schemas"]["CheckoutView"];
             /** Format: date-time */
             created_at: string;
             /**
              * Format: int64
-             * @description From the first attempt's start to the end
+             * @description From the start of the first attempt to the end
              */
             duration_ms: number | null;
             error_message: string;
             /**
              * Format: int64
-             * @description Of the last attempt; null while none has ended or when a signal ended it
+             * @description Exit code of the last attempt; null until one has ended, or if a signal ended it
              */
             exit_code: number | null;
             /** Format: date-time */
             finished_at: string | null;
             /**
-             * @description Names the execution
+             * @description Execution id
              * @example exec-01jdc4q7zv8m3k2n5p6r7s8t9w
              */
             id: string;
             /**
              * Format: int64
-             * @description Last line of the log; exact once the status is final
+             * @description Number of the last log line; exact once the status is final
              */
             last_seq: number;
             /**
              * Format: date-time
-             * @description When retention took its log; left out while it is there
+             * @description When retention removed its log; omitted while the log exists
              */
             log_removed_at?: string;
             /**
              * Format: date-time
-             * @description When it goes on at the latest, if that is known
+             * @description When it resumes at the latest, if known
              */
             parked_until: string | null;
-            /** @description How it stands still; left out: it does not */
+            /** @description The current pause; omitted if it is not paused */
             pause?: components["schemas"]["PauseView"];
-            /** @description Retention leaves it alone */
+            /** @description Excluded from retention */
             pinned: boolean;
-            /** @description The account that it only tries */
-            probes?: string;
-            /** @description The prompt as rendered; left out of lists and of the event stream */
+            /** @description The account that it probes */
+            probe_account_id?: string;
+            /** @description The prompt as rendered; omitted in lists and in the event stream */
             prompt?: string;
-            /** @description One sentence: why it waits, or why it ended so */
+            /** @description One sentence: why it is waiting, or why it ended */
             reason: string;
-            /** @description The agent's final text; left out of lists and of the event stream */
+            /** @description The agent's final text; omitted in lists and in the event stream */
             result?: string;
-            /** @description The execution that this one repeats */
+            /** @description Why only an admin may retry it */
+            retry_note?: string;
+            /** @description The execution of which this is a retry */
             retry_of: string | null;
             /**
+             * @description The role required to retry it; only in the response for one execution that has ended
+             * @enum {string}
+             */
+            retry_role?: "operator" | "admin";
+            /**
              * Format: date-time
-             * @description Not started before this time
+             * @description Earliest start
              */
             scheduled_at: string;
             /** @enum {string} */
@@ -2960,11 +3292,11 @@ export interface components {
             started_at: string | null;
             /** @enum {string} */
             status: "pending" | "running" | "success" | "failed" | "timeout" | "cancelled" | "interrupted";
-            /** @description Trigger that it is a firing of; null for an ad-hoc execution */
+            /** @description The trigger that it is a firing of; null for an ad-hoc execution */
             trigger_id: string | null;
-            /** @description The trigger's name when it fired; stays when the trigger goes */
+            /** @description Name of the trigger when it fired; remains when the trigger is deleted */
             trigger_name: string;
-            /** @description What all attempts consumed; null if nothing is known */
+            /** @description Usage of all attempts; null if unknown */
             usage: {
                 /** Format: int64 */
                 cache_read_tokens: number | null;
@@ -2979,7 +3311,7 @@ export interface components {
                 /** Format: int64 */
                 output_tokens: number | null;
             } | null;
-            /** @description What it is parked for: an account or a provider; empty: it is not parked */
+            /** @description The account or provider that a parked execution waits for; empty: not parked */
             waiting_on: string;
         };
         Expired: {
@@ -2997,6 +3329,35 @@ export interface components {
             logs: number;
             /** Format: int64 */
             ticks: number;
+        };
+        FailedRemoval: {
+            /**
+             * Format: int64
+             * @description Failed removals so far
+             */
+            attempts: number;
+            /** Format: int64 */
+            bytes: number;
+            /** @description Error of the latest failed removal; the path is relative to the data folder */
+            error: string;
+            /**
+             * Format: date-time
+             * @description Time of the first failed removal
+             */
+            failed_at: string;
+            /** @description The execution or conversation that it belonged to */
+            id: string;
+        };
+        FailedRemovalsView: {
+            /**
+             * Format: int64
+             * @description Their size on disk in bytes; part of execution_bytes
+             */
+            bytes: number;
+            /** Format: int64 */
+            folders: number;
+            /** @description The first 200, oldest failure first */
+            items: components["schemas"]["FailedRemoval"][];
         };
         Group: {
             all?: components["schemas"]["Condition"][];
@@ -3019,23 +3380,31 @@ export interface components {
             disk_bytes: number | null;
             /**
              * Format: int64
-             * @description Of the file system of the data folder
+             * @description Free space on the file system of the data folder
              */
             disk_free_bytes: number | null;
-            /** @description Since when no execution is started, and who asked for it; left out while they are */
+            /** @description When drain mode was turned on, and by whom; omitted while it is off */
             drained?: components["schemas"]["Drained"];
-            /** @description What a person should look at although the server works: a disk that is nearly full, a backup that failed */
+            /** @description Conditions that need attention although the server works: a disk that is nearly full, a failed backup */
             notices: string[];
+            /** @description Why the server cannot work; empty if it can */
+            problem: string;
             /** Format: date-time */
             started_at: string;
-            /** @description Why the server cannot work at the moment; empty if it can */
-            trouble: string;
             version: string;
+        };
+        HintView: {
+            /** @description Field that it is about, such as webhooks.0 */
+            field: string;
+            /** @description The fix, with the command */
+            fix: string;
+            /** @description The problem */
+            text: string;
         };
         HookTest: {
             /** @description The body, as JSON. Default: a small sample */
             body?: unknown;
-            /** @description Source github: the event, with or without an action, for example pull_request.opened. Default: the first that the webhook takes, else push */
+            /** @description For source github: the event, with or without an action, for example pull_request.opened. Default: the first event that the webhook matches, otherwise push */
             event?: string;
         };
         InboxItemView: {
@@ -3046,7 +3415,7 @@ export interface components {
             read_at: string | null;
             /**
              * Format: int64
-             * @description Its number in the inbox, from 1
+             * @description Number in the inbox, from 1
              */
             seq: number;
             /** @enum {string} */
@@ -3056,22 +3425,22 @@ export interface components {
             items: components["schemas"]["InboxItemView"][];
             /**
              * Format: int64
-             * @description Number of the last message of the page; after for the next one
+             * @description Number of the last message of the page; send it as after to get the next page
              */
             next_after: number;
         };
         Info: {
-            /** @description The backends that a trigger may name */
+            /** @description The backends that a trigger can use */
             backends: string[];
             go_version: string;
             /**
              * Format: int64
-             * @description Executions at once on this node
+             * @description Concurrent executions on this node
              */
             max_concurrent: number;
-            /** @description This server's id */
+            /** @description Id of this node */
             node: string;
-            /** @description What a prompt template may use as {name} */
+            /** @description The names that a prompt template can use as {name} */
             placeholders: components["schemas"]["Placeholder"][];
             /** @example linux/amd64 */
             platform: string;
@@ -3081,21 +3450,26 @@ export interface components {
             uptime_seconds: number;
             version: string;
         };
-        InterruptRequest: {
-            /** @description What to say instead */
+        "Interrupt-conversationRequest": {
+            /** @description Message to send instead */
             text?: string;
         };
         Interrupted: {
             /**
              * Format: int64
-             * @description Number of what is said instead; null: nothing
+             * @description Number of the message sent instead; null: none
              */
             number: number | null;
-            /** @description A turn was under way, or messages waited */
+            /** @description A turn was running, or messages were queued */
             stopped: boolean;
         };
         KeyCreate: {
-            /** @description What it is for */
+            /**
+             * Format: date-time
+             * @description Expiry time; omitted: never
+             */
+            expires_at?: string;
+            /** @description Purpose of the key */
             name: string;
             /** @enum {string} */
             role: "viewer" | "operator" | "admin";
@@ -3104,14 +3478,21 @@ export interface components {
             /** Format: date-time */
             created_at: string;
             created_by: string;
+            /**
+             * Format: date-time
+             * @description Expiry time; null: never
+             */
+            expires_at: string | null;
             id: string;
-            /** @description Unique among the keys that are good */
+            /** @description Unique among the valid keys */
             name: string;
-            /** @description The start of the key, to tell it by */
+            /** @description The user who created it; the key ends with the user. Empty: none */
+            owner: string;
+            /** @description The start of the key, to identify it */
             prefix: string;
             /**
              * Format: date-time
-             * @description null: it is good
+             * @description null: it is not revoked
              */
             revoked_at: string | null;
             /** @enum {string} */
@@ -3123,12 +3504,12 @@ export interface components {
             used_at: string | null;
         };
         LastLine: {
-            /** @description The line, at most 500 bytes of it */
+            /** @description The line, truncated to 500 bytes */
             content: string;
             execution_id: string;
             /**
              * Format: int64
-             * @description Number of the line
+             * @description Line number
              */
             seq: number;
             /** @enum {string} */
@@ -3204,11 +3585,11 @@ export interface components {
         LogHit: {
             /** Format: int64 */
             attempt: number;
-            /** @description The line around the first match, at most 240 bytes, without escape sequences */
+            /** @description Text around the first match, at most 240 bytes, without escape sequences */
             excerpt: string;
             /**
              * Format: int64
-             * @description Number of the line; of its first part if it was cut
+             * @description Line number; of its first part if it was split
              */
             seq: number;
             /** @enum {string} */
@@ -3217,37 +3598,39 @@ export interface components {
             timestamp: string;
         };
         LogHits: {
-            /** @description The end of the log, as it is now, was reached */
+            /** @description The current end of the log was reached */
             done: boolean;
             hits: components["schemas"]["LogHit"][];
             /**
              * Format: int64
-             * @description Last line of the log at this moment
+             * @description Number of the last line of the log at this moment
              */
             last_seq: number;
             /**
              * Format: int64
-             * @description Last line that was looked at: ask for the rest with after set to it
+             * @description Last line that was searched: send it as after to continue
              */
             next_after: number;
-            /** @description Why there is nothing to search, when retention took the log */
+            /** @description Why there is nothing to search, if retention removed the log */
             note?: string;
         };
         LogLine: {
             /** Format: int64 */
             attempt: number;
-            /** @description Without the newline; invalid UTF-8 is shown as U+FFFD */
+            /** @description Without the newline; invalid UTF-8 is replaced with U+FFFD */
             content: string;
+            /** @description With events=true: what an agent CLI reports with this line of standard output; for a split line, with its last piece */
+            events?: components["schemas"]["Event"][];
             /** @description The stream ended here without a newline */
             no_eol?: boolean;
             /**
-             * @description Which piece of a line that was cut; left out for a whole line
+             * @description Position of a piece of a split line; omitted for a whole line
              * @enum {string}
              */
             part?: "first" | "middle" | "last";
             /**
              * Format: int64
-             * @description Its number, from 1 over all attempts and streams
+             * @description Line number, from 1 over all attempts and streams
              */
             seq: number;
             /** @enum {string} */
@@ -3259,10 +3642,10 @@ export interface components {
             lines: components["schemas"]["LogLine"][];
             /**
              * Format: int64
-             * @description What to send as after for the lines behind these
+             * @description Send as after to get the next lines
              */
             next_after: number;
-            /** @description Why there are no lines, when retention took the log */
+            /** @description Why there are no lines, if retention removed the log */
             note?: string;
         };
         LoginInput: {
@@ -3281,16 +3664,21 @@ export interface components {
             conditions?: components["schemas"]["Group"];
             events?: string[];
             exclude_authors?: string[];
+            forks?: boolean;
             labels?: string[];
             paths?: string[];
             repositories?: string[];
             skip_drafts?: boolean;
         };
         MatchInput: {
-            /** @description The body of the call, as JSON */
+            /** @description The body of the call, as JSON. With another Content-Type in headers, a string is the text of the body */
             body: unknown;
-            /** @description GitHub's name of the event, for example pull_request. Left out: the body is a call that is not GitHub's */
+            /** @description GitHub's name of the event, for example pull_request. Omitted: the body is not from GitHub */
             event?: string;
+            /** @description Headers that identify the call, such as X-Gitea-Event, X-Event-Key and Content-Type */
+            headers?: {
+                [key: string]: string;
+            };
             /** @description Only this trigger */
             trigger_id?: string;
         };
@@ -3298,13 +3686,13 @@ export interface components {
             action: string;
             event: string;
             items: components["schemas"]["WebhookMatch"][];
-            /** @description What it is about, for supersede; empty: nothing that others could be about */
+            /** @description What the event is about, for supersede; empty: nothing that other events could share */
             subject: string;
         };
         Me: {
             /** @description Empty for a session and for AGENTED_API_KEY */
             key_id: string;
-            /** @description A user's name, or key and the key's name */
+            /** @description User name, or key and the key's name */
             name: string;
             /** @enum {string} */
             role: "viewer" | "operator" | "admin";
@@ -3312,7 +3700,7 @@ export interface components {
             session_id: string;
             /** @description Empty for an API key */
             user_id: string;
-            /** @description What the person should know, such as that the connection is not encrypted */
+            /** @description Warning for the user, such as that the connection is not encrypted */
             warning?: string;
         };
         MemberInput: {
@@ -3326,25 +3714,25 @@ export interface components {
             list: string;
             /** @description Address of an agent or a user, with its id */
             member: string;
-            /** @description Name of the agent or user; empty when it is no more */
+            /** @description Name of the agent or user; empty if it was deleted */
             name: string;
         };
         MessageInput: {
             /** @description At most 256 KiB */
             body?: string;
-            /** @description Your own id of it, at most 200 bytes: sent again, it is the same message */
+            /** @description Idempotency key of the sender, at most 200 bytes: sending it again returns the same message */
             key?: string;
             /** @description low, normal (default) or high */
             priority?: string;
-            /** @description Id of the message that this answers */
+            /** @description Id of the message that this one replies to */
             reply_to?: string;
             /** @description One line, at most 500 bytes */
             subject?: string;
-            /** @description agent:NAME or a name alone, user:NAME, group:NAME, topic:NAME */
+            /** @description agent:NAME or only NAME, user:NAME, group:NAME, topic:NAME */
             to: string;
             /**
              * Format: int64
-             * @description Time to live; 0 is for ever
+             * @description Time to live; 0 means without limit
              */
             ttl_seconds?: number;
             /** @description message (default), request, response, status, alert or artifact */
@@ -3360,14 +3748,14 @@ export interface components {
         };
         MessageRuleView: {
             enabled: boolean;
-            /** @description Address; of an agent with its name */
+            /** @description Address; agents are shown by name */
             to: string;
             /** @description Empty: all */
             types: string[];
         };
         MessageView: {
             body: string;
-            /** @description What it was caused by */
+            /** @description Chain of causes */
             chain: components["schemas"]["Chain"];
             /** Format: date-time */
             created_at: string;
@@ -3379,10 +3767,10 @@ export interface components {
             id: string;
             /** @enum {string} */
             priority: "low" | "normal" | "high";
-            /** @description Empty: no reply */
+            /** @description Id of the message that it replies to; empty: none */
             reply_to: string;
             subject: string;
-            /** @description Address as it was sent to */
+            /** @description Address that it was sent to */
             to: string;
             /** @enum {string} */
             type: "message" | "request" | "response" | "status" | "alert" | "artifact";
@@ -3391,16 +3779,23 @@ export interface components {
             /** Format: date-time */
             created_at: string;
             created_by: string;
+            /**
+             * Format: date-time
+             * @description Expiry time; null: never
+             */
+            expires_at: string | null;
             id: string;
-            /** @description The key itself. It is shown this once and kept nowhere */
+            /** @description The key itself. It is returned only once and not stored */
             key: string;
-            /** @description Unique among the keys that are good */
+            /** @description Unique among the valid keys */
             name: string;
-            /** @description The start of the key, to tell it by */
+            /** @description The user who created it; the key ends with the user. Empty: none */
+            owner: string;
+            /** @description The start of the key, to identify it */
             prefix: string;
             /**
              * Format: date-time
-             * @description null: it is good
+             * @description null: it is not revoked
              */
             revoked_at: string | null;
             /** @enum {string} */
@@ -3428,18 +3823,18 @@ export interface components {
         };
         Overview: {
             counts: components["schemas"]["OverviewCounts"];
-            /** @description By the day of creation, the oldest first; the last one is today */
+            /** @description By day of creation, oldest first; the last one is today */
             days: components["schemas"]["DayView"][];
-            /** @description Failed, timed out or interrupted, created since the start of yesterday; the newest first, at most 20 */
+            /** @description Failed, timed out or interrupted, created since the start of yesterday; newest first, at most 20 */
             failed: components["schemas"]["ExecutionView"][];
             health: components["schemas"]["HealthView"];
             /** @description The schedules that fire next, at most 10 */
             next_runs: components["schemas"]["NextRunView"][];
             /** Format: date-time */
             now: string;
-            /** @description The oldest first, at most 50 */
+            /** @description Oldest first, at most 50 */
             running: components["schemas"]["RunningView"][];
-            /** @description The oldest first, at most 20, each with the reason why it waits */
+            /** @description Oldest first, at most 20, each with the reason why it waits */
             waiting: components["schemas"]["ExecutionView"][];
         };
         OverviewCounts: {
@@ -3447,7 +3842,7 @@ export interface components {
             failed_since_yesterday: number;
             /**
              * Format: int64
-             * @description Executions at once on this node
+             * @description Concurrent executions on this node
              */
             max_concurrent: number;
             /** Format: int64 */
@@ -3460,23 +3855,23 @@ export interface components {
             current: string;
             /**
              * Format: password
-             * @description At least 10 characters
+             * @description At least 10 characters; no sequence, no common password, not the name
              */
             new: string;
         };
         PauseBody: {
-            /** @description Why, for people */
+            /** @description Reason, for display */
             reason?: string;
             /**
              * Format: int64
-             * @description How long it may stand still before it is ended. Default: AGENTED_PAUSE_LIMIT
+             * @description Longest pause before the execution is ended. Default: AGENTED_PAUSE_LIMIT
              */
             seconds?: number;
         };
         PauseView: {
             /**
              * Format: double
-             * @description Of a question: the ceiling or the budget's limit
+             * @description For a question: the ceiling or the budget's limit
              */
             limit_usd?: number;
             /** Format: date-time */
@@ -3486,17 +3881,17 @@ export interface components {
             paused_reason: string;
             /**
              * Format: date-time
-             * @description Then it is ended
+             * @description When the execution is ended
              */
             paused_until: string;
             /**
-             * @description What it asks; empty: nothing. Continue it (ceiling: with a higher ceiling_usd), or cancel it
+             * @description Question for a person; empty: none. Continue the execution (ceiling: with a higher ceiling_usd), or cancel it
              * @enum {string}
              */
             question: "" | "ceiling" | "budget";
             /**
              * Format: double
-             * @description Of a question: what was spent by then
+             * @description For a question: the cost so far
              */
             spent_usd?: number;
         };
@@ -3509,11 +3904,11 @@ export interface components {
             pong: boolean;
         };
         PreviewView: {
-            /** @description When it is due, in words */
+            /** @description The schedule in words */
             description: string;
-            /** @description The earliest first; fewer than asked for when it ends before */
+            /** @description Earliest first; fewer than requested if the schedule ends earlier */
             runs: components["schemas"]["RunView"][];
-            /** @description The zone that it goes by */
+            /** @description Time zone of the schedule */
             zone: string;
         };
         PricesView: {
@@ -3521,18 +3916,18 @@ export interface components {
             source: string;
         };
         Problem: {
-            /** @description What is wrong and the mend, in a sentence for people */
+            /** @description What is wrong and how to fix it, as a sentence for people */
             detail: string;
-            /** @description Which parts of the request were refused, and why */
+            /** @description Invalid parts of the request, and why they are invalid */
             errors?: components["schemas"]["ProblemField"][];
-            /** @description The path that was asked for */
+            /** @description Path of the request */
             instance?: string;
             /**
-             * @description What kind of problem it is, for programs
+             * @description Kind of the problem, for programs
              * @enum {string}
              */
             kind: "internal" | "invalid" | "unauthenticated" | "denied" | "not_found" | "conflict" | "too_large" | "rate_limited" | "unavailable";
-            /** @description Names this request in the server's log */
+            /** @description Identifies this request in the server's log */
             request_id?: string;
             /**
              * Format: int64
@@ -3541,57 +3936,42 @@ export interface components {
              */
             status: number;
             /**
-             * @description The status in words
+             * @description Text of the HTTP status
              * @example Not Found
              */
             title: string;
-            /** @description Always about:blank: kind says what it is */
+            /** @description Always about:blank; see kind */
             type: string;
         };
         ProblemField: {
             /**
-             * @description Where: body.name, query.limit, path.id, header.Idempotency-Key
+             * @description Location such as body.name, query.limit, path.id, header.Idempotency-Key
              * @example body.timeout_seconds
              */
             location: string;
-            /** @description What is wrong with it and the mend */
+            /** @description What is wrong and how to fix it */
             message: string;
         };
         Received: {
             /** @example dlv-01jdc4q7zv8m3k2n5p6r7s8t9w */
             delivery_id: string;
-            /** @description The delivery came before; the ids are the first one's */
+            /** @description The delivery was received before; the ids are those of the first one */
             duplicate?: boolean;
             execution_ids: string[];
-            /** @description Why nothing was fired */
+            /** @description Why no execution was fired */
             reason?: string;
             /** @enum {string} */
             verdict: "accepted" | "ignored" | "duplicate";
         };
         Reloaded: {
-            /** @description Settings with another value than before, in use from now on */
+            /** @description Settings that changed and are in use from now on */
             changed: string[];
             /** @description The settings file that was read; empty if there is none */
             file: string;
-            /** @description Settings with another value than before, for which the server has to be restarted */
+            /** @description Settings that changed and require a restart */
             restart: string[];
-            /** @description What is odd about the settings */
+            /** @description Warnings about the settings */
             warnings: string[];
-        };
-        RestView: {
-            backend: string;
-            /** Format: int64 */
-            failures: number;
-            /**
-             * @description provider: overload or failures in a row; address: too many requests from here
-             * @enum {string}
-             */
-            kind: "provider" | "address";
-            /** @description An attempt finds out whether it is over */
-            probing: boolean;
-            /** Format: date-time */
-            until: string;
-            why: string;
         };
         RetentionView: {
             /** Format: int64 */
@@ -3604,21 +3984,23 @@ export interface components {
             deliveries_days: number;
             /**
              * Format: int64
-             * @description What the folders of all ended executions take
+             * @description Size in bytes of the folders of all ended executions
              */
             execution_bytes: number;
             /**
              * Format: int64
-             * @description Days after its end for which an execution is kept; 0 is for ever, here and below
+             * @description Days after its end for which an execution is kept; 0 means without limit, here and below
              */
             executions_days: number;
             /**
              * Format: int64
-             * @description Ended executions that are kept; 0 is no limit
+             * @description Number of ended executions that are kept; 0 means no limit
              */
             executions_max: number;
-            /** @description What lies beyond the limits; after a prune, what went */
+            /** @description Objects beyond the limits; after a prune, the removed ones */
             expired: components["schemas"]["Expired"];
+            /** @description Folders that retention could not remove; it retries every hour */
+            failed_removals: components["schemas"]["FailedRemovalsView"];
             /** Format: int64 */
             idempotency_days: number;
             /**
@@ -3628,7 +4010,7 @@ export interface components {
             logs_days: number;
             /**
              * Format: int64
-             * @description What the folders of all ended executions may take; 0 is no limit
+             * @description Limit in bytes of the folders of all ended executions; 0 means no limit
              */
             logs_max_bytes: number;
             /** Format: int64 */
@@ -3661,15 +4043,15 @@ export interface components {
             value: string;
         };
         RunInput: {
-            /** @description Fills {message} in the prompt */
+            /** @description Value of {message} in the prompt */
             message?: string;
-            /** @description Fill {vars.NAME} in the prompt */
+            /** @description Values of {vars.NAME} in the prompt */
             vars?: {
                 [key: string]: string;
             };
         };
         RunView: {
-            /** @description Set when the clock of the zone changes on that day */
+            /** @description Set if the clock of the zone changes on that day */
             clock_change?: components["schemas"]["ClockChangeView"];
             /**
              * Format: date-time
@@ -3677,13 +4059,13 @@ export interface components {
              */
             due_at: string;
             /**
-             * @description On the clock of the zone, with its offset
+             * @description In the zone, with its UTC offset
              * @example 2030-03-31T03:00:00+02:00
              */
             local: string;
             /**
              * Format: date-time
-             * @description With its jitter; left out without jitter, and for a schedule that has no id yet
+             * @description With its jitter; omitted without jitter, and for a schedule that has no id yet
              */
             run_at?: string;
             /** @description In the zone */
@@ -3700,68 +4082,75 @@ export interface components {
             attempts: components["schemas"]["AttemptView"][];
             /** @enum {string} */
             backend: "command" | "claude" | "codex" | "gemini" | "opencode" | "anthropic";
-            /** @description Someone asked to cancel it; the attempt may still be ending */
+            /** @description Cancellation was requested; the attempt may still be ending */
             cancel_requested: boolean;
-            /** @description What fired it when nobody did by hand: the tick (schedule_id and due_at) or the delivery */
+            /** @description What fired it, except for manual runs: the tick (schedule_id and due_at) or the delivery */
             cause?: components["schemas"]["Origin"];
-            /** @description What it was caused by, when a message did; GET /api/v1/chains/{id} shows the whole */
+            /** @description Chain of causes, if a message fired it; GET /api/v1/chains/{id} returns the whole chain */
             chain?: components["schemas"]["Chain"];
-            /** @description The commit that it works in, if its trigger has a workspace; left out of lists */
+            /** @description The commit that it works on, if its trigger has a workspace; omitted in lists */
             checkout?: components["schemas"]["CheckoutView"];
             /** Format: date-time */
             created_at: string;
             /**
              * Format: int64
-             * @description From the first attempt's start to the end
+             * @description From the start of the first attempt to the end
              */
             duration_ms: number | null;
             error_message: string;
             /**
              * Format: int64
-             * @description Of the last attempt; null while none has ended or when a signal ended it
+             * @description Exit code of the last attempt; null until one has ended, or if a signal ended it
              */
             exit_code: number | null;
             /** Format: date-time */
             finished_at: string | null;
             /**
-             * @description Names the execution
+             * @description Execution id
              * @example exec-01jdc4q7zv8m3k2n5p6r7s8t9w
              */
             id: string;
-            /** @description Left out if nothing was printed yet */
+            /** @description Omitted if nothing was printed yet */
             last_line?: components["schemas"]["LastLine"];
             /**
              * Format: int64
-             * @description Last line of the log; exact once the status is final
+             * @description Number of the last log line; exact once the status is final
              */
             last_seq: number;
             /**
              * Format: date-time
-             * @description When retention took its log; left out while it is there
+             * @description When retention removed its log; omitted while the log exists
              */
             log_removed_at?: string;
             /**
              * Format: date-time
-             * @description When it goes on at the latest, if that is known
+             * @description When it resumes at the latest, if known
              */
             parked_until: string | null;
-            /** @description How it stands still; left out: it does not */
+            /** @description The current pause; omitted if it is not paused */
             pause?: components["schemas"]["PauseView"];
-            /** @description Retention leaves it alone */
+            /** @description Excluded from retention */
             pinned: boolean;
-            /** @description The account that it only tries */
-            probes?: string;
-            /** @description The prompt as rendered; left out of lists and of the event stream */
+            /** @description The account that it probes */
+            probe_account_id?: string;
+            /** @description The prompt as rendered; omitted in lists and in the event stream */
             prompt?: string;
-            /** @description One sentence: why it waits, or why it ended so */
+            /** @description One sentence: why it is waiting, or why it ended */
             reason: string;
-            /** @description The agent's final text; left out of lists and of the event stream */
+            /** @description The agent's final text; omitted in lists and in the event stream */
             result?: string;
-            /** @description The execution that this one repeats */
+            /** @description Why only an admin may retry it */
+            retry_note?: string;
+            /** @description The execution of which this is a retry */
             retry_of: string | null;
             /**
+             * @description The role required to retry it; only in the response for one execution that has ended
+             * @enum {string}
+             */
+            retry_role?: "operator" | "admin";
+            /**
              * Format: date-time
-             * @description Not started before this time
+             * @description Earliest start
              */
             scheduled_at: string;
             /** @enum {string} */
@@ -3773,11 +4162,11 @@ export interface components {
             started_at: string | null;
             /** @enum {string} */
             status: "pending" | "running" | "success" | "failed" | "timeout" | "cancelled" | "interrupted";
-            /** @description Trigger that it is a firing of; null for an ad-hoc execution */
+            /** @description The trigger that it is a firing of; null for an ad-hoc execution */
             trigger_id: string | null;
-            /** @description The trigger's name when it fired; stays when the trigger goes */
+            /** @description Name of the trigger when it fired; remains when the trigger is deleted */
             trigger_name: string;
-            /** @description What all attempts consumed; null if nothing is known */
+            /** @description Usage of all attempts; null if unknown */
             usage: {
                 /** Format: int64 */
                 cache_read_tokens: number | null;
@@ -3792,33 +4181,18 @@ export interface components {
                 /** Format: int64 */
                 output_tokens: number | null;
             } | null;
-            /** @description What it is parked for: an account or a provider; empty: it is not parked */
+            /** @description The account or provider that a parked execution waits for; empty: not parked */
             waiting_on: string;
-        };
-        Said: {
-            /**
-             * Format: int64
-             * @description Its number among what people said in the conversation
-             */
-            number: number;
-            /** @description The Idempotency-Key was seen before: nothing was said again */
-            repeated: boolean;
-        };
-        SayInput: {
-            /** @description Names of files that were stored for it */
-            files?: string[];
-            /** @description At most 1 MiB */
-            text: string;
         };
         ScheduleFields: {
             /**
              * Format: date-time
-             * @description Where every counts from. Default: when the schedule is made
+             * @description Start of the intervals of every. Default: time of creation
              */
             anchor?: string | null;
-            /** @description Once: 2030-01-31T09:00:00Z, or 2030-01-31 09:00 on the clock of the zone */
+            /** @description Fires once: 2030-01-31T09:00:00Z, or 2030-01-31 09:00 in the schedule's zone */
             at?: string | null;
-            /** @description One of cron, every and at is needed. Five cron fields (minute hour day-of-month month day-of-week, 0 and 7 are Sunday), @hourly, @daily, @weekly, @monthly or @yearly */
+            /** @description One of cron, every and at is required. Five cron fields (minute hour day-of-month month day-of-week, 0 and 7 are Sunday), @hourly, @daily, @weekly, @monthly or @yearly */
             cron?: string | null;
             /** @description Default true */
             enabled?: boolean | null;
@@ -3827,22 +4201,22 @@ export interface components {
              * @description Not due after this time
              */
             end_at?: string | null;
-            /** @description A period of elapsed time such as 15m, 1h30m or 2d */
+            /** @description Interval of elapsed time such as 15m, 1h30m or 2d */
             every?: string | null;
-            /** @description Which of the trigger's schedules this is. Left out: the one that asks for the same, or a new one */
+            /** @description Id of an existing schedule of the trigger. Omitted: an equivalent schedule is kept, or a new one is created */
             id?: string | null;
             /**
              * Format: int64
-             * @description Fire up to so much later, always the same for the same due time. Default 0
+             * @description Largest random delay, always the same for the same due time. Default 0
              */
             jitter_seconds?: number | null;
-            /** @description Fills {message} in the prompt */
+            /** @description Value of {message} in the prompt */
             message?: string | null;
-            /** @description What becomes of due times that passed while the server was away: latest (default, one late run), all (each, up to missed_limit) or skip */
+            /** @description Rule for due times that passed while the server was down: latest (default, one late run), all (one run each, up to missed_limit) or skip */
             missed?: string | null;
             /**
              * Format: int64
-             * @description Of missed all: 1 to 1000, default 10
+             * @description For missed all: 1 to 1000, default 10
              */
             missed_limit?: number | null;
             /** @description While an earlier execution of the trigger has not ended: skip (default; queue with missed all), queue or replace */
@@ -3854,7 +4228,7 @@ export interface components {
             start_at?: string | null;
             /**
              * Format: int64
-             * @description How late a missed run still counts; 0 is for ever. Default 86400
+             * @description How late a missed due time is still run; 0 means no limit. Default 86400
              */
             window_seconds?: number | null;
             /** @description IANA name such as Europe/Berlin. Default: the server's TZ */
@@ -3865,17 +4239,17 @@ export interface components {
             anchor?: string;
             /**
              * Format: date-time
-             * @description Once, at this time
+             * @description Fires once, at this time
              */
             at?: string;
-            /** @description Five cron fields, or @hourly and the like */
+            /** @description Five cron fields, or a macro such as @hourly */
             cron?: string;
-            /** @description When it is due, in words */
+            /** @description The schedule in words */
             description: string;
             enabled: boolean;
             /** Format: date-time */
             end_at?: string;
-            /** @description A period of elapsed time, counted from anchor */
+            /** @description Interval of elapsed time, counted from anchor */
             every?: string;
             /** @example sch-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
@@ -3888,19 +4262,19 @@ export interface components {
             missed_limit: number;
             /**
              * Format: date-time
-             * @description The next due time; left out when nothing is to come
+             * @description The next due time; omitted if there is none
              */
             next_due_at?: string;
             /**
              * Format: date-time
-             * @description The same with its jitter: when it will fire
+             * @description The next due time with its jitter: when it will fire
              */
             next_run_at?: string;
             /** @enum {string} */
             overlap: "queue" | "skip" | "replace";
             /** Format: date-time */
             start_at?: string;
-            /** @description Schedules of a trigger that is disabled are at rest */
+            /** @description Schedules of a disabled trigger do not fire */
             trigger_enabled: boolean;
             trigger_id: string;
             trigger_name: string;
@@ -3912,22 +4286,22 @@ export interface components {
         SchedulePreview: {
             /**
              * Format: date-time
-             * @description Where to begin. Default: now
+             * @description Start of the preview. Default: now
              */
             after?: string;
             /**
              * Format: date-time
-             * @description Where every counts from. Default: when the schedule is made
+             * @description Start of the intervals of every. Default: time of creation
              */
             anchor?: string | null;
-            /** @description Once: 2030-01-31T09:00:00Z, or 2030-01-31 09:00 on the clock of the zone */
+            /** @description Fires once: 2030-01-31T09:00:00Z, or 2030-01-31 09:00 in the schedule's zone */
             at?: string | null;
             /**
              * Format: int64
-             * @description How many runs to list. Default 10
+             * @description Number of runs to list. Default 10
              */
             count?: number;
-            /** @description One of cron, every and at is needed. Five cron fields (minute hour day-of-month month day-of-week, 0 and 7 are Sunday), @hourly, @daily, @weekly, @monthly or @yearly */
+            /** @description One of cron, every and at is required. Five cron fields (minute hour day-of-month month day-of-week, 0 and 7 are Sunday), @hourly, @daily, @weekly, @monthly or @yearly */
             cron?: string | null;
             /** @description Default true */
             enabled?: boolean | null;
@@ -3936,22 +4310,22 @@ export interface components {
              * @description Not due after this time
              */
             end_at?: string | null;
-            /** @description A period of elapsed time such as 15m, 1h30m or 2d */
+            /** @description Interval of elapsed time such as 15m, 1h30m or 2d */
             every?: string | null;
-            /** @description Which of the trigger's schedules this is. Left out: the one that asks for the same, or a new one */
+            /** @description Id of an existing schedule of the trigger. Omitted: an equivalent schedule is kept, or a new one is created */
             id?: string | null;
             /**
              * Format: int64
-             * @description Fire up to so much later, always the same for the same due time. Default 0
+             * @description Largest random delay, always the same for the same due time. Default 0
              */
             jitter_seconds?: number | null;
-            /** @description Fills {message} in the prompt */
+            /** @description Value of {message} in the prompt */
             message?: string | null;
-            /** @description What becomes of due times that passed while the server was away: latest (default, one late run), all (each, up to missed_limit) or skip */
+            /** @description Rule for due times that passed while the server was down: latest (default, one late run), all (one run each, up to missed_limit) or skip */
             missed?: string | null;
             /**
              * Format: int64
-             * @description Of missed all: 1 to 1000, default 10
+             * @description For missed all: 1 to 1000, default 10
              */
             missed_limit?: number | null;
             /** @description While an earlier execution of the trigger has not ended: skip (default; queue with missed all), queue or replace */
@@ -3963,7 +4337,7 @@ export interface components {
             start_at?: string | null;
             /**
              * Format: int64
-             * @description How late a missed run still counts; 0 is for ever. Default 86400
+             * @description How late a missed due time is still run; 0 means no limit. Default 86400
              */
             window_seconds?: number | null;
             /** @description IANA name such as Europe/Berlin. Default: the server's TZ */
@@ -3974,17 +4348,17 @@ export interface components {
             anchor?: string;
             /**
              * Format: date-time
-             * @description Once, at this time
+             * @description Fires once, at this time
              */
             at?: string;
-            /** @description Five cron fields, or @hourly and the like */
+            /** @description Five cron fields, or a macro such as @hourly */
             cron?: string;
-            /** @description When it is due, in words */
+            /** @description The schedule in words */
             description: string;
             enabled: boolean;
             /** Format: date-time */
             end_at?: string;
-            /** @description A period of elapsed time, counted from anchor */
+            /** @description Interval of elapsed time, counted from anchor */
             every?: string;
             /** @example sch-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
@@ -3997,12 +4371,12 @@ export interface components {
             missed_limit: number;
             /**
              * Format: date-time
-             * @description The next due time; left out when nothing is to come
+             * @description The next due time; omitted if there is none
              */
             next_due_at?: string;
             /**
              * Format: date-time
-             * @description The same with its jitter: when it will fire
+             * @description The next due time with its jitter: when it will fire
              */
             next_run_at?: string;
             /** @enum {string} */
@@ -4015,16 +4389,16 @@ export interface components {
             zone: string;
         };
         SentMessage: {
-            /** @description What it fired */
+            /** @description Executions that it fired */
             execution_ids: string[];
             message: components["schemas"]["MessageView"];
-            /** @description Addresses whose inboxes it is in; empty for a repetition */
+            /** @description Addresses of the inboxes that received it; empty for a repetition */
             recipients: string[];
-            /** @description The key was seen before: this is the first message */
+            /** @description The key was already used: this is the first message */
             repeated: boolean;
         };
         SessionView: {
-            /** @description Where it was last used from */
+            /** @description Address of the last use */
             address: string;
             /** Format: date-time */
             created_at: string;
@@ -4060,59 +4434,63 @@ export interface components {
             decided_at: string;
             /** Format: date-time */
             due_at: string;
-            /** @description The execution that it fired; of a coalesced one the late run that stands for it, of a skipped one the cancelled execution that says so */
+            /** @description The execution that it fired; for a coalesced one the late run that covers it, for a skipped one the cancelled execution with the reason */
             execution_id: string | null;
             /** @enum {string} */
             outcome: "fired" | "late" | "coalesced" | "skipped" | "missed";
-            /** @description One sentence; empty for one that fired on time */
+            /** @description One sentence; empty if it fired on time */
             reason: string;
             schedule_id: string;
             trigger_id: string;
         };
         TriggerCreate: {
-            /** @description Id or name of the account to run on. Default: any of the backend */
+            /** @description Id or name of an account. Default: any account of the backend */
             account?: string | null;
-            /** @description Id or name of an agent, in place of backend, model, permission, args, directories and env */
+            /** @description Id or name of an agent, instead of backend, model, permission, args, directories and env */
             agent?: string | null;
-            /** @description Further arguments, passed to the CLI as they are */
+            /** @description Additional arguments, passed to the CLI unchanged */
             args?: string[] | null;
-            /** @description command, claude, codex, gemini, opencode or anthropic */
+            /** @description command, or an agent CLI such as claude */
             backend: string | null;
             /**
              * Format: double
-             * @description Cost at which a running execution is paused and asks; 0 (default) is none
+             * @description Cost at which a running execution is paused with a question; 0 (default) means none
              */
             ceiling_usd?: number | null;
             /** @description Backend command: the program and its arguments, for example ["sh","-c","echo hi"] */
             command?: string[] | null;
             /** @description Default true */
             enabled?: boolean | null;
-            /** @description Variables for the process; replaces all earlier ones. null as value passes the server's variable of that name on, if that name is allowed. In a change *** keeps the value that the name has */
+            /** @description Variables for the process. Replaces all stored ones. A value is a secret, which is masked in everything that executions print, unless it is written as {"value": "…", "secret": false}. The value null passes the server's variable of that name, if that name is allowed. In an update, the value *** keeps the stored value of that name */
             env?: {
-                [key: string]: string | null;
+                [key: string]: (string | null) | {
+                    /** @description Default true. With false the value is shown in answers and is not masked in logs */
+                    secret?: boolean;
+                    value: string;
+                };
             } | null;
-            /** @description What it may run on when nothing before it is ready, in order */
+            /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
             /**
              * Format: int64
-             * @description Executions at once; 0 is only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
+             * @description Concurrent executions; 0: only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
              */
             max_concurrent?: number | null;
-            /** @description Which messages fire it; replaces all earlier ones */
+            /** @description Messages that fire it; replaces all stored ones */
             messages?: components["schemas"]["MessageRuleFields"][] | null;
-            /** @description Model for the agent. Default: the CLI's own */
+            /** @description Model for the agent. Default: the CLI's default */
             model?: string | null;
             /** @description Unique, ignoring case; at most 200 bytes */
             name: string | null;
-            /** @description When an earlier execution has not ended: queue (default), skip or replace */
+            /** @description Rule while an earlier execution has not ended: queue (default), skip or replace */
             overlap?: string | null;
-            /** @description Further directories, absolute; {paths} in a prompt */
+            /** @description Additional directories, absolute paths; {paths} in a prompt */
             paths?: string[] | null;
-            /** @description How freely the agent acts without asking: read, edit (default) or full */
+            /** @description What the agent may do without asking: read, edit (default) or full */
             permission?: string | null;
-            /** @description What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
+            /** @description The agent's task; backend command receives it on standard input. {message}, {vars.NAME} and the other placeholders are filled in when it fires; {{name}} stands for the text {name} */
             prompt?: string | null;
-            /** @description What follows an attempt that did not succeed; replaced as a whole. By default limits, overloads and broken networks are waited out, and a failure of the agent is final */
+            /** @description What happens after an attempt that did not succeed; replaced as a whole. By default limits, overloads and network failures are waited out, and a failure of the agent is final */
             retry?: {
                 /** Format: int64 */
                 base_seconds?: number;
@@ -4125,26 +4503,31 @@ export interface components {
                 on_failure?: boolean;
                 on_interrupted?: boolean;
             } | null;
-            /** @description When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state */
+            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts */
+            sandbox?: string | null;
+            /** @description Schedules that fire it; replaces all stored ones. An equivalent schedule keeps its id and its state */
             schedules?: components["schemas"]["ScheduleFields"][] | null;
             /**
              * Format: int64
-             * @description Limit for printing nothing; 0 is none. Default 0
+             * @description Limit on seconds without output; 0 means no limit. Default 0
              */
             silence_timeout_seconds?: number | null;
             /**
              * Format: int64
-             * @description Wall-clock limit; 0 is none. Default 3600
+             * @description Wall-clock limit in seconds; 0 means no limit. Default 3600
              */
             timeout_seconds?: number | null;
+            /** @description Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off */
+            trust_repository?: boolean | null;
             /** @description Backend command: run on a pseudo-terminal. Default false */
             tty?: boolean | null;
-            /** @description Which calls from outside fire it; replaces all earlier ones. One with a known id keeps its secret when that is left out or *** */
+            /** @description Webhooks that fire it; replaces all stored ones. One with a known id keeps its secret if that is omitted or *** */
             webhooks?: components["schemas"]["WebhookFields"][] | null;
-            /** @description Absolute path. Default: a directory of the execution's own */
+            /** @description Absolute path. Default: a directory of the execution */
             working_dir?: string | null;
-            /** @description A git repository to work in, in place of working_dir: each execution gets a checkout of its own, at the event's commit if there is one */
+            /** @description A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one */
             workspace?: {
+                base?: string;
                 credential?: string;
                 /** Format: int64 */
                 depth?: number;
@@ -4154,49 +4537,53 @@ export interface components {
             } | null;
         };
         TriggerUpdate: {
-            /** @description Id or name of the account to run on. Default: any of the backend */
+            /** @description Id or name of an account. Default: any account of the backend */
             account?: string | null;
-            /** @description Id or name of an agent, in place of backend, model, permission, args, directories and env */
+            /** @description Id or name of an agent, instead of backend, model, permission, args, directories and env */
             agent?: string | null;
-            /** @description Further arguments, passed to the CLI as they are */
+            /** @description Additional arguments, passed to the CLI unchanged */
             args?: string[] | null;
-            /** @description command, claude, codex, gemini, opencode or anthropic */
+            /** @description command, or an agent CLI such as claude */
             backend?: string | null;
             /**
              * Format: double
-             * @description Cost at which a running execution is paused and asks; 0 (default) is none
+             * @description Cost at which a running execution is paused with a question; 0 (default) means none
              */
             ceiling_usd?: number | null;
             /** @description Backend command: the program and its arguments, for example ["sh","-c","echo hi"] */
             command?: string[] | null;
             /** @description Default true */
             enabled?: boolean | null;
-            /** @description Variables for the process; replaces all earlier ones. null as value passes the server's variable of that name on, if that name is allowed. In a change *** keeps the value that the name has */
+            /** @description Variables for the process. Replaces all stored ones. A value is a secret, which is masked in everything that executions print, unless it is written as {"value": "…", "secret": false}. The value null passes the server's variable of that name, if that name is allowed. In an update, the value *** keeps the stored value of that name */
             env?: {
-                [key: string]: string | null;
+                [key: string]: (string | null) | {
+                    /** @description Default true. With false the value is shown in answers and is not masked in logs */
+                    secret?: boolean;
+                    value: string;
+                };
             } | null;
-            /** @description What it may run on when nothing before it is ready, in order */
+            /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
             /**
              * Format: int64
-             * @description Executions at once; 0 is only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
+             * @description Concurrent executions; 0: only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
              */
             max_concurrent?: number | null;
-            /** @description Which messages fire it; replaces all earlier ones */
+            /** @description Messages that fire it; replaces all stored ones */
             messages?: components["schemas"]["MessageRuleFields"][] | null;
-            /** @description Model for the agent. Default: the CLI's own */
+            /** @description Model for the agent. Default: the CLI's default */
             model?: string | null;
             /** @description Unique, ignoring case; at most 200 bytes */
             name?: string | null;
-            /** @description When an earlier execution has not ended: queue (default), skip or replace */
+            /** @description Rule while an earlier execution has not ended: queue (default), skip or replace */
             overlap?: string | null;
-            /** @description Further directories, absolute; {paths} in a prompt */
+            /** @description Additional directories, absolute paths; {paths} in a prompt */
             paths?: string[] | null;
-            /** @description How freely the agent acts without asking: read, edit (default) or full */
+            /** @description What the agent may do without asking: read, edit (default) or full */
             permission?: string | null;
-            /** @description What the agent shall do; backend command gets it on standard input. {message}, {vars.NAME} and the other placeholders are filled when it fires; {{name}} is the text itself */
+            /** @description The agent's task; backend command receives it on standard input. {message}, {vars.NAME} and the other placeholders are filled in when it fires; {{name}} stands for the text {name} */
             prompt?: string | null;
-            /** @description What follows an attempt that did not succeed; replaced as a whole. By default limits, overloads and broken networks are waited out, and a failure of the agent is final */
+            /** @description What happens after an attempt that did not succeed; replaced as a whole. By default limits, overloads and network failures are waited out, and a failure of the agent is final */
             retry?: {
                 /** Format: int64 */
                 base_seconds?: number;
@@ -4209,26 +4596,31 @@ export interface components {
                 on_failure?: boolean;
                 on_interrupted?: boolean;
             } | null;
-            /** @description When it fires by itself; replaces all earlier ones. One that asks for the same as before keeps its id and its state */
+            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts */
+            sandbox?: string | null;
+            /** @description Schedules that fire it; replaces all stored ones. An equivalent schedule keeps its id and its state */
             schedules?: components["schemas"]["ScheduleFields"][] | null;
             /**
              * Format: int64
-             * @description Limit for printing nothing; 0 is none. Default 0
+             * @description Limit on seconds without output; 0 means no limit. Default 0
              */
             silence_timeout_seconds?: number | null;
             /**
              * Format: int64
-             * @description Wall-clock limit; 0 is none. Default 3600
+             * @description Wall-clock limit in seconds; 0 means no limit. Default 3600
              */
             timeout_seconds?: number | null;
+            /** @description Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off */
+            trust_repository?: boolean | null;
             /** @description Backend command: run on a pseudo-terminal. Default false */
             tty?: boolean | null;
-            /** @description Which calls from outside fire it; replaces all earlier ones. One with a known id keeps its secret when that is left out or *** */
+            /** @description Webhooks that fire it; replaces all stored ones. One with a known id keeps its secret if that is omitted or *** */
             webhooks?: components["schemas"]["WebhookFields"][] | null;
-            /** @description Absolute path. Default: a directory of the execution's own */
+            /** @description Absolute path. Default: a directory of the execution */
             working_dir?: string | null;
-            /** @description A git repository to work in, in place of working_dir: each execution gets a checkout of its own, at the event's commit if there is one */
+            /** @description A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one */
             workspace?: {
+                base?: string;
                 credential?: string;
                 /** Format: int64 */
                 depth?: number;
@@ -4238,17 +4630,17 @@ export interface components {
             } | null;
         };
         TriggerView: {
-            /** @description Id or name of the account that it runs on; empty: any of the backend */
+            /** @description Id or name of an account; empty: any account of the backend */
             account: string;
-            /** @description Name of the agent that gives prompt and backend settings; empty: none */
+            /** @description Name of the agent that provides prompt and backend settings; empty: none */
             agent: string;
-            /** @description Further arguments for the CLI */
+            /** @description Additional arguments for the CLI */
             args: string[];
             /** @enum {string} */
             backend: "command" | "claude" | "codex" | "gemini" | "opencode" | "anthropic";
             /**
              * Format: double
-             * @description Cost at which a running execution is paused and asks; 0: none
+             * @description Cost at which a running execution is paused with a question; 0 means none
              */
             ceiling_usd: number;
             /** @description Backend command: the program and its arguments */
@@ -4256,72 +4648,82 @@ export interface components {
             /** Format: date-time */
             created_at: string;
             enabled: boolean;
-            /** @description Variables for the process. Values are never shown: *** stands for one, null passes the server's variable of that name on */
+            /** @description Variables for the process. *** stands for each secret value, {value, secret: false} is a value that is not secret, null passes the server's variable of that name */
             env: {
-                [key: string]: string | null;
+                [key: string]: (string | null) | {
+                    /** @description Default true. With false the value is shown in answers and is not masked in logs */
+                    secret?: boolean;
+                    value: string;
+                };
             };
-            /** @description What it may run on when nothing before it is ready, in order */
+            /** @description Choices that are tried in order when no earlier one is ready */
             fallback: components["schemas"]["Choice"][];
+            /** @description Problems that keep the trigger from firing; omitted if there are none. For admins only */
+            hints?: components["schemas"]["HintView"][];
             /** @example trg-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
-            /** @description The newest one. Left out of answers about a change, and when it never fired */
+            /** @description The newest execution. Omitted in responses to changes, and if it never fired */
             last_execution?: components["schemas"]["ExecutionView"];
             /**
              * Format: int64
-             * @description 0: only the node's limit
+             * @description Concurrent executions; 0: only the node's limit
              */
             max_concurrent: number;
-            /** @description Which messages fire it */
+            /** @description Messages that fire it */
             messages: components["schemas"]["MessageRuleView"][];
-            /** @description Empty: the CLI's own default */
+            /** @description Empty: the CLI's default */
             model: string;
             /** @description Unique, ignoring case */
             name: string;
             /**
              * Format: date-time
-             * @description When the first of the schedules will fire; null when nothing is to come
+             * @description When the first of the schedules will fire; null if none will
              */
             next_run_at: string | null;
             /** @enum {string} */
             overlap: "queue" | "skip" | "replace";
-            /** @description Further directories that the agent may use */
+            /** @description Additional directories that the agent may use */
             paths: string[];
             /** @description read, edit or full; empty for backend command */
             permission: string;
             /** @description Template of the prompt */
             prompt: string;
-            /** @description What follows an attempt that did not succeed; fields that are left out have their defaults */
+            /** @description What happens after an attempt that did not succeed; omitted fields have their defaults */
             retry: components["schemas"]["RetryPolicy"];
-            /** @description When it fires by itself */
+            /** @description Isolation of the processes: off or guard; empty: the server's default (AGENTED_SANDBOX) */
+            sandbox: string;
+            /** @description Schedules that fire it */
             schedules: components["schemas"]["ScheduleView"][];
             /**
              * Format: int64
-             * @description 0: no limit
+             * @description Limit on seconds without output; 0 means no limit
              */
             silence_timeout_seconds: number;
             /**
              * Format: int64
-             * @description 0: no limit
+             * @description Wall-clock limit; 0 means no limit
              */
             timeout_seconds: number;
+            /** @description Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off */
+            trust_repository: boolean;
             /** @description Backend command: run on a pseudo-terminal */
             tty: boolean;
             /** Format: date-time */
             updated_at: string;
-            /** @description Path at which it takes them; empty when it takes none */
+            /** @description Path that receives webhook calls; empty if there is none */
             webhook_url: string;
-            /** @description Which calls from outside fire it */
+            /** @description Webhooks that fire it */
             webhooks: components["schemas"]["WebhookView"][];
-            /** @description Empty: a directory of the execution's own */
+            /** @description Empty: a directory of the execution */
             working_dir: string;
-            /** @description A git repository to work in; left out: none */
+            /** @description A git repository to work in; omitted: none */
             workspace?: components["schemas"]["Workspace"];
         };
         UsageReport: {
             by: string;
             /** Format: date-time */
             from: string;
-            /** @description By day: each day, the first in front; else the dearest in front */
+            /** @description By day: in order of days; otherwise the most expensive first */
             items: components["schemas"]["UsageView"][];
             prices: components["schemas"]["PricesView"];
             /** Format: date-time */
@@ -4336,25 +4738,25 @@ export interface components {
             cache_write_tokens: number | null;
             /**
              * Format: double
-             * @description As far as it is known; null when it is not known of any
+             * @description Known cost; null if it is unknown for every attempt
              */
             cost_usd: number | null;
             /**
              * Format: int64
-             * @description Attempts whose cost was worked out from the list of prices
+             * @description Attempts whose cost was estimated from the price list
              */
             estimated_cost: number;
             /** Format: int64 */
             input_tokens: number | null;
-            /** @description A day as 2006-01-02, or an id or a name; empty: none, or not known */
+            /** @description A day as 2006-01-02, an id or a name; empty: none or unknown */
             key: string;
-            /** @description For people, where there is one */
+            /** @description Display name, if there is one */
             name: string;
             /** Format: int64 */
             output_tokens: number | null;
             /**
              * Format: int64
-             * @description Attempts whose cost nobody knows
+             * @description Attempts whose cost is unknown
              */
             unknown_cost: number;
         };
@@ -4362,14 +4764,14 @@ export interface components {
             name: string;
             /**
              * Format: password
-             * @description At least 10 characters
+             * @description At least 10 characters; no sequence, no common password, not the name
              */
             password: string;
             /** @enum {string} */
             role: "viewer" | "operator" | "admin";
         };
         UserUpdate: {
-            /** @description A disabled user cannot log in; the sessions end */
+            /** @description A disabled user cannot log in; disabling ends the user's sessions */
             disabled?: boolean | null;
             /** @description Unique, ignoring case */
             name?: string | null;
@@ -4390,47 +4792,52 @@ export interface components {
             role: "viewer" | "operator" | "admin";
         };
         WebhookFields: {
-            /** @description How a call proves that it is genuine. Required for source webhook; for github only to name addresses in allow */
+            /** @description How a call proves that it is authentic. Required for source webhook; for github only to restrict addresses with allow */
             auth?: components["schemas"]["Auth"];
             /** @description Default true */
             enabled?: boolean | null;
-            /** @description Which of the trigger's webhooks this is. Left out: the one at the same place if it is of the same kind, or a new one */
+            /** @description Id of an existing webhook of the trigger. Omitted: the webhook at the same index if it is of the same kind, or a new one */
             id?: string | null;
-            /** @description Which calls fire. Default: all of them, for github but pings and what bots do */
+            /** @description Which calls fire the trigger. Default: all; for github all except pings and events of bots */
             match?: components["schemas"]["Match"];
-            /** @description What calls are signed with. Left out or ***: the one that the webhook has. github without one uses GITHUB_WEBHOOK_SECRET */
+            /** @description A second secret that is accepted while the sender is switched to the new one. ***: the stored one, or with a new secret the one that it replaces. Empty: none */
+            previous_secret?: string | null;
+            /** @description The secret that signs calls. Omitted or ***: the stored one. For github, without a secret GITHUB_WEBHOOK_SECRET is used */
             secret?: string | null;
-            /** @description github: events at /hooks/github, signed by GitHub. webhook: any calls, at an address of the trigger's own */
+            /** @description github: events at /hooks/github, signed by GitHub. webhook: any calls, at the trigger's own address */
             source: string;
-            /** @description A newer event about the same pull request, issue or branch replaces what waits or runs. Default false */
+            /** @description A newer event about the same pull request, issue or branch replaces pending and running executions. Default false */
             supersede?: boolean;
         };
         WebhookMatch: {
             fires: boolean;
-            /** @description The same in words */
+            /** @description rule as a sentence */
             reason?: string;
-            /** @description The condition or guard that said no */
+            /** @description The condition or guard that did not match */
             rule?: string;
             trigger_id: string;
             trigger_name: string;
             webhook_id: string;
         };
         WebhookView: {
-            /** @description How a call proves that it is genuine */
+            /** @description How a call proves that it is authentic */
             auth: components["schemas"]["Auth"];
             enabled: boolean;
             /** @example whk-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
-            /** @description Which calls fire */
+            /** @description Which calls fire the trigger */
             match: components["schemas"]["Match"];
-            /** @description Never shown: *** stands for one; empty when there is none */
+            /** @description Never returned: *** stands for a secret that is accepted in addition to secret */
+            previous_secret?: string;
+            /** @description Never returned: *** stands for the secret; empty if there is none */
             secret: string;
             /** @enum {string} */
             source: "github" | "webhook";
-            /** @description A newer event about the same pull request, issue or branch replaces what waits or runs */
+            /** @description A newer event about the same pull request, issue or branch replaces pending and running executions */
             supersede: boolean;
         };
         Workspace: {
+            base?: string;
             credential?: string;
             /** Format: int64 */
             depth?: number;
@@ -4447,7 +4854,7 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    "receive-any": {
+    "receive-webhook-by-secret": {
         parameters: {
             query?: never;
             header?: never;
@@ -4460,7 +4867,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Stored, with what it fired */
+            /** @description The delivery is stored with the executions that it fired */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -4537,9 +4944,9 @@ export interface operations {
     "list-accounts": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
             };
             header?: never;
@@ -5201,9 +5608,9 @@ export interface operations {
     "list-agents": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
             };
             header?: never;
@@ -5270,7 +5677,10 @@ export interface operations {
     };
     "create-agent": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description true: validate the request and return the result without storing it */
+                dry_run?: "true" | "false";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -5289,6 +5699,114 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["AgentView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "apply-agents": {
+        parameters: {
+            query?: {
+                /** @description true: validate the request and return the result without storing it */
+                dry_run?: "true" | "false";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApplyOfAgentCreate"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AppliedAllAgentView"];
                 };
             };
             /** @description Bad Request */
@@ -5528,7 +6046,10 @@ export interface operations {
     };
     "update-agent": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description true: validate the request and return the result without storing it */
+                dry_run?: "true" | "false";
+            };
             header?: never;
             path: {
                 /** @description The agent's id, agt-…, or its name */
@@ -5646,11 +6167,11 @@ export interface operations {
     "list-agent-inbox": {
         parameters: {
             query?: {
-                /** @description Number of the last message that is known; 0 for all */
+                /** @description Number of the last message received; 0 for all */
                 after?: number;
-                /** @description Messages at most */
+                /** @description Page size */
                 limit?: number;
-                /** @description Only these, separated by commas: pending, delivered, read, expired */
+                /** @description Only these states, separated by commas: pending, delivered, read, expired */
                 state?: string[];
             };
             header?: never;
@@ -5730,11 +6251,11 @@ export interface operations {
     "stream-agent-inbox": {
         parameters: {
             query?: {
-                /** @description Number of the last message that is known; 0 for all. Last-Event-ID wins */
+                /** @description Number of the last message received; 0 for all. Last-Event-ID takes precedence */
                 after?: number;
             };
             header?: {
-                /** @description Where to resume; an EventSource sends it by itself */
+                /** @description Position to resume from; an EventSource sends it automatically */
                 "Last-Event-ID"?: string;
             };
             path: {
@@ -5926,9 +6447,9 @@ export interface operations {
     "list-audit": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
             };
             header?: never;
@@ -5996,9 +6517,9 @@ export interface operations {
     "list-keys": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
             };
             header?: never;
@@ -6432,7 +6953,7 @@ export interface operations {
             };
         };
     };
-    "get-me": {
+    "get-current-user": {
         parameters: {
             query?: never;
             header?: never;
@@ -6594,7 +7115,7 @@ export interface operations {
     "list-sessions": {
         parameters: {
             query?: {
-                /** @description Those of all users; only for an admin */
+                /** @description Sessions of all users; admins only */
                 all?: boolean;
             };
             header?: never;
@@ -6734,7 +7255,7 @@ export interface operations {
             };
         };
     };
-    setup: {
+    "create-first-user": {
         parameters: {
             query?: never;
             header?: never;
@@ -6843,9 +7364,9 @@ export interface operations {
     "list-users": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
             };
             header?: never;
@@ -7917,9 +8438,9 @@ export interface operations {
     "list-conversations": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
                 /** @description Only with this agent (id or name) */
                 agent?: string;
@@ -8376,9 +8897,9 @@ export interface operations {
     "list-conversation-events": {
         parameters: {
             query?: {
-                /** @description Id of the last event that is known; 0 for all */
+                /** @description Id of the last event received; 0 for all */
                 after?: number;
-                /** @description Events at most */
+                /** @description Page size */
                 limit?: number;
             };
             header?: never;
@@ -8455,14 +8976,14 @@ export interface operations {
             };
         };
     };
-    "put-file": {
+    "upload-conversation-file": {
         parameters: {
             query?: never;
             header?: never;
             path: {
                 /** @description The conversation's id, conv-… */
                 id: string;
-                /** @description Letters, digits, blanks, -, _ and .; at most 100 bytes */
+                /** @description Letters, digits, spaces, -, _ and .; at most 100 bytes */
                 name: string;
             };
             cookie?: never;
@@ -8473,7 +8994,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It is stored */
+            /** @description The file is stored */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -8563,7 +9084,7 @@ export interface operations {
             };
         };
     };
-    interrupt: {
+    "interrupt-conversation": {
         parameters: {
             query?: never;
             header?: never;
@@ -8575,7 +9096,7 @@ export interface operations {
         };
         requestBody?: {
             content: {
-                "application/json": components["schemas"]["InterruptRequest"];
+                "application/json": components["schemas"]["Interrupt-conversationRequest"];
             };
         };
         responses: {
@@ -8680,11 +9201,11 @@ export interface operations {
             };
         };
     };
-    say: {
+    "send-conversation-message": {
         parameters: {
             query?: never;
             header?: {
-                /** @description Names this message: sent again, nothing is said again */
+                /** @description Identifies the message: a request with the same key adds no second message */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -8695,7 +9216,7 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["SayInput"];
+                "application/json": components["schemas"]["ConversationMessageInput"];
             };
         };
         responses: {
@@ -8705,7 +9226,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Said"];
+                    "application/json": components["schemas"]["AcceptedMessage"];
                 };
             };
             /** @description Bad Request */
@@ -8803,11 +9324,11 @@ export interface operations {
     "stream-conversation": {
         parameters: {
             query?: {
-                /** @description Id of the last event that is known; 0 for all. Last-Event-ID wins */
+                /** @description Id of the last event received; 0 for all. Last-Event-ID takes precedence */
                 after?: number;
             };
             header?: {
-                /** @description Where to resume; an EventSource sends it by itself */
+                /** @description Position to resume from; an EventSource sends it automatically */
                 "Last-Event-ID"?: string;
             };
             path: {
@@ -8886,9 +9407,9 @@ export interface operations {
     "list-deliveries": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
                 /** @description Only those with this verdict */
                 verdict?: "accepted" | "ignored" | "duplicate" | "rejected";
@@ -9310,15 +9831,15 @@ export interface operations {
     "stream-events": {
         parameters: {
             query?: {
-                /** @description Id of the last event that is known. Last-Event-ID wins */
+                /** @description Id of the last event received. Last-Event-ID takes precedence */
                 after?: number;
-                /** @description Also the last line of what runs */
+                /** @description Also send the last line of running executions */
                 lines?: boolean;
-                /** @description Also which lists change */
+                /** @description Also send changes of lists */
                 changes?: boolean;
             };
             header?: {
-                /** @description Where to resume; an EventSource sends it by itself */
+                /** @description Position to resume from; an EventSource sends it automatically */
                 "Last-Event-ID"?: string;
             };
             path?: never;
@@ -9382,24 +9903,80 @@ export interface operations {
             };
         };
     };
+    "list-examples": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExampleList"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "list-executions": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
                 /** @description Only firings of this trigger */
                 trigger_id?: string;
-                /** @description Only these, separated by commas: pending, running, success, failed, timeout, cancelled, interrupted */
+                /** @description Only these statuses, separated by commas: pending, running, success, failed, timeout, cancelled, interrupted */
                 status?: string[];
-                /** @description Only what this fired */
+                /** @description Only those fired by this source */
                 source?: "manual" | "schedule" | "webhook" | "github" | "retry" | "message" | "conversation";
                 /** @description Only those created at this time or later */
                 created_after?: string;
                 /** @description Only those created before this time */
                 created_before?: string;
-                /** @description Only those whose trigger's name, or whose id, starts with this */
+                /** @description Only those whose trigger name or id starts with this text */
                 q?: string;
             };
             header?: never;
@@ -9468,7 +10045,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Names this firing, at most 255 printable ASCII characters. Sent again, the same key is the same execution: nothing is started twice */
+                /** @description Identifies this firing, at most 255 printable ASCII characters. A request with the same key and body returns the same execution and starts nothing. With another body it is rejected with 422 */
                 "Idempotency-Key"?: string;
             };
             path?: never;
@@ -9881,15 +10458,17 @@ export interface operations {
             };
         };
     };
-    "get-log": {
+    "list-log-lines": {
         parameters: {
             query?: {
-                /** @description Number of the last line that is known; 0 for all */
+                /** @description Number of the last line received; 0 for all */
                 after?: number;
-                /** @description Lines at most, from 1 to 5000; 500 if left out */
+                /** @description Page size, from 1 to 5000; default 500 */
                 limit?: number;
                 /** @description Only stdout, stderr or system */
                 stream?: string;
+                /** @description Also return the events of an agent CLI's lines */
+                events?: boolean;
             };
             header?: never;
             path: {
@@ -9965,7 +10544,7 @@ export interface operations {
             };
         };
     };
-    "get-log-text": {
+    "download-log": {
         parameters: {
             query?: never;
             header?: never;
@@ -9986,7 +10565,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            /** @description The range that was asked for */
+            /** @description The requested range */
             206: {
                 headers: {
                     [name: string]: unknown;
@@ -10389,15 +10968,15 @@ export interface operations {
     "search-log": {
         parameters: {
             query: {
-                /** @description What to look for */
+                /** @description Text to search for */
                 q: string;
                 /** @description q is a regular expression (RE2 syntax) */
                 regex?: boolean;
-                /** @description Upper and lower case differ. Default: they do not */
+                /** @description Match case. Default: ignore case */
                 case?: boolean;
-                /** @description Look behind this line */
+                /** @description Search after this line */
                 after?: number;
-                /** @description Hits at most */
+                /** @description Maximum number of hits */
                 limit?: number;
             };
             header?: never;
@@ -10477,11 +11056,13 @@ export interface operations {
     "stream-execution": {
         parameters: {
             query?: {
-                /** @description Number of the last line that is known; 0 for all. Last-Event-ID wins */
+                /** @description Number of the last line received; 0 for all. Last-Event-ID takes precedence */
                 after?: number;
+                /** @description Also send the events of an agent CLI's lines */
+                events?: boolean;
             };
             header?: {
-                /** @description Where to resume; an EventSource sends it by itself */
+                /** @description Position to resume from; an EventSource sends it automatically */
                 "Last-Event-ID"?: string;
             };
             path: {
@@ -10501,7 +11082,7 @@ export interface operations {
                     "text/event-stream": string;
                 };
             };
-            /** @description There is nothing more */
+            /** @description The stream has ended */
             204: {
                 headers: {
                     [name: string]: unknown;
@@ -10668,14 +11249,14 @@ export interface operations {
             };
         };
     };
-    "list-inbox": {
+    "list-own-inbox": {
         parameters: {
             query?: {
-                /** @description Number of the last message that is known; 0 for all */
+                /** @description Number of the last message received; 0 for all */
                 after?: number;
-                /** @description Messages at most */
+                /** @description Page size */
                 limit?: number;
-                /** @description Only these, separated by commas: pending, delivered, read, expired */
+                /** @description Only these states, separated by commas: pending, delivered, read, expired */
                 state?: string[];
             };
             header?: never;
@@ -10752,11 +11333,11 @@ export interface operations {
     "stream-inbox": {
         parameters: {
             query?: {
-                /** @description Number of the last message that is known; 0 for all. Last-Event-ID wins */
+                /** @description Number of the last message received; 0 for all. Last-Event-ID takes precedence */
                 after?: number;
             };
             header?: {
-                /** @description Where to resume; an EventSource sends it by itself */
+                /** @description Position to resume from; an EventSource sends it automatically */
                 "Last-Event-ID"?: string;
             };
             path?: never;
@@ -11052,7 +11633,7 @@ export interface operations {
             };
         };
     };
-    join: {
+    "add-list-member": {
         parameters: {
             query?: never;
             header?: never;
@@ -11155,7 +11736,7 @@ export interface operations {
             };
         };
     };
-    leave: {
+    "remove-list-member": {
         parameters: {
             query: {
                 /** @description group:NAME or topic:NAME */
@@ -11428,7 +12009,7 @@ export interface operations {
             query?: {
                 /** @description Time zone in which a day begins */
                 tz?: string;
-                /** @description Days, today included */
+                /** @description Number of days, including today */
                 days?: number;
             };
             header?: never;
@@ -11632,7 +12213,7 @@ export interface operations {
             };
         };
     };
-    prune: {
+    "run-retention": {
         parameters: {
             query?: never;
             header?: never;
@@ -11727,9 +12308,9 @@ export interface operations {
     "list-schedules": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
                 /** @description Only those of this trigger */
                 trigger_id?: string;
@@ -11895,9 +12476,9 @@ export interface operations {
     "list-ticks": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
                 /** @description Only those of this schedule */
                 schedule_id?: string;
@@ -11975,15 +12556,15 @@ export interface operations {
     "list-triggers": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
                 /** @description Only the trigger of this name, ignoring case */
                 name?: string;
-                /** @description Only names that start with this, ignoring case */
+                /** @description Only names that start with this text, ignoring case */
                 q?: string;
-                /** @description Only enabled ones, or only others */
+                /** @description Only enabled or only disabled triggers */
                 enabled?: "true" | "false";
             };
             header?: never;
@@ -12050,7 +12631,10 @@ export interface operations {
     };
     "create-trigger": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description true: validate the request and return the result without storing it */
+                dry_run?: "true" | "false";
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -12069,6 +12653,114 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["TriggerView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "apply-triggers": {
+        parameters: {
+            query?: {
+                /** @description true: validate the request and return the result without storing it */
+                dry_run?: "true" | "false";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApplyOfTriggerCreate"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AppliedAllTriggerView"];
                 };
             };
             /** @description Bad Request */
@@ -12308,7 +13000,10 @@ export interface operations {
     };
     "update-trigger": {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description true: validate the request and return the result without storing it */
+                dry_run?: "true" | "false";
+            };
             header?: never;
             path: {
                 /** @description The trigger's id, trg-… */
@@ -12427,7 +13122,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Names this firing, at most 255 printable ASCII characters. Sent again, the same key is the same execution: nothing is started twice */
+                /** @description Identifies this firing, at most 255 printable ASCII characters. A request with the same key and body returns the same execution and starts nothing. With another body it is rejected with 422 */
                 "Idempotency-Key"?: string;
             };
             path: {
@@ -12548,9 +13243,9 @@ export interface operations {
     "list-trigger-ticks": {
         parameters: {
             query?: {
-                /** @description Items in a page */
+                /** @description Page size */
                 limit?: number;
-                /** @description next_cursor of the page before; leave it out for the first page */
+                /** @description next_cursor of the previous page; omit it for the first page */
                 cursor?: string;
                 /** @description Only those of this schedule */
                 schedule_id?: string;
@@ -12748,11 +13443,11 @@ export interface operations {
     "get-usage": {
         parameters: {
             query?: {
-                /** @description What to add up by */
+                /** @description What to group by */
                 by?: "day" | "trigger" | "account" | "model" | "backend";
                 /** @description Attempts that ended at this time or later. Default: 30 days ago */
                 from?: string;
-                /** @description And before this time. Default: now */
+                /** @description Attempts that ended before this time. Default: now */
                 to?: string;
             };
             header?: never;
@@ -12866,6 +13561,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Request Entity Too Large */
             413: {
                 headers: {
@@ -12913,7 +13617,7 @@ export interface operations {
             };
         };
     };
-    "receive-github-old": {
+    "receive-github-at-old-address": {
         parameters: {
             query?: never;
             header?: never;
@@ -12935,103 +13639,7 @@ export interface operations {
                     "application/json": components["schemas"]["Pong"];
                 };
             };
-            /** @description Stored, with what it fired */
-            202: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Received"];
-                };
-            };
-            /** @description Bad Request */
-            400: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unauthorized */
-            401: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Request Entity Too Large */
-            413: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Unsupported Media Type */
-            415: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Too Many Requests */
-            429: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Internal Server Error */
-            500: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-            /** @description Service Unavailable */
-            503: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    "receive-github-older": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": unknown;
-            };
-        };
-        responses: {
-            /** @description A ping */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Pong"];
-                };
-            };
-            /** @description Stored, with what it fired */
+            /** @description The delivery is stored with the executions that it fired */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -13170,7 +13778,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It answers */
+            /** @description The process responds */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -13208,7 +13816,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description It can */
+            /** @description Ready */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -13226,7 +13834,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description It cannot */
+            /** @description Not ready */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -13259,7 +13867,7 @@ export interface operations {
                     "application/json": components["schemas"]["Pong"];
                 };
             };
-            /** @description Stored, with what it fired */
+            /** @description The delivery is stored with the executions that it fired */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -13358,7 +13966,108 @@ export interface operations {
                     "application/json": components["schemas"]["Pong"];
                 };
             };
-            /** @description Stored, with what it fired */
+            /** @description The delivery is stored with the executions that it fired */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Received"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too Many Requests */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "receive-webhook-token": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The trigger's id, trg-… */
+                trigger: string;
+                /** @description The secret of a bearer webhook, for senders that can only configure an address */
+                token: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": unknown;
+            };
+        };
+        responses: {
+            /** @description A ping */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pong"];
+                };
+            };
+            /** @description The delivery is stored with the executions that it fired */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -13508,7 +14217,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The page, with what was wrong */
+            /** @description The page with an error message */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -13863,7 +14572,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description Done and logged in */
+            /** @description User created and logged in */
             303: {
                 headers: {
                     [name: string]: unknown;
@@ -13906,8 +14615,17 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The page, with what was wrong */
+            /** @description The page with an error message */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/html": string;
+                };
+            };
+            /** @description Too many attempts */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

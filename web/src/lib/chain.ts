@@ -1,4 +1,4 @@
-/** A chain of causes laid out as a tree: what one link caused stands to its right. */
+/** A chain of causes laid out as a tree: effects are to the right of their cause. */
 export interface Link {
   kind: string
   id: string
@@ -10,7 +10,7 @@ export interface Link {
 }
 export interface Placed {
   link: Link
-  /** Column from 0, and row from 0. */
+  /** Column and row, from 0. */
   x: number
   y: number
 }
@@ -21,14 +21,15 @@ export interface Laid {
   rows: number
 }
 
-/** Children stand under each other in the order of their times, a parent beside its first child: no two on one place, no lines that cross. */
+/** Places children below each other by time, and a parent next to its first child, so that no lines cross. */
 export function layout(links: readonly Link[]): Laid {
   const byId = new Map(links.map(l => [l.id, l]))
   const children = new Map<string, Link[]>()
   const roots: Link[] = []
   for (const l of links) {
-    // What caused it may be gone, or not be shown.
-    if (l.parent && l.parent !== l.id && byId.has(l.parent)) children.set(l.parent, [...(children.get(l.parent) ?? []), l])
+    // The cause may have been removed, or may not be shown.
+    if (l.parent && l.parent !== l.id && byId.has(l.parent))
+      children.set(l.parent, [...(children.get(l.parent) ?? []), l])
     else roots.push(l)
   }
   const nodes: Placed[] = []
@@ -36,7 +37,7 @@ export function layout(links: readonly Link[]): Laid {
   const edges: Laid['edges'] = []
   let rows = 0
   let columns = 0
-  // Not by recursion: a chain may be long. Each entry is a link and its column.
+  // Iterative, because a chain may be long. Each entry is a link and its column.
   const place = (start: Link) => {
     const stack: { link: Link; x: number; first: boolean }[] = [{ link: start, x: 0, first: true }]
     while (stack.length > 0) {
@@ -54,7 +55,7 @@ export function layout(links: readonly Link[]): Laid {
     }
   }
   for (const r of roots) place(r)
-  // A circle has no beginning; the data should hold none, but nothing is left out.
+  // Cycles have no root. The data should have none; show them anyway.
   for (const l of links) if (!placed.has(l.id)) place(l)
   return { nodes, edges, columns, rows }
 }

@@ -1,4 +1,4 @@
-/** A time for an input of type datetime-local, on the clock of this browser. */
+/** Formats a time for a datetime-local input, in the browser's time zone. */
 export function toInput(iso: string): string {
   if (!iso) return ''
   const t = new Date(iso)
@@ -11,22 +11,22 @@ export function fromInput(local: string): string {
   return local ? new Date(local).toISOString().replace(/\.\d+Z$/, 'Z') : ''
 }
 
-/** The Monday, at midnight on this browser's clock, of the week that is so many after this one. */
+/** Returns the Monday at midnight, in the browser's time zone, of the week that many weeks from now. */
 export function weekStart(now: Date, weeks: number): Date {
   return new Date(now.getFullYear(), now.getMonth(), now.getDate() - ((now.getDay() + 6) % 7) + 7 * weeks)
 }
 
-/** The seven days of a week, and the day behind them. */
+/** Returns the seven days of a week and the day after them. */
 export function daysOf(start: Date): Date[] {
   return Array.from({ length: 8 }, (_, i) => new Date(start.getFullYear(), start.getMonth(), start.getDate() + i))
 }
 
-/** By how many minutes this browser's clock is set forward (or back, below 0) between two times. */
+/** Returns how many minutes the clock is set forward between two times; negative: back. */
 export function clockShift(from: Date, to: Date): number {
   return from.getTimezoneOffset() - to.getTimezoneOffset()
 }
 
-/** The names of the time zones that this browser knows. */
+/** Names of the time zones that the browser knows. */
 export function zones(): string[] {
   return ['UTC', ...Intl.supportedValuesOf('timeZone')]
 }

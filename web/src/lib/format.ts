@@ -15,7 +15,7 @@ export function bytes(n: number): string {
   return `${u === 0 || n >= 100 ? Math.round(n) : n.toFixed(1)} ${units[u]}`
 }
 
-/** A figure that may not be known: which is not the same as zero. */
+/** Formats a figure that may be unknown. */
 export function known(n: number | null | undefined): string {
   return n === null || n === undefined ? 'unknown' : count(n)
 }
@@ -42,27 +42,27 @@ export const statusText: Record<Status, string> = {
   interrupted: 'Interrupted',
 }
 
-/** Why an execution stands as it does, in one sentence. */
+/** Returns the reason for the status of an execution in one sentence; empty if the status says everything. */
 export function reasonOf(e: Execution): string {
-  if (e.cancel_requested) return 'Somebody asked to cancel it; it is being ended.'
+  if (e.cancel_requested) return 'Cancel was requested; the process is being terminated.'
   const text = e.reason || e.error_message
-  if (e.pause) return sentence(e.pause.paused_reason || `It stands still${e.pause.paused_by ? `, paused by ${e.pause.paused_by}` : ''}`)
+  if (e.pause) return sentence(e.pause.paused_reason || `Paused${e.pause.paused_by ? ` by ${e.pause.paused_by}` : ''}`)
   if (text) return sentence(text)
   switch (e.status) {
     case 'pending':
-      return 'It waits for its turn.'
+      return 'Waiting for a free slot.'
     case 'running':
-      return e.attempt_number > 1 ? `Attempt ${e.attempt_number} runs.` : 'It runs.'
+      return e.attempt_number > 1 ? `Attempt ${e.attempt_number} is running.` : ''
     case 'success':
-      return 'It ended well.'
+      return ''
     case 'failed':
-      return e.exit_code === null ? 'It failed.' : `It ended with exit code ${e.exit_code}.`
+      return e.exit_code === null ? '' : `Exit code ${e.exit_code}.`
     default:
       return `${statusText[e.status]}.`
   }
 }
 
-/** When what is parked goes on at the latest; empty: it is not parked, or nobody knows. */
+/** Returns the latest time at which a parked execution resumes; empty if it is not parked or the time is unknown. */
 export function parkedUntil(e: Execution): string {
   return e.status === 'pending' && e.waiting_on && e.parked_until ? e.parked_until : ''
 }
@@ -72,22 +72,22 @@ function sentence(text: string): string {
   return /[.!?…]$/.test(first) ? first : `${first}.`
 }
 
-/** What fired it, and who. */
+/** Returns what or who fired an execution. */
 export function firedBy(e: Execution): string {
   const by = e.actor ? ` by ${e.actor}` : ''
   const texts: Record<string, string> = {
-    manual: `Run${by || ' by hand'}`,
+    manual: `Run${by || ' manually'}`,
     retry: `Retried${by}`,
-    schedule: 'By its schedule',
-    webhook: 'By a webhook',
-    github: 'By GitHub',
-    message: 'By a message',
-    conversation: 'A turn of a conversation',
+    schedule: 'Schedule',
+    webhook: 'Webhook',
+    github: 'GitHub',
+    message: 'Message',
+    conversation: 'Conversation',
   }
   return texts[e.source] ?? e.source
 }
 
-/** What a browser says of itself, short. */
+/** Shortens a User-Agent header to browser and system. */
 export function browserName(agent: string): string {
   const name = /(Firefox|Edg|OPR|Chrome|Safari|curl)\/[\d.]+/.exec(agent)?.[1] ?? agent.slice(0, 40)
   const system = /Windows|Mac OS X|Android|iPhone|Linux/.exec(agent)?.[0]

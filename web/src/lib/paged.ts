@@ -6,16 +6,16 @@ interface Page<T> {
   next_cursor: string | null
 }
 
-/** The newest page put into a list that may hold more: what is new comes in front, what is known is renewed in its place. */
+/** Merges the newest page into a longer list: new items go first, known ones are replaced in place. */
 export function merge<T>(list: T[], head: T[], key: (item: T) => string): T[] | undefined {
   const known = new Set(list.map(key))
-  // Without a common item there may be a gap between the two.
+  // Without a common item there may be a gap.
   if (list.length > 0 && !head.some(i => known.has(key(i)))) return undefined
   const newer = new Map(head.map(i => [key(i), i]))
   return [...head.filter(i => !known.has(key(i))), ...list.map(i => newer.get(key(i)) ?? i)]
 }
 
-/** A list that is read page by page. An answer that was overtaken by another question is dropped. */
+/** A list that is loaded page by page. Outdated responses are dropped. */
 export function usePaged<T>(read: (cursor?: string) => Promise<Page<T> | undefined>) {
   const items = shallowRef<T[]>([])
   const cursor = ref<string | null>(null)
@@ -40,7 +40,7 @@ export function usePaged<T>(read: (cursor?: string) => Promise<Page<T> | undefin
       if (mine === run) loading.value = false
     }
   }
-  /** Looks for what is new, and keeps what was read behind it. */
+  /** Loads new items and keeps the pages that are already loaded. */
   async function refresh(key: (item: T) => string): Promise<void> {
     if (loading.value || !loaded.value) return load()
     const mine = run

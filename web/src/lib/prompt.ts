@@ -1,4 +1,4 @@
-/** A {name} in a template, or a {{name}}, which is the text itself. */
+/** A {name} in a template, or a {{name}}, which is literal text. */
 export interface Field {
   start: number
   end: number
@@ -8,12 +8,17 @@ export interface Field {
 
 const pattern = /\{\{([A-Za-z][A-Za-z0-9_.]*)\}\}|\{([A-Za-z][A-Za-z0-9_.]*)\}/g
 
-/** The placeholders of a template, found as the server finds them: other braces are text. */
+/** Returns the placeholders of a template by the server's rules: other braces are text. */
 export function fieldsOf(template: string): Field[] {
-  return [...template.matchAll(pattern)].map(m => ({ start: m.index, end: m.index + m[0].length, name: (m[1] ?? m[2])!, literal: m[1] !== undefined }))
+  return [...template.matchAll(pattern)].map(m => ({
+    start: m.index,
+    end: m.index + m[0].length,
+    name: (m[1] ?? m[2])!,
+    literal: m[1] !== undefined,
+  }))
 }
 
-/** Whether something fills a placeholder when a trigger fires. */
+/** Reports whether a placeholder has a value when a trigger fires. */
 export function fills(name: string, known: readonly string[]): boolean {
   return known.includes(name) || (name.startsWith('vars.') && name.length > 5)
 }
@@ -22,23 +27,29 @@ export interface Wrong {
   name: string
   start: number
   end: number
-  /** What was probably meant. */
+  /** The most similar placeholder. */
   near: string
 }
 
-/** The placeholders that nothing would fill. */
+/** Returns the placeholders of a template that have no value. */
 export function checkTemplate(template: string, known: readonly string[]): Wrong[] {
   return fieldsOf(template)
     .filter(f => !f.literal && !fills(f.name, known))
     .map(({ name, start, end }) => ({ name, start, end, near: nearest(name, known) }))
 }
 
-/** The names behind vars. that a template asks for, each once. */
+/** Returns the names after vars. in a template, each once. */
 export function varsOf(template: string): string[] {
-  return [...new Set(fieldsOf(template).filter(f => !f.literal && f.name.startsWith('vars.') && f.name.length > 5).map(f => f.name.slice(5)))]
+  return [
+    ...new Set(
+      fieldsOf(template)
+        .filter(f => !f.literal && f.name.startsWith('vars.') && f.name.length > 5)
+        .map(f => f.name.slice(5)),
+    ),
+  ]
 }
 
-/** The known word within two edits, or a third of the word's length; "" when none is near. */
+/** Returns the known word within two edits or a third of the word's length; "" if there is none. */
 export function nearest(word: string, known: readonly string[]): string {
   let best = ''
   let at = Math.max(2, Math.floor(word.length / 3)) + 1
@@ -63,7 +74,7 @@ function distance(a: string, b: string): number {
   return row[b.length]!
 }
 
-/** What is being typed before the caret, when it may become a placeholder. */
+/** Returns the text before the caret that may become a placeholder. */
 export function typedBefore(template: string, caret: number): { start: number; part: string } | undefined {
   const m = /(^|[^{])\{([A-Za-z][A-Za-z0-9_.]*|)$/.exec(template.slice(0, caret))
   return m ? { start: caret - m[2]!.length - 1, part: m[2]! } : undefined

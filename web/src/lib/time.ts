@@ -1,6 +1,6 @@
 import { onScopeDispose, ref, type Ref } from 'vue'
 
-/** 1234 → "1.2 s". Two parts at most, as short as it stays clear. */
+/** 1234 → "1.2 s". At most two units. */
 export function duration(ms: number): string {
   if (ms < 0) ms = 0
   if (ms < 1000) return `${Math.round(ms)} ms`
@@ -16,12 +16,12 @@ export function duration(ms: number): string {
   return h % 24 ? `${d} d ${h % 24} h` : `${d} d`
 }
 
-/** Elapsed time that ticks by the second: no fractions. */
+/** Formats elapsed time in whole seconds. */
 export function elapsed(ms: number): string {
   return ms < 10_000 ? `${Math.max(0, Math.floor(ms / 1000))} s` : duration(Math.floor(ms / 1000) * 1000)
 }
 
-/** How long ago, or in how long. */
+/** Formats the distance to now. */
 export function relative(at: number, now: number): string {
   const d = now - at
   if (Math.abs(d) < 5000) return 'just now'
@@ -34,14 +34,14 @@ export function absolute(at: string | number | Date): string {
   return full.format(new Date(at))
 }
 
-/** The hour of a line of a log, in local time, to the millisecond. */
+/** Formats the time of a log line in local time, with milliseconds. */
 export function clockTime(at: string): string {
   const t = new Date(at)
   const p = (n: number, w = 2) => String(n).padStart(w, '0')
   return `${p(t.getHours())}:${p(t.getMinutes())}:${p(t.getSeconds())}.${p(t.getMilliseconds(), 3)}`
 }
 
-/** Time of a line since a start, in seconds, or hours and minutes when it is long. */
+/** Formats the time of a log line since a start. */
 export function sinceTime(at: string, start: number): string {
   const ms = Math.max(0, new Date(at).getTime() - start)
   const s = ms / 1000
@@ -51,12 +51,12 @@ export function sinceTime(at: string, start: number): string {
   return `+${h > 0 ? `${h}:` : ''}${p(Math.floor(s / 60) % 60)}:${p(Math.floor(s) % 60)}.${String(Math.floor((ms % 1000) / 100))}`
 }
 
-// One clock for the whole page, and only while something shows it.
+// One timer for the whole page, active only while it is used.
 const now = ref(Date.now())
 let users = 0
 let timer = 0
 
-/** The time, renewed every second. */
+/** Returns the current time, updated every second. */
 export function useNow(): Ref<number> {
   if (users++ === 0) {
     now.value = Date.now()

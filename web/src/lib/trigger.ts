@@ -1,20 +1,32 @@
 import type { Schemas } from '@/api/client'
-import { choicesBody, choicesForm, emptyWorkspace, workspaceBody, workspaceForm, type Choice, type WorkspaceForm } from './spec'
+import {
+  choicesBody,
+  choicesForm,
+  emptyWorkspace,
+  workspaceBody,
+  workspaceForm,
+  type Choice,
+  type WorkspaceForm,
+} from './spec'
 
 export type Trigger = Schemas['TriggerView']
 export type Body = Schemas['TriggerUpdate']
 export type Match = Schemas['Match']
 export type Condition = Schemas['Condition']
 
-/** Stands for a value that is kept and never shown. */
+/** Stands for a stored value that is never shown. */
 export const kept = '***'
 
 export interface EnvRow {
   name: string
-  /** keep: the value that is stored; pass: the server's variable of that name. */
+  /** keep: the stored value; pass: the server's variable of that name. */
   mode: 'value' | 'pass' | 'keep'
   value: string
+  /** The value is masked in everything that executions print, and not shown again. */
+  secret: boolean
 }
+
+export type EnvValue = string | null | { value: string; secret?: boolean }
 
 export interface ScheduleForm {
   id: string
@@ -30,7 +42,7 @@ export interface ScheduleForm {
   jitter_seconds: number
   start_at: string
   end_at: string
-  /** '': as the rule for missed runs has it. */
+  /** '': the default for the rule for missed runs. */
   overlap: '' | 'skip' | 'queue' | 'replace'
   message: string
   enabled: boolean
@@ -44,11 +56,20 @@ export interface WebhookForm {
   header: string
   prefix: string
   encoding: string
+  algorithm: string
+  /** Template of the signed text. */
+  signed: string
+  timestamp: string
+  tolerance_seconds: number
+  delivery_id: string
+  url: string
   allow: string[]
   unsigned: boolean
   match: Match
   supersede: boolean
   secret: string
+  /** Second secret that is accepted while the sender switches to the new one. */
+  previous_secret: string
 }
 
 export interface MessageForm {
@@ -62,7 +83,7 @@ export type Retry = Required<Schemas['RetryPolicy']>
 export interface TriggerForm {
   name: string
   enabled: boolean
-  /** Name of the agent that gives prompt and backend settings; empty: none. */
+  /** Name of the agent that provides the backend settings; empty: none. */
   agent: string
   backend: string
   command: string[]
@@ -85,43 +106,111 @@ export interface TriggerForm {
   fallback: Choice[]
   retry: Retry
   workspace: WorkspaceForm
+  trust_repository: boolean
+  sandbox: string
   ceiling_usd: number
 }
 
-export const emptyRetry = (): Retry => ({ max_attempts: 0, base_seconds: 0, cap_seconds: 0, give_up_after_seconds: 0, on_failure: false, on_interrupted: false })
+export const emptyRetry = (): Retry => ({
+  max_attempts: 0,
+  base_seconds: 0,
+  cap_seconds: 0,
+  give_up_after_seconds: 0,
+  on_failure: false,
+  on_interrupted: false,
+})
 
 function retryForm(v: Schemas['RetryPolicy'] | null | undefined): Retry {
   const n = (x: unknown) => (typeof x === 'number' ? x : 0)
   return {
-    max_attempts: n(v?.max_attempts), base_seconds: n(v?.base_seconds), cap_seconds: n(v?.cap_seconds), give_up_after_seconds: n(v?.give_up_after_seconds),
-    on_failure: v?.on_failure === true, on_interrupted: v?.on_interrupted === true,
+    max_attempts: n(v?.max_attempts),
+    base_seconds: n(v?.base_seconds),
+    cap_seconds: n(v?.cap_seconds),
+    give_up_after_seconds: n(v?.give_up_after_seconds),
+    on_failure: v?.on_failure === true,
+    on_interrupted: v?.on_interrupted === true,
   }
 }
 
-/** A retry policy without what is at its default. */
+/** A retry policy without default values. */
 export function retryBody(r: Retry): Schemas['RetryPolicy'] {
   return Object.fromEntries(Object.entries(r).filter(([, v]) => Boolean(v)))
 }
 
 export function emptyTrigger(): TriggerForm {
   return {
-    name: '', enabled: true, agent: '', backend: 'claude', command: ['sh', '-c', 'echo hello'], tty: false, prompt: '', model: '', permission: 'edit', args: [],
-    working_dir: '', paths: [], timeout_seconds: 3600, silence_timeout_seconds: 0, env: [], max_concurrent: 1, overlap: 'queue', schedules: [], webhooks: [],
-    messages: [], account: '', fallback: [], retry: emptyRetry(), workspace: emptyWorkspace(), ceiling_usd: 0,
+    name: '',
+    enabled: true,
+    agent: '',
+    backend: 'claude',
+    command: ['sh', '-c', 'echo hello'],
+    tty: false,
+    prompt: '',
+    model: '',
+    permission: 'edit',
+    args: [],
+    working_dir: '',
+    paths: [],
+    timeout_seconds: 3600,
+    silence_timeout_seconds: 0,
+    env: [],
+    max_concurrent: 1,
+    overlap: 'queue',
+    schedules: [],
+    webhooks: [],
+    messages: [],
+    account: '',
+    fallback: [],
+    retry: emptyRetry(),
+    workspace: emptyWorkspace(),
+    trust_repository: false,
+    sandbox: '',
+    ceiling_usd: 0,
   }
 }
 
 export function emptySchedule(): ScheduleForm {
   return {
-    id: '', kind: 'cron', cron: '', every: '', at: '', anchor: '', zone: '', missed: 'latest', missed_limit: 10, window_seconds: 86400, jitter_seconds: 0,
-    start_at: '', end_at: '', overlap: '', message: '', enabled: true,
+    id: '',
+    kind: 'cron',
+    cron: '',
+    every: '',
+    at: '',
+    anchor: '',
+    zone: '',
+    missed: 'latest',
+    missed_limit: 10,
+    window_seconds: 86400,
+    jitter_seconds: 0,
+    start_at: '',
+    end_at: '',
+    overlap: '',
+    message: '',
+    enabled: true,
   }
 }
 
 export function emptyWebhook(source: WebhookForm['source']): WebhookForm {
   return {
-    id: '', source, enabled: true, kind: source === 'github' ? 'github' : 'hmac', header: '', prefix: '', encoding: '', allow: [], unsigned: false, match: {},
-    supersede: false, secret: '',
+    id: '',
+    source,
+    enabled: true,
+    kind: source === 'github' ? 'github' : 'hmac',
+    header: '',
+    prefix: '',
+    encoding: '',
+    algorithm: '',
+    signed: '',
+    timestamp: '',
+    tolerance_seconds: 0,
+    delivery_id: '',
+    url: '',
+    allow: [],
+    unsigned: false,
+    match: {},
+    supersede: false,
+    secret: '',
+    previous_secret: '',
   }
 }
 
@@ -132,43 +221,101 @@ const number = (v: unknown, other: number): number => (typeof v === 'number' ? v
 function scheduleForm(s: Schemas['ScheduleFields']): ScheduleForm {
   const f = emptySchedule()
   return {
-    ...f, id: text(s.id), kind: s.at ? 'at' : s.every ? 'every' : 'cron', cron: text(s.cron), every: text(s.every), at: text(s.at), anchor: text(s.anchor), zone: text(s.zone),
-    missed: (text(s.missed) || f.missed) as ScheduleForm['missed'], missed_limit: number(s.missed_limit, f.missed_limit), window_seconds: number(s.window_seconds, f.window_seconds),
-    jitter_seconds: number(s.jitter_seconds, 0), start_at: text(s.start_at), end_at: text(s.end_at), overlap: (s.overlap === (s.missed === 'all' ? 'queue' : 'skip') ? '' : text(s.overlap)) as ScheduleForm['overlap'],
-    message: text(s.message), enabled: s.enabled !== false,
+    ...f,
+    id: text(s.id),
+    kind: s.at ? 'at' : s.every ? 'every' : 'cron',
+    cron: text(s.cron),
+    every: text(s.every),
+    at: text(s.at),
+    anchor: text(s.anchor),
+    zone: text(s.zone),
+    missed: (text(s.missed) || f.missed) as ScheduleForm['missed'],
+    missed_limit: number(s.missed_limit, f.missed_limit),
+    window_seconds: number(s.window_seconds, f.window_seconds),
+    jitter_seconds: number(s.jitter_seconds, 0),
+    start_at: text(s.start_at),
+    end_at: text(s.end_at),
+    overlap: (s.overlap === (s.missed === 'all' ? 'queue' : 'skip') ? '' : text(s.overlap)) as ScheduleForm['overlap'],
+    message: text(s.message),
+    enabled: s.enabled !== false,
   }
 }
 
 function webhookForm(w: Schemas['WebhookFields']): WebhookForm {
   const f = emptyWebhook(w.source === 'github' ? 'github' : 'webhook')
   return {
-    ...f, id: text(w.id), enabled: w.enabled !== false, kind: text(w.auth?.kind) || f.kind, header: text(w.auth?.header), prefix: text(w.auth?.prefix),
-    encoding: text(w.auth?.encoding), allow: texts(w.auth?.allow), unsigned: w.auth?.unsigned === true, match: { ...w.match }, supersede: w.supersede === true, secret: text(w.secret),
+    ...f,
+    id: text(w.id),
+    enabled: w.enabled !== false,
+    kind: text(w.auth?.kind) || f.kind,
+    header: text(w.auth?.header),
+    prefix: text(w.auth?.prefix),
+    encoding: text(w.auth?.encoding),
+    algorithm: text(w.auth?.algorithm),
+    signed: text(w.auth?.signed),
+    timestamp: text(w.auth?.timestamp),
+    tolerance_seconds: number(w.auth?.tolerance_seconds, 0),
+    delivery_id: text(w.auth?.delivery_id),
+    url: text(w.auth?.url),
+    allow: texts(w.auth?.allow),
+    unsigned: w.auth?.unsigned === true,
+    match: { ...w.match },
+    supersede: w.supersede === true,
+    secret: text(w.secret),
+    previous_secret: text(w.previous_secret),
   }
 }
 
-export function envForm(env: Record<string, string | null> | null | undefined): EnvRow[] {
-  return Object.entries(env ?? {}).map(([name, v]) => (v === null ? { name, mode: 'pass', value: '' } : v === kept ? { name, mode: 'keep', value: '' } : { name, mode: 'value', value: text(v) }))
+export function envForm(env: Record<string, EnvValue> | null | undefined): EnvRow[] {
+  return Object.entries(env ?? {}).map(([name, v]) => {
+    const long = typeof v === 'object' ? v : null
+    const secret = long?.secret !== false
+    const value = long ? long.value : v
+    if (value === null) return { name, mode: 'pass', value: '', secret }
+    return value === kept && secret
+      ? { name, mode: 'keep', value: '', secret }
+      : { name, mode: 'value', value: text(value), secret }
+  })
 }
 
-/** The form of a trigger as the API shows it, or of a file that describes one. */
+/** Converts a trigger of the API, or a file that describes one, to a form. */
 export function formOf(t: Body | Trigger): TriggerForm {
   const f = emptyTrigger()
   const list = Array.isArray
   return {
-    name: text(t.name), enabled: t.enabled !== false, agent: text(t.agent), backend: text(t.backend), command: texts(t.command), tty: t.tty === true, prompt: text(t.prompt), model: text(t.model),
-    permission: text(t.permission) || f.permission, args: texts(t.args), working_dir: text(t.working_dir), paths: texts(t.paths),
-    timeout_seconds: number(t.timeout_seconds, f.timeout_seconds), silence_timeout_seconds: number(t.silence_timeout_seconds, 0),
+    name: text(t.name),
+    enabled: t.enabled !== false,
+    agent: text(t.agent),
+    backend: text(t.backend),
+    command: texts(t.command),
+    tty: t.tty === true,
+    prompt: text(t.prompt),
+    model: text(t.model),
+    permission: text(t.permission) || f.permission,
+    args: texts(t.args),
+    working_dir: text(t.working_dir),
+    paths: texts(t.paths),
+    timeout_seconds: number(t.timeout_seconds, f.timeout_seconds),
+    silence_timeout_seconds: number(t.silence_timeout_seconds, 0),
     env: envForm(t.env),
-    max_concurrent: number(t.max_concurrent, f.max_concurrent), overlap: text(t.overlap) || f.overlap,
+    max_concurrent: number(t.max_concurrent, f.max_concurrent),
+    overlap: text(t.overlap) || f.overlap,
     schedules: list(t.schedules) ? t.schedules.map(s => scheduleForm(s ?? {})) : [],
     webhooks: list(t.webhooks) ? t.webhooks.map(w => webhookForm(w ?? { source: 'webhook' })) : [],
-    messages: list(t.messages) ? t.messages.map(m => ({ to: text(m?.to), types: texts(m?.types), enabled: m?.enabled !== false })) : [],
-    account: text(t.account), fallback: choicesForm(t.fallback), retry: retryForm(t.retry), workspace: workspaceForm(t.workspace), ceiling_usd: number(t.ceiling_usd, 0),
+    messages: list(t.messages)
+      ? t.messages.map(m => ({ to: text(m?.to), types: texts(m?.types), enabled: m?.enabled !== false }))
+      : [],
+    account: text(t.account),
+    fallback: choicesForm(t.fallback),
+    retry: retryForm(t.retry),
+    workspace: workspaceForm(t.workspace),
+    trust_repository: t.trust_repository === true,
+    sandbox: text(t.sandbox),
+    ceiling_usd: number(t.ceiling_usd, 0),
   }
 }
 
-/** A schedule as the API takes it; what is at its default is left out. */
+/** Converts a form to a schedule of the API, without default values. */
 export function scheduleBody(s: ScheduleForm): Schemas['ScheduleFields'] {
   return {
     ...(s.id && { id: s.id }),
@@ -187,11 +334,12 @@ export function scheduleBody(s: ScheduleForm): Schemas['ScheduleFields'] {
   }
 }
 
-/** Leaves out what asks for nothing. */
+/** Removes empty rules. */
 function filled(m: Match): Match {
   return Object.fromEntries(
     Object.entries(m).filter(([k, v]) => {
-      if (k === 'conditions') return Boolean((v as Match['conditions'])?.all?.length || (v as Match['conditions'])?.any?.length)
+      if (k === 'conditions')
+        return Boolean((v as Match['conditions'])?.all?.length || (v as Match['conditions'])?.any?.length)
       return Array.isArray(v) ? v.length > 0 : Boolean(v)
     }),
   )
@@ -205,6 +353,12 @@ export function webhookBody(w: WebhookForm): Schemas['WebhookFields'] {
     ...(signed && w.header.trim() && { header: w.header.trim() }),
     ...(signed && w.prefix && { prefix: w.prefix }),
     ...(w.kind === 'hmac' && w.encoding && { encoding: w.encoding }),
+    ...(w.kind === 'hmac' && w.algorithm && { algorithm: w.algorithm }),
+    ...(w.kind === 'hmac' && w.signed && { signed: w.signed }),
+    ...(w.kind === 'hmac' && w.timestamp.trim() && { timestamp: w.timestamp.trim() }),
+    ...(w.tolerance_seconds > 0 && { tolerance_seconds: w.tolerance_seconds }),
+    ...(w.delivery_id.trim() && { delivery_id: w.delivery_id.trim() }),
+    ...(w.url.trim() && { url: w.url.trim() }),
     ...(allow.length > 0 && { allow }),
     ...(w.kind === 'unsigned' && w.unsigned && { unsigned: true }),
   }
@@ -213,144 +367,104 @@ export function webhookBody(w: WebhookForm): Schemas['WebhookFields'] {
     ...(w.id && { id: w.id }),
     source: w.source,
     ...(!w.enabled && { enabled: false }),
-    ...((w.source === 'webhook' || allow.length > 0) && { auth }),
+    ...((w.source === 'webhook' || allow.length > 0 || w.delivery_id.trim()) && { auth }),
     ...(Object.keys(match).length > 0 && { match }),
     ...(w.supersede && { supersede: true }),
-    // A webhook that is stored loses its secret only when it is told so.
+    // A stored webhook loses its secret only if an empty one is sent.
     ...((w.secret || w.id) && w.kind !== 'unsigned' && { secret: w.secret }),
+    ...((w.previous_secret || w.id) && w.kind !== 'unsigned' && w.secret && { previous_secret: w.previous_secret }),
   }
 }
 
-export function envBody(rows: EnvRow[]): Record<string, string | null> {
-  return Object.fromEntries(rows.map(r => [r.name.trim(), r.mode === 'pass' ? null : r.mode === 'keep' ? kept : r.value]))
+export function envBody(rows: EnvRow[]): Record<string, EnvValue> {
+  return Object.fromEntries(rows.map(r => [r.name.trim(), envValue(r)]))
+}
+
+/** The credentials of an account, all of which are secret. */
+export function credentialsBody(rows: EnvRow[]): Record<string, string> {
+  return Object.fromEntries(rows.map(r => [r.name.trim(), r.mode === 'keep' ? kept : r.value]))
+}
+
+function envValue(r: EnvRow): EnvValue {
+  if (r.mode === 'pass') return null
+  if (r.mode === 'keep') return kept
+  return r.secret ? r.value : { value: r.value, secret: false }
 }
 
 export function messageBody(m: MessageForm): Schemas['MessageRuleFields'] {
   return { to: m.to.trim(), ...(m.types.length > 0 && { types: m.types }), ...(!m.enabled && { enabled: false }) }
 }
 
-/** The whole trigger as a change: fields that do not apply to its backend are reset. */
+/** Converts a form to a change of the trigger. Fields that do not apply to the backend are reset. */
 export function bodyOf(f: TriggerForm, before?: Trigger): Body {
   const both = {
-    name: f.name.trim(), enabled: f.enabled, timeout_seconds: f.timeout_seconds, silence_timeout_seconds: f.silence_timeout_seconds, max_concurrent: f.max_concurrent, overlap: f.overlap,
-    schedules: f.schedules.map(scheduleBody), webhooks: f.webhooks.map(webhookBody), messages: f.messages.map(messageBody), retry: retryBody(f.retry),
+    name: f.name.trim(),
+    enabled: f.enabled,
+    timeout_seconds: f.timeout_seconds,
+    silence_timeout_seconds: f.silence_timeout_seconds,
+    max_concurrent: f.max_concurrent,
+    overlap: f.overlap,
+    sandbox: f.sandbox || null,
+    schedules: f.schedules.map(scheduleBody),
+    webhooks: f.webhooks.map(webhookBody),
+    messages: f.messages.map(messageBody),
+    retry: retryBody(f.retry),
   }
   if (f.agent) {
     return {
-      ...both, agent: f.agent, prompt: f.prompt, ceiling_usd: f.ceiling_usd, backend: null, command: null, tty: null, model: null, permission: null, args: null, working_dir: null, paths: null,
-      env: null, account: null, fallback: null, workspace: null,
+      ...both,
+      agent: f.agent,
+      prompt: f.prompt,
+      ceiling_usd: f.ceiling_usd,
+      backend: null,
+      command: null,
+      tty: null,
+      model: null,
+      permission: null,
+      args: null,
+      working_dir: null,
+      paths: null,
+      env: null,
+      account: null,
+      fallback: null,
+      workspace: null,
+      trust_repository: null,
     }
   }
   const command = f.backend === 'command'
   return {
-    ...both, agent: null, backend: f.backend,
+    ...both,
+    agent: null,
+    backend: f.backend,
     command: command ? f.command : null,
     tty: command ? f.tty : null,
-    // Nothing shows the prompt of a command here, so nothing changes it either.
+    // The form does not show the prompt of a command and must not change it.
     ...(command && before?.backend === 'command' ? {} : { prompt: command ? null : f.prompt }),
-    model: command ? null : f.model.trim(), permission: command ? null : f.permission, args: command ? null : f.args,
-    working_dir: f.working_dir.trim(), paths: f.paths.filter(Boolean), env: envBody(f.env), workspace: workspaceBody(f.workspace),
-    account: command ? null : f.account.trim(), fallback: command ? null : choicesBody(f.fallback), ceiling_usd: command ? null : f.ceiling_usd,
+    model: command ? null : f.model.trim(),
+    permission: command ? null : f.permission,
+    args: command ? null : f.args,
+    working_dir: f.working_dir.trim(),
+    paths: f.paths.filter(Boolean),
+    env: envBody(f.env),
+    workspace: workspaceBody(f.workspace),
+    trust_repository: workspaceBody(f.workspace) ? f.trust_repository : null,
+    account: command ? null : f.account.trim(),
+    fallback: command ? null : choicesBody(f.fallback),
+    ceiling_usd: command ? null : f.ceiling_usd,
   }
 }
 
-/** The trigger as a file would have it: without ids, and without what is at its default. */
-export function fileOf(f: TriggerForm): Record<string, unknown> {
-  const command = f.backend === 'command'
-  const env = envBody(f.env)
-  const workspace = workspaceBody(f.workspace)
-  const retry = retryBody(f.retry)
-  const own = !f.agent
-  const bare = <T extends { id?: string | null }>(v: T): T => {
-    const out = { ...v }
-    delete out.id
-    return out
-  }
-  return {
-    name: f.name,
-    ...(!f.enabled && { enabled: false }),
-    ...(own ? { backend: f.backend, ...(command ? { command: f.command } : { prompt: f.prompt }) } : { agent: f.agent, ...(f.prompt && { prompt: f.prompt }) }),
-    ...(own && command && f.tty && { tty: true }),
-    ...(own && !command && f.model && { model: f.model }),
-    ...(own && !command && f.permission !== 'edit' && { permission: f.permission }),
-    ...(own && !command && f.args.length > 0 && { args: f.args }),
-    ...(own && f.working_dir && { working_dir: f.working_dir }),
-    ...(own && f.paths.length > 0 && { paths: f.paths }),
-    ...(own && !command && f.account && { account: f.account }),
-    ...(own && !command && f.fallback.length > 0 && { fallback: choicesBody(f.fallback) }),
-    ...(own && workspace && { workspace }),
-    ...((f.agent || !command) && f.ceiling_usd > 0 && { ceiling_usd: f.ceiling_usd }),
-    ...(Object.keys(retry).length > 0 && { retry }),
-    ...(f.timeout_seconds !== 3600 && { timeout_seconds: f.timeout_seconds }),
-    ...(f.silence_timeout_seconds !== 0 && { silence_timeout_seconds: f.silence_timeout_seconds }),
-    ...(own && f.env.length > 0 && { env }),
-    ...(f.max_concurrent !== 1 && { max_concurrent: f.max_concurrent }),
-    ...(f.overlap !== 'queue' && { overlap: f.overlap }),
-    ...(f.schedules.length > 0 && { schedules: f.schedules.map(s => bare(scheduleBody(s))) }),
-    ...(f.webhooks.length > 0 && { webhooks: f.webhooks.map(w => { const b = bare(webhookBody(w)); if (!b.secret) delete b.secret; return b }) }),
-    ...(f.messages.length > 0 && { messages: f.messages.map(messageBody) }),
-  }
-}
-
-const known = {
-  trigger: ['name', 'enabled', 'backend', 'command', 'tty', 'prompt', 'model', 'permission', 'args', 'working_dir', 'paths', 'timeout_seconds', 'silence_timeout_seconds', 'env', 'max_concurrent', 'overlap', 'schedules', 'webhooks', 'messages', 'agent', 'account', 'fallback', 'retry', 'workspace', 'ceiling_usd'],
-  schedules: ['id', 'cron', 'every', 'anchor', 'at', 'zone', 'missed', 'missed_limit', 'window_seconds', 'jitter_seconds', 'start_at', 'end_at', 'overlap', 'message', 'enabled'],
-  webhooks: ['id', 'source', 'enabled', 'auth', 'match', 'supersede', 'secret'],
-  messages: ['to', 'types', 'enabled'],
-  fallback: ['backend', 'account', 'model'],
-  retry: Object.keys(emptyRetry()),
-  workspace: Object.keys(emptyWorkspace()),
-}
-const lists = ['command', 'args', 'paths', 'schedules', 'webhooks', 'messages', 'fallback']
-const numbers = ['timeout_seconds', 'silence_timeout_seconds', 'max_concurrent', 'ceiling_usd']
-
-/** What stands in a file that no form can hold, in sentences; then it is not taken over. */
-export function wrongIn(doc: unknown): string[] {
-  const object = (v: unknown): v is Record<string, unknown> => typeof v === 'object' && v !== null && !Array.isArray(v)
-  if (!object(doc)) return ['This is not a trigger: write fields such as name: and backend:.']
-  const bad: string[] = []
-  const names = (v: Record<string, unknown>, list: string[], at: string) => {
-    for (const k of Object.keys(v)) if (!list.includes(k)) bad.push(`${at}${k} is not a field.`)
-  }
-  names(doc, known.trigger, '')
-  for (const k of lists) if (doc[k] !== undefined && doc[k] !== null && !Array.isArray(doc[k])) bad.push(`${k} must be a list.`)
-  for (const k of numbers) if (doc[k] !== undefined && doc[k] !== null && typeof doc[k] !== 'number') bad.push(`${k} must be a number.`)
-  if (doc.env !== undefined && doc.env !== null && !object(doc.env)) bad.push('env must be names with values.')
-  for (const part of ['retry', 'workspace'] as const) {
-    const v = doc[part]
-    if (v === undefined || v === null) continue
-    if (object(v)) names(v, known[part], `${part}.`)
-    else bad.push(`${part} must be fields with values.`)
-  }
-  for (const part of ['schedules', 'webhooks', 'messages', 'fallback'] as const) {
-    if (!Array.isArray(doc[part])) continue
-    doc[part].forEach((v: unknown, i: number) => {
-      if (object(v)) names(v, known[part], `${part}.${i}.`)
-      else bad.push(`${part}.${i} must be fields with values.`)
-    })
-  }
-  return bad
-}
-
-/** Gives what a file describes the ids of what is there, where both stand at the same place and are of one kind. */
+/** Keeps the ids of schedules and webhooks that have the same position and kind as before. */
 export function withIds(f: TriggerForm, before: TriggerForm): TriggerForm {
   return {
     ...f,
-    schedules: f.schedules.map((s, i) => (s.id || before.schedules[i]?.kind !== s.kind ? s : { ...s, id: before.schedules[i]!.id })),
+    schedules: f.schedules.map((s, i) =>
+      s.id || before.schedules[i]?.kind !== s.kind ? s : { ...s, id: before.schedules[i]!.id },
+    ),
     webhooks: f.webhooks.map((w, i) => {
       const old = before.webhooks[i]
       if (w.id || !old || old.source !== w.source || old.kind !== w.kind) return w
       return { ...w, id: old.id, secret: w.secret || old.secret }
     }),
   }
-}
-
-/** The fields of a refusal by their place in the body: "schedules.0.cron". */
-export function errorsOf(fields: readonly { location: string; message: string }[]): Record<string, string> {
-  const out: Record<string, string> = {}
-  for (const f of fields) {
-    const path = f.location.replace(/^body\.?/, '').replace(/\[(\d+)\]/g, '.$1')
-    out[path] = out[path] ? `${out[path]}; ${f.message}` : f.message
-  }
-  return out
 }

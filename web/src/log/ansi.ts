@@ -1,6 +1,6 @@
 import Anser from 'anser'
 
-/** A run of text that looks the same. Colours that have no class are "r, g, b". */
+/** A run of text with one style. Colours without a class are "r, g, b". */
 export interface Run {
   text: string
   classes: string
@@ -8,26 +8,34 @@ export interface Run {
   bg?: string
 }
 
-// Hyperlinks, titles and the like, with their end; charset switches; what moves
-// the cursor is dropped by Anser.
-// eslint-disable-next-line no-control-regex
-const others = /\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[P_^X][^\x1b]*(?:\x1b\\)?|\x1b[()*+][0-9A-Za-z]|\x1b[=>78cDEHMNOZ]/g
-// eslint-disable-next-line no-control-regex
+// Hyperlinks, titles and other strings, and character set switches. Anser drops cursor
+// movements.
+const others =
+  /\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[P_^X][^\x1b]*(?:\x1b\\)?|\x1b[()*+][0-9A-Za-z]|\x1b[=>78cDEHMNOZ]/g
 const controls = /[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f]/g
 
-/** Text without any escape sequence. */
+/** Removes all escape sequences. */
 export function plain(text: string): string {
   if (!text.includes('\x1b')) return text.replace(controls, '')
-  // eslint-disable-next-line no-control-regex
-  return text.replace(others, '').replace(/\x1b\[[0-?]*[ -/]*[@-~]?/g, '').replace(/\x1b/g, '').replace(controls, '')
+  return text
+    .replace(others, '')
+    .replace(/\x1b\[[0-?]*[ -/]*[@-~]?/g, '')
+    .replace(/\x1b/g, '')
+    .replace(controls, '')
 }
 
 const named = new Map([
-  ['bold', 'a-bold'], ['dim', 'a-dim'], ['italic', 'a-italic'], ['underline', 'a-under'],
-  ['strikethrough', 'a-strike'], ['hidden', 'a-hidden'], ['reverse', 'a-reverse'], ['blink', 'a-bold'],
+  ['bold', 'a-bold'],
+  ['dim', 'a-dim'],
+  ['italic', 'a-italic'],
+  ['underline', 'a-under'],
+  ['strikethrough', 'a-strike'],
+  ['hidden', 'a-hidden'],
+  ['reverse', 'a-reverse'],
+  ['blink', 'a-bold'],
 ])
 
-// The 216 colours and the greys of a palette of 256; the first 16 have classes.
+// The 216 colours and the greys of the 256-colour palette; the first 16 have classes.
 function palette(n: number): string {
   if (n >= 232) {
     const g = 8 + (n - 232) * 10
@@ -52,12 +60,11 @@ function colour(name: string | null, truecolor: string | null, side: 'fg' | 'bg'
   return { cls: `${side}-${name.replace('ansi-bright-', 'b').replace('ansi-', '')}` }
 }
 
-/** Splits a line into runs of one look. */
+/** Splits a line into runs of one style. */
 export function runs(text: string): Run[] {
   if (!text.includes('\x1b')) return [{ text: text.replace(controls, ''), classes: '' }]
   const out: Run[] = []
   for (const e of Anser.ansiToJson(text.replace(others, ''), { json: true, remove_empty: true, use_classes: true })) {
-    // eslint-disable-next-line no-control-regex
     const content = e.content.replace(/\x1b\[?/g, '').replace(controls, '')
     if (content === '') continue
     const classes: string[] = []
@@ -78,8 +85,8 @@ export function runs(text: string): Run[] {
 }
 
 /**
- * What a terminal shows of a line in which the cursor went back to the start:
- * the last text, and how many there were.
+ * Returns what a terminal shows of a line with carriage returns: the last text, and the
+ * number of earlier ones.
  */
 export function carriage(text: string): { text: string; updates: number } {
   if (!text.includes('\r')) return { text, updates: 0 }
@@ -90,15 +97,18 @@ export function carriage(text: string): { text: string; updates: number } {
 
 const address = /\bhttps?:\/\/[^\s<>"'`\\^{|}\x1b]+/g
 
-/** Splits text into words and addresses. */
+/** Splits text into plain text and URLs. */
 export function links(text: string): { text: string; href?: string }[] {
   if (!text.includes('://')) return [{ text }]
   const out: { text: string; href?: string }[] = []
   let at = 0
   for (const m of text.matchAll(address)) {
     let url = m[0].replace(/[.,;:!?*_]+$/, '')
-    // A bracket that was opened before the address ends behind it.
-    for (const [open, close] of [['(', ')'], ['[', ']']] as const) {
+    // A closing bracket belongs to the URL only if it was opened inside it.
+    for (const [open, close] of [
+      ['(', ')'],
+      ['[', ']'],
+    ] as const) {
       while (url.endsWith(close) && url.split(close).length > url.split(open).length) url = url.slice(0, -1)
     }
     if (!URL.canParse(url)) continue

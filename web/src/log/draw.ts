@@ -8,10 +8,10 @@ export type Times = 'off' | 'clock' | 'since'
 export interface Look {
   times: Times
   start: number
-  attempts: boolean // more than one: the row says which
+  attempts: boolean // more than one: rows show the number
 }
 
-// Longer text is cut until somebody asks for all of it.
+// Longer text is truncated until the user expands it.
 const cutAt = 8000
 
 function el(tag: string, cls = '', text = ''): HTMLElement {
@@ -68,7 +68,7 @@ function button(text: string, action: string, label?: string): HTMLButtonElement
 const marks = { stdout: '', stderr: 'err', system: 'sys' } as const
 const markTitles = { stdout: '', stderr: 'Standard error', system: 'Written by Agented' } as const
 
-/** Draws an entry. opened names what is unfolded in it. */
+/** Draws an entry. opened has the keys of its expanded parts. */
 export function draw(e: Entry, look: Look, opened: ReadonlySet<string>): HTMLElement {
   const row = el('div', `lv-row lv-${e.stream}`)
   row.dataset.seq = String(e.first)
@@ -77,7 +77,7 @@ export function draw(e: Entry, look: Look, opened: ReadonlySet<string>): HTMLEle
   n.href = `#L${e.first}`
   n.textContent = String(e.first)
   n.tabIndex = -1
-  n.title = 'Link to this line; with Shift a range'
+  n.title = 'Link to this line (Shift: select a range)'
   row.append(n)
   if (look.times !== 'off') {
     const t = el('span', 'lv-t', look.times === 'clock' ? clockTime(e.timestamp) : sinceTime(e.timestamp, look.start))
@@ -112,8 +112,10 @@ function drawLine(x: HTMLElement, e: Entry, opened: ReadonlySet<string>): void {
   }
   const all = opened.has(`${key}.all`)
   appendRuns(x, all || cr.text.length <= cutAt ? cr.text : cr.text.slice(0, cutAt))
-  if (cr.text.length > cutAt && !all) x.append(button(`show all ${Math.round(cr.text.length / 1000)} thousand characters`, `${key}.all`))
-  if (cr.updates > 0) x.append(button(`${cr.updates} earlier`, `${key}.cr`, `Show ${cr.updates} earlier states of this line`))
+  if (cr.text.length > cutAt && !all)
+    x.append(button(`show all ${Math.round(cr.text.length / 1000)} thousand characters`, `${key}.all`))
+  if (cr.updates > 0)
+    x.append(button(`${cr.updates} earlier`, `${key}.cr`, `Show ${cr.updates} earlier states of this line`))
   if (e.open) x.append(el('span', 'lv-open', '…'))
 }
 
@@ -129,7 +131,13 @@ function block(cls: string, text: string, key: string, opened: ReadonlySet<strin
   return d
 }
 
-function fold(cls: string, key: string, opened: ReadonlySet<string>, head: (string | Node)[], body: () => Node[]): HTMLElement {
+function fold(
+  cls: string,
+  key: string,
+  opened: ReadonlySet<string>,
+  head: (string | Node)[],
+  body: () => Node[],
+): HTMLElement {
   const d = el('div', cls)
   const b = el('button', 'lv-fold') as HTMLButtonElement
   b.type = 'button'
@@ -148,25 +156,67 @@ function drawItem(item: Item, key: string, opened: ReadonlySet<string>): HTMLEle
       return el('div', 'it it-start', item.text)
     case 'text': {
       const d = el('div', `it it-text it-${item.role}`)
-      d.append(el('div', 'it-who', item.role === 'assistant' ? 'Agent' : 'Prompt'), block('it-body', item.text, `${key}.a`, opened))
+      d.append(
+        el('div', 'it-who', item.role === 'assistant' ? 'Agent' : 'Prompt'),
+        block('it-body', item.text, `${key}.a`, opened),
+      )
       return d
     }
     case 'thinking':
-      return fold('it it-thinking', key, opened, [el('span', 'it-name', 'Thinking'), el('span', 'it-sum', item.text.trim().split('\n', 1)[0]?.slice(0, 140) ?? '')], () => [block('it-body', item.text, `${key}.a`, opened)])
+      return fold(
+        'it it-thinking',
+        key,
+        opened,
+        [
+          el('span', 'it-name', 'Thinking'),
+          el('span', 'it-sum', item.text.trim().split('\n', 1)[0]?.slice(0, 140) ?? ''),
+        ],
+        () => [block('it-body', item.text, `${key}.a`, opened)],
+      )
     case 'tool': {
-      const state = !item.done ? 'runs or was not answered' : item.failed ? 'failed' : 'done'
-      const mark = el('span', `it-state ${!item.done ? 'is-open' : item.failed ? 'is-bad' : 'is-good'}`, !item.done ? '…' : item.failed ? 'failed' : '✓')
+      const state = !item.done ? 'running or unanswered' : item.failed ? 'failed' : 'done'
+      const mark = el(
+        'span',
+        `it-state ${!item.done ? 'is-open' : item.failed ? 'is-bad' : 'is-good'}`,
+        !item.done ? '…' : item.failed ? 'failed' : '✓',
+      )
       mark.title = state
-      return fold('it it-tool', key, opened, [el('span', 'it-name', item.name || 'Tool'), el('span', 'it-sum', item.summary), mark], () => [
-        el('div', 'it-label', 'Input'),
-        block('it-pre', item.input, `${key}.i`, opened),
-        ...(item.result !== undefined ? [el('div', 'it-label', item.failed ? 'Error' : 'Result'), block(`it-pre${item.failed ? ' is-bad' : ''}`, item.result || '(nothing)', `${key}.r`, opened)] : []),
-      ])
+      return fold(
+        'it it-tool',
+        key,
+        opened,
+        [el('span', 'it-name', item.name || 'Tool'), el('span', 'it-sum', item.summary), mark],
+        () => [
+          el('div', 'it-label', 'Input'),
+          block('it-pre', item.input, `${key}.i`, opened),
+          ...(item.result !== undefined
+            ? [
+                el('div', 'it-label', item.failed ? 'Error' : 'Result'),
+                block(`it-pre${item.failed ? ' is-bad' : ''}`, item.result || '(nothing)', `${key}.r`, opened),
+              ]
+            : []),
+        ],
+      )
     }
     case 'result-of':
-      return fold('it it-tool', key, opened, [el('span', 'it-name', item.failed ? 'Error of a tool' : 'Result of a tool'), el('span', 'it-sum', item.text.split('\n', 1)[0]?.slice(0, 140) ?? '')], () => [block(`it-pre${item.failed ? ' is-bad' : ''}`, item.text, `${key}.r`, opened)])
+      return fold(
+        'it it-tool',
+        key,
+        opened,
+        [
+          el('span', 'it-name', item.failed ? 'Tool error' : 'Tool result'),
+          el('span', 'it-sum', item.text.split('\n', 1)[0]?.slice(0, 140) ?? ''),
+        ],
+        () => [block(`it-pre${item.failed ? ' is-bad' : ''}`, item.text, `${key}.r`, opened)],
+      )
     case 'partial':
-      return fold('it it-note', key, opened, [el('span', 'it-name', 'Streamed'), el('span', 'it-sum', item.text.slice(-140))], () => [block('it-pre', item.text || '(no text)', `${key}.a`, opened)])
+      return fold(
+        'it it-note',
+        key,
+        opened,
+        [el('span', 'it-name', 'Streamed'), el('span', 'it-sum', item.text.slice(-140))],
+        () => [block('it-pre', item.text || '(no text)', `${key}.a`, opened)],
+      )
     case 'limit':
       return el('div', 'it it-limit', item.text)
     case 'error':
@@ -175,7 +225,7 @@ function drawItem(item: Item, key: string, opened: ReadonlySet<string>): HTMLEle
       return el('div', 'it it-note', item.text)
     case 'end': {
       const d = el('div', `it it-end ${item.ok ? 'is-good' : 'is-bad'}`)
-      d.append(el('div', 'it-who', item.ok ? 'Result' : 'Ended with an error'))
+      d.append(el('div', 'it-who', item.ok ? 'Result' : 'Error'))
       if (item.text) d.append(block('it-body', item.text, `${key}.a`, opened))
       if (item.facts.length > 0) d.append(el('div', 'it-facts', item.facts.join(' · ')))
       return d

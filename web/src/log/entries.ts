@@ -1,29 +1,29 @@
-import { readAgentLine, type Item } from './agent'
+import { itemsOf, type AgentEvent, type Item } from './agent'
 import type { LogLine } from './types'
 
-/** What is shown as one row: a line with its parts joined, or items of an agent. */
+/** One row: a line with its parts joined, or items of an agent. */
 export interface Entry {
-  /** Numbers of the first and the last line that belong to it. */
+  /** Numbers of the first and last line of the entry. */
   first: number
   last: number
   attempt: number
   timestamp: string
   stream: LogLine['stream']
   text: string
-  /** The last part has not come. */
+  /** The last part has not arrived. */
   open: boolean
-  /** Set when the line is shown as what an agent did. */
+  /** Set if the line is shown as agent activity. */
   items?: Item[]
-  /** Grows when it changes: what was drawn of it is old. */
+  /** Incremented when the entry changes and must be redrawn. */
   version: number
-  /** Measured height in pixels; 0 is not measured. */
+  /** Measured height in pixels; 0: not measured. */
   height: number
 }
 
-// A joined line is held in memory whole; beyond this it is shown in pieces.
+// Joined lines are kept in memory; longer ones are shown in pieces.
 const maxJoined = 4 << 20
 
-/** Makes entries of lines that come in order. */
+/** Builds entries from lines in order. */
 export class EntryBuilder {
   readonly entries: Entry[] = []
   private cut = new Map<string, Entry>()
@@ -47,26 +47,33 @@ export class EntryBuilder {
         if (l.part === 'last') {
           e.open = false
           this.cut.delete(key)
-          this.read(e)
+          this.read(e, l.events)
         }
         return
       }
       if (e) e.open = false
     }
     const e: Entry = {
-      first: l.seq, last: l.seq, attempt: l.attempt, timestamp: l.timestamp, stream: l.stream, text: l.content,
-      open: l.part === 'first' || l.part === 'middle', version: 0, height: 0,
+      first: l.seq,
+      last: l.seq,
+      attempt: l.attempt,
+      timestamp: l.timestamp,
+      stream: l.stream,
+      text: l.content,
+      open: l.part === 'first' || l.part === 'middle',
+      version: 0,
+      height: 0,
     }
     this.cut.delete(key)
     this.entries.push(e)
     if (e.open) this.cut.set(key, e)
-    else this.read(e)
+    else this.read(e, l.events)
   }
 
-  /** Reads a whole line as what an agent prints, and puts it where it belongs. */
-  private read(e: Entry): void {
-    if (!this.structured || e.stream !== 'stdout') return
-    const items = readAgentLine(e.text)
+  /** Adds the events of a complete line to the right entry. */
+  private read(e: Entry, events: readonly AgentEvent[] | undefined): void {
+    if (!this.structured) return
+    const items = itemsOf(events)
     if (!items) return
     const at = this.entries.lastIndexOf(e)
     const before = this.entries[at - 1]
@@ -85,7 +92,7 @@ export class EntryBuilder {
       if (item.kind === 'tool' && item.id) {
         const call = this.tools.get(item.id)
         if (call && call.entry.attempt === e.attempt) {
-          // The same call again, further on.
+          // A later state of the same call.
           Object.assign(call.item, item)
           this.touch(call.entry, e)
           continue
@@ -108,7 +115,7 @@ export class EntryBuilder {
       rest.push(item)
     }
     if (rest.length === 0) {
-      // All of it stands elsewhere.
+      // Everything is shown in other entries.
       this.entries.splice(at, 1)
       return
     }
@@ -119,12 +126,12 @@ export class EntryBuilder {
   private touch(e: Entry, by: Entry): void {
     e.version++
     e.height = 0
-    // Only a neighbour grows: what lies between keeps its own numbers.
+    // Only adjacent entries are extended, so that the lines between keep their numbers.
     if (this.entries[this.entries.length - 2] === e) e.last = Math.max(e.last, by.last)
   }
 }
 
-/** Index of the entry that shows a line: the last one that begins at or before it. */
+/** Returns the index of the entry that shows a line: the last one that starts at or before it. */
 export function entryOf(entries: readonly Entry[], seq: number): number {
   let lo = 0
   let hi = entries.length

@@ -1,4 +1,4 @@
-/** Reads #L10 or #L10-L20. */
+/** Parses #L10 or #L10-L20. */
 export function readHash(hash: string): [number, number] | undefined {
   const m = /^#L(\d{1,15})(?:-L?(\d{1,15}))?$/.exec(hash)
   if (!m) return undefined

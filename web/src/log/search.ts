@@ -1,10 +1,10 @@
 import { computed, ref, shallowRef } from 'vue'
 import { api, messageOf, type LogHit } from '@/api/client'
 
-/** Hits that are kept; there may be more in the log. */
+/** Maximum number of stored matches; the log may have more. */
 export const maxHits = 10_000
 
-/** Searches a whole log on the server, part by part, and goes from hit to hit. */
+/** Searches a complete log on the server in steps and navigates between matches. */
 export function useLogSearch(id: string) {
   const query = ref('')
   const regex = ref(false)
@@ -32,16 +32,19 @@ export function useLogSearch(id: string) {
     }
     busy.value = true
     try {
-      for (let after = 0; ; ) {
+      for (let after = 0; ;) {
         const { data } = await api.GET('/api/v1/executions/{id}/search', {
-          params: { path: { id }, query: { q: query.value, regex: regex.value, case: exact.value, after, limit: 1000 } },
+          params: {
+            path: { id },
+            query: { q: query.value, regex: regex.value, case: exact.value, after, limit: 1000 },
+          },
           signal: abort.signal,
         })
         if (mine !== run || !data) return
         hits.value = hits.value.concat(data.hits)
         upTo.value = data.next_after
         lastSeq.value = data.last_seq
-        // The first one behind where the reader is.
+        // The first match after the current position.
         if (at.value < 0) {
           const i = hits.value.findIndex(h => h.seq >= from)
           if (i >= 0) at.value = i
@@ -69,14 +72,14 @@ export function useLogSearch(id: string) {
 
   const current = computed(() => hits.value[at.value])
   const more = computed(() => hits.value.length >= maxHits)
-  /** Finds the same in the text of a row, to mark it. */
+  /** Finds the same matches in the text of a row, to highlight them. */
   const pattern = computed(() => {
     if (query.value === '') return undefined
     const source = regex.value ? query.value : query.value.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')
     try {
       return new RegExp(source, exact.value ? 'g' : 'gi')
     } catch {
-      return undefined // written for the server's grammar
+      return undefined // valid only in the server's syntax
     }
   })
   return { query, regex, exact, hits, at, busy, error, upTo, lastSeq, current, more, pattern, search, step, clear }

@@ -1,4 +1,6 @@
-/** A line of a log as the API gives it. */
+import type { AgentEvent } from './agent'
+
+/** A log line of the API. */
 export interface LogLine {
   seq: number
   attempt: number
@@ -6,4 +8,6 @@ export interface LogLine {
   stream: 'stdout' | 'stderr' | 'system'
   content: string
   part?: 'first' | 'middle' | 'last'
+  /** Of a line of an agent CLI; for a split line, of its last piece. */
+  events?: AgentEvent[]
 }

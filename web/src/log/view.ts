@@ -5,14 +5,14 @@ import type { LogLine } from './types'
 import { fetchRange, LogWindow, Tail, type Fetch } from './window'
 
 export const rowHeight = 20
-const ahead = 1000 // lines fetched at once
-const near = 250 // entries from an end of the window at which more is fetched
+const ahead = 1000 // lines per request
+const near = 250 // distance in entries from an end of the window at which more is fetched
 
 export interface ViewState {
   last: number
   top: number // number of the line at the top
   follow: boolean
-  fresh: number // lines that came while the view did not follow
+  fresh: number // lines that arrived while the view did not follow
   loading: boolean
   error: string
 }
@@ -29,10 +29,9 @@ interface Mounted {
 }
 
 /**
- * LogView shows a window of a log in an element that scrolls. Rows are made by
- * hand: at thousands of lines a second there is no time for more. It holds a
- * place (an entry and an offset), from which both the rows and the scroll bar
- * follow.
+ * LogView shows a window of a log in a scrolling element. It creates rows without Vue,
+ * to keep up with thousands of lines per second. Its state is a position (an entry and an
+ * offset), from which rows and scroll bar are derived.
  */
 export class LogView {
   private readonly track = document.createElement('div')
@@ -61,7 +60,7 @@ export class LogView {
   private scrolledTo = 0
   private drawnView = 0
   private userAt = 0
-  private settling = 0 // until then a bar that moves by itself is brought back
+  private settling = 0 // until then, scroll bar movements by the browser are undone
   private dragging = false
   private wanted: number | undefined
   private idle = 0
@@ -69,7 +68,11 @@ export class LogView {
   private readonly sizes: ResizeObserver
   private dead = false
 
-  constructor(private readonly root: HTMLElement, private readonly o: Options, structured: boolean) {
+  constructor(
+    private readonly root: HTMLElement,
+    private readonly o: Options,
+    structured: boolean,
+  ) {
     this.win = new LogWindow(structured)
     this.track.className = 'lv-track'
     this.layer.className = 'lv-layer'
@@ -112,30 +115,30 @@ export class LogView {
     CSS.highlights?.delete('lv-found')
   }
 
-  // What the log is.
+  // Content.
 
-  /** Says how long the log is at least. */
+  /** Sets a lower bound for the length of the log. */
   setLast(last: number): void {
     if (last <= this.last) return
     this.last = last
     this.draw()
   }
 
-  /** Says behind which line the stream begins. */
+  /** Sets the line after which the stream starts. */
   streamFrom(after: number): void {
     this.tail.start(after)
     if (this.win.lines.length === 0 && this.win.upTo < after && this.follow) this.win.reset([], after, after)
     this.setLast(after)
   }
 
-  /** Takes lines of the stream, in order. */
+  /** Adds lines of the stream, in order. */
   append(lines: readonly LogLine[]): void {
     const before = this.tail.end
     const fresh = lines.filter(l => l.seq > before)
     if (fresh.length === 0) return
     this.tail.add(fresh)
     this.last = Math.max(this.last, this.tail.end)
-    // The window may have got further than the stream: the end was fetched.
+    // The window may be ahead of the stream if the end was fetched.
     if (this.win.upTo >= before && (this.follow || !this.win.full)) {
       const next = fresh.filter(l => l.seq > this.win.upTo)
       if (next.length > 0) this.win.append(next, this.tail.end)
@@ -145,7 +148,7 @@ export class LogView {
     this.draw()
   }
 
-  // How it is shown.
+  // Display options.
 
   setLook(look: Partial<Look>): void {
     if (Object.entries(look).every(([k, v]) => this.look[k as keyof Look] === v)) return
@@ -181,7 +184,7 @@ export class LogView {
     this.draw()
   }
 
-  /** Text of the lines of a range, without numbers and times. */
+  /** Returns the text of a range of lines, without numbers and times. */
   async textOf(from: number, to: number): Promise<string> {
     const lines: LogLine[] = []
     let after = from - 1
@@ -200,7 +203,7 @@ export class LogView {
     return this.last
   }
 
-  // Where it stands.
+  // Position.
 
   setFollow(on: boolean): void {
     if (on) {
@@ -213,7 +216,7 @@ export class LogView {
     this.draw()
   }
 
-  /** Shows a line a third below the top. */
+  /** Scrolls a line to one third below the top. */
   async goTo(seq: number): Promise<void> {
     this.letGo()
     seq = Math.max(1, this.last > 0 ? Math.min(seq, this.last) : seq)
@@ -224,8 +227,8 @@ export class LogView {
     const index = entryOf(this.win.entries, seq)
     this.place = move({ index, offset: 0 }, -Math.floor(view / 3), this.win.entries.length, this.height)
     this.userAt = 0
-    // A browser that still glides from the last turn of the wheel must not
-    // carry on from here.
+    // Smooth scrolling from the last wheel event must not
+    // continue from here.
     this.settling = performance.now() + 300
     this.note()
     this.draw()
@@ -253,7 +256,7 @@ export class LogView {
     return this.load(after, Math.min(Math.max(this.last, seq), after + ahead))
   }
 
-  /** Makes the window another one. false: it was overtaken, or did not work. */
+  /** Replaces the window. Returns false if a later request replaced it or it failed. */
   private async load(after: number, upTo: number): Promise<boolean> {
     const mine = ++this.loads
     this.loading = true
@@ -276,7 +279,7 @@ export class LogView {
     }
   }
 
-  /** Fetches what is needed next, before it is seen. */
+  /** Fetches the next lines before they become visible. */
   private async extend(): Promise<void> {
     if (this.extending || this.loading || this.dead) return
     const count = this.win.entries.length
@@ -303,7 +306,12 @@ export class LogView {
     const loads = this.loads
     try {
       const got = await fetchRange(this.o.fetch, after, upTo)
-      if (this.dead || loads !== this.loads || (generation !== win.generation && after !== win.upTo && upTo !== win.after)) return
+      if (
+        this.dead ||
+        loads !== this.loads ||
+        (generation !== win.generation && after !== win.upTo && upTo !== win.after)
+      )
+        return
       this.error = ''
       if (after === win.upTo) {
         win.append(got.lines, got.upTo)
@@ -312,7 +320,7 @@ export class LogView {
         win.prepend(got.lines, after)
         this.shrink('bottom')
       } else if (upTo === win.after) {
-        // Very long lines: the upper part came first, and there is a gap.
+        // Very long lines: only the upper part arrived, and there is a gap.
         const rest = await fetchRange(this.o.fetch, Math.max(after, upTo - 50), upTo)
         if (upTo === win.after && rest.upTo === upTo) win.prepend(rest.lines, Math.max(after, upTo - 50))
       }
@@ -368,8 +376,8 @@ export class LogView {
     const by = at - this.scrolledTo
     if (Math.abs(by) < 1) return
     if (this.root.clientHeight !== this.drawnView || performance.now() < this.settling) {
-      // The view has another height, or glides: it was the browser that moved
-      // the bar.
+      // The browser moved the scroll bar, because of a resize or smooth
+      // scrolling.
       this.scrolledTo = at
       this.draw()
       return
@@ -380,17 +388,21 @@ export class LogView {
     if (by < 0) this.letGo()
     if (this.dragging || Math.abs(by) > 2.5 * view) this.jump(at)
     else this.place = move(this.place, by, this.win.entries.length, this.height)
-    if (by > 0 && this.win.upTo >= this.last && reached(this.place, endPlace(this.win.entries.length, view, this.height), 2)) {
+    if (
+      by > 0 &&
+      this.win.upTo >= this.last &&
+      reached(this.place, endPlace(this.win.entries.length, view, this.height), 2)
+    ) {
       this.follow = true
     }
     this.note()
     this.draw()
-    // The bar comes to where it belongs once the hand rests.
+    // The scroll bar is corrected once the user stops scrolling.
     clearTimeout(this.idle)
     this.idle = window.setTimeout(() => this.draw(), 160)
   }
 
-  /** Goes to where the scroll bar was drawn to. */
+  /** Goes to the position of a dragged scroll bar. */
   private jump(at: number): void {
     const view = this.root.clientHeight
     const limit = this.root.scrollHeight - view
@@ -420,7 +432,7 @@ export class LogView {
     if (was === undefined) void this.chase()
   }
 
-  /** Loads where the bar is now, again while it moves on. */
+  /** Loads the lines at the scroll bar, and repeats while it moves. */
   private async chase(): Promise<void> {
     while (this.wanted !== undefined && !this.dead) {
       const seq = this.wanted
@@ -451,7 +463,7 @@ export class LogView {
     if (entry) {
       entry.version++
       entry.height = 0
-      // What was clicked stays where it is, also at the end of the log.
+      // The clicked element keeps its position, also at the end of the log.
       if (this.opened.has(key)) this.letGo()
     }
     this.draw()
@@ -465,14 +477,14 @@ export class LogView {
     this.placeSeq = this.win.entries[this.place.index]?.first ?? this.placeSeq
   }
 
-  /** The window has more than is seen at once. */
+  /** Reports whether the window is higher than the view. */
   private get filled(): boolean {
     let sum = 0
     for (let i = 0; i < this.win.entries.length; i++) if ((sum += this.height(i)) >= this.root.clientHeight) return true
     return false
   }
 
-  /** Everything is in the window. */
+  /** Reports whether the window holds the complete log. */
   private get whole(): boolean {
     return this.win.after === 0 && this.win.upTo >= this.last
   }
@@ -486,7 +498,7 @@ export class LogView {
     return rowHeight * Math.max(1, Math.ceil((e.text.length * 7.4) / Math.max(100, this.root.clientWidth - 140)))
   }
 
-  /** Height of the log in rows: exact when all of it is here. */
+  /** Returns the height of the log in rows; exact if the window is complete. */
   private total(): number {
     if (!this.whole) return this.last
     let sum = 0
@@ -516,7 +528,7 @@ export class LogView {
     this.draw()
   }
 
-  /** Draws with the next frame. */
+  /** Schedules drawing for the next frame. */
   draw(): void {
     if (this.frame || this.dead) return
     this.frame = requestAnimationFrame(() => this.now())
@@ -569,7 +581,7 @@ export class LogView {
       const chosen = this.chosen && e.last >= this.chosen[0] && e.first <= this.chosen[1]
       m.el.classList.toggle('lv-chosen', !!chosen)
       m.el.classList.toggle('lv-hit', this.hit >= e.first && this.hit <= e.last)
-      // Rows above that are no longer shown go, so that the rest need not move.
+      // Remove rows above the view first, so that the remaining rows do not move.
       while (at && at !== m.el && at instanceof HTMLElement && Number(at.dataset.seq) < e.first) {
         const gone = at
         at = at.nextSibling
@@ -586,7 +598,7 @@ export class LogView {
     this.mounted = keep
   }
 
-  /** Measures rows whose height is not given. true: some were not what was thought. */
+  /** Measures rows without a fixed height. Returns true if an estimate was wrong. */
   private measure(from: number, to: number): boolean {
     let changed = false
     for (let i = from; i < to; i++) {
@@ -610,13 +622,20 @@ export class LogView {
       this.track.style.minWidth = ''
     }
     const rested = performance.now() - this.userAt > 150
-    if (this.dragging || (!rested && !this.follow && this.scrolledTo > 0 && this.scrolledTo < this.root.scrollHeight - view - 1)) return
-    const want = this.follow && this.win.upTo >= this.last ? this.root.scrollHeight - view : toScroll(this.top(), total, rowHeight, view)
+    if (
+      this.dragging ||
+      (!rested && !this.follow && this.scrolledTo > 0 && this.scrolledTo < this.root.scrollHeight - view - 1)
+    )
+      return
+    const want =
+      this.follow && this.win.upTo >= this.last
+        ? this.root.scrollHeight - view
+        : toScroll(this.top(), total, rowHeight, view)
     if (Math.abs(this.root.scrollTop - want) > 1) this.root.scrollTop = want
     this.scrolledTo = this.root.scrollTop
   }
 
-  /** Marks what was searched for in the rows that are shown. */
+  /** Highlights matches in the visible rows. */
   private paint(): void {
     if (!('highlights' in CSS)) return
     if (!this.pattern) {

@@ -1,16 +1,19 @@
 import { EntryBuilder, type Entry } from './entries'
 import type { LogLine } from './types'
 
-// What is held in memory of a log, in lines and in characters.
+// Limits of the part of a log in memory, in lines and characters.
 export const maxLines = 6000
 export const maxChars = 24 << 20
 const step = 1000
 
+/** Approximate size of a line in memory: its events repeat its content. */
+const sizeOf = (l: LogLine): number => l.content.length * (l.events ? 2 : 1)
+
 export type Fetch = (after: number, limit: number) => Promise<{ lines: LogLine[]; next_after: number }>
 
 /**
- * A window of a log: the lines behind `after` up to `upTo`, without a gap.
- * Everything else is fetched when it is needed.
+ * A window of a log: the lines after `after` up to `upTo`, without a gap. Other lines are
+ * fetched on demand.
  */
 export class LogWindow {
   after = 0
@@ -18,7 +21,7 @@ export class LogWindow {
   lines: LogLine[] = []
   private chars = 0
   private builder: EntryBuilder
-  /** Grows whenever indexes of entries may have moved. */
+  /** Incremented when indexes of entries may have changed. */
   generation = 0
 
   constructor(private structured: boolean) {
@@ -39,21 +42,21 @@ export class LogWindow {
     this.lines = lines
     this.after = after
     this.upTo = upTo
-    this.chars = lines.reduce((n, l) => n + l.content.length, 0)
+    this.chars = lines.reduce((n, l) => n + sizeOf(l), 0)
     this.rebuild()
   }
 
-  /** Puts lines behind the window that follow it directly. */
+  /** Appends lines that directly follow the window. */
   append(lines: readonly LogLine[], upTo: number): void {
     this.upTo = upTo
-    for (const l of lines) this.chars += l.content.length
+    for (const l of lines) this.chars += sizeOf(l)
     this.lines.push(...lines)
     this.builder.add(lines)
   }
 
   prepend(lines: readonly LogLine[], after: number): void {
     this.after = after
-    for (const l of lines) this.chars += l.content.length
+    for (const l of lines) this.chars += sizeOf(l)
     this.lines = [...lines, ...this.lines]
     this.rebuild()
   }
@@ -62,7 +65,7 @@ export class LogWindow {
     return this.lines.length > maxLines || this.chars > maxChars
   }
 
-  /** Lets go of lines at one end until the window is small again, but of none between keep. */
+  /** Removes lines at one end until the window is within its limits, except those between keep. */
   trim(end: 'top' | 'bottom', keepFrom: number, keepTo: number): boolean {
     if (!this.full) return false
     let n = this.lines.length
@@ -70,7 +73,7 @@ export class LogWindow {
     if (end === 'top') {
       let i = 0
       while (i < this.lines.length && this.lines[i]!.seq < keepFrom && (n > maxLines / 2 || chars > maxChars / 2)) {
-        chars -= this.lines[i]!.content.length
+        chars -= sizeOf(this.lines[i]!)
         n--
         i++
       }
@@ -80,7 +83,7 @@ export class LogWindow {
     } else {
       let i = this.lines.length
       while (i > 0 && this.lines[i - 1]!.seq > keepTo && (n > maxLines / 2 || chars > maxChars / 2)) {
-        chars -= this.lines[i - 1]!.content.length
+        chars -= sizeOf(this.lines[i - 1]!)
         n--
         i--
       }
@@ -100,15 +103,19 @@ export class LogWindow {
   }
 }
 
-/** Fetches the lines behind `after` up to `upTo`; less if they are very long. */
-export async function fetchRange(fetch: Fetch, after: number, upTo: number): Promise<{ lines: LogLine[]; upTo: number }> {
+/** Fetches the lines after `after` up to `upTo`; fewer if they are very long. */
+export async function fetchRange(
+  fetch: Fetch,
+  after: number,
+  upTo: number,
+): Promise<{ lines: LogLine[]; upTo: number }> {
   const lines: LogLine[] = []
   let at = after
   let chars = 0
   while (at < upTo && chars < 8 << 20) {
     const page = await fetch(at, Math.min(5000, Math.max(1, upTo - at)))
     if (page.next_after <= at) {
-      at = upTo // the numbers up to there were never given away
+      at = upTo // the numbers up to there were never used
       break
     }
     for (const l of page.lines) {
@@ -121,13 +128,13 @@ export async function fetchRange(fetch: Fetch, after: number, upTo: number): Pro
   return { lines, upTo: at }
 }
 
-/** The latest lines of the stream, to go on from where the window ends. */
+/** The latest lines of the stream, to extend the window. */
 export class Tail {
   after = 0
   lines: LogLine[] = []
   private known = false
 
-  /** Says where the stream began. */
+  /** Sets the start of the stream. */
   start(after: number): void {
     if (this.known) return
     this.known = true
@@ -143,12 +150,12 @@ export class Tail {
     }
   }
 
-  /** Number of the last line that came. */
+  /** Number of the last received line. */
   get end(): number {
     return this.lines.at(-1)?.seq ?? this.after
   }
 
-  /** The lines behind `after`, if the tail reaches back so far. */
+  /** Returns the lines after `after`, if the tail reaches back that far. */
   behind(after: number): LogLine[] | undefined {
     if (!this.known || after < this.after) return undefined
     const i = this.lines.findIndex(l => l.seq > after)

@@ -1,129 +1,49 @@
-// A little of Markdown, as agents write it, into a tree that is drawn without
-// any HTML of theirs: what is not understood stays text.
-export type Inline =
-  | { kind: 'text' | 'code' | 'strong' | 'em'; text: string }
-  | { kind: 'link'; text: string; href: string }
-export type Block =
-  | { kind: 'p' | 'quote'; inline: Inline[] }
-  | { kind: 'h'; level: number; inline: Inline[] }
-  | { kind: 'code'; lang: string; text: string }
-  | { kind: 'list'; ordered: boolean; start: number; items: { depth: number; inline: Inline[] }[] }
-  | { kind: 'table'; head: Inline[][]; rows: Inline[][][] }
-  | { kind: 'rule' }
+// Markdown as agents write it (CommonMark with tables, strikethrough and task
+// lists), parsed by markdown-it into a tree that is rendered without HTML.
+// Import this module lazily, because the parser is large.
+import MarkdownIt from 'markdown-it'
 
-const fence = /^ {0,3}(`{3,}|~{3,})\s*([\w+#.-]*)[^`]*$/
-const item = /^(\s*)(?:[-*+]|(\d{1,9})[.)])\s+(.*)$/
-
-export function parse(source: string): Block[] {
-  const lines = source.replace(/\r\n?/g, '\n').split('\n')
-  const out: Block[] = []
-  let para: string[] = []
-  const flush = () => {
-    if (para.length > 0) out.push({ kind: 'p', inline: inline(para.join('\n')) })
-    para = []
-  }
-  for (let i = 0; i < lines.length; i++) {
-    const line = lines[i]!
-    const open = fence.exec(line)
-    if (open) {
-      flush()
-      const mark = open[1]!
-      const code: string[] = []
-      for (i++; i < lines.length; i++) {
-        const l = lines[i]!.trim()
-        if (l.startsWith(mark) && l.split('').every(c => c === mark[0])) break
-        code.push(lines[i]!)
-      }
-      // One that is not closed yet is still being written.
-      out.push({ kind: 'code', lang: open[2] ?? '', text: code.join('\n') })
-      continue
-    }
-    const heading = /^ {0,3}(#{1,6})\s+(.*?)\s*#*$/.exec(line)
-    if (heading) {
-      flush()
-      out.push({ kind: 'h', level: heading[1]!.length, inline: inline(heading[2]!) })
-      continue
-    }
-    if (/^ {0,3}([-*_])( *\1){2,}\s*$/.test(line)) {
-      flush()
-      out.push({ kind: 'rule' })
-      continue
-    }
-    if (/^\s*>\s?/.test(line)) {
-      flush()
-      const quote: string[] = []
-      for (; i < lines.length && /^\s*>\s?/.test(lines[i]!); i++) quote.push(lines[i]!.replace(/^\s*>\s?/, ''))
-      i--
-      out.push({ kind: 'quote', inline: inline(quote.join('\n')) })
-      continue
-    }
-    if (line.includes('|') && /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)+\|?\s*$/.test(lines[i + 1] ?? '')) {
-      flush()
-      const head = cells(line)
-      const rows: Inline[][][] = []
-      for (i += 2; i < lines.length && lines[i]!.includes('|'); i++) rows.push(cells(lines[i]!))
-      i--
-      out.push({ kind: 'table', head, rows })
-      continue
-    }
-    const first = item.exec(line)
-    if (first) {
-      flush()
-      const items: { depth: number; text: string }[] = []
-      for (; i < lines.length; i++) {
-        const l = lines[i]!
-        const m = item.exec(l)
-        if (m) items.push({ depth: Math.min(4, Math.floor(m[1]!.replace(/\t/g, '    ').length / 2)), text: m[3]! })
-        else if (/^\s+\S/.test(l) && !fence.test(l)) items.at(-1)!.text += `\n${l.trim()}`
-        else break
-      }
-      i--
-      out.push({ kind: 'list', ordered: first[2] !== undefined, start: Number(first[2] ?? 1), items: items.map(t => ({ depth: t.depth, inline: inline(t.text) })) })
-      continue
-    }
-    if (line.trim() === '') flush()
-    else para.push(line)
-  }
-  flush()
-  return out
+export interface Element {
+  kind:
+    | 'p'
+    | 'h'
+    | 'quote'
+    | 'code'
+    | 'list'
+    | 'item'
+    | 'table'
+    | 'head'
+    | 'body'
+    | 'row'
+    | 'cell'
+    | 'rule'
+    | 'strong'
+    | 'em'
+    | 'strike'
+    | 'span'
+    | 'link'
+  children: Node[]
+  level?: number // of h
+  text?: string // of code and span
+  lang?: string // of code
+  ordered?: boolean // of list
+  start?: number // of list
+  checked?: boolean // of item; undefined: no task
+  heading?: boolean // of cell
+  tight?: boolean // of p: an item of a list without blank lines
+  href?: string // of link
 }
+export type Node = string | Element
 
-function cells(line: string): Inline[][] {
-  return line.trim().replace(/^\||\|$/g, '').split('|').map(c => inline(c.trim()))
-}
+/** Texts longer than this are not parsed. */
+export const maxLength = 200_000
+const maxNesting = 60
 
-// Bounded repetition: none of these can take long on any text.
-const mark = /(`+)([^`]|[^`][^]{0,4000}?[^`])\1(?!`)|\*\*([^\s*](?:[^*\n]{0,2000}[^\s*])?)\*\*|(?<![\w*])[*_]([^\s*_](?:[^*_\n]{0,2000}[^\s*_])?)[*_](?![\w*])|\[([^\]\n]{1,1000})\]\(([^()\s]{1,2000})\)|(https?:\/\/[^\s<>"'`)\]]{1,2000})/g
+const md = new MarkdownIt({ html: false, linkify: true, maxNesting })
+md.linkify.set({ fuzzyLink: false, fuzzyEmail: false, fuzzyIP: false })
+md.validateLink = href => safe(href) !== ''
 
-export function inline(source: string): Inline[] {
-  const out: Inline[] = []
-  let at = 0
-  const text = (t: string) => {
-    if (t) out.push({ kind: 'text', text: t })
-  }
-  for (const m of source.matchAll(mark)) {
-    text(source.slice(at, m.index))
-    at = m.index + m[0].length
-    if (m[2] !== undefined) out.push({ kind: 'code', text: m[2] })
-    else if (m[3] !== undefined) out.push({ kind: 'strong', text: m[3] })
-    else if (m[4] !== undefined) out.push({ kind: 'em', text: m[4] })
-    else if (m[5] !== undefined) {
-      const href = safe(m[6]!)
-      if (href) out.push({ kind: 'link', text: m[5], href })
-      else text(m[0])
-    } else {
-      const url = m[7]!.replace(/[.,;:!?]+$/, '')
-      const href = safe(url)
-      if (href) out.push({ kind: 'link', text: url, href })
-      else text(url)
-      at -= m[7]!.length - url.length
-    }
-  }
-  text(source.slice(at))
-  return out
-}
-
-/** The address if a page may link to it. */
+/** Returns the URL if a page may link to it, otherwise an empty string. */
 export function safe(href: string): string {
   try {
     const u = new URL(href)
@@ -131,4 +51,165 @@ export function safe(href: string): string {
   } catch {
     return ''
   }
+}
+
+// In a table, an unescaped pipe splits cells even inside code. Agents do not escape it,
+// so pipes in code are replaced before the table rule runs.
+const pipe = '\uFDD0'
+type BlockRule = (
+  state: { src: string; bMarks: number[]; eMarks: number[]; tShift: number[]; lineMax: number },
+  startLine: number,
+  endLine: number,
+  silent: boolean,
+) => boolean
+const { ruler } = md.block as unknown as {
+  ruler: {
+    __rules__: { name: string; fn: BlockRule }[]
+    at(name: string, fn: BlockRule, options: { alt: string[] }): void
+  }
+}
+const tableRule = ruler.__rules__.find(r => r.name === 'table')!.fn
+ruler.at(
+  'table',
+  (state, startLine, endLine, silent) => {
+    const line = (n: number) => state.src.slice(state.bMarks[n]! + state.tShift[n]!, state.eMarks[n])
+    if (silent || startLine + 2 > endLine || !/^[-:|][-:|\s]*$/.test(line(startLine + 1)))
+      return tableRule(state, startLine, endLine, silent)
+    const before = state.src
+    const from = state.bMarks[startLine]!
+    let last = startLine
+    while (last < endLine && line(last).trim() !== '') last++
+    const to = state.eMarks[Math.max(startLine, last - 1)]!
+    const rows = before.slice(from, to).split('\n').map(hidePipes).join('\n')
+    state.src = before.slice(0, from) + rows + before.slice(to)
+    const found = tableRule(state, startLine, endLine, silent)
+    state.src = before
+    return found
+  },
+  { alt: ['paragraph', 'reference'] },
+)
+
+/** hidePipes replaces the pipes between runs of as many backticks. */
+function hidePipes(row: string): string {
+  if (!row.includes('`') || !row.includes('|')) return row
+  const runs = [...row.matchAll(/`+/g)]
+  // From the end, so that each run finds the next one of its length directly.
+  const next = new Map<number, number>()
+  const closing = runs.map(() => -1)
+  for (let i = runs.length - 1; i >= 0; i--) {
+    closing[i] = next.get(runs[i]![0].length) ?? -1
+    next.set(runs[i]![0].length, i)
+  }
+  let out = ''
+  let at = 0
+  for (let i = 0; i < runs.length; i++) {
+    const close = closing[i]!
+    if (close < 0) continue
+    const begin = runs[i]!.index
+    const end = runs[close]!.index
+    out += row.slice(at, begin) + row.slice(begin, end).replace(/(?<!\\)\|/g, pipe)
+    at = end
+    i = close
+  }
+  return out + row.slice(at)
+}
+
+const kinds: Record<string, Element['kind']> = {
+  paragraph_open: 'p',
+  heading_open: 'h',
+  blockquote_open: 'quote',
+  bullet_list_open: 'list',
+  ordered_list_open: 'list',
+  list_item_open: 'item',
+  table_open: 'table',
+  thead_open: 'head',
+  tbody_open: 'body',
+  tr_open: 'row',
+  th_open: 'cell',
+  td_open: 'cell',
+  strong_open: 'strong',
+  em_open: 'em',
+  s_open: 'strike',
+  link_open: 'link',
+}
+
+type Token = ReturnType<typeof md.parse>[number]
+
+/** parse returns the blocks of a text. Unknown syntax stays text. */
+export function parse(source: string): Node[] {
+  if (source.length > maxLength) return plain(source)
+  const tokens = md.parse(source, {})
+  // The parser drops content that is nested too deeply.
+  if (tokens.some(t => t.level >= maxNesting - 1)) return plain(source)
+  const root: Element = { kind: 'p', children: [] }
+  build(tokens, [root])
+  return root.children
+}
+
+function plain(source: string): Node[] {
+  return [{ kind: 'p', children: [source] }]
+}
+
+function build(tokens: Token[], stack: Element[]) {
+  for (const t of tokens) {
+    const parent = stack.at(-1)!
+    if (t.nesting === -1) stack.pop()
+    else if (t.nesting === 1) {
+      const one = element(t)
+      parent.children.push(one)
+      stack.push(one)
+    } else if (t.type === 'inline') {
+      build(t.children ?? [], stack)
+      if (parent.kind === 'p') task(stack.at(-2), parent)
+    } else leaf(t, parent)
+  }
+}
+
+function element(t: Token): Element {
+  const e: Element = { kind: kinds[t.type] ?? 'p', children: [] }
+  if (e.kind === 'h') e.level = Number(t.tag.slice(1))
+  if (e.kind === 'p' && t.hidden) e.tight = true
+  if (e.kind === 'list') {
+    e.ordered = t.tag === 'ol'
+    if (e.ordered) e.start = Number(t.attrGet('start') ?? 1)
+  }
+  if (e.kind === 'cell') e.heading = t.tag === 'th'
+  if (e.kind === 'link') e.href = safe(String(t.attrGet('href') ?? ''))
+  return e
+}
+
+function leaf(t: Token, parent: Element) {
+  const code = t.content.replaceAll(pipe, '|')
+  if (t.type === 'code_inline') parent.children.push({ kind: 'span', text: code, children: [] })
+  else if (t.type === 'fence' || t.type === 'code_block')
+    parent.children.push({
+      kind: 'code',
+      text: code.replace(/\n$/, ''),
+      lang: t.info.trim().split(/\s/, 1)[0] ?? '',
+      children: [],
+    })
+  else if (t.type === 'hr') parent.children.push({ kind: 'rule', children: [] })
+  else if (t.type === 'softbreak' || t.type === 'hardbreak') text('\n', parent)
+  else if (t.type === 'image') {
+    // Pages load no images from other hosts, so images become links.
+    const href = safe(String(t.attrGet('src') ?? ''))
+    if (href) parent.children.push({ kind: 'link', href, children: [t.content || href] })
+    else text(t.content, parent)
+  } else text(code, parent)
+}
+
+function text(content: string, parent: Element) {
+  const last = parent.children.length - 1
+  if (typeof parent.children[last] === 'string') parent.children[last] += content
+  else if (content) parent.children.push(content)
+}
+
+/** task removes the marker of a task list from the first paragraph of an item. */
+function task(item: Element | undefined, p: Element) {
+  const first = p.children[0]
+  if (item?.kind !== 'item' || item.children[0] !== p || typeof first !== 'string') return
+  const mark = /^\[([ xX])\](?=\s)/.exec(first)
+  if (!mark) return
+  item.checked = mark[1] !== ' '
+  p.children[0] = first.slice(mark[0].length + 1)
 }

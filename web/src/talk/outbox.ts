@@ -1,7 +1,7 @@
 import { reactive } from 'vue'
 import { api, ApiError, messageOf } from '@/api/client'
 
-/** A message that the server has not confirmed yet. Its key makes that saying it again is saying it once. */
+/** A message that the server has not confirmed yet. Its key makes retries idempotent. */
 export interface Outgoing {
   key: string
   text: string
@@ -21,14 +21,18 @@ function read(id: string): Outgoing[] {
   }
 }
 
-export const newKey = (): string => Array.from(crypto.getRandomValues(new Uint8Array(16)), b => b.toString(16).padStart(2, '0')).join('')
+export const newKey = (): string =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), b => b.toString(16).padStart(2, '0')).join('')
 
-/** Puts a message into the outbox of a conversation whose page is not open yet. */
+/** Adds a message to the outbox of a conversation whose page is not open yet. */
 export function leave(id: string, text: string, files: string[]): void {
-  sessionStorage.setItem(place(id), JSON.stringify([...read(id), { key: newKey(), text, files, state: 'sending', error: '' }]))
+  sessionStorage.setItem(
+    place(id),
+    JSON.stringify([...read(id), { key: newKey(), text, files, state: 'sending', error: '' }]),
+  )
 }
 
-/** What is said goes out in order, one after another, and again after a lost connection or a reload. */
+/** Sends messages in order, one at a time, and retries after a lost connection or a reload. */
 export class Outbox {
   list = reactive<Outgoing[]>([])
   private busy = false
@@ -36,7 +40,10 @@ export class Outbox {
   private timer = 0
   private tries = 0
 
-  constructor(private readonly id: string, private readonly said: (number: number, m: Outgoing) => void) {
+  constructor(
+    private readonly id: string,
+    private readonly said: (number: number, m: Outgoing) => void,
+  ) {
     this.list.push(...read(id).map(m => ({ ...m, state: 'sending' as const })))
     window.addEventListener('online', this.go)
     void this.go()
@@ -76,7 +83,8 @@ export class Outbox {
       try {
         m.state = 'sending'
         const { data } = await api.POST('/api/v1/conversations/{id}/messages', {
-          params: { path: { id: this.id }, header: { 'Idempotency-Key': m.key } }, body: { text: m.text, files: m.files },
+          params: { path: { id: this.id }, header: { 'Idempotency-Key': m.key } },
+          body: { text: m.text, files: m.files },
         })
         this.list.splice(this.list.indexOf(m), 1)
         this.keep()

@@ -1,11 +1,11 @@
-// What the events of a conversation make of it: messages of people, each with
-// the turn that answers it. Pure: the page draws what stands here.
+// Builds the state of a conversation from its events: messages, each with the turn that
+// answers it. Has no side effects.
 import type { Usage } from '@/api/client'
 
 export interface TextPart {
   kind: 'text' | 'thinking'
   text: string
-  cut?: boolean
+  truncated?: boolean
 }
 export interface ToolPart {
   kind: 'tool'
@@ -24,23 +24,23 @@ export interface Turn {
   reason: string
   until: string
   error: string
-  /** The whole answer, which may be all that is left of it. */
+  /** The complete answer; older turns may have nothing else. */
   answer: string
   line: number
   end?: { status: string; reason: string; duration: number | undefined; usage: Usage | undefined; attempts: number }
 }
 
 export interface Entry {
-  /** Of what a person said; 0: only the turn is left. */
+  /** Number of the message; 0 if only its turn is stored. */
   number: number
   text: string
   files: string[]
   actor: string
   at: string
-  /** It was taken back, or refused with a reason. */
+  /** Why the message was withdrawn or rejected. */
   dropped: string
   turn: Turn | undefined
-  /** Raised with each change, so that only what changed is drawn. */
+  /** Incremented with each change, so that only changed entries are redrawn. */
   rev: number
 }
 
@@ -57,12 +57,12 @@ export class Talk {
   /** Id of the last event. */
   last = 0
   closed = ''
-  /** The beginning is no longer told in full. */
-  cut = false
+  /** The beginning is no longer stored completely. */
+  truncated = false
   private byNumber = new Map<number, Entry>()
   private byTurn = new Map<string, Entry>()
 
-  /** Takes one event; false when it was known. */
+  /** Applies an event; returns false if it is already known. */
   take(event: string, id: number, data: Record<string, unknown>): boolean {
     if (event === 'full_sync') {
       if (id < this.last) return false
@@ -70,7 +70,7 @@ export class Talk {
       this.entries = []
       this.byNumber.clear()
       this.byTurn.clear()
-      this.cut = data.cut === true
+      this.truncated = data.truncated === true
       this.closed = ''
       for (const e of events) this.apply(e.event, { timestamp: (e as { timestamp?: string }).timestamp, ...e.data })
       this.last = id
@@ -82,7 +82,7 @@ export class Talk {
     return true
   }
 
-  /** The turn under way, if there is one. */
+  /** The running turn, if there is one. */
   get running(): Entry | undefined {
     return this.entries.findLast(e => e.turn && !e.turn.end)
   }
@@ -109,8 +109,14 @@ export class Talk {
     if (event === 'message' && data.role === 'user') {
       const known = this.byNumber.get(number)
       const e: Entry = {
-        number, text: text(data.text), files: Array.isArray(data.files) ? data.files.map(String) : [], actor: text(data.actor),
-        at: text(data.timestamp), dropped: '', turn: known?.turn, rev: (known?.rev ?? 0) + 1,
+        number,
+        text: text(data.text),
+        files: Array.isArray(data.files) ? data.files.map(String) : [],
+        actor: text(data.actor),
+        at: text(data.timestamp),
+        dropped: '',
+        turn: known?.turn,
+        rev: (known?.rev ?? 0) + 1,
       }
       if (known) Object.assign(known, e)
       else {
@@ -126,7 +132,7 @@ export class Talk {
       else if (status === 'taken_back') {
         for (const e of this.entries) {
           if (e.number === 0 || e.turn || e.dropped) continue
-          e.dropped = `Taken back${data.actor ? ` by ${text(data.actor)}` : ''}.`
+          e.dropped = `Withdrawn${data.actor ? ` by ${text(data.actor)}` : ''}.`
           e.rev++
         }
       } else if (execution) {
@@ -147,7 +153,7 @@ export class Talk {
     if (event === 'error' && !execution) {
       const e = this.byNumber.get(number)
       if (e) {
-        e.dropped = text(data.message) || 'It was refused.'
+        e.dropped = text(data.message) || 'Rejected.'
         e.rev++
       }
       return
@@ -164,8 +170,11 @@ export class Talk {
     else if (event === 'finish') {
       turn.status = text(data.status)
       turn.end = {
-        status: text(data.status), reason: text(data.reason), duration: typeof data.duration_ms === 'number' ? data.duration_ms : undefined,
-        usage: (data.usage ?? undefined) as Usage | undefined, attempts: typeof data.attempts === 'number' ? data.attempts : 1,
+        status: text(data.status),
+        reason: text(data.reason),
+        duration: typeof data.duration_ms === 'number' ? data.duration_ms : undefined,
+        usage: (data.usage ?? undefined) as Usage | undefined,
+        attempts: typeof data.attempts === 'number' ? data.attempts : 1,
       }
     }
   }
@@ -178,14 +187,14 @@ function newTurn(execution: string): Turn {
 function addText(turn: Turn, data: Record<string, unknown>): void {
   const kind = data.thinking === true ? 'thinking' : 'text'
   const last = turn.parts.at(-1)
-  // A whole message stands by itself; pieces go on.
+  // A complete message is a new part; pieces extend the last one.
   if (last?.kind === kind && data.end !== true && !(last as { whole?: boolean }).whole) last.text += text(data.text)
   else {
     const part: TextPart & { whole?: boolean } = { kind, text: text(data.text) }
     if (data.end === true) part.whole = true
     turn.parts.push(part)
   }
-  if (data.cut === true) (turn.parts.at(-1) as TextPart).cut = true
+  if (data.truncated === true) (turn.parts.at(-1) as TextPart).truncated = true
 }
 
 function addTool(turn: Turn, data: Record<string, unknown>): void {
@@ -199,7 +208,7 @@ function addTool(turn: Turn, data: Record<string, unknown>): void {
   if (!known) turn.parts.push(part)
 }
 
-/** What is drawn of a turn: its pieces, and the whole answer where they do not hold it. */
+/** Returns the visible parts of a turn, with the complete answer if the pieces lack it. */
 export function shown(turn: Turn): Part[] {
   if (!turn.answer) return turn.parts
   const squeeze = (s: string) => s.replace(/\s+/g, ' ').trim()
@@ -207,18 +216,22 @@ export function shown(turn: Turn): Part[] {
   const joined = squeeze(turn.parts.map(p => (p.kind === 'text' ? p.text : '')).join(''))
   const answer = squeeze(turn.answer)
   if (all.includes(answer) || joined.includes(answer)) return turn.parts
-  // A piece that was cut is found whole in the answer.
-  const parts = turn.parts.at(-1)?.kind === 'text' && (turn.parts.at(-1) as TextPart).cut ? turn.parts.slice(0, -1) : turn.parts
+  // The answer contains the complete text of a truncated piece.
+  const parts =
+    turn.parts.at(-1)?.kind === 'text' && (turn.parts.at(-1) as TextPart).truncated
+      ? turn.parts.slice(0, -1)
+      : turn.parts
   return [...parts, { kind: 'text', text: turn.answer }]
 }
 
-/** What a tool was asked for, in one line. */
+/** Summarises the input of a tool call in one line. */
 export function inShort(input: unknown): string {
   if (input === undefined || input === null) return ''
   if (typeof input === 'string') return oneLine(input)
   if (typeof input === 'object') {
     const o = input as Record<string, unknown>
-    for (const k of ['command', 'file_path', 'path', 'pattern', 'query', 'url', 'description', 'prompt']) if (typeof o[k] === 'string') return oneLine(o[k] as string)
+    for (const k of ['command', 'file_path', 'path', 'pattern', 'query', 'url', 'description', 'prompt'])
+      if (typeof o[k] === 'string') return oneLine(o[k] as string)
   }
   return oneLine(JSON.stringify(input))
 }

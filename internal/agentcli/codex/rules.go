@@ -1,0 +1,26 @@
+package codex
+
+import (
+	"regexp"
+
+	"github.com/agented/agented/internal/agentcli"
+)
+
+var rules = agentcli.Rules{
+	Subject:  "codex",
+	Protocol: true,
+	Variables: []string{
+		"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORGANIZATION", "OPENAI_PROJECT", "CODEX_API_KEY", "CODEX_ACCESS_TOKEN", "CODEX_HOME",
+	},
+	Tested:     "0.169.0",
+	LoginFiles: []agentcli.LoginFile{{Home: ".codex/auth.json", Own: "auth.json"}},
+	APIErrors: regexp.MustCompile(`(?i)^(?:(?:\[[^\]]{1,40}\] )?(?:■ |🖐 ? ?)?error: ?|■ |🖐 ? ?)?(?:unexpected status \d{3}\b|exceeded retry limit, last status|stream error: |stream disconnected\b|` +
+		`reconnecting\.\.\.|(?:you've|you’ve|you have) (?:hit|reached) your usage limit|you(?:'|’)re out of codex messages|your workspace is out of credits|rate limit (?:reached|is exceeded)|` +
+		`selected model is at capacity|quota exceeded\. check your plan|your (?:access|refresh) token\b|to use codex with your|error sending request for url|connection failed: |` +
+		`missing environment variable: |we(?:'|’)re currently experiencing high demand|not logged in\b|401 unauthorized\b)`),
+	Noise: []string{"Reading additional input from stdin", "Reading prompt from stdin", "WARNING: proceeding", "For more information", "Usage:", "tip:"},
+	Stall: &agentcli.StallRules{Quiet: agentcli.QuietPatience},
+}
+
+// Rules implements [agentcli.CLI].
+func (CLI) Rules() *agentcli.Rules { return &rules }

@@ -1,0 +1,91 @@
+package auth
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/secret"
+)
+
+// The purposes under which stored secrets are sealed.
+const (
+	envPurpose     = "trigger env"
+	accountPurpose = "account credential"
+	webhookPurpose = "webhook secret"
+)
+
+// Sealer seals the secrets that the database stores: values of variables,
+// credentials of accounts, and secrets of webhooks.
+type Sealer struct{ key secret.Key }
+
+// NewSealer returns a Sealer that uses a key.
+func NewSealer(key secret.Key) Sealer { return Sealer{key} }
+
+// OpenEnv returns the value of a variable.
+func (s Sealer) OpenEnv(name, sealed string) (string, error) {
+	return s.key.OpenText(envPurpose, name, sealed)
+}
+
+// SealEnv seals the values of a spec's variables. An unchanged value keeps its
+// sealed form in before, so that storing it again changes nothing.
+func (s Sealer) SealEnv(spec *agented.Spec, before map[string]*string) {
+	if len(spec.Env) == 0 {
+		return
+	}
+	sealed := make(map[string]*string, len(spec.Env))
+	for name, value := range spec.Env {
+		old := before[name]
+		switch {
+		case value == nil || value == old: // "***" kept the stored value
+			sealed[name] = value
+			continue
+		case old != nil:
+			if was, err := s.OpenEnv(name, *old); err == nil && was == *value {
+				sealed[name] = old
+				continue
+			}
+		}
+		text := s.key.SealText(envPurpose, name, *value)
+		sealed[name] = &text
+	}
+	spec.Env = sealed
+}
+
+// OpenCredential returns a credential of an account.
+func (s Sealer) OpenCredential(id agented.AccountID, name, sealed string) (string, error) {
+	return s.key.OpenText(accountPurpose, credentialName(id, name), sealed)
+}
+
+// SealCredential seals a credential of an account.
+func (s Sealer) SealCredential(id agented.AccountID, name, value string) string {
+	return s.key.SealText(accountPurpose, credentialName(id, name), value)
+}
+
+// credentialName returns the name that a credential is sealed under.
+func credentialName(id agented.AccountID, name string) string { return fmt.Sprintf("%s/%s", id, name) }
+
+// Credentials returns the readable credentials of accounts, for masking.
+func (s Sealer) Credentials(accounts []agented.Account) []string {
+	var out []string
+	for i := range accounts {
+		a := &accounts[i]
+		for _, name := range slices.Sorted(maps.Keys(a.Credentials)) {
+			if value, err := s.OpenCredential(a.ID, name, a.Credentials[name]); err == nil {
+				out = append(out, value)
+			}
+		}
+	}
+	return out
+}
+
+// OpenWebhook returns the secret of a webhook.
+func (s Sealer) OpenWebhook(id, sealed string) (string, error) {
+	return s.key.OpenText(webhookPurpose, id, sealed)
+}
+
+// SealWebhook seals the secret of a webhook.
+func (s Sealer) SealWebhook(id, plain string) string {
+	return s.key.SealText(webhookPurpose, id, plain)
+}

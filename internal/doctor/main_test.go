@@ -1,0 +1,13 @@
+package doctor
+
+import (
+	"os"
+	"testing"
+
+	"github.com/agented/agented/internal/testrun"
+)
+
+func TestMain(m *testing.M) {
+	testrun.Contain()
+	os.Exit(m.Run())
+}

@@ -1,0 +1,259 @@
+// Package sandbox builds the command lines that isolate an agent's processes. On Linux it uses
+// bubblewrap (bwrap), a program that starts another one in namespaces of its own.
+//
+// At the level guard, the processes of an attempt have their own process table, do not see the
+// server's data folder except their own folders in it, and cannot connect to sockets of programs
+// that would start processes outside of the sandbox. HOME and the network remain, so that logins
+// and tools work.
+package sandbox
+
+import (
+	"cmp"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/agented/agented"
+)
+
+// Program is the name of the program that creates sandboxes.
+const Program = "bwrap"
+
+// Facts describes the sandbox of one attempt. All paths are absolute, without symbolic links, and
+// exist; [Resolve] makes them so.
+type Facts struct {
+	Program string // path of bwrap
+	Root    bool   // the server runs as root: everything is read-only except Own
+	Cgroups string // where control groups are mounted; empty if they are not
+
+	Hide      []string // folders that are empty and read-only in the sandbox, except for what is in Own
+	HideFiles []string // files and sockets that cannot be opened
+	Own       []Folder // folders that the attempt uses, also in hidden ones
+}
+
+// Folder is a folder or file that an attempt uses.
+type Folder struct {
+	Path     string
+	ReadOnly bool
+}
+
+// keptCapabilities are what programs of a root user need at work: to change owners and modes of
+// files, to switch to other users and signal their processes, and to listen on low ports. Without
+// the others they cannot mount file systems, open devices or files by handle, read other
+// processes' memory, capture packets or load modules.
+var keptCapabilities = []string{
+	"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
+	"CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+}
+
+// kernelFiles are the parts of /proc in which root changes settings of the whole machine without a
+// capability, such as the program that handles crashes. bwrap covers only some of them.
+var kernelFiles = []string{"/proc/sys", "/proc/sysrq-trigger", "/proc/acpi", "/proc/bus", "/proc/fs", "/proc/irq", "/proc/scsi"}
+
+// Command returns the program and its options. The program to run inside follows after "--".
+func (f Facts) Command() []string {
+	args := []string{f.Program, "--die-with-parent", "--as-pid-1", "--unshare-pid", "--unshare-ipc"}
+	add := func(more ...string) { args = append(args, more...) }
+	if f.Root {
+		add("--cap-drop", "ALL")
+		for _, name := range keptCapabilities {
+			add("--cap-add", name)
+		}
+		add("--ro-bind", "/", "/")
+	} else {
+		add("--bind", "/", "/")
+		if f.Cgroups != "" {
+			add("--ro-bind", f.Cgroups, f.Cgroups)
+		}
+	}
+	add("--dev", "/dev", "--perms", "1777", "--tmpfs", "/dev/shm", "--proc", "/proc")
+	if f.Root {
+		for _, path := range kernelFiles {
+			add("--ro-bind-try", path, path)
+		}
+	}
+	all := f.mounts()
+	for _, m := range all {
+		switch m.kind {
+		case hideFolder:
+			add("--perms", "0700", "--tmpfs", m.path)
+		case hideFile:
+			add("--ro-bind", "/dev/null", m.path)
+		case ownReadOnly:
+			add("--ro-bind", m.path, m.path)
+		case own:
+			add("--bind", m.path, m.path)
+		}
+	}
+	for _, m := range all { // when the folders for the mounts below them exist
+		if m.kind == hideFolder {
+			add("--remount-ro", m.path)
+		}
+	}
+	add("--chdir", "/")
+	return args
+}
+
+// mount is what is mounted on a path.
+type mount struct {
+	path string
+	kind kind
+}
+
+type kind int
+
+const (
+	hideFolder kind = iota // before own: where both name a path, it stays hidden
+	hideFile
+	ownReadOnly
+	own
+)
+
+// mounts returns what is mounted, parents before children, so that of two mounts on one line of
+// folders the deeper one counts. It omits mounts that change nothing.
+func (f Facts) mounts() []mount {
+	var all []mount
+	for _, path := range f.Hide {
+		all = append(all, mount{path, hideFolder})
+	}
+	for _, path := range f.HideFiles {
+		all = append(all, mount{path, hideFile})
+	}
+	for _, o := range f.Own {
+		if o.ReadOnly {
+			all = append(all, mount{o.Path, ownReadOnly})
+		} else {
+			all = append(all, mount{o.Path, own})
+		}
+	}
+	slices.SortFunc(all, func(a, b mount) int {
+		return cmp.Or(strings.Compare(a.path, b.path), cmp.Compare(a.kind, b.kind))
+	})
+	base := own
+	if f.Root {
+		base = ownReadOnly
+	}
+	var out []mount
+	for _, m := range all {
+		above := base
+		for _, o := range out {
+			if within(m.path, o.path) {
+				above = o.kind // the last one is the deepest
+			}
+		}
+		hidden := above == hideFolder || above == hideFile
+		same := len(out) > 0 && out[len(out)-1].path == m.path
+		if same || m.kind == above || hidden && m.kind == hideFile {
+			continue
+		}
+		out = append(out, m)
+	}
+	return out
+}
+
+// parentsFirst sorts paths, without duplicates.
+func parentsFirst(paths []string) []string {
+	out := slices.Clone(paths)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// within reports whether path is dir or in it. Both are clean.
+func within(path, dir string) bool {
+	return path == dir || dir == "/" || strings.HasPrefix(path, dir+"/")
+}
+
+// aliases returns the other paths under which the files of a path are mounted. mounts is the
+// content of /proc/self/mountinfo.
+func aliases(mounts, path string) []string {
+	type mount struct{ device, root, at string }
+	var all []mount
+	for line := range strings.Lines(mounts) {
+		f := strings.Fields(line)
+		if len(f) > 5 {
+			all = append(all, mount{f[2], unescape(f[3]), unescape(f[4])})
+		}
+	}
+	// The last mount on the longest matching path is the visible one.
+	var of mount
+	for _, m := range all {
+		if within(path, m.at) && len(m.at) >= len(of.at) {
+			of = m
+		}
+	}
+	if of.at == "" {
+		return nil
+	}
+	inside := filepath.Join(of.root, strings.TrimPrefix(path, of.at))
+	var out []string
+	for _, m := range all {
+		if m.device != of.device {
+			continue
+		}
+		switch {
+		case within(inside, m.root):
+			rest := inside
+			if m.root != "/" {
+				rest = strings.TrimPrefix(inside, m.root)
+			}
+			if at := filepath.Join(m.at, rest); at != path {
+				out = append(out, at)
+			}
+		case within(m.root, inside) && !within(m.at, path): // only a part of it
+			out = append(out, m.at)
+		}
+	}
+	return parentsFirst(out)
+}
+
+// unescape decodes the octal escapes of mountinfo.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// Explain returns why a sandbox could not be created and how to fix it: one sentence from what
+// bwrap printed.
+func Explain(printed string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(printed), "\n")
+	line = strings.TrimPrefix(line, "bwrap: ")
+	fix := ""
+	switch {
+	case strings.Contains(line, "ENOSPC") || strings.Contains(line, "No space left on device") && strings.Contains(line, "namespace"):
+		fix = "the system allows no user namespaces: set the sysctl user.max_user_namespaces to a positive number"
+	case strings.Contains(line, "namespace") || strings.Contains(line, "uid map"):
+		fix = "the system does not let this user create namespaces: set the sysctl kernel.unprivileged_userns_clone to 1 or " +
+			"kernel.apparmor_restrict_unprivileged_userns to 0, or allow it in the settings of the container"
+	case strings.Contains(line, "mount proc"):
+		fix = "the system hides a part of /proc, as containers and some units of systemd do: allow it with " +
+			"--security-opt systempaths=unconfined, or without ProtectProc=, ProcSubset= and ProtectKernelTunables= in the unit"
+	case strings.Contains(line, "nknown option"):
+		fix = "this version of bubblewrap is too old: version 0.5 or newer is required"
+	case line == "":
+		line, fix = "bwrap ended without a message", "run `agented doctor`"
+	default:
+		fix = "run `agented doctor`"
+	}
+	return Refusal(line + "; " + fix)
+}
+
+// Refusal is the message of an attempt that was not started because its sandbox is impossible.
+// why ends with the fix.
+func Refusal(why string) string {
+	return "sandbox " + string(agented.SandboxGuard) + " is not available on this machine (" + why +
+		"), and the execution does not run without it: fix this, or set sandbox to off"
+}

@@ -1,0 +1,157 @@
+package sandbox
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestCommand(t *testing.T) {
+	t.Parallel()
+	start := "/bwrap --die-with-parent --as-pid-1 --unshare-pid --unshare-ipc "
+	devices := "--dev /dev --perms 1777 --tmpfs /dev/shm --proc /proc "
+	for _, c := range []struct {
+		name  string
+		facts Facts
+		want  string
+	}{
+		{
+			"own folder in a hidden one",
+			Facts{Hide: []string{"/data"}, Own: []Folder{{Path: "/data/work"}, {Path: "/data/bin", ReadOnly: true}}},
+			"--perms 0700 --tmpfs /data --ro-bind /data/bin /data/bin --bind /data/work /data/work --remount-ro /data",
+		},
+		{
+			"hidden folder in a visible one",
+			Facts{Hide: []string{"/src/data"}, Own: []Folder{{Path: "/src"}}},
+			"--perms 0700 --tmpfs /src/data --remount-ro /src/data",
+		},
+		{
+			"hidden, own, hidden",
+			Facts{Hide: []string{"/data", "/data/home/state"}, HideFiles: []string{"/data/key", "/data/home/.env"}, Own: []Folder{{Path: "/data/home"}}},
+			"--perms 0700 --tmpfs /data --bind /data/home /data/home --ro-bind /dev/null /data/home/.env --perms 0700 --tmpfs /data/home/state --remount-ro /data --remount-ro /data/home/state",
+		},
+		{
+			"a path is both",
+			Facts{Hide: []string{"/data"}, Own: []Folder{{Path: "/data"}}},
+			"--perms 0700 --tmpfs /data --remount-ro /data",
+		},
+		{
+			"similar names",
+			Facts{Hide: []string{"/data", "/data2"}, HideFiles: []string{"/data.key"}},
+			"--perms 0700 --tmpfs /data --ro-bind /dev/null /data.key --perms 0700 --tmpfs /data2 --remount-ro /data --remount-ro /data2",
+		},
+	} {
+		c.facts.Program, c.facts.Cgroups = "/bwrap", "/cg"
+		got := strings.Join(c.facts.Command(), " ")
+		if diff := cmp.Diff(start+"--bind / / --ro-bind /cg /cg "+devices+c.want+" --chdir /", got); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+	}
+	root := Facts{Program: "/bwrap", Root: true, Cgroups: "/cg", Hide: []string{"/root/data"}, Own: []Folder{{Path: "/root"}, {Path: "/etc", ReadOnly: true}}}.Command()
+	text := strings.Join(root, " ")
+	if !strings.HasPrefix(text, start+"--cap-drop ALL --cap-add ") ||
+		!strings.Contains(text, "--ro-bind / / "+devices+"--ro-bind-try /proc/sys /proc/sys ") || !strings.Contains(text, "--ro-bind-try /proc/scsi /proc/scsi --bind /root /root --perms 0700 --tmpfs /root/data --remount-ro /root/data") {
+		t.Errorf("as root: %s", text)
+	}
+	for _, name := range []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "MKNOD", "DAC_READ_SEARCH", "NET_ADMIN", "NET_RAW", "BPF", "PERFMON", "SYSLOG"} {
+		if slices.Contains(root, "CAP_"+name) {
+			t.Errorf("root keeps CAP_%s", name)
+		}
+	}
+}
+
+func TestAliases(t *testing.T) {
+	t.Parallel()
+	const mounts = `22 1 8:1 / / rw - ext4 /dev/sda1 rw
+30 22 8:2 / /srv rw - ext4 /dev/sdb1 rw
+31 22 8:2 /agented /mnt/a\040b rw - ext4 /dev/sdb1 rw
+32 22 8:2 /agented/executions /runs rw - ext4 /dev/sdb1 rw
+33 22 8:2 /other /other rw - ext4 /dev/sdb1 rw
+34 22 8:1 / /host rw - ext4 /dev/sda1 rw
+`
+	for path, want := range map[string][]string{
+		"/srv/agented":    {"/mnt/a b", "/runs"},
+		"/srv/agented/db": {"/mnt/a b/db"},
+		"/mnt/a b/db":     {"/srv/agented/db"},
+		"/home/u/data":    {"/host/home/u/data"},
+		"/srv/agented2":   nil,
+	} {
+		if diff := cmp.Diff(want, aliases(mounts, path)); diff != "" {
+			t.Errorf("%s: %s", path, diff)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, bin := filepath.Join(dir, "data"), filepath.Join(dir, "bin")
+	for _, d := range []string{bin, filepath.Join(data, "work"), filepath.Join(data, "home")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, mode := range map[string]os.FileMode{filepath.Join(bin, Program): 0o700, filepath.Join(dir, ".env"): 0o600} {
+		if err := os.WriteFile(path, nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink(data, link); err != nil {
+		t.Fatal(err)
+	}
+	request := Request{
+		Path: "relative:" + bin, Home: filepath.Join(link, "home"),
+		Secret: []string{link, filepath.Join(dir, ".env"), filepath.Join(dir, "missing")},
+		Own:    []Folder{{Path: filepath.Join(link, "work")}, {Path: filepath.Join(dir, "missing")}, {Path: "/"}},
+	}
+	f, err := Resolve(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.Program != filepath.Join(bin, Program) || !slices.Contains(f.Hide, data) || !slices.Contains(f.HideFiles, filepath.Join(dir, ".env")) {
+		t.Errorf("%+v", f)
+	}
+	if diff := cmp.Diff([]Folder{{Path: filepath.Join(data, "work")}, {Path: filepath.Join(data, "home")}}, f.Own); diff != "" {
+		t.Error(diff)
+	}
+	for path, want := range map[string]string{link: data, filepath.Join(link, "work"): "", dir: ""} {
+		if got := f.Hidden(path); got != want {
+			t.Errorf("Hidden(%s) = %q, want %q", path, got, want)
+		}
+	}
+	for name, change := range map[string]func(*Request){
+		"the home folder of the server's user": func(r *Request) { r.Home = data },
+		"name the folders that it needs":       func(r *Request) { r.Root = true },
+		"in the root folder":                   func(r *Request) { r.Secret = []string{"/"} },
+	} {
+		changed := request
+		change(&changed)
+		if _, err := Resolve(changed); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v, want %q in it", err, name)
+		}
+	}
+}
+
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	for printed, want := range map[string]string{
+		"bwrap: Creating new namespace failed: nesting depth or /proc/sys/user/max_*_namespaces exceeded (ENOSPC)\n": "user.max_user_namespaces",
+		"bwrap: No permissions to create new namespace, likely because":                                              "kernel.unprivileged_userns_clone",
+		"bwrap: setting up uid map: Permission denied":                                                               "apparmor_restrict_unprivileged_userns",
+		"bwrap: Can't mount proc on /newroot/proc: Operation not permitted":                                          "systempaths=unconfined",
+		"bwrap: Unknown option --perms":                                                                              "too old",
+		"":                                                                                                           "agented doctor",
+	} {
+		if got := Explain(printed); !strings.Contains(got, want) || !strings.Contains(got, "set sandbox to off") {
+			t.Errorf("%q: %q, want %q in it", printed, got, want)
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package agented
+
+func (r Role) rank() int {
+	switch r {
+	case RoleViewer:
+		return 1
+	case RoleOperator:
+		return 2
+	case RoleAdmin:
+		return 3
+	}
+	return 0
+}
+
+// Valid reports whether r is one of viewer, operator and admin.
+func (r Role) Valid() bool { return r.rank() > 0 }
+
+// Allows reports whether r includes the permissions of the role needed.
+func (r Role) Allows(needed Role) bool { return r.rank() >= needed.rank() }
+
+// Principal is the authenticated caller: a user with a session, an API key, a
+// running execution, or the server itself.
+type Principal struct {
+	Name string    // user name or "key NAME"; shown in the audit log and as the actor of a firing
+	Role Role      // RoleNone: unauthenticated
+	User UserID    // set for sessions
+	Key  KeyID     // set for API keys stored in the database
+	Sess SessionID // set for sessions
+	// Owner is the user who owns the API key, or User for a session. It is
+	// empty for a key without an owner.
+	Owner UserID
+
+	// Execution is set for the token of a running execution. It has no role; it
+	// can only send messages and read its agent's inbox.
+	Execution ExecutionID
+	Agent     AgentID // agent of the execution; empty: none
+	Trigger   TriggerID
+}
+
+// May reports whether the principal has the role needed or a higher one.
+func (p Principal) May(needed Role) bool { return p.Role.Allows(needed) }

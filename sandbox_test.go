@@ -1,0 +1,30 @@
+package agented
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestSandbox_levels(t *testing.T) {
+	t.Parallel()
+	for level, want := range map[Sandbox]string{
+		"": "", SandboxOff: "", SandboxGuard: "",
+		"strict": "is not available in this version", "Guard": "must be one of off, guard", "on": "must be one of off, guard",
+	} {
+		if got := level.Problem(); (got == "") != (want == "") || !strings.Contains(got, want) {
+			t.Errorf("%q: %q, want %q", level, got, want)
+		}
+	}
+	levels := []Sandbox{"", SandboxOff, SandboxGuard}
+	for i, a := range levels {
+		for j, b := range levels {
+			if a.Stronger(b) != (i > j) {
+				t.Errorf("%q stronger than %q: %v", a, b, a.Stronger(b))
+			}
+			agent := Agent{Spec: Spec{Sandbox: a}}
+			if got := agent.Fill(Spec{Sandbox: b}).Sandbox; got != levels[max(i, j)] {
+				t.Errorf("agent %q, trigger %q: %q", a, b, got)
+			}
+		}
+	}
+}
