@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"net"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -11,6 +10,8 @@ import (
 	"time"
 
 	"github.com/agented/agented/internal/clireal"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
 const anthropicKey = "sk-ant-api03-stand-in-key-0123456789"
@@ -76,11 +77,7 @@ func TestAnthropicBackend_rejects_cli_fields(t *testing.T) {
 func TestAnthropicBackend_program(t *testing.T) {
 	t.Parallel()
 	_, api := standIn(t)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	closed := testrun.FreeAddress(t)
 	dir := t.TempDir()
 	ask := func(base string, args ...string) (string, string, int) {
 		cmd := exec.Command(binary, append([]string{"ask-anthropic", "--direct", api + "/text"}, args...)...)
@@ -91,7 +88,7 @@ func TestAnthropicBackend_program(t *testing.T) {
 		_ = cmd.Run() // the exit code is checked below
 		return out.String(), stderr.String(), cmd.ProcessState.ExitCode()
 	}
-	out, stderr, code := ask("http://"+closed.Addr().String(), "--session-id", "s1", "--system-bytes", "6", "--pieces")
+	out, stderr, code := ask("http://"+closed, "--session-id", "s1", "--system-bytes", "6", "--pieces")
 	if code != 0 || !strings.Contains(out, `"type":"stream_event"`) || !strings.Contains(stderr, "using "+api+" directly") {
 		t.Errorf("exit %d\n%s\n%s", code, out, stderr)
 	}

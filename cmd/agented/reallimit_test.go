@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/agented/agented/internal/clireal"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
 // limited holds the fields of an execution that the tests of limits read.
@@ -62,7 +64,7 @@ func newRealBench(t *testing.T, cli string, scenario clireal.Scenario, addr stri
 	}
 	b := &realBench{standIn: &clireal.StandIn{Command: "echo " + clireal.ToolContent + " >> " + clireal.ToolFile}}
 	if addr == "" {
-		addr = freeAddr(t)
+		addr = testrun.FreeAddress(t)
 		b.listen(t, addr)
 	}
 	b.url = "http://" + addr + "/" + string(scenario)
@@ -298,7 +300,7 @@ func TestRealCLI_waits_for_overload_and_network(t *testing.T) {
 		})
 	}
 	t.Run("claude network", func(t *testing.T) {
-		addr := freeAddr(t)
+		addr := testrun.FreeAddress(t)
 		b := newRealBench(t, "claude", clireal.Once, addr)
 		account := b.account("claude", "a", "ANTHROPIC_API_KEY", "sk-ant-stand-in-a-0123456789")
 		id := b.run("claude", map[string]any{"account": account, "env": map[string]string{"CLAUDE_CODE_MAX_RETRIES": "1"}})

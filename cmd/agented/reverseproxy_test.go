@@ -24,6 +24,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
 // proxyName is the host name of the documentation.
@@ -94,7 +96,7 @@ func startProxied(t *testing.T, program, host, base string, config func(addr, se
 	if err != nil {
 		t.Skipf("%s IS NOT INSTALLED, so the guide is NOT checked with it: scripts/install-packages.sh nginx=nginx-light caddy=caddy", strings.ToUpper(program))
 	}
-	dir, addr := t.TempDir(), freeAddr(t)
+	dir, addr := t.TempDir(), testrun.FreeAddress(t)
 	cert, key, pool := proxyCertificate(t, dir)
 	s := newServer(t, "AGENTED_ALLOWED_HOSTS="+host, "AGENTED_TRUSTED_PROXIES=127.0.0.1", "AGENTED_BASE_PATH="+base, "GITHUB_WEBHOOK_SECRET="+stormSecret)
 	name, text := config(addr, s.addr, cert, key, dir)

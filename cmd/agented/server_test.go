@@ -8,17 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -109,7 +106,7 @@ func prepare(t *testing.T, env ...string) *server {
 	if testing.Short() && !slices.Contains(shortServers, t.Name()) {
 		t.Skip("starts a server; left out with -short")
 	}
-	addr := freeAddr(t)
+	addr := testrun.FreeAddress(t)
 	s := &server{t: t, dir: testrun.DataFolder(t), addr: addr, program: binary}
 	s.env = append([]string{
 		"PATH=" + os.Getenv("PATH"),
@@ -137,26 +134,6 @@ func prepare(t *testing.T, env ...string) *server {
 		}
 	})
 	return s
-}
-
-// addrs counts the addresses that freeAddr has returned.
-var addrs atomic.Int64
-
-// freeAddr returns an unused address of this machine. Where the whole of 127.0.0.0/8 is local,
-// each has an IP of its own, so that no other test takes it while a server restarts.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ip := "127.0.0.1"
-	if runtime.GOOS == "linux" {
-		n := addrs.Add(1)
-		ip = fmt.Sprintf("127.%d.%d.%d", 1+os.Getpid()%250, 1+n/250%250, 1+n%250)
-	}
-	l, err := net.Listen("tcp", ip+":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func (s *server) data() string { return filepath.Join(s.dir, "data") }

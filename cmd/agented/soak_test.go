@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
 // TestSoakHoldsStreams holds an idle and a busy stream for more than five minutes, directly and
@@ -114,7 +116,7 @@ func (g *gapReader) Read(p []byte) (int, error) {
 func startNginx(t *testing.T, path string, s *server) string {
 	t.Helper()
 	dir := t.TempDir()
-	addr := freeAddr(t)
+	addr := testrun.FreeAddress(t)
 	conf := fmt.Sprintf(`daemon off; error_log %[1]s/error.log; pid %[1]s/pid; master_process off;
 events { worker_connections 64; }
 http {

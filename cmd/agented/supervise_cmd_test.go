@@ -522,8 +522,8 @@ func TestDeploy_failure(t *testing.T) {
 	if _, errs, code := s.cli("serve", "--supervise", "--detach", "--replace"); code != 1 || !strings.Contains(errs, "another program already listens on "+s.addr) {
 		t.Errorf("%d %s", code, errs)
 	}
-	stranger.Close()
-	// Another reason: the database is invalid.
+	// Another reason, on another address, which is certainly free: the database is invalid.
+	s.env = append(s.env, "AGENTED_BIND="+testrun.FreeAddress(t))
 	if err := errors.Join(os.MkdirAll(s.data(), 0o700), os.WriteFile(filepath.Join(s.data(), "agented.db"), []byte("this is no database of anybody"), 0o600)); err != nil {
 		t.Fatal(err)
 	}

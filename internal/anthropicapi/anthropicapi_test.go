@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -19,6 +18,8 @@ import (
 	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/anthropicapi"
 	"github.com/agented/agented/internal/clireal"
+
+	"github.com/agented/agented/internal/testrun"
 )
 
 const (
@@ -246,12 +247,7 @@ func TestHistory_missing(t *testing.T) {
 
 func TestProxy_silent(t *testing.T) {
 	t.Parallel()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := "http://user:secret-password@" + closed.Addr().String()
-	closed.Close()
+	dead := "http://user:secret-password@" + testrun.FreeAddress(t)
 	answering := func(status int) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }))
 		t.Cleanup(s.Close)

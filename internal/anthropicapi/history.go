@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+
+	"github.com/agented/agented/internal/filelock"
 )
 
 // maxHistory is the maximum size that is read of a conversation, in bytes. No model accepts as
@@ -55,14 +57,14 @@ func openHistory(dir, session string, resume bool) (*history, error) {
 	}
 	h := &history{f: f}
 	if err := h.load(resume); err != nil {
-		f.Close()
+		filelock.Release(f)
 		return nil, err
 	}
 	return h, nil
 }
 
 func (h *history) load(resume bool) error {
-	if err := syscall.Flock(int(h.f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := filelock.Try(h.f); err != nil {
 		return fmt.Errorf("another process uses it: %w", err)
 	}
 	if !resume {
@@ -113,7 +115,7 @@ func (h *history) add(e entry) error {
 	return nil
 }
 
-func (h *history) close() { _ = h.f.Close() } // everything is on disk
+func (h *history) close() { _ = filelock.Release(h.f) } // everything is on disk
 
 // messages returns the conversation in the form that the API accepts: roles alternate, and no
 // text is empty.

@@ -1,15 +1,16 @@
 package app
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/filelock"
 )
 
 // dataLock makes the process the only server of a data folder, as long as its file is open. The
@@ -20,26 +21,16 @@ type dataLock struct{ f *os.File }
 // the kernel has released its resources.
 const lockPatience = 2 * time.Second
 
-// flock locks a file and waits at most lockPatience.
-func flock(f *os.File) error {
-	for end := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
-			return err
-		}
-	}
-}
-
 // lockData locks the data folder, or returns an error that names the process that holds the lock.
 func lockData(path string) (*dataLock, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of the data folder: %w", err)
 	}
-	if err := flock(f); err != nil {
+	if err := filelock.Wait(context.Background(), f, 10*time.Millisecond, lockPatience); err != nil {
 		held, _ := io.ReadAll(io.LimitReader(f, 64))
 		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, filelock.ErrHeld) {
 			return nil, agented.Errorf(agented.Conflict,
 				"another server (process %s) uses the data folder: stop it, or set AGENTED_DATA_DIR to another folder",
 				strings.TrimSpace(string(held)))
@@ -47,7 +38,7 @@ func lockData(path string) (*dataLock, error) {
 		return nil, fmt.Errorf("lock the data folder: %w", err)
 	}
 	if err := errors.Join(f.Truncate(0), writeAt(f, fmt.Sprintf("%d\n", os.Getpid()))); err != nil {
-		f.Close()
+		filelock.Release(f)
 		return nil, fmt.Errorf("write the lock of the data folder: %w", err)
 	}
 	return &dataLock{f}, nil
@@ -60,4 +51,4 @@ func writeAt(f *os.File, s string) error {
 
 // Close releases the lock. The file is kept: if it were removed, two servers could hold locks on
 // different files of the same name.
-func (l *dataLock) Close() error { return l.f.Close() }
+func (l *dataLock) Close() error { return filelock.Release(l.f) }

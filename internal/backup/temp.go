@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/filelock"
 	"github.com/agented/agented/internal/remove"
 )
 
@@ -49,7 +50,7 @@ func newTemp(parent, prefix string) (*tempFolder, error) {
 	}
 	t := &tempFolder{path: dir}
 	if t.lock, err = os.OpenFile(filepath.Join(dir, tempLock), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
-		err = syscall.Flock(int(t.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err = filelock.Try(t.lock)
 	}
 	if err != nil {
 		t.remove()
@@ -68,7 +69,7 @@ func (t *tempFolder) remove() {
 func (t *tempFolder) unlock() {
 	if t.lock != nil {
 		_ = os.Remove(t.lock.Name())
-		_ = t.lock.Close()
+		_ = filelock.Release(t.lock)
 	}
 }
 
@@ -88,10 +89,10 @@ func abandoned(parent, prefix string) (out []string) {
 				out = append(out, dir)
 			}
 		case err == nil:
-			if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			if filelock.Try(f) == nil {
 				out = append(out, dir)
 			}
-			f.Close()
+			filelock.Release(f)
 		}
 	}
 	return out

@@ -22,6 +22,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/filelock"
 	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
@@ -101,21 +102,17 @@ func Lock(layout agented.Layout) (io.Closer, error) {
 	if err != nil {
 		return nil, agented.Errorf(agented.Unavailable, "the data folder %s cannot be accessed: run the command as the user of the server, or set AGENTED_DATA_DIR", layout.Root).Because(err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := filelock.Try(f); err != nil {
 		f.Close()
 		return nil, agented.Errorf(agented.Conflict, "another backup of %s is in progress: wait until it has ended", layout.Root).Because(err)
 	}
 	return unlocker{f}, nil
 }
 
-// unlocker unlocks explicitly, because a child that is being forked keeps the file open a moment
-// longer.
+// unlocker is a held lock.
 type unlocker struct{ f *os.File }
 
-func (u unlocker) Close() error {
-	_ = syscall.Flock(int(u.f.Fd()), syscall.LOCK_UN)
-	return u.f.Close()
-}
+func (u unlocker) Close() error { return filelock.Release(u.f) }
 
 // explain converts an error to a message.
 func explain(what string, err error) error {

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/filelock"
 )
 
 // Runtime describes a server for the clients of the same user: its address and the file of its
@@ -64,13 +64,8 @@ func (r Runtime) Alive() bool {
 	if r.DataDir == "" {
 		return false
 	}
-	lock, err := os.Open(agented.Layout{Root: r.DataDir}.ServerLock())
-	if err != nil {
-		return false
-	}
-	defer lock.Close()
-	// A shared lock, so that two concurrent checks do not block each other.
-	return errors.Is(syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+	held, err := filelock.Held(agented.Layout{Root: r.DataDir}.ServerLock())
+	return err == nil && held
 }
 
 // Publish writes r to its data folder and to the runtime file of this user. If that file

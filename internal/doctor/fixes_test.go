@@ -8,11 +8,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/filelock"
 	"github.com/agented/agented/internal/service"
 	"github.com/agented/agented/internal/store"
 )
@@ -223,7 +223,7 @@ func TestBundles_orphaned(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { f.Close() })
-		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		if err := filelock.Try(f); err != nil {
 			t.Fatal(err)
 		}
 		return f
@@ -235,7 +235,7 @@ func TestBundles_orphaned(t *testing.T) {
 	shim := hold(unknown)
 	got = byID(Check(t.Context(), p.options()))
 	expect(t, got["data.orphan."+string(unknown)], Fail, "which is not in the database, is still running", "kill ")
-	shim.Close()
+	filelock.Release(shim)
 	got = byID(Check(t.Context(), p.options()))
 	expect(t, got["data.folders"], Warn, "1 folders", string(unknown), "rm -r "+layout.Execution(unknown))
 

@@ -10,11 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/filelock"
 )
 
 const (
@@ -88,7 +88,7 @@ func lockLog(dir string) (*os.File, error) {
 	}
 	st, err := f.Stat()
 	if err != nil {
-		f.Close()
+		filelock.Release(f)
 		return nil, fmt.Errorf("open run log: %w", err)
 	}
 	// A seal may have run between the two checks. Its file takes precedence,
@@ -97,15 +97,15 @@ func lockLog(dir string) (*os.File, error) {
 		if st.Size() < headerSize {
 			os.Remove(path)
 		}
-		f.Close()
+		filelock.Release(f)
 		return nil, errSealed
 	}
 	return f, nil
 }
 
 func lock(f *os.File) error {
-	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
+	err := filelock.Try(f)
+	if errors.Is(err, filelock.ErrHeld) {
 		return agented.Errorf(agented.Conflict, "the log of this execution is being written by another process")
 	}
 	if err != nil {
@@ -120,10 +120,7 @@ func (w *Writer) abandon() {
 	if w.idx != nil {
 		w.idx.Close()
 	}
-	// Unlock explicitly: a forked child process that has not called exec yet
-	// holds the same lock for a moment.
-	syscall.Flock(int(w.f.Fd()), syscall.LOCK_UN)
-	w.f.Close()
+	filelock.Release(w.f)
 }
 
 // recover repairs the file and determines the end of the log.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/filelock"
 )
 
 const (
@@ -213,13 +214,8 @@ func renameUnderLock(temp, path string) error {
 	if err != nil {
 		return err
 	}
-	defer folder.Close() // also unlocks
-	for {
-		if err = unix.Flock(int(folder.Fd()), unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
+	defer filelock.Release(folder)
+	if err := filelock.Block(folder); err != nil {
 		return fmt.Errorf("the file system supports neither links nor locks: %w", err)
 	}
 	if _, err := os.Lstat(path); err == nil {

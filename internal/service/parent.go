@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/filelock"
 )
 
 // Parent is a small supervisor for machines without systemd. It runs the server as its child,
@@ -124,7 +125,7 @@ func (p *Parent) Run() (Ended, error) {
 		return Ended{}, err
 	}
 	// Last, because a process that waits for the lock will bind our address next.
-	defer lock.Close()
+	defer filelock.Release(lock)
 	defer p.closeKept()
 	if err := p.listen(); err != nil {
 		return Ended{}, fmt.Errorf("open the notification socket: %w", err)

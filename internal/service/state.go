@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/filelock"
 )
 
 // StateFile is where a Parent records the state of its server: two files in the data folder. One
@@ -46,24 +48,17 @@ func (f StateFile) acquire() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for end := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			break
-		}
-		if errors.Is(err, syscall.EWOULDBLOCK) && time.Now().Before(end) {
-			continue
-		}
+	if err := filelock.Wait(context.Background(), lock, 10*time.Millisecond, patience); err != nil {
 		pid := f.holder()
 		lock.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		if errors.Is(err, filelock.ErrHeld) {
 			return nil, agented.Errorf(agented.Conflict,
 				"the server on %s is already supervised by process %d: use `agented stop` to stop it, `agented restart` to replace it, or --replace to start in its place", f.Dir, pid)
 		}
 		return nil, fmt.Errorf("lock %s: %w", f.lock(), err)
 	}
 	if err := errors.Join(lock.Truncate(0), writeAll(lock, strconv.Itoa(os.Getpid())+"\n")); err != nil {
-		lock.Close()
+		filelock.Release(lock)
 		return nil, err
 	}
 	return lock, nil
@@ -85,13 +80,8 @@ func (f StateFile) holder() int {
 func (f StateFile) held() bool { return lockedFile(f.lock()) }
 
 func lockedFile(path string) bool {
-	lock, err := os.Open(path)
-	if err != nil {
-		return false
-	}
-	defer lock.Close()
-	// A shared lock, so that two concurrent checks do not see each other as a Parent.
-	return errors.Is(syscall.Flock(int(lock.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+	held, err := filelock.Held(path)
+	return err == nil && held
 }
 
 // Read returns the recorded state; it returns false if no Parent is alive.

@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,10 +10,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/filelock"
 	"github.com/agented/agented/internal/runlog"
 )
 
@@ -121,24 +121,11 @@ func Inspect(bundle string) (Facts, error) {
 // isLocked reports whether a process holds the bundle's lock. It requests a shared lock, so that
 // concurrent checks do not take each other for a shim.
 func isLocked(bundle string) (bool, error) {
-	f, err := os.OpenFile(filepath.Join(bundle, lockFile), os.O_RDONLY, 0)
+	held, err := filelock.Held(filepath.Join(bundle, lockFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	err = flock(f, unix.LOCK_SH|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
-		return true, nil
-	}
-	if err == nil {
-		// Unlock explicitly: a child that is being forked keeps the open file description a
-		// moment longer.
-		flock(f, unix.LOCK_UN)
-	}
-	return false, err
+	return held, err
 }
 
 // takeLock creates and locks the lock file. A concurrent check may hold the lock for an instant,
@@ -148,29 +135,14 @@ func takeLock(bundle string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	for range 50 {
-		if err = flock(f, unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
-			break
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-	if err == nil {
+	if err = filelock.Wait(context.Background(), f, 2*time.Millisecond, 100*time.Millisecond); err == nil {
 		return f, nil
 	}
 	f.Close()
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	if errors.Is(err, filelock.ErrHeld) {
 		return nil, agented.Errorf(agented.Conflict, "the attempt already has a shim")
 	}
 	return nil, err
-}
-
-func flock(f *os.File, how int) error {
-	for {
-		err := unix.Flock(int(f.Fd()), how)
-		if !errors.Is(err, unix.EINTR) {
-			return err
-		}
-	}
 }
 
 // ReadExit reads the exit record of an attempt. The error is NotFound if there is none.

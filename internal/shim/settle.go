@@ -18,6 +18,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/filelock"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/runlog"
 )
@@ -37,10 +38,7 @@ func Settle(bundle string, p Private) (agented.Exit, error) {
 	if err != nil {
 		return agented.Exit{}, fmt.Errorf("settle attempt: %w", err)
 	}
-	defer func() {
-		_ = flock(lock, unix.LOCK_UN) // a child that is being forked may hold a copy
-		lock.Close()
-	}()
+	defer filelock.Release(lock)
 	if exit, err := ReadExit(bundle); err == nil {
 		return exit, disk.SyncDir(bundle) // it ended between the two checks
 	}

@@ -17,7 +17,8 @@ import (
 	"net/url"
 	"os"
 	"sync"
-	"syscall"
+
+	"github.com/agented/agented/internal/filelock"
 )
 
 // MaxReaders limits the read pool: unlimited readers starve the writer on a
@@ -161,10 +162,7 @@ func (db *DB) Close() error {
 		if db.w != nil {
 			err = errors.Join(err, db.w.Close())
 		}
-		// Explicitly: a child process that is being forked keeps the file open
-		// a moment longer.
-		_ = syscall.Flock(int(db.lock.Fd()), syscall.LOCK_UN)
-		err = errors.Join(err, db.lock.Close())
+		err = errors.Join(err, filelock.Release(db.lock))
 	})
 	return err
 }

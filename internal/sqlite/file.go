@@ -14,8 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 
+	"github.com/agented/agented/internal/filelock"
 	"modernc.org/sqlite"
 )
 
@@ -82,7 +82,7 @@ func takeLock(path string) (f *os.File, made bool, err error) {
 		if err1 == nil && err2 == nil && os.SameFile(ours, there) {
 			break
 		}
-		f.Close()
+		filelock.Release(f)
 	}
 	if err := f.Truncate(0); err == nil {
 		fmt.Fprintf(f, "%d\n", os.Getpid()) // for people; only the lock counts
@@ -104,19 +104,14 @@ func borrowLock(path string) (unlock func() error, err error) {
 		f.Close()
 		return nil, err
 	}
-	return func() error {
-		// Explicitly: a child process that is being started keeps the file open a
-		// moment longer.
-		_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
-		return f.Close()
-	}, nil
+	return func() error { return filelock.Release(f) }, nil
 }
 
 // flock locks the open lock file of the database at path, or returns InUse.
 func flock(f *os.File, path string) error {
-	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	err := filelock.Try(f)
 	switch {
-	case errors.Is(err, syscall.EWOULDBLOCK):
+	case errors.Is(err, filelock.ErrHeld):
 		text, _ := io.ReadAll(io.LimitReader(f, 32))
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
 		return &FileError{Problem: InUse, Path: path, Holder: pid}

@@ -23,11 +23,6 @@ func TestFetch_missing_ref(t *testing.T) {
 	s := newScene(t)
 	empty := filepath.Join(t.TempDir(), "empty")
 	s.gitIn("", "init", "-q", "--bare", empty)
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
 	cases := map[string]struct {
 		w     agented.Workspace
 		class agented.Class
@@ -37,7 +32,7 @@ func TestFetch_missing_ref(t *testing.T) {
 		"no such commit":      {agented.Workspace{Ref: strings.Repeat("a", 40)}, agented.ClassAgentFailure, "no branch, tag or commit"},
 		"no such repository":  {agented.Workspace{Repository: "file:///nothing/there.git"}, agented.ClassAgentFailure, "the repository does not exist"},
 		"an empty repository": {agented.Workspace{Repository: "file://" + empty}, agented.ClassAgentFailure, "is empty"},
-		"nobody listens":      {agented.Workspace{Repository: "http://" + closed.Addr().String() + "/x.git"}, agented.ClassNetwork, "could not be reached"},
+		"nobody listens":      {agented.Workspace{Repository: "http://" + testrun.FreeAddress(t) + "/x.git"}, agented.ClassNetwork, "could not be reached"},
 		"a command":           {agented.Workspace{Repository: "ext::sh -c 'touch /tmp/x'"}, agented.ClassAgentFailure, "address"},
 		"an option":           {agented.Workspace{Repository: "--upload-pack=touch /tmp/x"}, agented.ClassAgentFailure, "address"},
 		"an option as ref":    {agented.Workspace{Ref: "--upload-pack=touch /tmp/x"}, agented.ClassAgentFailure, "not a valid name"},

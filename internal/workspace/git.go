@@ -15,10 +15,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/filelock"
 	"github.com/agented/agented/internal/format"
 )
 
@@ -338,28 +337,21 @@ func (j *job) lock(ctx context.Context) (*os.File, error) {
 	}
 	now := j.m.o.Now()
 	_ = os.Chtimes(f.Name(), now, now) // last use of the mirror, for the sweep
-	for told, deadline := false, time.Now().Add(2*j.m.o.Timeout); ; {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return f, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			f.Close()
-			return nil, failed("the repository's mirror could not be locked: "+plain(err), err)
-		}
-		if time.Now().After(deadline) {
-			f.Close()
-			return nil, &Error{Class: agented.ClassNetwork, Text: "another fetch of the same repository has not ended in time: try again later"}
-		}
-		if !told {
-			told = true
-			j.r.Say("Waiting for another fetch of the same repository.")
-		}
-		select {
-		case <-ctx.Done():
-			f.Close()
-			return nil, ctx.Err()
-		case <-time.After(lockPause):
-		}
+	err = filelock.Try(f)
+	if errors.Is(err, filelock.ErrHeld) {
+		j.r.Say("Waiting for another fetch of the same repository.")
+		err = filelock.Wait(ctx, f, lockPause, 2*j.m.o.Timeout)
 	}
+	switch {
+	case err == nil:
+		return f, nil
+	case errors.Is(err, filelock.ErrHeld):
+		err = &Error{Class: agented.ClassNetwork, Text: "another fetch of the same repository has not ended in time: try again later"}
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	default:
+		err = failed("the repository's mirror could not be locked: "+plain(err), err)
+	}
+	f.Close()
+	return nil, err
 }

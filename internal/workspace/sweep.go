@@ -10,10 +10,9 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/filelock"
 	"github.com/agented/agented/internal/remove"
 )
 
@@ -146,13 +145,13 @@ func (m *Manager) sweepMirror(home string, keep Keep) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer filelock.Release(f)
 	info, err := f.Stat()
 	if err != nil {
 		return err
 	}
 	old := keep.Age > 0 && m.o.Now().Sub(info.ModTime()) >= keep.Age
-	if !old && !m.tight(keep.MinFree) || unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+	if !old && !m.tight(keep.MinFree) || filelock.Try(f) != nil {
 		return nil
 	}
 	used, err := os.ReadDir(filepath.Join(home, "used"))
