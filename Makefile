@@ -15,6 +15,11 @@ export GOFLAGS ?= -trimpath
 # make check vets, so the tests do not; test binaries need no debug information.
 TEST_FLAGS = -count=1 -vet=off -ldflags '-s -w' -p 3
 
+# A test that fails is run RERUN times more; one that then passes is listed in
+# bin/flaky.txt, and is a defect. The default finds them: none is run again.
+RERUN ?= 0
+GO_TESTS = $(GO) tool gotestsum --format standard-quiet --rerun-fails=$(RERUN) --rerun-fails-max-failures=10 --rerun-fails-report=bin/flaky.txt
+
 # Where the tests find what the install scripts fetch.
 TEST_ENV = AGENTED_TEST_PROMTOOL=$$(./scripts/install-promtool.sh --print 2>/dev/null) \
 	AGENTED_TEST_NODE=$$(./scripts/install-node-tests.sh --print) \
@@ -61,7 +66,8 @@ test: ## what every change must pass, beside check: all packages, the interface 
 	./scripts/install-packages.sh bwrap=bubblewrap
 	./scripts/install-node-tests.sh
 	./scripts/install-webhook-examples.sh
-	$(TEST_ENV) $(GO) test $(TEST_FLAGS) -timeout 10m ./...
+	@mkdir -p bin && rm -f bin/flaky.txt
+	$(TEST_ENV) $(GO_TESTS) --packages ./... -- $(TEST_FLAGS) -timeout 10m
 	./scripts/build-ui.sh --if-possible
 	@$(MAKE) --no-print-directory build
 	AGENTED_BIN=$(CURDIR)/$(BIN) ./scripts/test-ui.sh --if-possible --smoke

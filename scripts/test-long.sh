@@ -43,7 +43,11 @@ fetch() {
 	export AGENTED_TEST_PROMTOOL AGENTED_TEST_NODE AGENTED_TEST_WEBHOOKS
 }
 # The tests of cmd/agented start the program, which is built without the detector.
-race() { CGO_ENABLED=1 "$GO" test -race -count=1 -vet=off -ldflags '-s -w' -timeout 40m . ./internal/...; }
+race() {
+	CGO_ENABLED=0 "$GO" build -o bin/gotestsum gotest.tools/gotestsum
+	CGO_ENABLED=1 bin/gotestsum --format standard-quiet --rerun-fails="${RERUN:-0}" --rerun-fails-report=bin/flaky-race.txt \
+		--packages '. ./internal/...' -- -race -count=1 -vet=off -ldflags '-s -w' -timeout 40m
+}
 bench() {
 	"$GO" test -run '^$' -bench . -benchtime 1x ./internal/... >bin/bench-go.txt || { cat bin/bench-go.txt; return 1; }
 	grep -c '^Benchmark' bin/bench-go.txt

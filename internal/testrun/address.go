@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// FreeAddress returns a TCP address of this machine on which nobody listens.
+// FreeAddress returns a TCP address of this machine on which no process listens.
 //
 // On Linux, where the whole of 127.0.0.0/8 is local, it has a random IP, so that
-// no other test uses it, and a port that the kernel gives to nobody. It is not
+// no other test uses it, and a port that the kernel does not assign. It is not
 // found by listening: a child that is being started may hold a copy of the
 // closed listener for a moment.
 func FreeAddress(t testing.TB) string {
