@@ -64,44 +64,54 @@ func (d *Dispatcher) end(ctx context.Context, e *agented.Execution, exit agented
 	}
 }
 
+// readResult reads the log of an ended attempt. The meter is nil if the backend is unknown.
+func (d *Dispatcher) readResult(ctx context.Context, e *agented.Execution, exit agented.Exit, text *printed) (agented.Result, *agentcli.Meter) {
+	name := backendOf(e)
+	cli, ok := registry.ByName(name)
+	if !ok {
+		return agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + name}, nil
+	}
+	reader, meter := agentcli.NewReader(cli), agentcli.NewMeter(specOf(e).Model, d.o.Prices)
+	err := d.read(ctx, text, cli, func(events []agentcli.Event) {
+		reader.Add(events)
+		meter.Add(events)
+	})
+	if err != nil {
+		d.o.Log.Error("read the run log", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
+	}
+	result := reader.Result(itsOwnEnd(exit), d.now().In(d.clockOf(e)))
+	if exit.Cause == agented.CauseLingered {
+		result.Reason = strings.TrimPrefix(result.Reason+"; "+exit.Detail, "; ")
+	}
+	if !result.Usage.Known() || meter.Ahead() {
+		result.Usage = meter.Usage() // the attempt was interrupted
+	}
+	if exit.Class != "" {
+		result.Class, result.Outcome = exit.Class, exit.Class.Outcome()
+	}
+	return result, meter
+}
+
+// versionAt returns the version of the CLI of an ended attempt, or "" if it is unknown.
+func (d *Dispatcher) versionAt(e *agented.Execution, r *agented.Result) string {
+	if r.CLIVersion != "" {
+		return r.CLIVersion
+	}
+	if a := current(e); a != nil && a.CLIVersion != "" {
+		return a.CLIVersion
+	}
+	return d.knownVersion(e)
+}
+
 // classify derives the result of an attempt from its exit and its log.
 func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit agented.Exit) store.AttemptEnd {
 	name := backendOf(e)
-	result := agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + name}
-	var meter *agentcli.Meter
 	text := &printed{d: d, e: e}
 	defer text.close()
-	if cli, ok := registry.ByName(name); ok {
-		reader := agentcli.NewReader(cli)
-		meter = agentcli.NewMeter(specOf(e).Model, d.o.Prices)
-		err := d.read(ctx, text, cli, func(events []agentcli.Event) {
-			reader.Add(events)
-			meter.Add(events)
-		})
-		if err != nil {
-			d.o.Log.Error("read the run log", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
-		}
-		result = reader.Result(itsOwnEnd(exit), d.now().In(d.clockOf(e)))
-		if exit.Cause == agented.CauseLingered {
-			result.Reason = strings.TrimPrefix(result.Reason+"; "+exit.Detail, "; ")
-		}
-		if !result.Usage.Known() || meter.Ahead() {
-			result.Usage = meter.Usage() // the attempt was interrupted
-		}
-		if exit.Class != "" {
-			result.Class, result.Outcome = exit.Class, exit.Class.Outcome()
-		}
-	}
+	result, meter := d.readResult(ctx, e, exit, text)
 	last := exit.LastSeq
 	if n, err := d.lastSeq(e); err == nil {
 		last = max(last, n) // include the server's own lines
-	}
-	version := result.CLIVersion
-	if a := current(e); a != nil && version == "" {
-		version = a.CLIVersion
-	}
-	if version == "" {
-		version = d.knownVersion(e)
 	}
 	at := exit.FinishedAt
 	if at.IsZero() {
@@ -109,7 +119,7 @@ func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit ag
 	}
 	end := store.AttemptEnd{
 		Attempt: agented.Attempt{
-			Execution: e.ID, Number: e.AttemptNo, Backend: name, CLIVersion: version, Sandbox: d.ranAt(e, exit),
+			Execution: e.ID, Number: e.AttemptNo, Backend: name, CLIVersion: d.versionAt(e, &result), Sandbox: d.ranAt(e, exit),
 			State: result.Outcome.State(), ExitCode: exit.Code, Signal: exit.Signal, Reason: result.Reason,
 			Usage: result.Usage, SessionID: result.SessionID,
 			StartedAt: exit.StartedAt, FinishedAt: at.UTC().Truncate(time.Microsecond),
