@@ -127,80 +127,25 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 			err = errors.Join(err, a.Close())
 		}
 	}()
-	c := o.Config
-	// The memory and the environment of the server contain all secrets.
-	if err := secret.Undumpable(); err != nil {
-		o.Log.Warn("this process can be inspected by other processes of the same user", "err", err)
-	}
-	warnings, err := config.PrepareDataDir(c.DataDir)
-	if err != nil {
+	if err := a.openData(); err != nil {
 		return nil, err
 	}
-	for _, w := range warnings {
-		o.Log.Warn(w)
-	}
-	lock, err := lockData(a.layout.ServerLock())
-	if err != nil {
+	if err := a.loadKey(); err != nil {
 		return nil, err
-	}
-	a.onClose("unlock the data folder", lock.Close)
-
-	a.key, err = secret.Load(secret.Options{
-		Value: c.SecretKey.Reveal(), ValueSource: c.Origin("SECRET_KEY").String(),
-		File: c.SecretKeyFile, Path: a.layout.SecretKey(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	o.Log.Info("secret key", "source", a.key.Source(), "fingerprint", a.key.Fingerprint())
-	for _, w := range a.key.Warnings() {
-		o.Log.Warn(w)
 	}
 	node, err := nodeID(a.layout.NodeID())
 	if err != nil {
 		return nil, err
 	}
-
-	a.db, err = store.Open(ctx, c.DBPath, store.Options{Log: o.Log})
-	if err != nil {
-		return nil, err
-	}
-	a.onClose("close the database", a.db.Close)
-	if err := a.defaultAccounts(ctx, c); err != nil {
-		return nil, err
-	}
-	if err := auth.EnsureCLIKey(ctx, a.db, a.layout, o.Log); err != nil {
+	if err := a.openStore(ctx); err != nil {
 		return nil, err
 	}
 	a.setMasker()
-
-	a.metrics = metrics.New(o.Version)
-	prices, err := readPrices(c)
-	if err != nil {
+	if err := a.assemble(ctx, node); err != nil {
 		return nil, err
 	}
-	a.prices = prices
-	a.db.SetZone(zone(c))
-	a.db.CheckAccounts(a.checkAccount)
-	a.pruner = retention.New(retention.Options{DB: a.db, Layout: a.layout, Settings: a.retention, Hold: a.hold, Log: o.Log})
-	a.dispatch = dispatch.New(a.dispatchOptions(node))
-	a.scheduler = scheduler.New(scheduler.Options{DB: a.db, Dispatcher: a.dispatch, Zone: c.Zone, Log: o.Log, Ticked: a.ticked})
-	if err := a.restoreDrained(ctx); err != nil {
+	if err := a.bind(); err != nil {
 		return nil, err
-	}
-	if a.listener, err = listen(c.Bind, o.Supervisor, a.notify); err != nil {
-		return nil, err
-	}
-	a.onClose("close the socket", func() error {
-		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	})
-	if c.TLSCert != "" {
-		if a.certs, err = loadCertificates(c.TLSCert, c.TLSKey); err != nil {
-			return nil, err
-		}
 	}
 	if a.backups, err = a.planBackups(ctx); err != nil {
 		return nil, err
@@ -217,6 +162,91 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	}
 	a.setMasker() // includes the API's secrets
 	return a, nil
+}
+
+// openData prepares and locks the data folder.
+func (a *App) openData() error {
+	// The memory and the environment of the server contain all secrets.
+	if err := secret.Undumpable(); err != nil {
+		a.o.Log.Warn("this process can be inspected by other processes of the same user", "err", err)
+	}
+	warnings, err := config.PrepareDataDir(a.o.Config.DataDir)
+	if err != nil {
+		return err
+	}
+	for _, w := range warnings {
+		a.o.Log.Warn(w)
+	}
+	lock, err := lockData(a.layout.ServerLock())
+	if err != nil {
+		return err
+	}
+	a.onClose("unlock the data folder", lock.Close)
+	return nil
+}
+
+// loadKey reads or creates SECRET_KEY.
+func (a *App) loadKey() (err error) {
+	c := a.o.Config
+	a.key, err = secret.Load(secret.Options{
+		Value: c.SecretKey.Reveal(), ValueSource: c.Origin("SECRET_KEY").String(),
+		File: c.SecretKeyFile, Path: a.layout.SecretKey(),
+	})
+	if err != nil {
+		return err
+	}
+	a.o.Log.Info("secret key", "source", a.key.Source(), "fingerprint", a.key.Fingerprint())
+	for _, w := range a.key.Warnings() {
+		a.o.Log.Warn(w)
+	}
+	return nil
+}
+
+// openStore opens the database, and stores what every server has.
+func (a *App) openStore(ctx context.Context) (err error) {
+	c := a.o.Config
+	a.db, err = store.Open(ctx, c.DBPath, store.Options{Log: a.o.Log})
+	if err != nil {
+		return err
+	}
+	a.onClose("close the database", a.db.Close)
+	if err := a.defaultAccounts(ctx, c); err != nil {
+		return err
+	}
+	return auth.EnsureCLIKey(ctx, a.db, a.layout, a.o.Log)
+}
+
+// assemble creates the parts that run executions.
+func (a *App) assemble(ctx context.Context, node agented.NodeID) (err error) {
+	c := a.o.Config
+	a.metrics = metrics.New(a.o.Version)
+	if a.prices, err = readPrices(c); err != nil {
+		return err
+	}
+	a.db.SetZone(zone(c))
+	a.db.CheckAccounts(a.checkAccount)
+	a.pruner = retention.New(retention.Options{DB: a.db, Layout: a.layout, Settings: a.retention, Hold: a.hold, Log: a.o.Log})
+	a.dispatch = dispatch.New(a.dispatchOptions(node))
+	a.scheduler = scheduler.New(scheduler.Options{DB: a.db, Dispatcher: a.dispatch, Zone: c.Zone, Log: a.o.Log, Ticked: a.ticked})
+	return a.restoreDrained(ctx)
+}
+
+// bind opens the listening socket and loads the certificates.
+func (a *App) bind() (err error) {
+	c := a.o.Config
+	if a.listener, err = listen(c.Bind, a.o.Supervisor, a.notify); err != nil {
+		return err
+	}
+	a.onClose("close the socket", func() error {
+		if err := a.listener.Close(); !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	})
+	if c.TLSCert != "" {
+		a.certs, err = loadCertificates(c.TLSCert, c.TLSKey)
+	}
+	return err
 }
 
 // dispatchOptions returns the options of the dispatcher.

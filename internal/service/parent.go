@@ -145,10 +145,7 @@ func (p *Parent) Run() (Ended, error) {
 	for {
 		if p.child == nil && p.want == serving && !time.Now().Before(next) {
 			if err := p.start(); err != nil {
-				p.quick++
-				next = time.Now().Add(pause(p.quick))
-				p.Log.Error("the server could not be started", "err", err, "again_in", time.Until(next).Round(time.Millisecond).String())
-				p.recordFailure("could not be started: " + err.Error())
+				next = p.startFailed(err)
 			}
 		}
 		timer := time.NewTimer(p.untilDue(next))
@@ -173,14 +170,7 @@ func (p *Parent) Run() (Ended, error) {
 			continue
 		}
 		if p.want == replacing {
-			// Until the new program handles signals, a signal for reload or replacement would end
-			// it, so these are ignored: both are in progress. A signal to stop may end it,
-			// because no server is running; signals received so far are still handled.
-			signal.Ignore(syscall.SIGHUP, syscall.SIGUSR2)
-			signal.Stop(signals)
-			for len(signals) > 0 {
-				p.signalled(<-signals)
-			}
+			p.prepareReplacement(signals)
 		}
 		switch p.want {
 		case ending:
@@ -192,6 +182,28 @@ func (p *Parent) Run() (Ended, error) {
 			p.Log.Error("the new program could not take over; the current one continues to supervise", "err", err)
 			p.want, next = serving, time.Now()
 		}
+	}
+}
+
+// startFailed records that the server could not be started, and returns the time of the next start.
+func (p *Parent) startFailed(err error) (next time.Time) {
+	p.quick++
+	next = time.Now().Add(pause(p.quick))
+	p.Log.Error("the server could not be started", "err", err, "again_in", time.Until(next).Round(time.Millisecond).String())
+	p.recordFailure("could not be started: " + err.Error())
+	return next
+}
+
+// prepareReplacement handles the signals received so far, and sets how signals are treated until
+// the new program handles them.
+//
+// A signal for reload or replacement would end the new program, so these are ignored: both are in
+// progress. A signal to stop may end it, because no server is running.
+func (p *Parent) prepareReplacement(signals chan os.Signal) {
+	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR2)
+	signal.Stop(signals)
+	for len(signals) > 0 {
+		p.signalled(<-signals)
 	}
 }
 

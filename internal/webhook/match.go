@@ -58,39 +58,81 @@ type MatchResult struct {
 // the logins of the server's own accounts. It returns a result for every event
 // and every match, including invalid ones, and its work is limited.
 func Evaluate(m Match, e *Event, own []string) MatchResult {
-	no := func(rule, format string, args ...any) MatchResult {
-		return MatchResult{Rule: rule, Reason: brief(fmt.Sprintf(format, args...), 500)}
-	}
-	if e.Ping() {
-		return no("ping", "a ping only checks whether the endpoint exists")
-	}
-	if len(m.Events) > 0 && !matchesEvent(m.Events, e) {
-		return no("events", "the event is %s, wanted is %s", withAction(e), oneOf(m.Events))
-	}
-	if len(m.Actions) > 0 && !fold(m.Actions, e.Action) && (e.OwnAction == "" || !fold(m.Actions, e.OwnAction)) {
-		return no("actions", "the action is %s, wanted is %s", named(e.Action), oneOf(m.Actions))
-	}
-	if v := m.pattern("repositories", "repository", m.Repositories, e.Repository, true); v.Reason != "" {
+	if v := m.checkEvent(e); v.Reason != "" {
 		return v
 	}
-	if !m.AllowBots {
-		if e.Bot() {
-			return no("bots", "a bot caused the event (%s), and bots do not fire this trigger", named(e.Sender))
-		}
-		for _, login := range []string{e.Sender, e.CommentAuthor} {
-			if login != "" && fold(own, login) {
-				return no("own", "the server's own account caused the event (%s): firing on it could cause a loop", named(login))
-			}
+	if v := m.checkSender(e, own); v.Reason != "" {
+		return v
+	}
+	if v := m.checkBranch(e); v.Reason != "" {
+		return v
+	}
+	if v := m.checkContent(e); v.Reason != "" {
+		return v
+	}
+	arguments, v := m.checkCommand(e)
+	if v.Reason != "" {
+		return v
+	}
+	if v := m.checkAssociation(e); v.Reason != "" {
+		return v
+	}
+	if m.Conditions != nil {
+		c := checker{body: e.JSON, work: maxWork}
+		if why := c.group(m.Conditions, 0); why != "" {
+			return noMatch("conditions", "%s", why)
 		}
 	}
+	return MatchResult{Fires: true, Arguments: arguments}
+}
+
+// noMatch returns the result of an event that a rule rejects.
+func noMatch(rule, format string, args ...any) MatchResult {
+	return MatchResult{Rule: rule, Reason: brief(fmt.Sprintf(format, args...), 500)}
+}
+
+// checkEvent checks the event, its action and its repository. A check returns
+// the zero result if the event passes.
+func (m *Match) checkEvent(e *Event) MatchResult {
+	if e.Ping() {
+		return noMatch("ping", "a ping only checks whether the endpoint exists")
+	}
+	if len(m.Events) > 0 && !matchesEvent(m.Events, e) {
+		return noMatch("events", "the event is %s, wanted is %s", withAction(e), oneOf(m.Events))
+	}
+	if len(m.Actions) > 0 && !fold(m.Actions, e.Action) && (e.OwnAction == "" || !fold(m.Actions, e.OwnAction)) {
+		return noMatch("actions", "the action is %s, wanted is %s", named(e.Action), oneOf(m.Actions))
+	}
+	return m.pattern("repositories", "repository", m.Repositories, e.Repository, true)
+}
+
+// checkSender rejects events of bots and of the server's own accounts, unless
+// the match allows them.
+func (m *Match) checkSender(e *Event, own []string) MatchResult {
+	if m.AllowBots {
+		return MatchResult{}
+	}
+	if e.Bot() {
+		return noMatch("bots", "a bot caused the event (%s), and bots do not fire this trigger", named(e.Sender))
+	}
+	for _, login := range []string{e.Sender, e.CommentAuthor} {
+		if login != "" && fold(own, login) {
+			return noMatch("own", "the server's own account caused the event (%s): firing on it could cause a loop", named(login))
+		}
+	}
+	return MatchResult{}
+}
+
+// checkBranch checks where the event's commits are, and who wrote it.
+func (m *Match) checkBranch(e *Event) MatchResult {
 	if m.Forks != nil && !*m.Forks && e.Fork {
-		return no("forks", "the branch is not in %s but in a fork: set forks to true if such branches may fire this trigger", named(e.Repository))
+		return noMatch("forks", "the branch is not in %s but in a fork: set forks to true if such branches may fire this trigger", named(e.Repository))
 	}
 	if m.SkipDrafts && e.PullRequest && e.Draft {
-		return no("drafts", "the pull request is a draft")
+		return noMatch("drafts", "the pull request is a draft")
 	}
 	if (e.GitHub || e.Kind == KindGitLab) && strings.HasSuffix(e.Name, "push") && e.Action == "deleted" && !fold(m.Actions, "deleted") && !slices.Contains(m.Events, "push.deleted") {
-		return no("deleted", "the push deletes %s: there is nothing left to check out", named(e.Branch+e.Tag))
+		return noMatch("deleted", "the push deletes %s: there is nothing left to check out", named(e.Branch+e.Tag))
 	}
 	for _, check := range []struct {
 		rule, what string
@@ -107,15 +149,20 @@ func Evaluate(m Match, e *Event, own []string) MatchResult {
 		}
 	}
 	if writer := e.Writer(); writer != "" && len(m.ExcludeAuthors) > 0 && compileGlobs(m.ExcludeAuthors, true).match(writer) {
-		return no("exclude_authors", "the author %s is excluded", named(writer))
+		return noMatch("exclude_authors", "the author %s is excluded", named(writer))
 	}
+	return MatchResult{}
+}
+
+// checkContent checks labels and changed files.
+func (m *Match) checkContent(e *Event) MatchResult {
 	if len(m.Labels) > 0 {
 		labels := e.Labels
 		if e.Action == "labeled" || e.Action == "unlabeled" {
 			labels = []string{e.Label}
 		}
 		if !slices.ContainsFunc(labels, func(l string) bool { return l != "" && fold(m.Labels, l) }) {
-			return no("labels", "the labels are %s, wanted is %s", listed(labels), oneOf(m.Labels))
+			return noMatch("labels", "the labels are %s, wanted is %s", listed(labels), oneOf(m.Labels))
 		}
 	}
 	if len(m.Paths) > 0 && !e.PathsCut {
@@ -123,33 +170,37 @@ func Evaluate(m Match, e *Event, own []string) MatchResult {
 		// unnecessary run is better than a missing one.
 		selected := compileGlobs(m.Paths, false)
 		if !slices.ContainsFunc(e.Paths, selected.match) {
-			return no("paths", "the changed files are %s, wanted is %s", listed(e.Paths), oneOf(m.Paths))
+			return noMatch("paths", "the changed files are %s, wanted is %s", listed(e.Paths), oneOf(m.Paths))
 		}
 	}
-	var arguments string
-	if m.Command != "" {
-		if len(m.Actions) == 0 && e.GitHub && e.Action != "created" && e.Action != "submitted" {
-			return no("command", "a command is only read when the comment is created, and the action is %s", named(e.Action))
-		}
-		rest, ok := findCommand(e.Comment, m.Command)
-		if !ok {
-			return no("command", "no line of the comment starts with %s", named(m.Command))
-		}
-		arguments = rest
+	return MatchResult{}
+}
+
+// checkCommand finds the command in the comment and returns its arguments.
+func (m *Match) checkCommand(e *Event) (arguments string, v MatchResult) {
+	if m.Command == "" {
+		return "", MatchResult{}
 	}
-	if want := m.associations(e); len(want) > 0 && !slices.Contains(want, "*") && !fold(want, e.Association) {
-		if len(m.Associations) == 0 && m.Command == "" {
-			return no("associations", "the author %s is %s to the repository, and by default only pull requests of %s fire: set associations to allow others", named(e.Writer()), named(e.Association), strings.Join(want, ", "))
-		}
-		return no("associations", "the author %s is %s to the repository, wanted is %s", named(e.Writer()), named(e.Association), oneOf(want))
+	if len(m.Actions) == 0 && e.GitHub && e.Action != "created" && e.Action != "submitted" {
+		return "", noMatch("command", "a command is only read when the comment is created, and the action is %s", named(e.Action))
 	}
-	if m.Conditions != nil {
-		c := checker{body: e.JSON, work: maxWork}
-		if why := c.group(m.Conditions, 0); why != "" {
-			return no("conditions", "%s", why)
-		}
+	arguments, ok := findCommand(e.Comment, m.Command)
+	if !ok {
+		return "", noMatch("command", "no line of the comment starts with %s", named(m.Command))
 	}
-	return MatchResult{Fires: true, Arguments: arguments}
+	return arguments, MatchResult{}
+}
+
+// checkAssociation checks how the author is associated with the repository.
+func (m *Match) checkAssociation(e *Event) MatchResult {
+	want := m.associations(e)
+	if len(want) == 0 || slices.Contains(want, "*") || fold(want, e.Association) {
+		return MatchResult{}
+	}
+	if len(m.Associations) == 0 && m.Command == "" {
+		return noMatch("associations", "the author %s is %s to the repository, and by default only pull requests of %s fire: set associations to allow others", named(e.Writer()), named(e.Association), strings.Join(want, ", "))
+	}
+	return noMatch("associations", "the author %s is %s to the repository, wanted is %s", named(e.Writer()), named(e.Association), oneOf(want))
 }
 
 // WithWorkspace returns the match for a trigger whose executions work in a
