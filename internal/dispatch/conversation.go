@@ -14,6 +14,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/agentcli/registry"
+	"github.com/agented/agented/internal/printed"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/store"
 )
@@ -293,7 +294,7 @@ type turnRelay struct {
 	c       *agented.Conversation
 	e       *agented.Execution
 	dir     string
-	text    *printed
+	text    *printed.Text
 	at      agented.Seq
 	attempt int
 	cli     string // its name
@@ -311,8 +312,8 @@ func (d *Dispatcher) relayTurn(ctx context.Context, c *agented.Conversation, wak
 	if err != nil {
 		return err
 	}
-	t := &turnRelay{d: d, c: c, e: e, dir: d.o.Layout.Execution(e.ID), text: &printed{d: d, e: e}, open: runlog.Joiner{Max: maxJoined}}
-	defer t.text.close()
+	t := &turnRelay{d: d, c: c, e: e, dir: d.o.Layout.Execution(e.ID), text: d.Printed(e), open: runlog.Joiner{Max: maxJoined}}
+	defer t.text.Close()
 	relayed, err := d.o.DB.RelayedUpTo(ctx, c.ID, c.Turn)
 	if err != nil {
 		return err
@@ -453,9 +454,9 @@ func (t *turnRelay) read(ctx context.Context, stored agented.Seq) ([]agented.Con
 			}
 			if l.Attempt != fresh {
 				fresh = l.Attempt
-				t.text.refresh(fresh)
+				t.text.Refresh(fresh)
 			}
-			line, complete := t.open.Add(l.Part, l.Stream, t.text.line(ctx, l))
+			line, complete := t.open.Add(l.Part, l.Stream, t.text.Line(ctx, l))
 			if !complete {
 				continue
 			}
@@ -489,7 +490,7 @@ func (t *turnRelay) event(l *agented.LogLine, s agentcli.Saying) agented.Convers
 	switch s.Kind {
 	case agentcli.SaidText, agentcli.SaidThink:
 		kind = agented.EventContentDelta
-		text := t.text.mask(strings.ToValidUTF8(s.Text, "\uFFFD"))
+		text := t.text.Mask(strings.ToValidUTF8(s.Text, "\uFFFD"))
 		if len(text) > maxDelta {
 			text = strings.ToValidUTF8(text[:maxDelta], "") + "…"
 			fields["truncated"] = true
@@ -498,12 +499,12 @@ func (t *turnRelay) event(l *agented.LogLine, s agentcli.Saying) agented.Convers
 		fields["thinking"] = s.Kind == agentcli.SaidThink
 		fields["end"] = s.Whole
 	case agentcli.SaidCall:
-		fields["id"], fields["tool"], fields["state"] = t.text.mask(s.ID), t.text.mask(s.Tool), "called"
+		fields["id"], fields["tool"], fields["state"] = t.text.Mask(s.ID), t.text.Mask(s.Tool), "called"
 		if s.Input != nil {
-			fields["input"] = t.text.maskRaw(s.Input)
+			fields["input"] = t.text.MaskRaw(s.Input)
 		}
 	case agentcli.SaidAnswer:
-		fields["id"], fields["state"], fields["output"] = t.text.mask(s.ID), "answered", t.text.mask(strings.ToValidUTF8(s.Text, "\uFFFD"))
+		fields["id"], fields["state"], fields["output"] = t.text.Mask(s.ID), "answered", t.text.Mask(strings.ToValidUTF8(s.Text, "\uFFFD"))
 		if s.Error {
 			fields["state"] = "failed"
 		}

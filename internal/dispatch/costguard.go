@@ -10,6 +10,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/agentcli/registry"
+	"github.com/agented/agented/internal/printed"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
 )
@@ -76,8 +77,8 @@ func (d *Dispatcher) guardCost(ctx context.Context, e *agented.Execution, name s
 	if !ok {
 		return
 	}
-	f := &follower{d: d, e: e, text: &printed{d: d, e: e}, cli: cli, meter: agentcli.NewMeter(specOf(e).Model, d.o.Prices)}
-	defer f.text.close()
+	f := &follower{d: d, e: e, text: d.Printed(e), cli: cli, meter: agentcli.NewMeter(specOf(e).Model, d.o.Prices)}
+	defer f.text.Close()
 	var changed <-chan struct{}
 	if watch, err := runlog.Watch(d.o.Layout.Execution(e.ID)); err == nil {
 		defer watch.Close()
@@ -177,7 +178,7 @@ func (d *Dispatcher) pauseAtLimit(ctx context.Context, e *agented.Execution, h *
 	default:
 		return
 	}
-	p.Reason = f.text.mask(p.Reason)
+	p.Reason = f.text.Mask(p.Reason)
 	if fresh, err := d.o.DB.Execution(ctx, e.ID); err != nil || fresh.Pause != nil || fresh.CancelAsked || fresh.State != agented.StateRunning {
 		return
 	}
@@ -209,7 +210,7 @@ func (d *Dispatcher) allowBudgets(id agented.ExecutionID) {
 type follower struct {
 	d     *Dispatcher
 	e     *agented.Execution
-	text  *printed
+	text  *printed.Text
 	cli   agentcli.CLI
 	meter *agentcli.Meter
 	last  agented.Seq
@@ -247,11 +248,11 @@ func (f *follower) readNew(ctx context.Context) error {
 		if len(batch) == 0 {
 			break
 		}
-		f.text.refresh(f.e.AttemptNo)
+		f.text.Refresh(f.e.AttemptNo)
 		for _, l := range batch {
 			f.last = l.Seq
 			if l.Attempt == f.e.AttemptNo && l.Stream == agented.Stdout {
-				if line, ok := f.open.Add(l.Part, l.Stream, f.text.line(ctx, &l)); ok {
+				if line, ok := f.open.Add(l.Part, l.Stream, f.text.Line(ctx, &l)); ok {
 					f.meter.Add(agentcli.Decode(f.cli, l.Stream, line))
 				}
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/backoff"
+	"github.com/agented/agented/internal/printed"
 	"github.com/agented/agented/internal/remove"
 	"github.com/agented/agented/internal/retention"
 	"github.com/agented/agented/internal/runlog"
@@ -65,14 +66,14 @@ func (d *Dispatcher) end(ctx context.Context, e *agented.Execution, exit agented
 }
 
 // readResult reads the log of an ended attempt. The meter is nil if the backend is unknown.
-func (d *Dispatcher) readResult(ctx context.Context, e *agented.Execution, exit agented.Exit, text *printed) (agented.Result, *agentcli.Meter) {
+func (d *Dispatcher) readResult(ctx context.Context, e *agented.Execution, exit agented.Exit, text *printed.Text) (agented.Result, *agentcli.Meter) {
 	name := backendOf(e)
 	cli, ok := registry.ByName(name)
 	if !ok {
 		return agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + name}, nil
 	}
 	reader, meter := agentcli.NewReader(cli), agentcli.NewMeter(specOf(e).Model, d.o.Prices)
-	err := d.read(ctx, text, cli, func(events []agentcli.Event) {
+	err := d.read(ctx, e, text, cli, func(events []agentcli.Event) {
 		reader.Add(events)
 		meter.Add(events)
 	})
@@ -106,8 +107,8 @@ func (d *Dispatcher) versionAt(e *agented.Execution, r *agented.Result) string {
 // classify derives the result of an attempt from its exit and its log.
 func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit agented.Exit) store.AttemptEnd {
 	name := backendOf(e)
-	text := &printed{d: d, e: e}
-	defer text.close()
+	text := d.Printed(e)
+	defer text.Close()
 	result, meter := d.readResult(ctx, e, exit, text)
 	last := exit.LastSeq
 	if n, err := d.lastSeq(e); err == nil {
@@ -138,7 +139,7 @@ func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit ag
 	}
 	if end.Price = d.price; meter != nil {
 		model := meter.Model()
-		end.Model = text.mask(model)
+		end.Model = text.Mask(model)
 		end.Price = func(name, of string, u agented.Usage) (float64, bool) {
 			if of == end.Model {
 				of = model // a mask has no price
@@ -154,7 +155,7 @@ func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit ag
 	if meter != nil {
 		d.judgeCeiling(e, itsOwnEnd(exit), &result, &end, meter)
 	}
-	text.maskEnd(&end)
+	maskEnd(text.Mask, &end)
 	return end
 }
 
@@ -211,9 +212,8 @@ const maxJoined = 64 << 20
 
 // read passes the events of the attempt's lines to add, in the order in which they were printed,
 // parts joined.
-func (d *Dispatcher) read(ctx context.Context, text *printed, cli agentcli.CLI, add func([]agentcli.Event)) error {
+func (d *Dispatcher) read(ctx context.Context, e *agented.Execution, text *printed.Text, cli agentcli.CLI, add func([]agentcli.Event)) error {
 	line := func(stream agented.Stream, content []byte) { add(agentcli.Decode(cli, stream, content)) }
-	e := text.e
 	r, err := runlog.OpenReader(d.o.Layout.Execution(e.ID))
 	if errors.Is(err, agented.NotFound) {
 		return nil
@@ -239,12 +239,12 @@ func (d *Dispatcher) read(ctx context.Context, text *printed, cli agentcli.CLI, 
 		if len(batch) == 0 {
 			break
 		}
-		text.refresh(e.AttemptNo)
+		text.Refresh(e.AttemptNo)
 		for _, l := range batch {
 			if l.Attempt != e.AttemptNo || l.Stream == agented.System {
 				continue
 			}
-			if whole, ok := open.Add(l.Part, l.Stream, text.line(ctx, &l)); ok {
+			if whole, ok := open.Add(l.Part, l.Stream, text.Line(ctx, &l)); ok {
 				line(l.Stream, whole)
 			}
 		}

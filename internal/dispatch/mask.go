@@ -2,11 +2,11 @@ package dispatch
 
 import (
 	"context"
-	"encoding/json"
-	"strings"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/printed"
 	"github.com/agented/agented/internal/redact"
+	"github.com/agented/agented/internal/store"
 )
 
 // masker returns the masker for everything that an execution prints or sends.
@@ -16,6 +16,15 @@ func (d *Dispatcher) masker(ctx context.Context, e *agented.Execution) (*redact.
 		return nil, err
 	}
 	return redact.New(secrets), nil
+}
+
+// Printed returns the text of an execution's log as it was printed.
+func (d *Dispatcher) Printed(e *agented.Execution) *printed.Text {
+	return printed.New(printed.Source{
+		Bundle: func(attempt int) string { return d.o.Layout.Attempt(e.ID, attempt) },
+		Masker: func(ctx context.Context) (*redact.Masker, error) { return d.masker(ctx, e) },
+		Log:    d.o.Log.With("execution", e.ID),
+	})
 }
 
 // MaskOutput masks texts that a running execution sends, as its log is masked.
@@ -30,49 +39,14 @@ func (d *Dispatcher) MaskOutput(ctx context.Context, e *agented.Execution, texts
 	return nil
 }
 
-// maskCut masks a text that may have been cut at "…": the beginning of a secret that
-// stands before such a mark is removed.
-func maskCut(m *redact.Masker, s string) string {
-	s = m.MaskString(s)
-	if !strings.Contains(s, "…") {
-		return s
+// maskEnd masks the texts of an attempt's end that come from lines as they were
+// printed.
+func maskEnd(mask func(string) string, end *store.AttemptEnd) {
+	a := &end.Attempt
+	for _, s := range []*string{&end.Reason, &end.Error, &end.Result, &end.Limit.Evidence, &a.Reason, &a.Evidence, &a.CLIVersion} {
+		*s = mask(*s)
 	}
-	var out strings.Builder
-	for part := range strings.SplitAfterSeq(s, "…") {
-		head, cut := strings.CutSuffix(part, "…")
-		if !cut {
-			out.WriteString(part)
-			continue
-		}
-		text := strings.TrimRight(head, "\n")
-		safe, _ := m.NewStream().Mask(nil, []byte(text), false)
-		out.Write(safe)
-		out.WriteString(head[len(text):])
-		out.WriteString("…")
+	if mask(a.SessionID) != a.SessionID {
+		a.SessionID = "" // a session cannot be resumed by a mask
 	}
-	return out.String()
-}
-
-// maskJSON masks the texts in a JSON value, names of members among them. A number
-// that is masked becomes a text.
-func maskJSON(mask func(string) string, v any) any {
-	switch v := v.(type) {
-	case string:
-		return mask(v)
-	case json.Number:
-		if text := mask(v.String()); text != v.String() {
-			return text
-		}
-	case []any:
-		for i := range v {
-			v[i] = maskJSON(mask, v[i])
-		}
-	case map[string]any:
-		out := make(map[string]any, len(v))
-		for name, value := range v {
-			out[mask(name)] = maskJSON(mask, value)
-		}
-		return out
-	}
-	return v
 }

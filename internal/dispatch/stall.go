@@ -9,6 +9,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/agentcli/registry"
+	"github.com/agented/agented/internal/printed"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
 )
@@ -53,11 +54,11 @@ func (d *Dispatcher) detectStall(ctx context.Context, e *agented.Execution, name
 			began = a.StartedAt
 		}
 	}
-	w := watch{dir: d.o.Layout.Execution(e.ID), attempt: e.AttemptNo, cli: cli, detector: agentcli.NewStallDetector(cli, began), text: &printed{d: d, e: e}}
+	w := watch{dir: d.o.Layout.Execution(e.ID), attempt: e.AttemptNo, cli: cli, detector: agentcli.NewStallDetector(cli, began), text: d.Printed(e)}
 	if w.detector == nil {
 		return
 	}
-	defer w.text.close()
+	defer w.text.Close()
 	log := d.o.Log.With("execution", e.ID, "attempt", e.AttemptNo)
 	tick := time.NewTicker(stallCheckInterval)
 	defer tick.Stop()
@@ -94,7 +95,7 @@ func (d *Dispatcher) detectStall(ctx context.Context, e *agented.Execution, name
 			finished = time.After(wait)
 		}
 		if is && found {
-			log.Info("the CLI is stalled: stopping the attempt", "class", stuck.Class, "why", w.text.mask(stuck.Why))
+			log.Info("the CLI is stalled: stopping the attempt", "class", stuck.Class, "why", w.text.Mask(stuck.Why))
 			if err := stop(agented.CauseStalled); err != nil {
 				log.Warn("stop", "err", err) // the next check retries
 				continue
@@ -117,7 +118,7 @@ type watch struct {
 	attempt  int
 	cli      agentcli.CLI
 	detector *agentcli.StallDetector
-	text     *printed
+	text     *printed.Text
 	last     agented.Seq
 }
 
@@ -148,13 +149,13 @@ func (w *watch) readNew(ctx context.Context) error {
 		if len(batch) == 0 {
 			return nil
 		}
-		w.text.refresh(w.attempt)
+		w.text.Refresh(w.attempt)
 		for _, l := range batch {
 			w.last = l.Seq
 			if l.Attempt != w.attempt || l.Stream == agented.System {
 				continue
 			}
-			l.Content = w.text.line(ctx, &l)
+			l.Content = w.text.Line(ctx, &l)
 			if skipped {
 				w.detector.Skip(l.At)
 				skipped = false
