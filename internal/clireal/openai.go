@@ -62,6 +62,10 @@ func (c *call) responses() {
 	c.event("response.completed", object{"type": "response.completed", "response": response})
 }
 
+// toolPatience is how long Codex waits for a command before it lets it continue in the background,
+// in milliseconds.
+const toolPatience = 30000
+
 // openAITool returns a call of the CLI's shell tool with a command; the tool differs by model.
 func (c *call) openAITool(command string) object {
 	id := fmt.Sprintf("call_standin_%d", len(c.s.Requests()))
@@ -92,9 +96,9 @@ func (c *call) openAITool(command string) object {
 	}
 	switch {
 	case has["exec"] == "custom":
-		return object{"id": "ctc_standin", "type": "custom_tool_call", "name": "exec", "call_id": id, "status": "completed", "input": "text(JSON.stringify(await tools.exec_command({cmd: " + jsonText(command) + "})))"}
+		return object{"id": "ctc_standin", "type": "custom_tool_call", "name": "exec", "call_id": id, "status": "completed", "input": "text(JSON.stringify(await tools.exec_command(" + jsonText(object{"cmd": command, "yield_time_ms": toolPatience}) + ")))"}
 	case has["exec_command"] != "":
-		return call("exec_command", object{"cmd": command})
+		return call("exec_command", object{"cmd": command, "yield_time_ms": toolPatience})
 	case has["shell_command"] != "":
 		return call("shell_command", object{"command": command})
 	default:
