@@ -43,6 +43,7 @@ var mayImport = map[string][]string{
 	"internal/auth":               {"internal/config", "internal/disk", "internal/naming", "internal/ratelimit", "internal/secret", "internal/store"},
 	"internal/backoff":            {},
 	"internal/backup":             {"internal/cron", "internal/disk", "internal/filelock", "internal/format", "internal/remove", "internal/runlog", "internal/shim", "internal/store"},
+	"internal/broker":             {},
 	"internal/chaos":              {"internal/client", "internal/config", "internal/runlog", "internal/shim"},
 	"internal/client":             {"internal/disk", "internal/filelock"},
 	"internal/clireal":            {"internal/agentcli", "internal/agentcli/registry"},
