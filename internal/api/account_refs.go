@@ -9,11 +9,12 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/store"
 )
 
 // checkAccountRefs rejects a spec that names an account that does not exist.
 // References that are already in before, the stored spec, are accepted.
-func (s *Server) checkAccountRefs(ctx context.Context, spec, before *agented.Spec) error {
+func checkAccountRefs(ctx context.Context, db *store.DB, spec, before *agented.Spec) error {
 	if before != nil && before.Backend == spec.Backend && before.Account == spec.Account && reflect.DeepEqual(before.Fallback, spec.Fallback) {
 		return nil
 	}
@@ -25,7 +26,7 @@ func (s *Server) checkAccountRefs(ctx context.Context, spec, before *agented.Spe
 		}
 		if list == nil {
 			var err error
-			if list, err = s.o.DB.Accounts(ctx); err != nil {
+			if list, err = db.Accounts(ctx); err != nil {
 				return err
 			}
 		}

@@ -5,43 +5,63 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/api/sse"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/store"
 )
 
-// accountRoutes returns the routes of accounts.
-func (s *Server) accountRoutes() []rest.Route {
+// accounts handles the requests about accounts.
+type accounts struct {
+	db             *store.DB
+	sealer         auth.Sealer
+	runs           Starter
+	queue          Queue
+	changes        *sse.Changes
+	now            func() time.Time
+	mask           func(string) string
+	secretsChanged func() // nil: nothing depends on them
+
+	changing sync.Mutex // held while an account is read, changed and written
+}
+
+// Queue looks for executions that can start.
+type Queue interface{ Wake() }
+
+// routes returns the routes of accounts.
+func (h *accounts) routes() []rest.Route {
 	const viewer, operator, admin = agented.RoleViewer, agented.RoleOperator, agented.RoleAdmin
 	return []rest.Route{
-		rest.Op("GET /api/v1/accounts", viewer, s.listAccounts, rest.About{
+		rest.Op("GET /api/v1/accounts", viewer, h.list, rest.About{
 			ID: "list-accounts", Tag: "accounts", Summary: "List accounts",
 			Text: "Lists the accounts of all backends in order of preference, and the cooldowns of whole backends. Credentials are never returned.",
 		}),
-		rest.Op("POST /api/v1/accounts", admin, s.createAccount, rest.About{
+		rest.Op("POST /api/v1/accounts", admin, h.create, rest.About{
 			ID: "create-account", Tag: "accounts", Summary: "Create an account", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
 			Text: "Requires `credentials` (variables for the CLI, sealed at rest) or `config` (the directory of the CLI's own login).",
 		}),
-		rest.Op("GET /api/v1/accounts/{id}", viewer, s.getAccount, rest.About{
+		rest.Op("GET /api/v1/accounts/{id}", viewer, h.get, rest.About{
 			ID: "get-account", Tag: "accounts", Summary: "Show an account", Errors: []int{http.StatusNotFound}, Text: "Returns one account. Credentials are never returned.",
 		}),
-		rest.Op("PATCH /api/v1/accounts/{id}", admin, s.updateAccount, rest.About{
+		rest.Op("PATCH /api/v1/accounts/{id}", admin, h.update, rest.About{
 			ID: "update-account", Tag: "accounts", Summary: "Update an account", Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Takes a JSON merge patch. `credentials` is replaced as a whole; the value `***` keeps the stored value of that name. Changing the credentials or the directory, or enabling the account, makes it ready. Of a default account, only order, limit and enabled can change.",
 		}),
-		rest.Op("DELETE /api/v1/accounts/{id}", admin, s.deleteAccount, rest.About{
+		rest.Op("DELETE /api/v1/accounts/{id}", admin, h.remove, rest.About{
 			ID: "delete-account", Tag: "accounts", Summary: "Delete an account", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Default accounts and accounts in use cannot be deleted.",
 		}),
-		rest.Op("POST /api/v1/accounts/{id}/probe", operator, s.probeAccount, rest.About{
+		rest.Op("POST /api/v1/accounts/{id}/probe", operator, h.probe, rest.About{
 			ID: "probe-account", Tag: "accounts", Summary: "Probe an account", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound},
 			Text: "Runs the cheapest call of the CLI with the account, whatever its state, and updates the account's state from the result of that execution.",
 		}),
-		rest.Op("POST /api/v1/accounts/{id}/reset", operator, s.resetAccount, rest.About{
+		rest.Op("POST /api/v1/accounts/{id}/reset", operator, h.reset, rest.About{
 			ID: "reset-account", Tag: "accounts", Summary: "Reset an account's limit", Status: http.StatusOK, Errors: []int{http.StatusNotFound},
 			Text: "Sets the account to ready, ends the cooldown of its backend, and resumes the executions that wait for it.",
 		}),
@@ -75,11 +95,11 @@ type AccountView struct {
 	UpdatedAt         time.Time            `json:"updated_at"`
 }
 
-func (s *Server) viewAccount(ctx context.Context, a *agented.Account) AccountView {
+func (h *accounts) view(ctx context.Context, a *agented.Account) AccountView {
 	v := AccountView{
 		ID: a.ID, Backend: agentBackend(a.Backend), Name: a.Name, Label: a.Label(), Default: a.Default, Enabled: a.Enabled, Order: a.Order,
 		MaxConcurrent: a.MaxConcurrent, Config: a.Config, Credentials: map[string]string{}, State: a.State, Until: rest.OptionalTime(a.Until),
-		Evidence: s.mask(a.Evidence), Cause: a.Cause, Hint: a.Hint, Fix: a.Fix, ConsecutiveLimits: a.ConsecutiveLimits, Probing: a.Probing, Running: a.Running, UsedAt: rest.OptionalTime(a.UsedAt),
+		Evidence: h.mask(a.Evidence), Cause: a.Cause, Hint: a.Hint, Fix: a.Fix, ConsecutiveLimits: a.ConsecutiveLimits, Probing: a.Probing, Running: a.Running, UsedAt: rest.OptionalTime(a.UsedAt),
 		CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt),
 	}
 	if a.State != agented.AccountCooling {
@@ -143,8 +163,8 @@ func checkAccountName(a *agented.Account, before string) []agented.Field {
 	return bad
 }
 
-// applyAccount applies the request to the account, and seals new credentials.
-func (s *Server) applyAccount(a *agented.Account, f *AccountFields) error {
+// apply applies the request to the account, and seals new credentials.
+func (h *accounts) apply(a *agented.Account, f *AccountFields) error {
 	before := a.Name
 	f.Name.Into(&a.Name, "")
 	f.Enabled.Into(&a.Enabled, true)
@@ -183,12 +203,12 @@ func (s *Server) applyAccount(a *agented.Account, f *AccountFields) error {
 			if value == sealed {
 				continue
 			}
-			if was, err := s.sealer.OpenCredential(a.ID, name, sealed); err == nil && was == value {
+			if was, err := h.sealer.OpenCredential(a.ID, name, sealed); err == nil && was == value {
 				fresh[name] = sealed
 				continue
 			}
 		}
-		fresh[name] = s.sealer.SealCredential(a.ID, name, value)
+		fresh[name] = h.sealer.SealCredential(a.ID, name, value)
 	}
 	return nil
 }
@@ -204,21 +224,21 @@ func accountID(id string) (agented.AccountID, error) {
 	return agented.AccountID(id), nil
 }
 
-func (s *Server) listAccounts(ctx context.Context, _ *rest.PageInput) (*rest.Output[AccountList], error) {
-	items, err := s.o.DB.Accounts(ctx)
+func (h *accounts) list(ctx context.Context, _ *rest.PageInput) (*rest.Output[AccountList], error) {
+	items, err := h.db.Accounts(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cooldowns, err := s.o.DB.BackendCooldowns(ctx)
+	cooldowns, err := h.db.BackendCooldowns(ctx)
 	if err != nil {
 		return nil, err
 	}
 	out := rest.Reply(AccountList{Items: make([]AccountView, len(items)), BackendCooldowns: make([]BackendCooldown, len(cooldowns))})
 	for i := range items {
-		out.Body.Items[i] = s.viewAccount(ctx, &items[i])
+		out.Body.Items[i] = h.view(ctx, &items[i])
 	}
 	for i, r := range cooldowns {
-		out.Body.BackendCooldowns[i] = BackendCooldown{Backend: r.Backend, Kind: r.Kind, Until: rest.Time(r.Until), Reason: s.mask(r.Reason), Failures: r.Failures, Probing: r.Probing}
+		out.Body.BackendCooldowns[i] = BackendCooldown{Backend: r.Backend, Kind: r.Kind, Until: rest.Time(r.Until), Reason: h.mask(r.Reason), Failures: r.Failures, Probing: r.Probing}
 	}
 	return out, nil
 }
@@ -228,43 +248,43 @@ type createdAccount struct {
 	Body     AccountView
 }
 
-func (s *Server) createAccount(ctx context.Context, in *rest.Input[AccountCreate]) (*createdAccount, error) {
-	now := s.now()
+func (h *accounts) create(ctx context.Context, in *rest.Input[AccountCreate]) (*createdAccount, error) {
+	now := h.now()
 	a := &agented.Account{ID: agented.AccountID(agented.NewID("acc", now)), Backend: string(in.Body.Backend), Enabled: true, CreatedAt: now}
-	if err := s.applyAccount(a, &in.Body.AccountFields); err != nil {
+	if err := h.apply(a, &in.Body.AccountFields); err != nil {
 		return nil, err
 	}
-	if err := s.o.DB.CreateAccount(ctx, a, rest.Principal(ctx).Name); err != nil {
+	if err := h.db.CreateAccount(ctx, a, rest.Principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	s.accountsChanged()
-	return &createdAccount{Location: "/api/v1/accounts/" + string(a.ID), Body: s.viewAccount(ctx, a)}, nil
+	h.changed()
+	return &createdAccount{Location: "/api/v1/accounts/" + string(a.ID), Body: h.view(ctx, a)}, nil
 }
 
-// accountsChanged updates the values to mask, and wakes executions that may now
+// changed updates the values to mask, and wakes executions that may now
 // run.
-func (s *Server) accountsChanged() {
-	if s.o.SecretsChanged != nil {
-		s.o.SecretsChanged()
+func (h *accounts) changed() {
+	if h.secretsChanged != nil {
+		h.secretsChanged()
 	}
-	s.node.Wake()
-	s.streams.Changes.Notify(sse.ChangedAccounts)
+	h.queue.Wake()
+	h.changes.Notify(sse.ChangedAccounts)
 }
 
-func (s *Server) account(ctx context.Context, id string) (*agented.Account, error) {
+func (h *accounts) find(ctx context.Context, id string) (*agented.Account, error) {
 	aid, err := accountID(id)
 	if err != nil {
 		return nil, err
 	}
-	return s.o.DB.Account(ctx, aid)
+	return h.db.Account(ctx, aid)
 }
 
-func (s *Server) getAccount(ctx context.Context, in *accountPath) (*rest.Output[AccountView], error) {
-	a, err := s.account(ctx, in.ID)
+func (h *accounts) get(ctx context.Context, in *accountPath) (*rest.Output[AccountView], error) {
+	a, err := h.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return rest.Reply(s.viewAccount(ctx, a)), nil
+	return rest.Reply(h.view(ctx, a)), nil
 }
 
 type accountChange struct {
@@ -272,50 +292,50 @@ type accountChange struct {
 	Body AccountUpdate
 }
 
-func (s *Server) updateAccount(ctx context.Context, in *accountChange) (*rest.Output[AccountView], error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	a, err := s.account(ctx, in.ID)
+func (h *accounts) update(ctx context.Context, in *accountChange) (*rest.Output[AccountView], error) {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	a, err := h.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	if f := &in.Body.AccountFields; a.Default && (f.Name.Set || f.Config.Set || f.Credentials.Set) {
 		return nil, agented.Errorf(agented.Conflict, "account %s is defined by the server's environment: change name, config or credentials there, or create another account", a.Label())
 	}
-	if err := s.applyAccount(a, &in.Body.AccountFields); err != nil {
+	if err := h.apply(a, &in.Body.AccountFields); err != nil {
 		return nil, err
 	}
-	if err := s.o.DB.UpdateAccount(ctx, a, rest.Principal(ctx).Name); err != nil {
+	if err := h.db.UpdateAccount(ctx, a, rest.Principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	s.accountsChanged()
-	return rest.Reply(s.viewAccount(ctx, a)), nil
+	h.changed()
+	return rest.Reply(h.view(ctx, a)), nil
 }
 
-func (s *Server) deleteAccount(ctx context.Context, in *accountPath) (*struct{}, error) {
+func (h *accounts) remove(ctx context.Context, in *accountPath) (*struct{}, error) {
 	id, err := accountID(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.o.DB.DeleteAccount(ctx, id, rest.Principal(ctx).Name); err != nil {
+	if err := h.db.DeleteAccount(ctx, id, rest.Principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	s.accountsChanged()
+	h.changed()
 	return nil, nil
 }
 
-func (s *Server) resetAccount(ctx context.Context, in *accountPath) (*rest.Output[AccountView], error) {
+func (h *accounts) reset(ctx context.Context, in *accountPath) (*rest.Output[AccountView], error) {
 	id, err := accountID(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	a, err := s.o.DB.ResetAccount(ctx, id, rest.Principal(ctx).Name, s.now())
+	a, err := h.db.ResetAccount(ctx, id, rest.Principal(ctx).Name, h.now())
 	if err != nil {
 		return nil, err
 	}
-	s.node.Wake()
-	s.streams.Changes.Notify(sse.ChangedAccounts)
-	return rest.Reply(s.viewAccount(ctx, a)), nil
+	h.queue.Wake()
+	h.changes.Notify(sse.ChangedAccounts)
+	return rest.Reply(h.view(ctx, a)), nil
 }
 
 // probeModel returns a cheap model for probes that every account of a backend
@@ -327,15 +347,15 @@ func probeModel(backend string) string {
 	return ""
 }
 
-func (s *Server) probeAccount(ctx context.Context, in *accountPath) (*acceptedOutput, error) {
-	a, err := s.account(ctx, in.ID)
+func (h *accounts) probe(ctx context.Context, in *accountPath) (*acceptedOutput, error) {
+	a, err := h.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	spec := newSpec(0)
 	spec.Backend, spec.Account, spec.Model = a.Backend, a.ID, probeModel(a.Backend)
 	spec.Prompt, spec.Permission, spec.TimeoutSeconds = "Reply with the single word ok.", agented.PermissionRead, 180
-	e, repeated, err := s.executions.Fire(ctx, dispatch.Firing{
+	e, repeated, err := h.runs.Fire(ctx, dispatch.Firing{
 		Spec: &spec, Name: "probe of " + a.Label(), Source: agented.SourceManual, Actor: rest.Principal(ctx).Name, ProbeAccount: a.ID,
 	})
 	if err != nil {
@@ -344,13 +364,13 @@ func (s *Server) probeAccount(ctx context.Context, in *accountPath) (*acceptedOu
 	return accepted(e, repeated), nil
 }
 
-// AccountSecrets returns the credentials of all accounts, for masking.
-func (s *Server) AccountSecrets() ([]string, error) {
+// secrets returns the credentials of all accounts, for masking.
+func (h *accounts) secrets() ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	accounts, err := s.o.DB.Accounts(ctx)
+	list, err := h.db.Accounts(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the accounts: %w", err)
 	}
-	return s.sealer.Credentials(accounts), nil
+	return h.sealer.Credentials(list), nil
 }

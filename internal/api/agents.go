@@ -3,11 +3,13 @@ package api
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/api/sse"
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -18,26 +20,39 @@ type AgentDirectory interface {
 	AgentID(idOrName string) agented.AgentID
 }
 
-// agentRoutes returns the routes of agents.
-func (s *Server) agentRoutes() []rest.Route {
+// agents handles the requests about agents.
+type agents struct {
+	db        *store.DB
+	directory AgentDirectory
+	sealer    auth.Sealer
+	env       envViews
+	changes   *sse.Changes
+	now       func() time.Time
+	mask      func(string) string
+
+	changing sync.Mutex // held while an agent is read, changed and written
+}
+
+// routes returns the routes of agents.
+func (h *agents) routes() []rest.Route {
 	const viewer, admin = agented.RoleViewer, agented.RoleAdmin
 	return []rest.Route{
-		rest.Op("GET /api/v1/agents", viewer, s.listAgents, rest.About{
+		rest.Op("GET /api/v1/agents", viewer, h.list, rest.About{
 			ID: "list-agents", Tag: "agents", Summary: "List agents", Text: "Lists the agents by name.",
 		}),
-		rest.Op("POST /api/v1/agents", admin, s.createAgent, rest.About{
+		rest.Op("POST /api/v1/agents", admin, h.create, rest.About{
 			ID: "create-agent", Tag: "agents", Summary: "Create an agent", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
 			Text: "The smallest valid body is `{\"name\":\"reviewer\",\"backend\":\"claude\"}`.",
 		}),
-		rest.Op("GET /api/v1/agents/{id}", viewer, s.getAgent, rest.About{
+		rest.Op("GET /api/v1/agents/{id}", viewer, h.get, rest.About{
 			ID: "get-agent", Tag: "agents", Summary: "Show an agent", Errors: []int{http.StatusNotFound},
 			Text: "Returns one agent by id or name. Secret values of variables are never returned.",
 		}),
-		rest.Op("PATCH /api/v1/agents/{id}", admin, s.updateAgent, rest.About{
+		rest.Op("PATCH /api/v1/agents/{id}", admin, h.update, rest.About{
 			ID: "update-agent", Tag: "agents", Summary: "Update an agent", Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Takes a JSON merge patch: omitted fields are unchanged, null resets a field to its default. `env` is replaced as a whole. Existing executions and turns keep the settings that they started with.",
 		}),
-		rest.Op("DELETE /api/v1/agents/{id}", admin, s.deleteAgent, rest.About{
+		rest.Op("DELETE /api/v1/agents/{id}", admin, h.remove, rest.About{
 			ID: "delete-agent", Tag: "agents", Summary: "Delete an agent", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
 			Text: "Its conversations and messages remain readable. Triggers that name it return 409 until they are changed.",
 		}),
@@ -70,22 +85,22 @@ type AgentView struct {
 	UpdatedAt      time.Time           `json:"updated_at"`
 }
 
-func (s *Server) showAgent(ctx context.Context, a *agented.Agent) AgentView {
+func (h *agents) show(ctx context.Context, a *agented.Agent) AgentView {
 	admin := rest.Principal(ctx).May(agented.RoleAdmin)
 	v := AgentView{
 		ID: a.ID, Name: a.Name, Role: a.Role, Goals: a.Goals, Enabled: a.Enabled, Backend: a.Spec.Backend,
 		Account: a.Spec.Account, Model: a.Spec.Model, Fallback: rest.NotNil(a.Spec.Fallback), Permission: a.Spec.Permission,
 		Args: rest.NotNil(a.Spec.Args), WorkingDir: a.Spec.WorkingDir, Workspace: a.Spec.Workspace, TrustRepo: a.Spec.TrustRepo, Paths: rest.NotNil(a.Spec.Paths),
 		TimeoutSeconds: a.Spec.TimeoutSeconds, SilenceSeconds: a.Spec.SilenceSeconds, Sandbox: a.Spec.Sandbox, CeilingUSD: a.Spec.CeilingUSD,
-		Env: s.showEnv(&a.Spec, admin), CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt),
+		Env: h.env.show(&a.Spec, admin), CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt),
 	}
 	if admin {
 		return v
 	}
-	v.Goals = s.mask(v.Goals)
+	v.Goals = h.mask(v.Goals)
 	args := make([]string, len(v.Args))
 	for i, a := range v.Args {
-		args[i] = s.mask(a)
+		args[i] = h.mask(a)
 	}
 	v.Args = args
 	return v
@@ -148,12 +163,12 @@ type agentListInput struct {
 	Cursor string `query:"cursor" maxLength:"2000" doc:"next_cursor of the previous page; omit it for the first page"`
 }
 
-func (s *Server) listAgents(ctx context.Context, in *agentListInput) (*rest.ListOutput[AgentView], error) {
-	items, next, err := s.o.DB.Agents(ctx, store.Page{Limit: in.Limit, Cursor: in.Cursor})
+func (h *agents) list(ctx context.Context, in *agentListInput) (*rest.ListOutput[AgentView], error) {
+	items, next, err := h.db.Agents(ctx, store.Page{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
 		return nil, rest.InQuery(err)
 	}
-	return rest.List(items, next, func(a *agented.Agent) AgentView { return s.showAgent(ctx, a) }), nil
+	return rest.List(items, next, func(a *agented.Agent) AgentView { return h.show(ctx, a) }), nil
 }
 
 type createdAgent struct {
@@ -161,47 +176,47 @@ type createdAgent struct {
 	Body     AgentView
 }
 
-func (s *Server) createAgent(ctx context.Context, in *tryInput[AgentCreate]) (*createdAgent, error) {
+func (h *agents) create(ctx context.Context, in *tryInput[AgentCreate]) (*createdAgent, error) {
 	keep := in.DryRun != "true"
 	var a *agented.Agent
-	err := s.o.DB.Together(ctx, "create agent", keep, func(ctx context.Context) (err error) {
-		a, err = s.storeNewAgent(ctx, &in.Body.AgentFields)
+	err := h.db.Together(ctx, "create agent", keep, func(ctx context.Context) (err error) {
+		a, err = h.storeNew(ctx, &in.Body.AgentFields)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := &createdAgent{Body: s.showAgent(ctx, a)}
+	out := &createdAgent{Body: h.show(ctx, a)}
 	if keep {
 		out.Location = "/api/v1/agents/" + string(a.ID)
-		err = s.agentsChanged(ctx)
+		err = h.changed(ctx)
 	}
 	return out, err
 }
 
-// storeNewAgent validates and stores a new agent.
-func (s *Server) storeNewAgent(ctx context.Context, fields *AgentFields) (*agented.Agent, error) {
-	a := &agented.Agent{Enabled: true, Spec: newSpec(0), CreatedAt: s.now()}
+// storeNew validates and stores a new agent.
+func (h *agents) storeNew(ctx context.Context, fields *AgentFields) (*agented.Agent, error) {
+	a := &agented.Agent{Enabled: true, Spec: newSpec(0), CreatedAt: h.now()}
 	if err := fields.apply(a); err != nil {
 		return nil, err
 	}
-	if err := s.checkAccountRefs(ctx, &a.Spec, nil); err != nil {
+	if err := checkAccountRefs(ctx, h.db, &a.Spec, nil); err != nil {
 		return nil, err
 	}
-	s.sealer.SealEnv(&a.Spec, nil)
-	return a, s.o.DB.CreateAgent(ctx, a, rest.Principal(ctx).Name)
+	h.sealer.SealEnv(&a.Spec, nil)
+	return a, h.db.CreateAgent(ctx, a, rest.Principal(ctx).Name)
 }
 
 type agentPath struct {
 	ID string `path:"id" maxLength:"100" doc:"The agent's id, agt-…, or its name"`
 }
 
-func (s *Server) getAgent(ctx context.Context, in *agentPath) (*rest.Output[AgentView], error) {
-	a, err := s.o.DB.Agent(ctx, in.ID)
+func (h *agents) get(ctx context.Context, in *agentPath) (*rest.Output[AgentView], error) {
+	a, err := h.db.Agent(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return rest.Reply(s.showAgent(ctx, a)), nil
+	return rest.Reply(h.show(ctx, a)), nil
 }
 
 type agentChange struct {
@@ -210,68 +225,68 @@ type agentChange struct {
 	Body   AgentUpdate
 }
 
-func (s *Server) updateAgent(ctx context.Context, in *agentChange) (*rest.Output[AgentView], error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	a, err := s.o.DB.Agent(ctx, in.ID)
+func (h *agents) update(ctx context.Context, in *agentChange) (*rest.Output[AgentView], error) {
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	a, err := h.db.Agent(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	keep, changed := in.DryRun != "true", false
-	err = s.o.DB.Together(ctx, "update agent", keep, func(ctx context.Context) (err error) {
-		changed, err = s.storeAgent(ctx, a, &in.Body.AgentFields)
+	err = h.db.Together(ctx, "update agent", keep, func(ctx context.Context) (err error) {
+		changed, err = h.store(ctx, a, &in.Body.AgentFields)
 		return err
 	})
 	if err == nil && changed && keep {
-		err = s.agentsChanged(ctx)
+		err = h.changed(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return rest.Reply(s.showAgent(ctx, a)), nil
+	return rest.Reply(h.show(ctx, a)), nil
 }
 
-// storeAgent applies the fields to a, and stores it if it has changed. The
-// caller holds s.changing.
-func (s *Server) storeAgent(ctx context.Context, a *agented.Agent, fields *AgentFields) (changed bool, err error) {
+// store applies the fields to a, and stores it if it has changed. The
+// caller holds h.changing.
+func (h *agents) store(ctx context.Context, a *agented.Agent, fields *AgentFields) (changed bool, err error) {
 	before := *a
 	if err := fields.apply(a); err != nil {
 		return false, err
 	}
-	if err := s.checkAccountRefs(ctx, &a.Spec, &before.Spec); err != nil {
+	if err := checkAccountRefs(ctx, h.db, &a.Spec, &before.Spec); err != nil {
 		return false, err
 	}
-	s.sealer.SealEnv(&a.Spec, before.Spec.Env)
+	h.sealer.SealEnv(&a.Spec, before.Spec.Env)
 	if sameAgent(&before, a) {
 		return false, nil
 	}
-	return true, s.o.DB.UpdateAgent(ctx, a, rest.Principal(ctx).Name)
+	return true, h.db.UpdateAgent(ctx, a, rest.Principal(ctx).Name)
 }
 
-func (s *Server) deleteAgent(ctx context.Context, in *agentPath) (*struct{}, error) {
-	a, err := s.o.DB.Agent(ctx, in.ID)
+func (h *agents) remove(ctx context.Context, in *agentPath) (*struct{}, error) {
+	a, err := h.db.Agent(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.o.DB.DeleteAgent(ctx, a.ID, rest.Principal(ctx).Name); err != nil {
+	if err := h.db.DeleteAgent(ctx, a.ID, rest.Principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	return nil, s.agentsChanged(ctx)
+	return nil, h.changed(ctx)
 }
 
-// agentsChanged notifies the parts of the server that depend on agents.
-func (s *Server) agentsChanged(ctx context.Context) error {
-	s.streams.Changes.Notify(sse.ChangedAgents)
-	return s.agents.ReloadAgents(ctx)
+// changed notifies the parts of the server that depend on agents.
+func (h *agents) changed(ctx context.Context) error {
+	h.changes.Notify(sse.ChangedAgents)
+	return h.directory.ReloadAgents(ctx)
 }
 
 // nameAgent replaces the agent's name in a spec with its id. It returns an
 // error for the client if the agent does not exist.
-func (s *Server) nameAgent(spec *agented.Spec) error {
+func nameAgent(directory AgentDirectory, spec *agented.Spec) error {
 	if spec.Agent == "" {
 		return nil
 	}
-	id := s.agents.AgentID(spec.Agent)
+	id := directory.AgentID(spec.Agent)
 	if id == "" {
 		return agented.InvalidFields([]agented.Field{{Path: "agent", Text: "is not an agent: create it first, or check the name"}})
 	}

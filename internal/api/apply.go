@@ -15,18 +15,21 @@ import (
 // maxApply limits the request body of an apply, in bytes.
 const maxApply = 32 << 20
 
-// applyRoutes returns the routes that create and change several objects at
-// once.
-func (s *Server) applyRoutes() []rest.Route {
-	const text = "Creates the object of each item's name, or updates it like PATCH. All items are validated and stored in one transaction: if one is invalid, nothing is stored. The location of an error names its item. With `set`, created objects belong to that set; with `prune`, objects of the set that are not among the items are deleted."
-	return []rest.Route{
-		rest.Op("POST /api/v1/triggers/apply", agented.RoleAdmin, s.applyTriggers, rest.About{
-			ID: "apply-triggers", Tag: "triggers", Summary: "Apply triggers", Status: http.StatusOK, Errors: []int{http.StatusConflict}, Text: text, MaxBody: maxApply,
-		}),
-		rest.Op("POST /api/v1/agents/apply", agented.RoleAdmin, s.applyAgents, rest.About{
-			ID: "apply-agents", Tag: "agents", Summary: "Apply agents", Status: http.StatusOK, Errors: []int{http.StatusConflict}, Text: text, MaxBody: maxApply,
-		}),
-	}
+// aboutApply is the text of the operations that apply objects.
+const aboutApply = "Creates the object of each item's name, or updates it like PATCH. All items are validated and stored in one transaction: if one is invalid, nothing is stored. The location of an error names its item. With `set`, created objects belong to that set; with `prune`, objects of the set that are not among the items are deleted."
+
+// applyRoute returns the route that applies triggers.
+func (h *triggers) applyRoute() rest.Route {
+	return rest.Op("POST /api/v1/triggers/apply", agented.RoleAdmin, h.applyAll, rest.About{
+		ID: "apply-triggers", Tag: "triggers", Summary: "Apply triggers", Status: http.StatusOK, Errors: []int{http.StatusConflict}, Text: aboutApply, MaxBody: maxApply,
+	})
+}
+
+// applyRoute returns the route that applies agents.
+func (h *agents) applyRoute() rest.Route {
+	return rest.Op("POST /api/v1/agents/apply", agented.RoleAdmin, h.applyAll, rest.About{
+		ID: "apply-agents", Tag: "agents", Summary: "Apply agents", Status: http.StatusOK, Errors: []int{http.StatusConflict}, Text: aboutApply, MaxBody: maxApply,
+	})
 }
 
 // ApplyOf is the request to apply a list of objects.
@@ -62,12 +65,12 @@ type applier[T, V any] struct {
 }
 
 // run applies all items or none of them.
-func (a applier[T, V]) run(ctx context.Context, s *Server, in *ApplyOf[T], keep bool) (*AppliedAll[V], bool, error) {
+func (a applier[T, V]) run(ctx context.Context, db *store.DB, in *ApplyOf[T], keep bool) (*AppliedAll[V], bool, error) {
 	if in.Prune && in.Set == "" {
 		return nil, false, agented.InvalidFields([]agented.Field{{Path: "set", Text: "is required with prune: only objects that were created with the same set are deleted"}})
 	}
 	out, stored := &AppliedAll[V]{Items: []AppliedOf[V]{}, DryRun: !keep}, false
-	err := s.o.DB.Together(ctx, "apply "+a.noun+"s", keep, func(ctx context.Context) error {
+	err := db.Together(ctx, "apply "+a.noun+"s", keep, func(ctx context.Context) error {
 		named := map[string]int{}
 		var bad []agented.Field
 		for i := range in.Items {
@@ -94,7 +97,7 @@ func (a applier[T, V]) run(ctx context.Context, s *Server, in *ApplyOf[T], keep 
 			case before == nil:
 				done.Action = "created"
 				if in.Set != "" {
-					if err := s.o.DB.NoteApplied(ctx, a.of, id, in.Set); err != nil {
+					if err := db.NoteApplied(ctx, a.of, id, in.Set); err != nil {
 						return err
 					}
 				}
@@ -113,7 +116,7 @@ func (a applier[T, V]) run(ctx context.Context, s *Server, in *ApplyOf[T], keep 
 		if !in.Prune {
 			return nil
 		}
-		members, err := s.o.DB.InSet(ctx, a.of, in.Set)
+		members, err := db.InSet(ctx, a.of, in.Set)
 		if err != nil {
 			return err
 		}
@@ -153,72 +156,72 @@ type applyInput[T any] struct {
 	Body   ApplyOf[T]
 }
 
-func (s *Server) applyTriggers(ctx context.Context, in *applyInput[TriggerCreate]) (*rest.Output[AppliedAll[TriggerView]], error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
+func (h *triggers) applyAll(ctx context.Context, in *applyInput[TriggerCreate]) (*rest.Output[AppliedAll[TriggerView]], error) {
+	h.changing.Lock()
+	defer h.changing.Unlock()
 	a := applier[TriggerCreate, TriggerView]{
 		of: store.AppliedTriggers, noun: "trigger", name: func(f *TriggerCreate) string { return f.Name.Value },
 		one: func(ctx context.Context, f *TriggerCreate) (string, *TriggerView, *TriggerView, bool, error) {
-			t, err := s.o.DB.TriggerByName(ctx, f.Name.Value)
+			t, err := h.db.TriggerByName(ctx, f.Name.Value)
 			if agented.KindOf(err) == agented.NotFound {
-				t, err = s.storeNewTrigger(ctx, &f.TriggerFields)
+				t, err = h.storeNew(ctx, &f.TriggerFields)
 				if err != nil {
 					return "", nil, nil, false, err
 				}
-				after := s.showTrigger(ctx, t)
+				after := h.show(ctx, t)
 				return string(t.ID), nil, &after, true, nil
 			}
 			if err != nil {
 				return "", nil, nil, false, err
 			}
-			before := s.showTrigger(ctx, t)
-			changed, err := s.storeTrigger(ctx, t, &f.TriggerFields)
-			after := s.showTrigger(ctx, t)
+			before := h.show(ctx, t)
+			changed, err := h.store(ctx, t, &f.TriggerFields)
+			after := h.show(ctx, t)
 			return string(t.ID), &before, &after, changed, err
 		},
 		remove: func(ctx context.Context, id string) error {
-			return s.o.DB.DeleteTrigger(ctx, agented.TriggerID(id), rest.Principal(ctx).Name)
+			return h.db.DeleteTrigger(ctx, agented.TriggerID(id), rest.Principal(ctx).Name)
 		},
 	}
-	out, stored, err := a.run(ctx, s, &in.Body, in.DryRun != "true")
+	out, stored, err := a.run(ctx, h.db, &in.Body, in.DryRun != "true")
 	if err != nil {
 		return nil, err
 	}
 	if stored {
-		s.triggersChanged()
+		h.changed()
 	}
 	return rest.Reply(*out), nil
 }
 
-func (s *Server) applyAgents(ctx context.Context, in *applyInput[AgentCreate]) (*rest.Output[AppliedAll[AgentView]], error) {
-	s.changing.Lock()
-	defer s.changing.Unlock()
+func (h *agents) applyAll(ctx context.Context, in *applyInput[AgentCreate]) (*rest.Output[AppliedAll[AgentView]], error) {
+	h.changing.Lock()
+	defer h.changing.Unlock()
 	a := applier[AgentCreate, AgentView]{
 		of: store.AppliedAgents, noun: "agent", name: func(f *AgentCreate) string { return f.Name.Value },
 		one: func(ctx context.Context, f *AgentCreate) (string, *AgentView, *AgentView, bool, error) {
-			g, err := s.o.DB.Agent(ctx, f.Name.Value)
+			g, err := h.db.Agent(ctx, f.Name.Value)
 			if agented.KindOf(err) == agented.NotFound {
-				if g, err = s.storeNewAgent(ctx, &f.AgentFields); err != nil {
+				if g, err = h.storeNew(ctx, &f.AgentFields); err != nil {
 					return "", nil, nil, false, err
 				}
-				after := s.showAgent(ctx, g)
+				after := h.show(ctx, g)
 				return string(g.ID), nil, &after, true, nil
 			}
 			if err != nil {
 				return "", nil, nil, false, err
 			}
-			before := s.showAgent(ctx, g)
-			changed, err := s.storeAgent(ctx, g, &f.AgentFields)
-			after := s.showAgent(ctx, g)
+			before := h.show(ctx, g)
+			changed, err := h.store(ctx, g, &f.AgentFields)
+			after := h.show(ctx, g)
 			return string(g.ID), &before, &after, changed, err
 		},
 		remove: func(ctx context.Context, id string) error {
-			return s.o.DB.DeleteAgent(ctx, agented.AgentID(id), rest.Principal(ctx).Name)
+			return h.db.DeleteAgent(ctx, agented.AgentID(id), rest.Principal(ctx).Name)
 		},
 	}
-	out, stored, err := a.run(ctx, s, &in.Body, in.DryRun != "true")
+	out, stored, err := a.run(ctx, h.db, &in.Body, in.DryRun != "true")
 	if err == nil && stored {
-		err = s.agentsChanged(ctx)
+		err = h.changed(ctx)
 	}
 	if err != nil {
 		return nil, err

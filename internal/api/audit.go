@@ -2,11 +2,30 @@ package api
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
+	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/store"
 )
+
+// auditLog adds entries to the audit log, and shows it.
+type auditLog struct {
+	db   *store.DB
+	log  *slog.Logger
+	now  func() time.Time
+	mask func(string) string
+}
+
+// routes returns the route of the audit log.
+func (h *auditLog) routes() []rest.Route {
+	return []rest.Route{
+		rest.Op("GET /api/v1/audit", agented.RoleAdmin, h.list, rest.About{
+			ID: "list-audit", Tag: "server", Summary: "List the audit log", Text: "Lists changes of triggers, users and keys, logins and similar actions, newest first.",
+		}),
+	}
+}
 
 // AuditView is one entry of the audit log.
 type AuditView struct {
@@ -24,37 +43,44 @@ type auditListInput struct {
 	Cursor string `query:"cursor" maxLength:"2000" doc:"next_cursor of the previous page; omit it for the first page"`
 }
 
-func (s *Server) listAudit(ctx context.Context, in *auditListInput) (*rest.ListOutput[AuditView], error) {
-	items, next, err := s.o.DB.AuditLog(ctx, store.Page{Limit: in.Limit, Cursor: in.Cursor})
+func (h *auditLog) list(ctx context.Context, in *auditListInput) (*rest.ListOutput[AuditView], error) {
+	items, next, err := h.db.AuditLog(ctx, store.Page{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
 		return nil, rest.InQuery(err)
 	}
 	return rest.List(items, next, func(a *store.AuditEntry) AuditView {
 		return AuditView{
-			ID: a.ID, At: rest.Time(a.At), Actor: a.Actor, Action: a.Action, Subject: a.Subject, Detail: s.mask(a.Detail), Address: a.Address,
+			ID: a.ID, At: rest.Time(a.At), Actor: a.Actor, Action: a.Action, Subject: a.Subject, Detail: h.mask(a.Detail), Address: a.Address,
 		}
 	}), nil
 }
 
-// noteAction adds an audit entry for an action of a user or a key that the
+// write adds an audit entry for an action of a user or a key that the
 // store does not audit itself. Tokens of executions are skipped: messages of
 // agents are recorded with the messages.
-func (s *Server) noteAction(ctx context.Context, action, subject, detail string) {
+func (h *auditLog) note(ctx context.Context, action, subject, detail string) {
 	who := rest.Principal(ctx)
 	if who.Execution != "" {
 		return
 	}
-	s.note(context.WithoutCancel(ctx), action, func(ctx context.Context) error {
-		return s.o.DB.Audit(ctx, store.AuditEntry{At: s.now(), Actor: who.Name, Action: action, Subject: subject, Detail: detail})
+	h.write(context.WithoutCancel(ctx), action, func(ctx context.Context) error {
+		return h.db.Audit(ctx, store.AuditEntry{At: h.now(), Actor: who.Name, Action: action, Subject: subject, Detail: detail})
 	})
 }
 
-// note records an action. If the write fails, for example on a full disk, it
+// operation adds an audit entry for an operation on the server.
+func (h *auditLog) operation(ctx context.Context, action, detail string) {
+	h.write(ctx, "operation", func(ctx context.Context) error {
+		return h.db.Audit(ctx, store.AuditEntry{At: h.now(), Actor: rest.Principal(ctx).Name, Action: action, Detail: detail})
+	})
+}
+
+// write records an action. If the write fails, for example on a full disk, it
 // logs the error.
-func (s *Server) note(ctx context.Context, what string, write func(context.Context) error) {
+func (h *auditLog) write(ctx context.Context, what string, write func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if err := write(ctx); err != nil {
-		s.o.Log.Debug("could not record the use of a "+what, "err", err)
+		h.log.Debug("could not record the use of a "+what, "err", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/identity"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/store"
@@ -85,7 +85,7 @@ func TestSetup_one_time_link(t *testing.T) {
 	if a := g.form(c, "/setup", v).want(303); a.header.Get("Location") != "/" {
 		t.Errorf("sent to %q", a.header.Get("Location"))
 	}
-	var me api.Me
+	var me identity.Me
 	g.send(c, "GET", "/api/v1/auth/me", "").want(200).json(&me)
 	if me.Name != "ada" || me.Role != agented.RoleAdmin || me.Session == "" {
 		t.Errorf("me: %+v", me)
@@ -153,7 +153,7 @@ func TestCLIKey_is_created_and_replaced(t *testing.T) {
 	if second == first || asks(first) != 401 || asks(second) != 200 {
 		t.Error("a lost key still works, or its successor does not")
 	}
-	var keys rest.ListOf[api.KeyView]
+	var keys rest.ListOf[identity.KeyView]
 	g.do(agented.RoleNone, "GET", "/api/v1/auth/keys", "", with("X-API-Key", second)).want(200).json(&keys)
 	for _, k := range keys.Items {
 		if k.RevokedAt == nil {
@@ -197,7 +197,7 @@ func TestLogin_session(t *testing.T) {
 	// The cookie name for TLS is ignored here.
 	g.do(agented.RoleNone, "GET", "/api/v1/triggers", "", with("Cookie", "__Host-agented="+value)).problem(401)
 
-	var l rest.ListOf[api.SessionView]
+	var l rest.ListOf[identity.SessionView]
 	g.send(c, "GET", "/api/v1/auth/sessions", "").want(200).json(&l)
 	if len(l.Items) != 1 || !l.Items[0].Current {
 		t.Fatalf("sessions: %+v", l)
@@ -227,7 +227,7 @@ func TestSession_expiry_and_revocation(t *testing.T) {
 
 	one, two := g.loggedIn("ada"), g.loggedIn("ada")
 	other := g.loggedIn("bob")
-	var l rest.ListOf[api.SessionView]
+	var l rest.ListOf[identity.SessionView]
 	g.send(one, "GET", "/api/v1/auth/sessions", "").want(200).json(&l)
 	if len(l.Items) != 2 {
 		t.Fatalf("sessions %+v", l.Items)
@@ -432,7 +432,7 @@ func TestUsersAndKeys_require_admin(t *testing.T) {
 		t.Errorf("users: %s", list.body)
 	}
 
-	var k api.NewKey
+	var k identity.NewKey
 	made := g.admin("POST", "/api/v1/auth/keys", `{"name":"ci","role":"operator"}`).want(201).json(&k)
 	if made.header.Get("Cache-Control") != "no-store" || !strings.HasPrefix(k.Key, k.Prefix) {
 		t.Errorf("key: %+v", k)

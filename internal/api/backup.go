@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
 )
 
@@ -23,8 +24,21 @@ type BackupView struct {
 	Problem        string     `json:"problem" doc:"What is wrong: the last backup failed, or one was missed; empty if all is well"`
 }
 
-func (s *Server) getBackup(_ context.Context, _ *struct{}) (*rest.Output[BackupView], error) {
-	b := s.o.Keep.backup()
+// backups handles the requests about scheduled backups.
+type backups struct{ keep Maintenance }
+
+// routes returns the route of backups.
+func (h *backups) routes() []rest.Route {
+	return []rest.Route{
+		rest.Op("GET /api/v1/backup", agented.RoleAdmin, h.get, rest.About{
+			ID: "get-backup", Tag: "server", Summary: "Show the state of backups",
+			Text: "The server takes backups according to AGENTED_BACKUP_DIR and AGENTED_BACKUP_SCHEDULE; `agented backup` on its machine takes one manually.",
+		}),
+	}
+}
+
+func (h *backups) get(_ context.Context, _ *struct{}) (*rest.Output[BackupView], error) {
+	b := h.keep.backup()
 	return rest.Reply(BackupView{
 		Enabled: b.Enabled, Schedule: b.Schedule, Folder: b.Dir, LastSuccess: rest.OptionalTime(b.LastSuccess), LastFile: b.LastFile, LastBytes: b.LastBytes,
 		LastDurationMS: b.LastDurationMS, LastFailure: rest.OptionalTime(b.LastFailure), LastError: b.LastError, Running: b.Running, Next: rest.OptionalTime(b.Next), Problem: b.Problem,

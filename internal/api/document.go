@@ -76,16 +76,6 @@ type LogLine struct {
 	Events []agentcli.Event `json:"events,omitempty" doc:"With events=true: what an agent CLI reports with this line of standard output; for a split line, with its last piece"`
 }
 
-// Health is the health of the server.
-type Health struct {
-	Status string `json:"status" enum:"ok,unavailable"`
-	Check  string `json:"check,omitempty" enum:"draining,store,dispatcher" doc:"The check that failed"`
-}
-
-func (s *Server) healthAnswer(text string) *huma.Response {
-	return &huma.Response{Description: text, Content: map[string]*huma.MediaType{"application/json": {Schema: s.rest.SchemaOf(Health{})}}}
-}
-
 // newDocument returns the description of the API as a whole.
 func newDocument(version string) rest.Document {
 	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/auth"
 )
 
 // EnvValue is the value of a variable in requests and answers. In JSON it is a text,
@@ -99,9 +100,15 @@ func envInto(s *agented.Spec, env rest.Optional[map[string]EnvValue]) error {
 	return agented.InvalidFields(bad)
 }
 
-// showEnv returns the variables of a spec for an answer: *** for a secret value,
+// envViews shows variables.
+type envViews struct {
+	sealer auth.Sealer
+	mask   func(string) string
+}
+
+// show returns the variables of a spec for an answer: *** for a secret value,
 // and the value of one that is not secret.
-func (s *Server) showEnv(spec *agented.Spec, admin bool) map[string]EnvValue {
+func (h envViews) show(spec *agented.Spec, admin bool) map[string]EnvValue {
 	out := make(map[string]EnvValue, len(spec.Env))
 	for name, value := range spec.Env {
 		if value == nil {
@@ -111,9 +118,9 @@ func (s *Server) showEnv(spec *agented.Spec, admin bool) map[string]EnvValue {
 		mask := maskedValue
 		v := EnvValue{Value: &mask}
 		if !spec.SecretEnv(name) {
-			if text, err := s.sealer.OpenEnv(name, *value); err == nil {
+			if text, err := h.sealer.OpenEnv(name, *value); err == nil {
 				if !admin {
-					text = s.mask(text)
+					text = h.mask(text)
 				}
 				v = EnvValue{Value: &text, Secret: new(bool)}
 			}

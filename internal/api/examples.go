@@ -19,7 +19,7 @@ type ExampleView struct {
 	YAML    string `json:"yaml" doc:"The trigger file. Comments at its top name what to set before use"`
 }
 
-func (s *Server) listExamples(context.Context, *struct{}) (*rest.Output[ExampleList], error) {
+func (h *triggers) listExamples(context.Context, *struct{}) (*rest.Output[ExampleList], error) {
 	out := &rest.Output[ExampleList]{}
 	for _, e := range examples.List() {
 		out.Body.Items = append(out.Body.Items, ExampleView(e))

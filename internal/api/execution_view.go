@@ -6,6 +6,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/redact"
 )
 
 // ExecutionView is an execution in responses. Names are stable; fields may be
@@ -103,6 +104,38 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 		}
 	}
 	return v
+}
+
+// showExecution converts an execution for a response and masks secrets in the
+// output of the agent or its CLI.
+func showExecution(m *redact.Masker, e *agented.Execution, withText bool) ExecutionView {
+	v := viewExecution(e, withText)
+	v.Reason, v.ErrorMessage = m.MaskString(v.Reason), m.MaskString(v.ErrorMessage)
+	for _, text := range []**string{&v.Prompt, &v.Result} {
+		if *text != nil {
+			masked := m.MaskString(**text) // e must not be modified
+			*text = &masked
+		}
+	}
+	for i := range v.Attempts {
+		v.Attempts[i].Reason = m.MaskString(v.Attempts[i].Reason)
+	}
+	return v
+}
+
+// CheckoutView is the checkout of an execution.
+type CheckoutView struct {
+	Repository string    `json:"repository"`
+	Ref        string    `json:"ref" doc:"Requested ref; empty: the default branch"`
+	Commit     string    `json:"commit"`
+	At         time.Time `json:"checked_out_at"`
+}
+
+func viewCheckout(c *agented.Checkout) *CheckoutView {
+	if c == nil {
+		return nil
+	}
+	return &CheckoutView{Repository: c.Repository, Ref: c.Ref, Commit: c.Commit, At: rest.Time(c.At)}
 }
 
 // durationMS returns the time between two instants in milliseconds, or nil if one is

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/config"
 )
 
 // HintView is a problem that keeps a valid trigger from firing.
@@ -17,8 +18,7 @@ type HintView struct {
 }
 
 // triggerHints lists the problems that keep a valid trigger from firing.
-func (s *Server) triggerHints(t *agented.Trigger) []HintView {
-	c := s.rest.Config()
+func triggerHints(c *config.Config, t *agented.Trigger) []HintView {
 	if c.GitHubWebhookSecret.Reveal() != "" {
 		return nil
 	}

@@ -9,7 +9,31 @@ import (
 	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/secret"
 )
+
+// information handles the requests about the server and its settings.
+type information struct {
+	version string
+	node    agented.NodeID
+	key     secret.Key
+	started time.Time
+	config  func() *config.Config
+	now     func() time.Time
+	mask    func(string) string
+}
+
+// routes returns the routes of the server's description.
+func (h *information) routes() []rest.Route {
+	return []rest.Route{
+		rest.Op("GET /api/v1/info", agented.RoleViewer, h.info, rest.About{
+			ID: "get-info", Tag: "server", Summary: "Show server information", Text: "Returns version, node id, and the backends and placeholders that triggers can use.",
+		}),
+		rest.Op("GET /api/v1/config", agented.RoleAdmin, h.settings, rest.About{
+			ID: "get-config", Tag: "server", Summary: "Show the settings", Text: "Lists all settings with their sources. Secrets are masked.",
+		}),
+	}
+}
 
 // Info describes the server.
 type Info struct {
@@ -30,11 +54,11 @@ type Placeholder struct {
 	Help string `json:"help"`
 }
 
-func (s *Server) info(context.Context, *struct{}) (*rest.Output[Info], error) {
+func (h *information) info(context.Context, *struct{}) (*rest.Output[Info], error) {
 	out := rest.Reply(Info{
-		Version: s.o.Version, GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		Node: s.o.Node, StartedAt: rest.Time(s.started), UptimeSeconds: int64(s.now().Sub(s.started).Seconds()),
-		Backends: registry.Names(), MaxConcurrent: s.rest.Config().MaxConcurrent,
+		Version: h.version, GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		Node: h.node, StartedAt: rest.Time(h.started), UptimeSeconds: int64(h.now().Sub(h.started).Seconds()),
+		Backends: registry.Names(), MaxConcurrent: h.config().MaxConcurrent,
 	})
 	for _, p := range agented.Placeholders {
 		out.Body.Placeholders = append(out.Body.Placeholders, Placeholder{Name: p.Name, Help: p.Help})
@@ -47,10 +71,10 @@ type Settings struct {
 	Items []config.Row `json:"items"`
 }
 
-func (s *Server) settings(context.Context, *struct{}) (*rest.Output[Settings], error) {
-	rows := s.rest.Config().Show(s.o.Key.Source(), s.o.Key.Fingerprint())
+func (h *information) settings(context.Context, *struct{}) (*rest.Output[Settings], error) {
+	rows := h.config().Show(h.key.Source(), h.key.Fingerprint())
 	for i := range rows {
-		rows[i].Value = s.mask(rows[i].Value)
+		rows[i].Value = h.mask(rows[i].Value)
 	}
 	return rest.Reply(Settings{Items: rows}), nil
 }

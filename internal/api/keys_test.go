@@ -8,6 +8,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/identity"
 	"github.com/agented/agented/internal/api/rest"
 )
 
@@ -29,7 +30,7 @@ func TestKey_ends_with_owner(t *testing.T) {
 			g.addUser("olga", agented.RoleAdmin)
 			g.addUser("ada", agented.RoleAdmin)
 			olga := g.loggedIn("olga")
-			var k, child api.NewKey
+			var k, child identity.NewKey
 			g.send(olga, "POST", "/api/v1/auth/keys", `{"name":"k","role":"admin"}`).want(201).json(&k)
 			if k.Owner == "" || k.CreatedBy != "olga" {
 				t.Errorf("the key is of %q, made by %q", k.Owner, k.CreatedBy)
@@ -59,7 +60,7 @@ func TestKey_ends_with_owner(t *testing.T) {
 func TestKey_expiry(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
-	var k api.NewKey
+	var k identity.NewKey
 	g.admin("POST", "/api/v1/auth/keys", fmt.Sprintf(`{"name":"k","role":"viewer","expires_at":%q}`, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))).want(201).json(&k)
 	if k.ExpiresAt == nil {
 		t.Fatal("the answer names no time")
@@ -119,7 +120,7 @@ func TestAuditNamesAddressAndFields(t *testing.T) {
 	test := g.send(olga, "POST", "/api/v1/triggers/"+id+"/webhooks/"+v.Webhooks[0].ID+"/test", "").want(202).received()
 	g.send(olga, "POST", "/api/v1/deliveries/"+string(test.DeliveryID)+"/replay", "").want(202)
 	g.send(olga, "POST", "/api/v1/messages", `{"to":"agent:worker","body":"hi"}`).want(201)
-	var sessions rest.ListOf[api.SessionView]
+	var sessions rest.ListOf[identity.SessionView]
 	g.admin("GET", "/api/v1/auth/sessions?all=true", "").want(200).json(&sessions)
 	g.admin("DELETE", "/api/v1/auth/sessions/"+string(sessions.Items[0].ID), "").want(204)
 

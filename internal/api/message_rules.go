@@ -25,12 +25,12 @@ type MessageRuleView struct {
 	Enabled bool                  `json:"enabled"`
 }
 
-func (s *Server) viewMessageRules(t *agented.Trigger) []MessageRuleView {
+func viewMessageRules(directory AgentDirectory, t *agented.Trigger) []MessageRuleView {
 	out := []MessageRuleView{}
 	for _, r := range t.Messages {
 		to := r.To
 		if to.Kind == agented.ToAgent {
-			to.Name = s.agents.AgentName(agented.AgentID(to.Name))
+			to.Name = directory.AgentName(agented.AgentID(to.Name))
 		}
 		out = append(out, MessageRuleView{To: to.String(), Types: rest.NotNil(r.Types), Enabled: r.Enabled})
 	}
@@ -38,7 +38,7 @@ func (s *Server) viewMessageRules(t *agented.Trigger) []MessageRuleView {
 }
 
 // applyMessageRules sets the message rules of a trigger.
-func (s *Server) applyMessageRules(t *agented.Trigger, in rest.Optional[[]MessageRuleFields]) error {
+func applyMessageRules(directory AgentDirectory, t *agented.Trigger, in rest.Optional[[]MessageRuleFields]) error {
 	if !in.Set {
 		return nil
 	}
@@ -57,7 +57,7 @@ func (s *Server) applyMessageRules(t *agented.Trigger, in rest.Optional[[]Messag
 			bad = append(bad, agented.Field{Path: fmt.Sprintf("messages.%d.to", i), Text: "must be an agent, a group or a topic"})
 		}
 		if r.To.Kind == agented.ToAgent {
-			if id := s.agents.AgentID(r.To.Name); id != "" {
+			if id := directory.AgentID(r.To.Name); id != "" {
 				r.To.Name = string(id)
 			} else {
 				bad = append(bad, agented.Field{Path: fmt.Sprintf("messages.%d.to", i), Text: "is not an agent: create it first"})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/identity"
 	"github.com/agented/agented/internal/api/rest"
 )
 
@@ -64,7 +65,7 @@ func TestOpenStreams_end_with_credential(t *testing.T) {
 		}
 	}
 	user := func(g *rig, name string) (id string) {
-		var list rest.ListOf[api.UserView]
+		var list rest.ListOf[identity.UserView]
 		g.admin("GET", "/api/v1/auth/users", "").want(200).json(&list)
 		for _, u := range list.Items {
 			if u.Name == name {
@@ -91,7 +92,7 @@ func TestOpenStreams_end_with_credential(t *testing.T) {
 		},
 		"logout": func(g *rig, c *http.Client) { g.send(c, "POST", "/api/v1/auth/logout", "").want(204) },
 		"session_ended_by_admin": func(g *rig, _ *http.Client) {
-			var list rest.ListOf[api.SessionView]
+			var list rest.ListOf[identity.SessionView]
 			g.admin("GET", "/api/v1/auth/sessions?all=true", "").want(200).json(&list)
 			for _, s := range list.Items {
 				if s.UserName == "olga" {
@@ -119,7 +120,7 @@ func TestOpenStreams_end_with_credential(t *testing.T) {
 	t.Run("revoked_key", func(t *testing.T) {
 		t.Parallel()
 		g := start(t, settings{})
-		var k api.NewKey
+		var k identity.NewKey
 		g.admin("POST", "/api/v1/auth/keys", `{"name":"k","role":"viewer"}`).want(201).json(&k)
 		var ended, stays []<-chan struct{}
 		for _, path := range paths(g) {

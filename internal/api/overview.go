@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,7 +12,9 @@ import (
 	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/api/sse"
+	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/searchpath"
 	"github.com/agented/agented/internal/store"
 )
@@ -95,7 +98,17 @@ const (
 // overview serves GET /api/v1/overview. Past days hardly change, so their
 // figures are cached.
 type overview struct {
-	s *Server
+	db        *store.DB
+	operation *operation
+	keep      Maintenance
+	layout    agented.Layout
+	version   string
+	started   time.Time
+	log       *slog.Logger
+	config    func() *config.Config
+	healthy   func() error // an error if no execution would be started or no schedule fired
+	now       func() time.Time
+	masker    func() *redact.Masker
 
 	mu     sync.Mutex
 	days   map[string]keptDays
@@ -108,36 +121,45 @@ type keptDays struct {
 	days []store.Day
 }
 
+// routes returns the route of the overview.
+func (h *overview) routes() []rest.Route {
+	return []rest.Route{
+		rest.Op("GET /api/v1/overview", agented.RoleViewer, h.get, rest.About{
+			ID: "get-overview", Tag: "server", Summary: "Show current activity", Text: "Returns running executions with their last line, waiting ones with the reason, failures since yesterday, the next due times, executions by day and outcome, and the health of the server.",
+		}),
+	}
+}
+
 type overviewInput struct {
 	Zone string `query:"tz" maxLength:"64" default:"UTC" example:"Europe/Berlin" doc:"Time zone in which a day begins"`
 	Days int    `query:"days" minimum:"1" maximum:"60" default:"14" doc:"Number of days, including today"`
 }
 
-func (o *overview) get(ctx context.Context, in *overviewInput) (*rest.Output[Overview], error) {
+func (h *overview) get(ctx context.Context, in *overviewInput) (*rest.Output[Overview], error) {
 	zone, err := time.LoadLocation(in.Zone)
 	if err != nil || in.Zone == "Local" {
 		return nil, agented.InvalidFields([]agented.Field{{Path: "query.tz", Text: "must be the name of a time zone, such as UTC or Europe/Berlin"}})
 	}
-	s, db, now := o.s, o.s.o.DB, o.s.now()
+	db, now := h.db, h.now()
 	view := Overview{Now: now, Running: []RunningView{}, Waiting: []ExecutionView{}, Failed: []ExecutionView{}, NextRuns: []NextRunView{}}
 	running, err := db.Running(ctx, maxRunning)
 	if err != nil {
 		return nil, err
 	}
 	for i := range running {
-		line, err := sse.ReadLastLine(s.o.Layout, running[i].ID, 0, s.masker())
+		line, err := sse.ReadLastLine(h.layout, running[i].ID, 0, h.masker())
 		if err != nil {
-			s.o.Log.Warn("could not read the end of a log", "execution", running[i].ID, "err", err)
+			h.log.Warn("could not read the end of a log", "execution", running[i].ID, "err", err)
 		}
-		view.Running = append(view.Running, RunningView{ExecutionView: s.showExecution(&running[i], false), LastLine: line})
+		view.Running = append(view.Running, RunningView{ExecutionView: showExecution(h.masker(), &running[i], false), LastLine: line})
 	}
 	waiting, err := db.Waiting(ctx, shownList)
 	if err != nil {
 		return nil, err
 	}
-	limit := s.rest.Config().MaxConcurrent
+	limit := h.config().MaxConcurrent
 	for i := range waiting {
-		v := s.showExecution(&waiting[i], false)
+		v := showExecution(h.masker(), &waiting[i], false)
 		if v.Reason == "" {
 			v.Reason = whyWaiting(&waiting[i], now, len(running), limit)
 		}
@@ -152,7 +174,7 @@ func (o *overview) get(ctx context.Context, in *overviewInput) (*rest.Output[Ove
 		return nil, err
 	}
 	for i := range failed {
-		view.Failed = append(view.Failed, s.showExecution(&failed[i], false))
+		view.Failed = append(view.Failed, showExecution(h.masker(), &failed[i], false))
 	}
 	next, err := db.NextRuns(ctx, 10)
 	if err != nil {
@@ -161,7 +183,7 @@ func (o *overview) get(ctx context.Context, in *overviewInput) (*rest.Output[Ove
 	for _, n := range next {
 		view.NextRuns = append(view.NextRuns, NextRunView{TriggerID: n.Trigger, TriggerName: n.TriggerName, At: rest.Time(n.At)})
 	}
-	days, err := o.figures(ctx, in.Zone, at, now)
+	days, err := h.figures(ctx, in.Zone, at, now)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +198,7 @@ func (o *overview) get(ctx context.Context, in *overviewInput) (*rest.Output[Ove
 		return nil, err
 	}
 	view.Counts.Running, view.Counts.Pending, view.Counts.Limit = counts[agented.StateRunning], counts[agented.StatePending], limit
-	if view.Health, err = o.health(ctx); err != nil {
+	if view.Health, err = h.state(ctx); err != nil {
 		return nil, err
 	}
 	return rest.Reply(view), nil
@@ -204,24 +226,24 @@ func midnights(now time.Time, n int) []time.Time {
 }
 
 // figures returns the figures of the days that begin at all but the last of at.
-func (o *overview) figures(ctx context.Context, zone string, at []time.Time, now time.Time) ([]store.Day, error) {
+func (h *overview) figures(ctx context.Context, zone string, at []time.Time, now time.Time) ([]store.Day, error) {
 	key := zone + " " + at[0].UTC().Format(time.RFC3339) + " " + strconv.Itoa(len(at))
 	// One at a time: the second request reuses the result of the first.
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	past := o.days[key]
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	past := h.days[key]
 	if age := now.Sub(past.at); past.days == nil || age < 0 || age > daysFresh {
-		days, err := o.s.o.DB.Days(ctx, at[:len(at)-1])
+		days, err := h.db.Days(ctx, at[:len(at)-1])
 		if err != nil {
 			return nil, err
 		}
 		past = keptDays{at: now, days: days}
-		if o.days == nil || len(o.days) >= maxDayZones {
-			o.days = map[string]keptDays{}
+		if h.days == nil || len(h.days) >= maxDayZones {
+			h.days = map[string]keptDays{}
 		}
-		o.days[key] = past
+		h.days[key] = past
 	}
-	today, err := o.s.o.DB.Days(ctx, at[len(at)-2:])
+	today, err := h.db.Days(ctx, at[len(at)-2:])
 	if err != nil {
 		return nil, err
 	}
@@ -242,9 +264,8 @@ func viewDay(d store.Day, zone *time.Location) DayView {
 	return v
 }
 
-func (o *overview) health(ctx context.Context) (HealthView, error) {
-	s := o.s
-	v := HealthView{Version: s.o.Version, StartedAt: rest.Time(s.started), CLIs: o.foundCLIs(), Drained: s.drained(), Notices: s.o.Keep.texts()}
+func (h *overview) state(ctx context.Context) (HealthView, error) {
+	v := HealthView{Version: h.version, StartedAt: rest.Time(h.started), CLIs: h.foundCLIs(), Drained: h.operation.drained(), Notices: h.keep.texts()}
 	if v.Drained != nil {
 		v.Notices = append(v.Notices, "The server is drained by "+v.Drained.By+": new executions wait until `agented drain --off`.")
 	}
@@ -255,27 +276,27 @@ func (o *overview) health(ctx context.Context) (HealthView, error) {
 		}
 	}
 	var err error
-	if v.DatabaseBytes, err = s.o.DB.Bytes(); err != nil {
+	if v.DatabaseBytes, err = h.db.Bytes(); err != nil {
 		return v, err
 	}
-	if space, err := disk.Measure(s.o.Layout.Root); err == nil {
+	if space, err := disk.Measure(h.layout.Root); err == nil {
 		v.DiskFreeBytes, v.DiskBytes = &space.Free, &space.Total
 	}
-	if err := s.healthy(); err != nil {
-		v.Problem = s.mask(agented.Message(err))
+	if err := h.healthy(); err != nil {
+		v.Problem = h.masker().MaskString(agented.Message(err))
 	}
 	return v, nil
 }
 
 // foundCLIs looks up the agent CLIs in the PATH of executions.
-func (o *overview) foundCLIs() []CLIView {
-	now := o.s.now()
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.clis != nil && now.Sub(o.clisAt).Abs() < clisFresh {
-		return o.clis
+func (h *overview) foundCLIs() []CLIView {
+	now := h.now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.clis != nil && now.Sub(h.clisAt).Abs() < clisFresh {
+		return h.clis
 	}
-	c := o.s.rest.Config()
+	c := h.config()
 	list := []CLIView{}
 	for _, b := range registry.All() {
 		if b.Program() == "" {
@@ -289,7 +310,7 @@ func (o *overview) foundCLIs() []CLIView {
 		}
 		list = append(list, v)
 	}
-	o.clis, o.clisAt = list, now
+	h.clis, h.clisAt = list, now
 	return list
 }
 

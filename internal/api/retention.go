@@ -10,24 +10,10 @@ import (
 	"github.com/agented/agented/internal/store"
 )
 
-func (s *Server) pinExecution(ctx context.Context, in *executionPath) (*rest.Output[ExecutionView], error) {
-	return s.setPin(ctx, in.ID, true)
-}
-
-func (s *Server) unpinExecution(ctx context.Context, in *executionPath) (*rest.Output[ExecutionView], error) {
-	return s.setPin(ctx, in.ID, false)
-}
-
-func (s *Server) setPin(ctx context.Context, text string, on bool) (*rest.Output[ExecutionView], error) {
-	id, err := executionID(text)
-	if err != nil {
-		return nil, err
-	}
-	e, err := s.o.DB.Pin(ctx, id, on, rest.Principal(ctx).Name, s.now())
-	if err != nil {
-		return nil, err
-	}
-	return rest.Reply(s.showExecution(e, false)), nil
+// retentions handles the requests about retention.
+type retentions struct {
+	db   *store.DB
+	keep Maintenance
 }
 
 // RetentionView is the retention policy, and what it would remove now.
@@ -66,46 +52,46 @@ type FailedRemoval struct {
 	Error    string    `json:"error" doc:"Error of the latest failed removal; the path is relative to the data folder"`
 }
 
-func (s *Server) getRetention(ctx context.Context, _ *struct{}) (*rest.Output[RetentionView], error) {
-	if s.o.Keep.Expirable == nil {
+func (h *retentions) get(ctx context.Context, _ *struct{}) (*rest.Output[RetentionView], error) {
+	if h.keep.Expirable == nil {
 		return nil, agented.Errorf(agented.Unavailable, "this server has no retention")
 	}
-	would, err := s.o.Keep.Expirable(ctx)
+	would, err := h.keep.Expirable(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.showRetention(ctx, would)
+	return h.show(ctx, would)
 }
 
-func (s *Server) prune(ctx context.Context, _ *struct{}) (*rest.Output[RetentionView], error) {
-	if s.o.Keep.Prune == nil {
+func (h *retentions) prune(ctx context.Context, _ *struct{}) (*rest.Output[RetentionView], error) {
+	if h.keep.Prune == nil {
 		return nil, agented.Errorf(agented.Unavailable, "this server has no retention")
 	}
-	went, err := s.o.Keep.Prune(ctx)
+	went, err := h.keep.Prune(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.showRetention(ctx, went)
+	return h.show(ctx, went)
 }
 
-func (s *Server) showRetention(ctx context.Context, e store.Expired) (*rest.Output[RetentionView], error) {
+func (h *retentions) show(ctx context.Context, e store.Expired) (*rest.Output[RetentionView], error) {
 	days := func(d time.Duration) int64 { return int64(d / (24 * time.Hour)) }
-	r := s.o.Keep.Retention()
+	r := h.keep.Retention()
 	v := RetentionView{
 		ExecutionsDays: days(r.Executions), ExecutionsMax: r.MaxExecutions, LogsDays: days(r.Logs), LogsMaxBytes: r.MaxLogBytes,
 		DeliveriesDays: days(r.Deliveries), BodiesDays: days(r.Bodies), TicksDays: days(r.Ticks), AuditDays: days(r.Audit),
 		IdempotencyDays: days(r.Keys), Expired: e,
 	}
 	var err error
-	if v.ExecutionBytes, err = s.o.DB.ExecutionBytes(ctx); err != nil {
+	if v.ExecutionBytes, err = h.db.ExecutionBytes(ctx); err != nil {
 		return nil, err
 	}
-	if v.DatabaseBytes, err = s.o.DB.Bytes(); err != nil {
+	if v.DatabaseBytes, err = h.db.Bytes(); err != nil {
 		return nil, err
 	}
 	v.FailedRemovals.Items = []FailedRemoval{}
-	if s.o.Keep.FailedRemovals != nil {
-		failed, err := s.o.Keep.FailedRemovals(ctx, failedRemovalsShown)
+	if h.keep.FailedRemovals != nil {
+		failed, err := h.keep.FailedRemovals(ctx, failedRemovalsShown)
 		if err != nil {
 			return nil, err
 		}
@@ -117,21 +103,17 @@ func (s *Server) showRetention(ctx context.Context, e store.Expired) (*rest.Outp
 	return rest.Reply(v), nil
 }
 
-// retentionRoutes returns the routes of retention and backups.
-func (s *Server) retentionRoutes() []rest.Route {
+// routes returns the routes of retention.
+func (h *retentions) routes() []rest.Route {
 	const viewer, admin = agented.RoleViewer, agented.RoleAdmin
 	return []rest.Route{
-		rest.Op("GET /api/v1/retention", viewer, s.getRetention, rest.About{
+		rest.Op("GET /api/v1/retention", viewer, h.get, rest.About{
 			ID: "get-retention", Tag: "server", Summary: "Preview retention",
 			Text: "Returns the configured limits and the objects that exceed them. Nothing is removed.",
 		}),
-		rest.Op("POST /api/v1/retention/prune", admin, s.prune, rest.About{
+		rest.Op("POST /api/v1/retention/prune", admin, h.prune, rest.About{
 			ID: "run-retention", Tag: "server", Summary: "Run retention now", Status: http.StatusOK, Errors: []int{http.StatusConflict},
 			Text: "Removes the objects that exceed the limits, as the server does every hour. Returns 409 while a backup is running.",
-		}),
-		rest.Op("GET /api/v1/backup", admin, s.getBackup, rest.About{
-			ID: "get-backup", Tag: "server", Summary: "Show the state of backups",
-			Text: "The server takes backups according to AGENTED_BACKUP_DIR and AGENTED_BACKUP_SCHEDULE; `agented backup` on its machine takes one manually.",
 		}),
 	}
 }

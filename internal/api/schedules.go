@@ -16,6 +16,14 @@ import (
 // maxPreview limits the runs of a preview.
 const maxPreview = 50
 
+// schedules handles the requests about schedules and their ticks.
+type schedules struct {
+	db   *store.DB
+	zone *time.Location // of schedules that name none; a reload does not change it, because the ticker uses it too
+	now  func() time.Time
+	mask func(string) string
+}
+
 // ScheduleView is a schedule in responses. Unset fields are omitted.
 type ScheduleView struct {
 	ID            agented.ScheduleID `json:"id" example:"sch-01jdc4q7zv8m3k2n5p6r7s8t9w"`
@@ -38,7 +46,7 @@ type ScheduleView struct {
 	NextRunAt     *time.Time         `json:"next_run_at,omitempty" doc:"The next due time with its jitter: when it will fire"`
 }
 
-func (s *Server) showSchedule(ctx context.Context, c *agented.Schedule) ScheduleView {
+func (h *schedules) show(ctx context.Context, c *agented.Schedule) ScheduleView {
 	v := ScheduleView{
 		ID: c.ID, Cron: c.Cron, Every: c.Every, Anchor: rest.OptionalTime(c.Anchor), At: rest.OptionalTime(c.At), Zone: c.Zone,
 		Missed: c.Missed, MissedLimit: c.MissedLimit, WindowSeconds: c.WindowSeconds, JitterSeconds: c.JitterSeconds,
@@ -46,33 +54,25 @@ func (s *Server) showSchedule(ctx context.Context, c *agented.Schedule) Schedule
 		NextDueAt: rest.OptionalTime(c.NextDue), NextRunAt: rest.OptionalTime(c.NextRun),
 	}
 	if !rest.Principal(ctx).May(agented.RoleAdmin) {
-		v.Message = s.mask(v.Message)
+		v.Message = h.mask(v.Message)
 	}
-	if table, err := cron.Of(*c, s.zone()); err == nil {
+	if table, err := cron.Of(*c, h.zone); err == nil {
 		v.Description = table.Rhythm.Describe()
 	}
 	return v
 }
 
-// showSchedules returns a trigger's schedules and the earliest of their next
+// showAll returns a trigger's schedules and the earliest of their next
 // runs.
-func (s *Server) showSchedules(ctx context.Context, t *agented.Trigger) (views []ScheduleView, next *time.Time) {
+func (h *schedules) showAll(ctx context.Context, t *agented.Trigger) (views []ScheduleView, next *time.Time) {
 	views = make([]ScheduleView, len(t.Schedules))
 	for i := range t.Schedules {
-		views[i] = s.showSchedule(ctx, &t.Schedules[i])
+		views[i] = h.show(ctx, &t.Schedules[i])
 		if at := views[i].NextRunAt; at != nil && (next == nil || at.Before(*next)) {
 			next = at
 		}
 	}
 	return views, next
-}
-
-// zone returns the time zone of schedules that name none.
-func (s *Server) zone() *time.Location {
-	if z := s.o.Config.Zone; z != nil { // a reload does not change it, because the ticker uses it too
-		return z
-	}
-	return time.Local
 }
 
 // ScheduleFields are the fields of a schedule in requests. Omitted fields have
@@ -145,16 +145,16 @@ func (f *ScheduleFields) schedule(local *time.Location) (agented.Schedule, []age
 	return s, bad
 }
 
-// applySchedules sets a trigger's schedules from a request and computes the
+// apply sets a trigger's schedules from a request and computes the
 // next due times that have to change. was is the stored trigger, or nil for a
 // new one. Unchanged schedules keep their state exactly.
-func (s *Server) applySchedules(t, was *agented.Trigger, f rest.Optional[[]ScheduleFields]) error {
-	now := s.now()
+func (h *schedules) apply(t, was *agented.Trigger, f rest.Optional[[]ScheduleFields]) error {
+	now := h.now()
 	if was == nil {
 		was = &agented.Trigger{}
 	}
 	if f.Set {
-		list, err := mergeSchedules(was.Schedules, f.Value, s.zone(), now)
+		list, err := mergeSchedules(was.Schedules, f.Value, h.zone, now)
 		if err != nil {
 			return err
 		}
@@ -174,7 +174,7 @@ func (s *Server) applySchedules(t, was *agented.Trigger, f rest.Optional[[]Sched
 			continue
 		}
 		c.NextDue, c.NextRun = time.Time{}, time.Time{}
-		table, err := cron.Of(*c, s.zone())
+		table, err := cron.Of(*c, h.zone)
 		if err != nil || !t.Enabled || !c.Enabled {
 			continue
 		}
@@ -265,13 +265,13 @@ type scheduleListInput struct {
 	TriggerID string `query:"trigger_id" maxLength:"100" doc:"Only those of this trigger"`
 }
 
-func (s *Server) listSchedules(ctx context.Context, in *scheduleListInput) (*rest.ListOutput[ScheduleItem], error) {
-	items, next, err := s.o.DB.Schedules(ctx, agented.TriggerID(in.TriggerID), store.Page{Limit: in.Limit, Cursor: in.Cursor})
+func (h *schedules) list(ctx context.Context, in *scheduleListInput) (*rest.ListOutput[ScheduleItem], error) {
+	items, next, err := h.db.Schedules(ctx, agented.TriggerID(in.TriggerID), store.Page{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
 		return nil, rest.InQuery(err)
 	}
 	return rest.List(items, next, func(c *store.ScheduleOf) ScheduleItem {
-		return ScheduleItem{ScheduleView: s.showSchedule(ctx, &c.Schedule), TriggerID: c.Trigger, TriggerName: c.TriggerName, TriggerEnabled: c.TriggerEnabled}
+		return ScheduleItem{ScheduleView: h.show(ctx, &c.Schedule), TriggerID: c.Trigger, TriggerName: c.TriggerName, TriggerEnabled: c.TriggerEnabled}
 	}), nil
 }
 
@@ -306,16 +306,16 @@ type ClockChangeView struct {
 	Text   string    `json:"text" doc:"Effect on this run"`
 }
 
-func (s *Server) previewSchedule(_ context.Context, in *rest.Input[SchedulePreview]) (*rest.Output[PreviewView], error) {
-	c, bad := in.Body.schedule(s.zone())
-	now := s.now()
+func (h *schedules) preview(_ context.Context, in *rest.Input[SchedulePreview]) (*rest.Output[PreviewView], error) {
+	c, bad := in.Body.schedule(h.zone)
+	now := h.now()
 	if c.Every != "" && c.Anchor.IsZero() {
 		c.Anchor = now.Truncate(time.Second)
 	}
 	if len(bad) > 0 {
 		return nil, agented.InvalidFields(bad)
 	}
-	table, err := cron.Of(c, s.zone())
+	table, err := cron.Of(c, h.zone)
 	if err != nil {
 		return nil, err
 	}
@@ -385,20 +385,20 @@ type triggerTicksInput struct {
 	TickQuery
 }
 
-func (s *Server) listTicks(ctx context.Context, in *tickListInput) (*rest.ListOutput[TickView], error) {
-	return s.ticks(ctx, agented.TriggerID(in.TriggerID), in.TickQuery)
+func (h *schedules) listTicks(ctx context.Context, in *tickListInput) (*rest.ListOutput[TickView], error) {
+	return h.ticks(ctx, agented.TriggerID(in.TriggerID), in.TickQuery)
 }
 
-func (s *Server) listTriggerTicks(ctx context.Context, in *triggerTicksInput) (*rest.ListOutput[TickView], error) {
-	t, err := s.trigger(ctx, in.ID)
+func (h *schedules) listTriggerTicks(ctx context.Context, in *triggerTicksInput) (*rest.ListOutput[TickView], error) {
+	t, err := findTrigger(ctx, h.db, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return s.ticks(ctx, t.ID, in.TickQuery)
+	return h.ticks(ctx, t.ID, in.TickQuery)
 }
 
-func (s *Server) ticks(ctx context.Context, trigger agented.TriggerID, f TickQuery) (*rest.ListOutput[TickView], error) {
-	items, next, err := s.o.DB.Ticks(ctx, store.TickFilter{
+func (h *schedules) ticks(ctx context.Context, trigger agented.TriggerID, f TickQuery) (*rest.ListOutput[TickView], error) {
+	items, next, err := h.db.Ticks(ctx, store.TickFilter{
 		Schedule: agented.ScheduleID(f.ScheduleID), Trigger: trigger, Outcome: agented.TickOutcome(f.Outcome),
 		DueAfter: f.DueAfter, DueBefore: f.DueBefore,
 	}, store.Page{Limit: f.Limit, Cursor: f.Cursor})
@@ -408,23 +408,23 @@ func (s *Server) ticks(ctx context.Context, trigger agented.TriggerID, f TickQue
 	return rest.List(items, next, viewTick), nil
 }
 
-// scheduleRoutes returns the routes of schedules and ticks.
-func (s *Server) scheduleRoutes() []rest.Route {
+// routes returns the routes of schedules and ticks.
+func (h *schedules) routes() []rest.Route {
 	const viewer = agented.RoleViewer
 	return []rest.Route{
-		rest.Op("GET /api/v1/schedules", viewer, s.listSchedules, rest.About{
+		rest.Op("GET /api/v1/schedules", viewer, h.list, rest.About{
 			ID: "list-schedules", Tag: "schedules", Summary: "List schedules",
 			Text: "Lists the schedules of all triggers in order of creation, each with its next due time.",
 		}),
-		rest.Op("POST /api/v1/schedules/preview", viewer, s.previewSchedule, rest.About{
+		rest.Op("POST /api/v1/schedules/preview", viewer, h.preview, rest.About{
 			ID: "preview-schedule", Tag: "schedules", Summary: "Preview a schedule", Status: http.StatusOK,
 			Text: "Returns the next due times of the schedule in the body, with the days on which the clock of its zone changes. Nothing is stored.",
 		}),
-		rest.Op("GET /api/v1/ticks", viewer, s.listTicks, rest.About{
+		rest.Op("GET /api/v1/ticks", viewer, h.listTicks, rest.About{
 			ID: "list-ticks", Tag: "schedules", Summary: "List ticks",
 			Text: "Lists the outcome of each due time of each schedule, latest due time first.",
 		}),
-		rest.Op("GET /api/v1/triggers/{id}/ticks", viewer, s.listTriggerTicks, rest.About{
+		rest.Op("GET /api/v1/triggers/{id}/ticks", viewer, h.listTriggerTicks, rest.About{
 			ID: "list-trigger-ticks", Tag: "schedules", Summary: "List the ticks of a trigger", Errors: []int{http.StatusNotFound},
 			Text: "Lists the outcome of each due time of the trigger's schedules, latest due time first.",
 		}),

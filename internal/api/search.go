@@ -12,8 +12,19 @@ import (
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/api/sse"
 	"github.com/agented/agented/internal/logsearch"
+	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/store"
 )
+
+// logs handles the requests about logs and streams.
+type logs struct {
+	db       *store.DB
+	streams  *sse.Streams
+	layout   agented.Layout
+	masker   func() *redact.Masker
+	schemaOf func(any) *huma.Schema
+}
 
 // LogHits are the lines of a log that match a search.
 type LogHits struct {
@@ -45,24 +56,24 @@ type searchInput struct {
 // searchTime limits the search of one request.
 const searchTime = 2 * time.Second
 
-func (s *Server) searchLog(ctx context.Context, in *searchInput) (*rest.Output[LogHits], error) {
+func (h *logs) search(ctx context.Context, in *searchInput) (*rest.Output[LogHits], error) {
 	id, err := executionID(in.ID)
 	if err != nil {
 		return nil, err
 	}
 	search, err := logsearch.New(in.Query, logsearch.Options{
 		Regex: in.Regex, Case: in.Case, After: agented.Seq(in.After), Limit: in.Limit,
-		Masker: s.masker(), Until: time.Now().Add(searchTime),
+		Masker: h.masker(), Until: time.Now().Add(searchTime),
 	})
 	if err != nil {
 		return nil, agented.InvalidFields([]agented.Field{{Path: "query.q", Text: agented.Message(err)}})
 	}
-	e, err := s.o.DB.Execution(ctx, id)
+	e, err := h.db.Execution(ctx, id)
 	if err != nil {
 		return nil, err
 	}
 	out := rest.Reply(LogHits{Hits: []LogHit{}, NextAfter: agented.Seq(in.After)})
-	log, err := runlog.OpenReader(s.o.Layout.Execution(id))
+	log, err := runlog.OpenReader(h.layout.Execution(id))
 	if errors.Is(err, agented.NotFound) {
 		out.Body.Done, out.Body.Note = true, sse.Removed(e)
 		return out, nil
@@ -89,17 +100,17 @@ func (s *Server) searchLog(ctx context.Context, in *searchInput) (*rest.Output[L
 	return out, nil
 }
 
-// logRoutes returns the routes of logs and streams.
-func (s *Server) logRoutes() []rest.Route {
+// routes returns the routes of logs and streams.
+func (h *logs) routes() []rest.Route {
 	const viewer = agented.RoleViewer
-	st := s.streams
+	st := h.streams
 	return []rest.Route{
 		rest.Raw("GET /api/v1/executions/{id}/log", viewer, st.ServeLog, rest.About{
 			ID: "list-log-lines", Tag: "logs", Summary: "Read log lines",
 			Text:   "Returns lines with a number above `after`, in order. For the next page, send `next_after` as `after`; an empty list means that there are no more lines yet.",
 			Params: []*huma.Param{rest.PathParam("id", "The execution's id, exec-…"), rest.QueryParam("after", "integer", "Number of the last line received; 0 for all"), rest.QueryParam("limit", "integer", "Page size, from 1 to 5000; default 500"), rest.QueryParam("stream", "string", "Only stdout, stderr or system"), rest.QueryParam("events", "boolean", "Also return the events of an agent CLI's lines")},
 			Answers: map[string]*huma.Response{"200": {
-				Description: "Lines", Content: map[string]*huma.MediaType{"application/json": {Schema: s.rest.SchemaOf(LogPage{})}},
+				Description: "Lines", Content: map[string]*huma.MediaType{"application/json": {Schema: h.schemaOf(LogPage{})}},
 			}},
 			Errors: []int{http.StatusBadRequest, http.StatusNotFound},
 		}),
@@ -117,7 +128,7 @@ func (s *Server) logRoutes() []rest.Route {
 			Answers: map[string]*huma.Response{"200": rest.Describe("The events", "text/event-stream"), "204": rest.Describe("The stream has ended", "")},
 			Errors:  []int{http.StatusBadRequest, http.StatusNotFound},
 		}).Streams(),
-		rest.Op("GET /api/v1/executions/{id}/search", viewer, s.searchLog, rest.About{
+		rest.Op("GET /api/v1/executions/{id}/search", viewer, h.search, rest.About{
 			ID: "search-log", Tag: "logs", Summary: "Search a log", Errors: []int{http.StatusNotFound},
 			Text: "Returns lines that contain a text or match a regular expression, in order. Parts of a split line are searched as one line; colours and other escape sequences are ignored. One request searches for at most two seconds: repeat it with `next_after` as `after` until `done`.",
 		}),

@@ -13,17 +13,18 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/api/hooks"
+	"github.com/agented/agented/internal/api/conversations"
+	"github.com/agented/agented/internal/api/messages"
 	"github.com/agented/agented/internal/api/pages"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/api/sse"
 	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/hub"
 	"github.com/agented/agented/internal/intake"
 	"github.com/agented/agented/internal/metrics"
@@ -33,13 +34,23 @@ import (
 )
 
 // Dispatcher runs executions. *dispatch.Dispatcher implements it; tests of HTTP
-// alone use their own. The handlers use its parts, each declared in the file of its users.
+// alone use their own. Each part is declared in the file of its users.
 type Dispatcher interface {
 	Executions
-	Conversations
-	Messenger
 	AgentDirectory
+	Queue
+	BudgetQueue
 	Node
+	conversations.Turns
+	messages.Messenger
+}
+
+// Node is the state of this node, and the admission of webhook calls to it.
+type Node interface {
+	Deliver(ctx context.Context, in dispatch.Inbound) (store.DeliveryResult, error)
+	Running() int
+	ToResume() int
+	Healthy() error
 }
 
 // Scheduler fires schedules. Wake is called after each change of them.
@@ -76,27 +87,17 @@ type Options struct {
 }
 
 // Server is the HTTP API, an http.Handler. HTTP returns an http.Server for it.
+// It connects the handlers of each noun, which are types of their own.
 type Server struct {
-	o       Options
-	rest    *rest.Router
-	streams *sse.Streams
-
-	// The parts of the dispatcher.
-	executions    Executions
-	conversations Conversations
-	messenger     Messenger
-	agents        AgentDirectory
-	node          Node
-
-	auth    *auth.Service
-	sealer  auth.Sealer
-	intake  *intake.Intake
-	hooks   *hooks.Hooks
-	started time.Time
-
+	o        Options
+	rest     *rest.Router
+	streams  *sse.Streams
+	auth     *auth.Service
+	sealer   auth.Sealer
+	intake   *intake.Intake
+	accounts *accounts
+	started  time.Time
 	draining atomic.Bool
-	files    sync.Mutex // held while a conversation's file is written
-	changing sync.Mutex // held while a trigger is read, changed and written
 }
 
 // New builds the server. It starts nothing.
@@ -117,7 +118,6 @@ func New(o Options) (*Server, error) {
 		o.Passwords = secret.NewPasswords(secret.DefaultCost, 2)
 	}
 	s := &Server{o: o, sealer: auth.NewSealer(o.Key), started: o.Now()}
-	s.executions, s.conversations, s.messenger, s.agents, s.node = o.Dispatch, o.Dispatch, o.Dispatch, o.Dispatch, o.Dispatch
 	s.auth = auth.New(auth.Options{
 		DB: o.DB, Layout: o.Layout, Key: o.Key, Passwords: o.Passwords, Log: o.Log, Now: s.now, LoginEnded: o.Metrics.Login,
 		Static: func() config.Secret { return s.rest.Config().APIKey }, BasePath: o.Config.BasePath,
@@ -130,19 +130,16 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.intake = intake.New(intake.Options{
-		DB: o.DB, Sealer: s.sealer, Log: o.Log, Now: s.now, Config: s.rest.Config,
-		Deliver: s.node.Deliver, SecretsChanged: o.SecretsChanged, Count: o.Metrics.Delivery,
-		Changed: func() { s.streams.Changes.Notify(sse.ChangedDeliveries) }, Delivered: s.logDelivered,
-	})
-	s.hooks = hooks.New(hooks.Options{
-		DB: o.DB, Intake: s.intake, Sealer: s.sealer, Router: s.rest, Now: s.now, Mask: s.mask, Note: s.noteAction, Trigger: s.trigger,
-	})
 	s.streams = &sse.Streams{
 		Hub: o.Hub, Layout: o.Layout, Execution: o.DB.Execution, ReplayLimit: o.Config.SSEReplayLimit,
 		Masker: s.masker, Log: o.Log, Running: s.running,
 		Changes: new(sse.Changes), Feeds: sse.NewFeeds(),
 	}
+	s.intake = intake.New(intake.Options{
+		DB: o.DB, Sealer: s.sealer, Log: o.Log, Now: s.now, Config: s.rest.Config,
+		Deliver: o.Dispatch.Deliver, SecretsChanged: o.SecretsChanged, Count: o.Metrics.Delivery,
+		Changed: func() { s.streams.Changes.Notify(sse.ChangedDeliveries) }, Delivered: s.logDelivered,
+	})
 	html, err := pages.New(s.auth, s.rest, o.Config.BasePath)
 	if err != nil {
 		return nil, err
@@ -154,7 +151,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	o.Metrics.Watch(metrics.Sources{
-		DB: o.DB, Log: o.Log, Now: s.now, Started: s.started, Connections: s.Connections, Running: s.node.Running, ToResume: s.node.ToResume,
+		DB: o.DB, Log: o.Log, Now: s.now, Started: s.started, Connections: s.Connections, Running: o.Dispatch.Running, ToResume: o.Dispatch.ToResume,
 		Readers: o.Hub.Readers, Disk: o.Keep.disk, Backup: o.Keep.backup, FailedRemovals: o.Keep.failedRemovals,
 	})
 	return s, nil
@@ -221,7 +218,7 @@ func (s *Server) masker() *redact.Masker {
 func (s *Server) mask(text string) string { return s.masker().MaskString(text) }
 
 // healthy returns an error if no execution would be started or no schedule fired.
-func (s *Server) healthy() error { return errors.Join(s.node.Healthy(), s.o.Scheduler.Healthy()) }
+func (s *Server) healthy() error { return errors.Join(s.o.Dispatch.Healthy(), s.o.Scheduler.Healthy()) }
 
 // WebhookSecrets returns the webhook secrets that the server has loaded, for
 // masking.
@@ -230,3 +227,30 @@ func (s *Server) WebhookSecrets() []string { return s.intake.Secrets() }
 // LoadWebhooks loads all webhooks, so that their secrets are masked before the
 // first call arrives.
 func (s *Server) LoadWebhooks() error { return s.intake.Load() }
+
+// AccountSecrets returns the credentials of all accounts, for masking.
+func (s *Server) AccountSecrets() ([]string, error) { return s.accounts.secrets() }
+
+const (
+	maxRunning     = 50 // executions whose last lines are sent
+	runningTimeout = 5 * time.Second
+)
+
+// running returns the running executions whose last lines are sent.
+func (s *Server) running(ctx context.Context) ([]agented.ExecutionID, error) {
+	ctx, cancel := context.WithTimeout(ctx, runningTimeout)
+	defer cancel()
+	list, err := s.o.DB.Running(ctx, maxRunning)
+	ids := make([]agented.ExecutionID, len(list))
+	for i := range list {
+		ids[i] = list[i].ID
+	}
+	return ids, err
+}
+
+// logDelivered logs a delivery and the executions that it fired.
+func (s *Server) logDelivered(ctx context.Context, got store.DeliveryResult) {
+	d := &got.Delivery
+	s.o.Log.Info("delivery accepted", "request", rest.ID(ctx), "delivery", d.ID, "endpoint", d.Endpoint,
+		"verdict", got.Verdict(), "executions", d.Executions())
+}

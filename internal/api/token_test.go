@@ -9,6 +9,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api"
+	"github.com/agented/agented/internal/api/messages"
 	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
@@ -42,7 +43,7 @@ func TestExecutionToken_permissions(t *testing.T) {
 	if err != nil || claimed == nil || claimed.ID != e.ID {
 		t.Fatalf("claimed %v, %v", claimed, err)
 	}
-	var sent api.SentMessage
+	var sent messages.SentMessage
 	as(token, "POST", "/api/v1/messages", `{"to":"bob","body":"hello https://example.org/hook","subject":"https://example.org/hook"}`).want(201).json(&sent)
 	if sent.Message.Body != "hello ***" || sent.Message.Subject != "***" {
 		t.Errorf("a secret of the execution was sent: %+v", sent.Message)

@@ -2,22 +2,47 @@ package api
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/hooks"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/api/sse"
+	"github.com/agented/agented/internal/auth"
+	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/naming"
+	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/store"
 )
 
 // maskedValue stands for a secret value in responses, and in an update for the stored
 // value.
 const maskedValue = "***"
+
+// triggers handles the requests about triggers.
+type triggers struct {
+	db        *store.DB
+	schedules *schedules
+	hooks     *hooks.Hooks
+	agents    AgentDirectory
+	runs      Starter
+	scheduler Scheduler
+	sealer    auth.Sealer
+	env       envViews
+	audit     *auditLog
+	changes   *sse.Changes
+	log       *slog.Logger
+	config    func() *config.Config
+	now       func() time.Time
+	masker    func() *redact.Masker
+
+	changing sync.Mutex // held while a trigger is read, changed and written
+}
 
 // TriggerView is a trigger in responses. Names are stable; fields may be added.
 type TriggerView struct {
@@ -70,29 +95,29 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 	}
 }
 
-// showTrigger converts a trigger for a response. Commands and prompts can
+// show converts a trigger for a response. Commands and prompts can
 // contain secrets: callers who may not change the trigger get them masked.
 // Callers who may change it get the original, since writing a mask back would
 // change it.
-func (s *Server) showTrigger(ctx context.Context, t *agented.Trigger) TriggerView {
+func (h *triggers) show(ctx context.Context, t *agented.Trigger) TriggerView {
 	admin := rest.Principal(ctx).May(agented.RoleAdmin)
 	v := viewTrigger(t)
-	v.Env = s.showEnv(&t.Spec, admin)
-	v.Schedules, v.NextRunAt = s.showSchedules(ctx, t)
-	v.Webhooks, v.WebhookURL = s.hooks.View(t)
-	v.Messages = s.viewMessageRules(t)
+	v.Env = h.env.show(&t.Spec, admin)
+	v.Schedules, v.NextRunAt = h.schedules.showAll(ctx, t)
+	v.Webhooks, v.WebhookURL = h.hooks.View(t)
+	v.Messages = viewMessageRules(h.agents, t)
 	if t.Spec.Agent != "" {
-		v.Agent = s.agents.AgentName(agented.AgentID(t.Spec.Agent))
+		v.Agent = h.agents.AgentName(agented.AgentID(t.Spec.Agent))
 	}
 	if admin {
-		v.Hints = s.triggerHints(t)
+		v.Hints = triggerHints(h.config(), t)
 		return v
 	}
-	v.Prompt = s.mask(v.Prompt)
+	v.Prompt = h.masker().MaskString(v.Prompt)
 	v.Command, v.Args = slices.Clone(v.Command), slices.Clone(v.Args)
 	for _, l := range [][]string{v.Command, v.Args} {
 		for i := range l {
-			l[i] = s.mask(l[i])
+			l[i] = h.masker().MaskString(l[i])
 		}
 	}
 	return v
@@ -200,6 +225,15 @@ func triggerID(id string) (agented.TriggerID, error) {
 	return agented.TriggerID(id), nil
 }
 
+// findTrigger returns the trigger with an id from a request.
+func findTrigger(ctx context.Context, db *store.DB, id string) (*agented.Trigger, error) {
+	tid, err := triggerID(id)
+	if err != nil {
+		return nil, err
+	}
+	return db.Trigger(ctx, tid)
+}
+
 type triggerListInput struct {
 	Limit   int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Page size"`
 	Cursor  string `query:"cursor" maxLength:"2000" doc:"next_cursor of the previous page; omit it for the first page"`
@@ -208,10 +242,10 @@ type triggerListInput struct {
 	Enabled string `query:"enabled" enum:"true,false" doc:"Only enabled or only disabled triggers"`
 }
 
-func (s *Server) listTriggers(ctx context.Context, in *triggerListInput) (*rest.ListOutput[TriggerView], error) {
-	show := func(t *agented.Trigger) TriggerView { return s.showTrigger(ctx, t) }
+func (h *triggers) list(ctx context.Context, in *triggerListInput) (*rest.ListOutput[TriggerView], error) {
+	show := func(t *agented.Trigger) TriggerView { return h.show(ctx, t) }
 	if in.Name != "" {
-		t, err := s.o.DB.TriggerByName(ctx, in.Name)
+		t, err := h.db.TriggerByName(ctx, in.Name)
 		switch {
 		case agented.KindOf(err) == agented.NotFound:
 			return rest.List(nil, "", show), nil
@@ -228,11 +262,11 @@ func (s *Server) listTriggers(ctx context.Context, in *triggerListInput) (*rest.
 		on := in.Enabled == "true"
 		f.Enabled = &on
 	}
-	items, next, err := s.o.DB.Triggers(ctx, f, store.Page{Limit: in.Limit, Cursor: in.Cursor})
+	items, next, err := h.db.Triggers(ctx, f, store.Page{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
 		return nil, rest.InQuery(err)
 	}
-	last, err := s.lastExecutions(ctx, items)
+	last, err := h.lastExecutions(ctx, items)
 	if err != nil {
 		return nil, err
 	}
@@ -244,15 +278,15 @@ func (s *Server) listTriggers(ctx context.Context, in *triggerListInput) (*rest.
 }
 
 // lastExecutions returns the newest execution of each trigger.
-func (s *Server) lastExecutions(ctx context.Context, list []agented.Trigger) (map[agented.TriggerID]*ExecutionView, error) {
+func (h *triggers) lastExecutions(ctx context.Context, list []agented.Trigger) (map[agented.TriggerID]*ExecutionView, error) {
 	ids := make([]agented.TriggerID, len(list))
 	for i := range list {
 		ids[i] = list[i].ID
 	}
-	found, err := s.o.DB.LastExecutions(ctx, ids)
+	found, err := h.db.LastExecutions(ctx, ids)
 	out := make(map[agented.TriggerID]*ExecutionView, len(found))
 	for id, e := range found {
-		v := s.showExecution(&e, false)
+		v := showExecution(h.masker(), &e, false)
 		out[id] = &v
 	}
 	return out, err
@@ -269,33 +303,33 @@ type createdTrigger struct {
 	Body     TriggerView
 }
 
-func (s *Server) createTrigger(ctx context.Context, in *tryInput[TriggerCreate]) (*createdTrigger, error) {
+func (h *triggers) create(ctx context.Context, in *tryInput[TriggerCreate]) (*createdTrigger, error) {
 	keep := in.DryRun != "true"
 	var t *agented.Trigger
-	err := s.o.DB.Together(ctx, "create trigger", keep, func(ctx context.Context) (err error) {
-		t, err = s.storeNewTrigger(ctx, &in.Body.TriggerFields)
+	err := h.db.Together(ctx, "create trigger", keep, func(ctx context.Context) (err error) {
+		t, err = h.storeNew(ctx, &in.Body.TriggerFields)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := &createdTrigger{Body: s.showTrigger(ctx, t)}
+	out := &createdTrigger{Body: h.show(ctx, t)}
 	if keep {
 		out.Location = "/api/v1/triggers/" + string(t.ID)
-		s.triggersChanged()
+		h.changed()
 	}
 	return out, nil
 }
 
-// triggersChanged notifies the parts of the server that depend on triggers.
-func (s *Server) triggersChanged() {
-	s.streams.Changes.Notify(sse.ChangedTriggers)
-	s.o.Scheduler.Wake()
+// changed notifies the parts of the server that depend on triggers.
+func (h *triggers) changed() {
+	h.changes.Notify(sse.ChangedTriggers)
+	h.scheduler.Wake()
 }
 
-// storeNewTrigger validates and stores a new trigger.
-func (s *Server) storeNewTrigger(ctx context.Context, fields *TriggerFields) (*agented.Trigger, error) {
-	now := s.now()
+// storeNew validates and stores a new trigger.
+func (h *triggers) storeNew(ctx context.Context, fields *TriggerFields) (*agented.Trigger, error) {
+	now := h.now()
 	t := &agented.Trigger{
 		ID: agented.TriggerID(agented.NewID("trg", now)), Enabled: true,
 		Spec: newSpec(agented.DefaultMaxConcurrent), CreatedAt: now, UpdatedAt: now,
@@ -303,45 +337,37 @@ func (s *Server) storeNewTrigger(ctx context.Context, fields *TriggerFields) (*a
 	if err := fields.apply(t); err != nil {
 		return nil, err
 	}
-	if err := s.checkAccountRefs(ctx, &t.Spec, nil); err != nil {
+	if err := checkAccountRefs(ctx, h.db, &t.Spec, nil); err != nil {
 		return nil, err
 	}
-	if err := s.applySchedules(t, nil, fields.Schedules); err != nil {
+	if err := h.schedules.apply(t, nil, fields.Schedules); err != nil {
 		return nil, err
 	}
-	if err := s.hooks.Apply(t, fields.Webhooks); err != nil {
+	if err := h.hooks.Apply(t, fields.Webhooks); err != nil {
 		return nil, err
 	}
-	if err := s.applyMessageRules(t, fields.Messages); err != nil {
+	if err := applyMessageRules(h.agents, t, fields.Messages); err != nil {
 		return nil, err
 	}
-	if err := s.nameAgent(&t.Spec); err != nil {
+	if err := nameAgent(h.agents, &t.Spec); err != nil {
 		return nil, err
 	}
-	s.sealer.SealEnv(&t.Spec, nil)
-	return t, s.o.DB.CreateTrigger(ctx, t, rest.Principal(ctx).Name)
+	h.sealer.SealEnv(&t.Spec, nil)
+	return t, h.db.CreateTrigger(ctx, t, rest.Principal(ctx).Name)
 }
 
-func (s *Server) getTrigger(ctx context.Context, in *triggerPath) (*rest.Output[TriggerView], error) {
-	t, err := s.trigger(ctx, in.ID)
+func (h *triggers) get(ctx context.Context, in *triggerPath) (*rest.Output[TriggerView], error) {
+	t, err := findTrigger(ctx, h.db, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	last, err := s.lastExecutions(ctx, []agented.Trigger{*t})
+	last, err := h.lastExecutions(ctx, []agented.Trigger{*t})
 	if err != nil {
 		return nil, err
 	}
-	v := s.showTrigger(ctx, t)
+	v := h.show(ctx, t)
 	v.LastExecution = last[t.ID]
 	return rest.Reply(v), nil
-}
-
-func (s *Server) trigger(ctx context.Context, id string) (*agented.Trigger, error) {
-	tid, err := triggerID(id)
-	if err != nil {
-		return nil, err
-	}
-	return s.o.DB.Trigger(ctx, tid)
 }
 
 type triggerChange struct {
@@ -350,100 +376,100 @@ type triggerChange struct {
 	Body   TriggerUpdate
 }
 
-func (s *Server) updateTrigger(ctx context.Context, in *triggerChange) (*rest.Output[TriggerView], error) {
+func (h *triggers) update(ctx context.Context, in *triggerChange) (*rest.Output[TriggerView], error) {
 	// Serialise read, change and write, so that concurrent changes are not
 	// lost.
-	s.changing.Lock()
-	defer s.changing.Unlock()
-	t, err := s.trigger(ctx, in.ID)
+	h.changing.Lock()
+	defer h.changing.Unlock()
+	t, err := findTrigger(ctx, h.db, in.ID)
 	if err != nil {
 		return nil, err
 	}
 	keep, changed := in.DryRun != "true", false
-	err = s.o.DB.Together(ctx, "update trigger", keep, func(ctx context.Context) (err error) {
-		changed, err = s.storeTrigger(ctx, t, &in.Body.TriggerFields)
+	err = h.db.Together(ctx, "update trigger", keep, func(ctx context.Context) (err error) {
+		changed, err = h.store(ctx, t, &in.Body.TriggerFields)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	if changed && keep {
-		s.triggersChanged()
+		h.changed()
 	}
-	return rest.Reply(s.showTrigger(ctx, t)), nil
+	return rest.Reply(h.show(ctx, t)), nil
 }
 
-// storeTrigger applies the fields to t, and stores it if it has changed. The
-// caller holds s.changing.
-func (s *Server) storeTrigger(ctx context.Context, t *agented.Trigger, fields *TriggerFields) (changed bool, err error) {
+// store applies the fields to t, and stores it if it has changed. The
+// caller holds h.changing.
+func (h *triggers) store(ctx context.Context, t *agented.Trigger, fields *TriggerFields) (changed bool, err error) {
 	before := *t
 	if err := fields.apply(t); err != nil {
 		return false, err
 	}
-	if err := s.checkAccountRefs(ctx, &t.Spec, &before.Spec); err != nil {
+	if err := checkAccountRefs(ctx, h.db, &t.Spec, &before.Spec); err != nil {
 		return false, err
 	}
-	if err := s.applySchedules(t, &before, fields.Schedules); err != nil {
+	if err := h.schedules.apply(t, &before, fields.Schedules); err != nil {
 		return false, err
 	}
-	if err := s.hooks.Apply(t, fields.Webhooks); err != nil {
+	if err := h.hooks.Apply(t, fields.Webhooks); err != nil {
 		return false, err
 	}
-	if err := s.applyMessageRules(t, fields.Messages); err != nil {
+	if err := applyMessageRules(h.agents, t, fields.Messages); err != nil {
 		return false, err
 	}
-	if err := s.nameAgent(&t.Spec); err != nil {
+	if err := nameAgent(h.agents, &t.Spec); err != nil {
 		return false, err
 	}
-	s.sealer.SealEnv(&t.Spec, before.Spec.Env)
+	h.sealer.SealEnv(&t.Spec, before.Spec.Env)
 	if sameTrigger(&before, t) {
 		return false, nil
 	}
-	return true, s.o.DB.UpdateTrigger(ctx, t, rest.Principal(ctx).Name)
+	return true, h.db.UpdateTrigger(ctx, t, rest.Principal(ctx).Name)
 }
 
-func (s *Server) deleteTrigger(ctx context.Context, in *triggerPath) (*struct{}, error) {
+func (h *triggers) remove(ctx context.Context, in *triggerPath) (*struct{}, error) {
 	id, err := triggerID(in.ID)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.o.DB.DeleteTrigger(ctx, id, rest.Principal(ctx).Name); err != nil {
+	if err := h.db.DeleteTrigger(ctx, id, rest.Principal(ctx).Name); err != nil {
 		return nil, err
 	}
-	s.streams.Changes.Notify(sse.ChangedTriggers)
+	h.changes.Notify(sse.ChangedTriggers)
 	return nil, nil
 }
 
-// triggerRoutes returns the routes of triggers. Changing a trigger means
+// routes returns the routes of triggers. Changing a trigger means
 // running any command as the server's user, so it requires an admin.
-func (s *Server) triggerRoutes() []rest.Route {
+func (h *triggers) routes() []rest.Route {
 	const viewer, operator, admin = agented.RoleViewer, agented.RoleOperator, agented.RoleAdmin
 	return []rest.Route{
-		rest.Op("GET /api/v1/triggers", viewer, s.listTriggers, rest.About{
+		rest.Op("GET /api/v1/triggers", viewer, h.list, rest.About{
 			ID: "list-triggers", Tag: "triggers", Summary: "List triggers",
 			Text: "Lists triggers by name.",
 		}),
-		rest.Op("POST /api/v1/triggers", admin, s.createTrigger, rest.About{
+		rest.Op("POST /api/v1/triggers", admin, h.create, rest.About{
 			ID: "create-trigger", Tag: "triggers", Summary: "Create a trigger", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
 			Text: "The smallest valid body is `{\"name\":\"hello\",\"backend\":\"command\",\"command\":[\"sh\",\"-c\",\"echo hi\"]}`.",
 		}),
-		rest.Op("GET /api/v1/triggers/{id}", viewer, s.getTrigger, rest.About{
+		rest.Op("GET /api/v1/triggers/{id}", viewer, h.get, rest.About{
 			ID: "get-trigger", Tag: "triggers", Summary: "Show a trigger", Errors: []int{http.StatusNotFound},
 			Text: "Returns one trigger. Secret values of variables are never returned.",
 		}),
-		rest.Op("PATCH /api/v1/triggers/{id}", admin, s.updateTrigger, rest.About{
+		rest.Op("PATCH /api/v1/triggers/{id}", admin, h.update, rest.About{
 			ID: "update-trigger", Tag: "triggers", Summary: "Update a trigger", Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Takes a JSON merge patch: omitted fields are unchanged, null resets a field to its default. `env` is replaced as a whole; the value `***` keeps the stored value of that name, and null passes the server's variable. Existing executions keep the settings that they were fired with.",
 		}),
-		rest.Op("DELETE /api/v1/triggers/{id}", admin, s.deleteTrigger, rest.About{
+		rest.Op("DELETE /api/v1/triggers/{id}", admin, h.remove, rest.About{
 			ID: "delete-trigger", Tag: "triggers", Summary: "Delete a trigger", Status: http.StatusNoContent, Errors: []int{http.StatusNotFound},
 			Text: "Cancels its pending executions. Running executions continue, and the history remains.",
 		}),
-		rest.Op("POST /api/v1/triggers/{id}/run", operator, s.runTrigger, rest.About{
+		rest.Op("POST /api/v1/triggers/{id}/run", operator, h.run, rest.About{
 			ID: "run-trigger", Tag: "triggers", Summary: "Run a trigger", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Responds once the execution is stored durably. The body is optional. Returns 409 if the trigger is disabled, or if its overlap rule is skip while an earlier execution has not ended.",
 		}),
-		rest.Op("GET /api/v1/examples", viewer, s.listExamples, rest.About{
+		rest.Op("GET /api/v1/examples", viewer, h.listExamples, rest.About{
 			ID: "list-examples", Tag: "triggers", Summary: "List example triggers",
 			Text: "Trigger files to start from, sorted by name. `agented example show NAME` prints the same files.",
 		}),
