@@ -1,7 +1,7 @@
 import { mount } from './mount'
 import { describe, expect, it } from 'vitest'
-import { maxLength, parse, safe, type Node } from '@/talk/markdown'
-import MarkdownTree from '@/talk/MarkdownTree'
+import { maxLength, parse, safe, type Node } from '@/conversation/markdown'
+import MarkdownTree from '@/conversation/MarkdownTree'
 
 /** outline writes a tree as nested kinds, with texts. */
 function outline(nodes: Node[]): string {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { safeName } from '@/talk/files'
-import { inShort, shown, Talk } from '@/talk/talk'
+import { safeName } from '@/conversation/files'
+import { inShort, shown, ConversationState } from '@/conversation/state'
 
 const script: [string, Record<string, unknown>][] = [
   ['message', { role: 'user', number: 1, text: 'hello', files: [], actor: 'ann', timestamp: 't' }],
@@ -20,7 +20,7 @@ const script: [string, Record<string, unknown>][] = [
 
 describe('a conversation', () => {
   it('is made of its events, pieces joined, tools with their answers, each turn with what it answers', () => {
-    const t = new Talk()
+    const t = new ConversationState()
     script.forEach(([event, data], i) => t.take(event, i + 1, data))
     expect(t.entries.map(e => [e.number, e.text, e.turn?.execution])).toEqual([
       [1, 'hello', 'e1'],
@@ -42,10 +42,10 @@ describe('a conversation', () => {
   it('takes an event that comes again once, wherever the stream was cut', () => {
     for (let cut = 0; cut <= script.length; cut++) {
       for (let back = 0; back <= cut; back++) {
-        const t = new Talk()
+        const t = new ConversationState()
         script.slice(0, cut).forEach(([event, data], i) => t.take(event, i + 1, data))
         script.slice(cut - back).forEach(([event, data], i) => t.take(event, cut - back + i + 1, data))
-        const whole = new Talk()
+        const whole = new ConversationState()
         script.forEach(([event, data], i) => whole.take(event, i + 1, data))
         expect(t.entries.map(e => ({ ...e, rev: 0 }))).toEqual(whole.entries.map(e => ({ ...e, rev: 0 })))
       }
@@ -53,7 +53,7 @@ describe('a conversation', () => {
   })
 
   it('restarts with a full_sync, and shows the answer if its pieces are missing', () => {
-    const t = new Talk()
+    const t = new ConversationState()
     t.take('message', 1, { role: 'user', number: 1, text: 'old' })
     t.take('full_sync', 20, {
       truncated: false,
@@ -70,7 +70,7 @@ describe('a conversation', () => {
   })
 
   it('tells what waits, what was taken back, what was refused, and that it is closed', () => {
-    const t = new Talk()
+    const t = new ConversationState()
     t.take('message', 1, { role: 'user', number: 1, text: 'a' })
     t.take('status_change', 2, { status: 'queued', execution_id: 'e1', number: 1 })
     t.take('status_change', 3, {

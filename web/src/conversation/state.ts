@@ -52,7 +52,7 @@ interface Raw {
 
 const text = (v: unknown): string => (typeof v === 'string' ? v : '')
 
-export class Talk {
+export class ConversationState {
   entries: Entry[] = []
   /** Id of the last event. */
   last = 0
