@@ -62,6 +62,8 @@ type Plan struct {
 
 // Rules is what is constant about a CLI.
 type Rules struct {
+	// Label is the name of the product, for forms; empty: the name of the CLI.
+	Label string
 	// Subject names the CLI in sentences.
 	Subject string
 	// Protocol is false if the output is plain text and its end is the result.
@@ -69,6 +71,22 @@ type Rules struct {
 	// Variables lists the environment variables of the CLI: its credentials and the folders of its
 	// files. Only CLIs that list a variable receive it.
 	Variables []string
+	// HomeVariable names the variable with the folder of the CLI's login, settings and sessions, and
+	// KeyVariable the one with an API key. Both are among Variables; empty: it has no accounts.
+	HomeVariable, KeyVariable string
+	// Settings are the variables of the server's settings that belong to the CLI. One that several
+	// CLIs read is listed by the first of them.
+	Settings []Setting
+	// Permissions are the permissions that the CLI distinguishes; empty: it has no tools.
+	Permissions []agented.Permission
+	// Models are names of models, as suggestions in forms.
+	Models []string
+	// ProjectFiles are the names of files and folders, at any depth of a repository, from which the
+	// CLI reads instructions, settings, hooks, servers and skills. Case does not matter.
+	ProjectFiles []string
+	// NeverRestored are those of ProjectFiles that an untrusted checkout does not get from the default
+	// branch either, because the CLI has no option to ignore them.
+	NeverRestored []string
 	// VersionEnv are variables for `X --version`: without them, some CLIs restart or update
 	// themselves.
 	VersionEnv []string
@@ -101,6 +119,17 @@ type Rules struct {
 	// Stall describes how the CLI waits; nil if it cannot be known.
 	Stall *StallRules
 }
+
+// Setting is a variable of the server's settings that is passed to the CLIs that read it.
+type Setting struct {
+	Name string
+	Old  string // an older name
+	Kind string // "secret", "url" or "path"
+	Help string // the meaning, in sentences
+}
+
+// AllPermissions are the permissions of a CLI that distinguishes each of them.
+var AllPermissions = []agented.Permission{agented.PermissionRead, agented.PermissionEdit, agented.PermissionFull}
 
 // LoginFile is a file with a CLI's login.
 type LoginFile struct {

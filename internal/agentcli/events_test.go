@@ -33,7 +33,7 @@ func TestGoldenEvents(t *testing.T) {
 		if name == agented.BackendAnthropic {
 			continue // it prints events in the format of claude
 		}
-		files, err := filepath.Glob(filepath.Join("testdata", "samples", name+"-*.exit.json"))
+		files, err := filepath.Glob(filepath.Join(name, "testdata", "samples", "*.exit.json"))
 		if err != nil || len(files) < 10 {
 			t.Fatalf("%d samples of %s (%v)", len(files), name, err)
 		}
@@ -46,7 +46,7 @@ func TestGoldenEvents(t *testing.T) {
 			}
 			out.Write(append(line, '\n'))
 		}
-		golden(t, "events/"+name+".jsonl", out.String())
+		golden(t, name+"/testdata/events.jsonl", out.String())
 	}
 }
 
@@ -62,7 +62,7 @@ func TestEvents_of_recorded_runs(t *testing.T) {
 		{"gemini", []agentcli.Kind{agentcli.KindStarted, agentcli.KindMessage, agentcli.KindToolCall, agentcli.KindToolResult, agentcli.KindResult}},
 		{"opencode", []agentcli.Kind{agentcli.KindStepStarted, agentcli.KindMessage, agentcli.KindToolCall, agentcli.KindToolResult, agentcli.KindUsage, agentcli.KindStep, agentcli.KindError, agentcli.KindResult}},
 	} {
-		files, err := filepath.Glob(filepath.Join("testdata", "samples", c.cli+"-*.exit.json"))
+		files, err := filepath.Glob(filepath.Join(c.cli, "testdata", "samples", "*.exit.json"))
 		if err != nil {
 			t.Fatal(err)
 		}

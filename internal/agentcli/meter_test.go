@@ -90,7 +90,7 @@ func TestMeter_other_clis(t *testing.T) {
 
 func TestMeter_agrees_with_reader(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob("testdata/samples/*.out")
+	files, err := filepath.Glob("*/testdata/samples/*.out")
 	if err != nil || len(files) < 20 {
 		t.Fatalf("%d samples, %v", len(files), err)
 	}

@@ -18,10 +18,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// golden compares text with a file of testdata, or writes the file.
+// golden compares text with a file, or writes the file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", name)
+	path := filepath.FromSlash(name)
 	if *update {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -112,7 +112,7 @@ func TestGoldenCommandLines(t *testing.T) {
 					}
 				}
 			}
-			golden(t, "argv/"+b.Name()+".golden", out.String())
+			golden(t, b.Name()+"/testdata/argv.golden", out.String())
 		})
 	}
 }
@@ -128,7 +128,7 @@ func TestGoldenCommandOfTheTrigger(t *testing.T) {
 		}
 		out.WriteString(planText(plan) + "\n")
 	}
-	golden(t, "argv/command.golden", out.String())
+	golden(t, "command/testdata/argv.golden", out.String())
 	if _, err := b.Plan(agentcli.Request{}); err == nil {
 		t.Error("a trigger without a command is planned")
 	}

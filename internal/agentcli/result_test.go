@@ -85,7 +85,7 @@ func TestGoldenResultsOfEverySample(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			files, err := filepath.Glob(filepath.Join("testdata", "samples", name+"-*.exit.json"))
+			files, err := filepath.Glob(filepath.Join(name, "testdata", "samples", "*.exit.json"))
 			if err != nil || len(files) < 10 {
 				t.Fatalf("%d samples of %s, want ten or more (%v)", len(files), name, err)
 			}
@@ -99,14 +99,14 @@ func TestGoldenResultsOfEverySample(t *testing.T) {
 				}
 				fmt.Fprintf(&out, "# %s\n%s\n", strings.TrimSuffix(filepath.Base(file), ".exit.json"), text)
 			}
-			golden(t, "results/"+name+".golden", out.String())
+			golden(t, name+"/testdata/results.golden", out.String())
 		})
 	}
 }
 
 func TestSamplesNameNoMachine(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join("testdata", "samples", "*"))
+	files, err := filepath.Glob(filepath.Join("*", "testdata", "samples", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,7 +440,7 @@ func TestDenials_unknown_tools(t *testing.T) {
 
 func TestResult_class_matches_outcome(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join("testdata", "samples", "*.exit.json"))
+	files, err := filepath.Glob(filepath.Join("*", "testdata", "samples", "*.exit.json"))
 	if err != nil || len(files) < 50 {
 		t.Fatalf("%d samples (%v)", len(files), err)
 	}

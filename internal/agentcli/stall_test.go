@@ -160,7 +160,7 @@ func TestResult_stalled_class(t *testing.T) {
 
 func TestStallDetector_recorded_runs(t *testing.T) {
 	t.Parallel()
-	files, err := filepath.Glob(filepath.Join("testdata", "samples", "*.out"))
+	files, err := filepath.Glob(filepath.Join("*", "testdata", "samples", "*.out"))
 	if err != nil || len(files) < 50 {
 		t.Fatalf("%d samples (%v)", len(files), err)
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 func TestTranscript_recorded_runs(t *testing.T) {
-	paths, err := filepath.Glob("testdata/samples/*.out")
+	paths, err := filepath.Glob("*/testdata/samples/*.out")
 	if err != nil || len(paths) == 0 {
 		t.Fatal("no samples", err)
 	}
@@ -72,7 +72,7 @@ func TestTranscript_pieces_once(t *testing.T) {
 }
 
 func FuzzTranscript(f *testing.F) {
-	paths, _ := filepath.Glob("testdata/samples/*.out")
+	paths, _ := filepath.Glob("*/testdata/samples/*.out")
 	for _, path := range paths {
 		b, err := os.ReadFile(path)
 		if err != nil {

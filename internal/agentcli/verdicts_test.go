@@ -127,7 +127,7 @@ func stallText(c consumers, at time.Time) string {
 // recordings returns the recorded runs of real CLIs and the corpus of limits.
 func recordings(t *testing.T) []recorded {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata", "samples", "*.exit.json"))
+	files, err := filepath.Glob(filepath.Join("*", "testdata", "samples", "*.exit.json"))
 	if err != nil || len(files) < 50 {
 		t.Fatalf("%d samples (%v)", len(files), err)
 	}
@@ -241,7 +241,7 @@ func TestGoldenVerdicts(t *testing.T) {
 					fmt.Fprintf(&out, "# %s, beginnings: %s, damaged: %s\n", r.name, beginnings(cli, r, prices), damaged(cli, r, prices))
 				}
 			}
-			golden(t, "verdicts/"+cli+".golden", out.String())
+			golden(t, cli+"/testdata/verdicts.golden", out.String())
 		})
 	}
 }

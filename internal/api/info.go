@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"runtime"
 	"time"
@@ -44,8 +45,40 @@ type Info struct {
 	StartedAt     time.Time      `json:"started_at"`
 	UptimeSeconds int64          `json:"uptime_seconds"`
 	Backends      []string       `json:"backends" doc:"The backends that a trigger can use"`
+	CLIs          []AgentCLI     `json:"clis" doc:"What each backend is, in the order of backends"`
 	Placeholders  []Placeholder  `json:"placeholders" doc:"The names that a prompt template can use as {name}"`
 	MaxConcurrent int            `json:"max_concurrent" doc:"Concurrent executions on this node"`
+}
+
+// AgentCLI describes a backend, for forms.
+type AgentCLI struct {
+	Name           string               `json:"name" doc:"The value of backend fields"`
+	Label          string               `json:"label" doc:"The name of the product" example:"Claude Code"`
+	Agent          bool                 `json:"agent" doc:"False for command, which runs any program and has no prompt, account or permission"`
+	Install        string               `json:"install" doc:"How to install the CLI, in Markdown; empty if there is nothing to install"`
+	Permissions    []agented.Permission `json:"permissions" doc:"The permissions that it distinguishes; empty if it has no tools"`
+	Variables      []string             `json:"variables" doc:"The environment variables of its accounts"`
+	KeyVariable    string               `json:"key_variable" doc:"The variable with an API key; empty if it has no accounts"`
+	ConfigVariable string               `json:"config_variable" doc:"The variable with the folder of its login; empty if it has no accounts"`
+	Models         []string             `json:"models" doc:"Names of some models, as suggestions"`
+}
+
+// agentCLIs describes the CLIs of the registry.
+func agentCLIs() []AgentCLI {
+	var out []AgentCLI
+	for _, cli := range registry.All() {
+		r := cli.Rules()
+		c := AgentCLI{
+			Name: cli.Name(), Label: cmp.Or(r.Label, cli.Name()), Agent: cli.Name() != agented.BackendCommand,
+			Permissions: append([]agented.Permission{}, r.Permissions...), Variables: append([]string{}, r.Variables...),
+			KeyVariable: r.KeyVariable, ConfigVariable: r.HomeVariable, Models: append([]string{}, r.Models...),
+		}
+		if cli.Program() != "" {
+			c.Install = cli.Install()
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 // Placeholder is a name that a prompt template can use.
@@ -58,7 +91,7 @@ func (h *information) info(context.Context, *struct{}) (*rest.Output[Info], erro
 	out := rest.Reply(Info{
 		Version: h.version, GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Node: h.node, StartedAt: rest.Time(h.started), UptimeSeconds: int64(h.now().Sub(h.started).Seconds()),
-		Backends: registry.Names(), MaxConcurrent: h.config().MaxConcurrent,
+		Backends: registry.Names(), CLIs: agentCLIs(), MaxConcurrent: h.config().MaxConcurrent,
 	})
 	for _, p := range agented.Placeholders {
 		out.Body.Placeholders = append(out.Body.Placeholders, Placeholder{Name: p.Name, Help: p.Help})

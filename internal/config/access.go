@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -32,7 +31,9 @@ func (c *Config) Origin(name string) Origin {
 
 // text returns a setting as it would be written, including secrets.
 func (c *Config) text(s setting) string {
-	switch v := reflect.ValueOf(c).Elem().Field(s.index).Interface().(type) {
+	switch v := c.value(s).(type) {
+	case nil:
+		return ""
 	case Secret:
 		return v.Reveal()
 	case Address:

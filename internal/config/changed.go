@@ -6,9 +6,8 @@ import "reflect"
 // reference page. Secrets are compared, but not returned.
 func (c *Config) Changed(next *Config) []string {
 	var names []string
-	a, b := reflect.ValueOf(c).Elem(), reflect.ValueOf(next).Elem()
 	for _, s := range settings() {
-		if !reflect.DeepEqual(a.Field(s.index).Interface(), b.Field(s.index).Interface()) {
+		if !reflect.DeepEqual(c.value(s), next.value(s)) {
 			names = append(names, s.name)
 		}
 	}

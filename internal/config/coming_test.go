@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/config"
 )
 
@@ -29,6 +30,14 @@ func TestChangedDefaults_documented(t *testing.T) {
 		known[name] = setting{f.Tag.Get("default"), f.Tag.Get("shown"), f.Tag.Get("old")}
 		if o := f.Tag.Get("old"); o != "" {
 			old[o] = name
+		}
+	}
+	for _, cli := range registry.All() {
+		for _, s := range cli.Rules().Settings {
+			known[s.Name] = setting{old: s.Old}
+			if s.Old != "" {
+				old[s.Old] = s.Name
+			}
 		}
 	}
 	_, table, found := strings.Cut(string(text), "## Defaults that changed")

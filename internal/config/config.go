@@ -18,8 +18,8 @@ import (
 //	kind     type of a string: path, url, sink, zone, origins, hosts, logins
 //	choice   the allowed words
 //	min, max bounds of a number or duration
-//	secret   "server": never leaves the server; "backend": passed to its CLI
-//	backend  the agent CLIs that receive the variable
+//	secret   "server": never leaves the server; "backend", of a CLI's setting: passed to its CLI
+//	clis     the place of the settings that the agent CLIs declare
 //	client   also read by client commands
 //	system   read only from the real environment, and documented elsewhere
 //	section  a heading for this field and the following ones
@@ -100,18 +100,8 @@ type Config struct {
 	BackupKeep       int    `env:"AGENTED_BACKUP_KEEP" default:"7" min:"1" max:"10000" help:"Number of scheduled backups that are kept; older ones are removed once a newer one was written and verified."`
 	BackupPassphrase string `env:"AGENTED_BACKUP_PASSPHRASE_FILE" kind:"path" help:"File with the passphrase that encrypts SECRET_KEY in scheduled backups. If unset, backups do not contain the key, and it must be stored elsewhere."`
 
-	AnthropicAPIKey      Secret `env:"ANTHROPIC_API_KEY" secret:"backend" backend:"claude opencode anthropic" section:"Agent CLIs" help:"Default account of claude and anthropic: API key."`
-	AnthropicBaseURL     string `env:"ANTHROPIC_BASE_URL" old:"ANTHROPIC_API_BASE" kind:"url" backend:"claude anthropic" help:"Address of the Anthropic API or of a proxy for it."`
-	ClaudeCodeOAuthToken Secret `env:"CLAUDE_CODE_OAUTH_TOKEN" secret:"backend" backend:"claude" help:"Default account of claude: token of a subscription, from claude setup-token."`
-	ClaudeConfigDir      string `env:"CLAUDE_CONFIG_DIR" kind:"path" backend:"claude" help:"Folder with claude's settings and login."`
-	ClaudePluginRoot     string `env:"CLAUDE_PLUGIN_ROOT" kind:"path" backend:"claude" help:"Folder of a plugin that provides commands: passed to claude and added to its PATH."`
-	OpenAIAPIKey         Secret `env:"OPENAI_API_KEY" secret:"backend" backend:"codex opencode" help:"Default account of codex: API key."`
-	OpenAIBaseURL        string `env:"OPENAI_BASE_URL" kind:"url" backend:"codex" help:"Address of the OpenAI API or of a proxy for it, including /v1."`
-	CodexHome            string `env:"CODEX_HOME" kind:"path" backend:"codex" help:"Folder with codex's settings and login."`
-	GeminiAPIKey         Secret `env:"GEMINI_API_KEY" secret:"backend" backend:"gemini opencode" help:"Default account of gemini: API key."`
-	GeminiBaseURL        string `env:"GOOGLE_GEMINI_BASE_URL" kind:"url" backend:"gemini" help:"Address of the Gemini API or of a proxy for it."`
-	GeminiCLIHome        string `env:"GEMINI_CLI_HOME" kind:"path" backend:"gemini" help:"Folder with gemini's settings and login."`
-	OpencodeHome         string `env:"OPENCODE_HOME" kind:"path" backend:"opencode" help:"Folder with opencode's settings and login."`
+	// Values of the settings that the agent CLIs declare in their folders, by name.
+	clis map[string]any `clis:"yes" section:"Agent CLIs"`
 
 	URL string `env:"AGENTED_URL" kind:"url" shown:"the server on this machine" client:"yes" section:"Client commands" help:"Server that client commands connect to, for example https://agented.example.org. Read from a .env file only if the same file sets AGENTED_API_KEY."`
 

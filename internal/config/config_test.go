@@ -136,14 +136,14 @@ func TestLoad_old_names(t *testing.T) {
 	if c.Bind.String() != "127.0.0.1:2" || c.Origin("AGENTED_BIND").String() != "environment as GUNICORN_BIND" {
 		t.Errorf("bind %v from %v", c.Bind, c.Origin("AGENTED_BIND"))
 	}
-	if c.AnthropicBaseURL != "http://new" {
-		t.Errorf("base url %q", c.AnthropicBaseURL)
+	if c.BackendEnv("claude")["ANTHROPIC_BASE_URL"] != "http://new" {
+		t.Errorf("base url %q", c.BackendEnv("claude")["ANTHROPIC_BASE_URL"])
 	}
 	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].String(), "ANTHROPIC_API_BASE") {
 		t.Errorf("warnings %v, want one of the old name beside the new one", c.Warnings)
 	}
-	if c := load(t, options(t, "ANTHROPIC_API_BASE=http://old/")); c.AnthropicBaseURL != "http://old" {
-		t.Errorf("base url %q", c.AnthropicBaseURL)
+	if c := load(t, options(t, "ANTHROPIC_API_BASE=http://old/")); c.BackendEnv("claude")["ANTHROPIC_BASE_URL"] != "http://old" {
+		t.Errorf("base url %q", c.BackendEnv("claude")["ANTHROPIC_BASE_URL"])
 	}
 }
 
@@ -153,8 +153,8 @@ func TestLoad_secret_files(t *testing.T) {
 	write(t, filepath.Join(o.Dir, "key"), "sk-from-file\n")
 	write(t, filepath.Join(o.Dir, "hook"), "from-file\r\n")
 	c := load(t, o)
-	if c.AnthropicAPIKey.Reveal() != "sk-from-file" || c.GitHubWebhookSecret.Reveal() != "from-file" {
-		t.Errorf("%q %q", c.AnthropicAPIKey.Reveal(), c.GitHubWebhookSecret.Reveal())
+	if c.BackendEnv("claude")["ANTHROPIC_API_KEY"] != "sk-from-file" || c.GitHubWebhookSecret.Reveal() != "from-file" {
+		t.Errorf("%q %q", c.BackendEnv("claude")["ANTHROPIC_API_KEY"], c.GitHubWebhookSecret.Reveal())
 	}
 	if got := c.Origin("GITHUB_WEBHOOK_SECRET").String(); got != "environment as GITHUB_WEBHOOK_SECRET_FILE" {
 		t.Error(got)
@@ -196,8 +196,8 @@ func TestDotenv_in_folders_above(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := load(t, o)
-	if c.DotenvPath() != filepath.Join(top, ".env") || c.DataDir != filepath.Join(top, "data") || c.CodexHome != "/home/u/codex" {
-		t.Errorf("%q %q %q", c.DotenvPath(), c.DataDir, c.CodexHome)
+	if c.DotenvPath() != filepath.Join(top, ".env") || c.DataDir != filepath.Join(top, "data") || c.BackendEnv("codex")["CODEX_HOME"] != "/home/u/codex" {
+		t.Errorf("%q %q %q", c.DotenvPath(), c.DataDir, c.BackendEnv("codex")["CODEX_HOME"])
 	}
 	write(t, filepath.Join(top, "a", ".env"), "SSE_REPLAY_LIMIT=2")
 	if c := load(t, o); c.SSEReplayLimit != 2 {
@@ -382,7 +382,7 @@ func TestSecret_is_never_printed(t *testing.T) {
 		P    *config.Secret
 		C    *config.Config
 		D    config.Config
-	}{c.SecretKey, c.APIKey, &c.OpenAIAPIKey, c, *c}
+	}{c.SecretKey, c.APIKey, &c.GitHubWebhookSecret, c, *c}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%t"} {
 		fmt.Fprintf(&b, verb+verb, secrets, &secrets)
 		fmt.Fprintf(&b, verb, c.SecretKey)
@@ -458,8 +458,8 @@ func TestReload(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again.SSEReplayLimit != 2 || again.OpenAIAPIKey.Reveal() != "first" {
-		t.Errorf("limit %d, key %q", again.SSEReplayLimit, again.OpenAIAPIKey.Reveal())
+	if again.SSEReplayLimit != 2 || again.BackendEnv("codex")["OPENAI_API_KEY"] != "first" {
+		t.Errorf("limit %d, key %q", again.SSEReplayLimit, again.BackendEnv("codex")["OPENAI_API_KEY"])
 	}
 	write(t, filepath.Join(o.Dir, ".env"), "SSE_REPLAY_LIMIT=x\n")
 	if _, err := again.Reload(); !errors.Is(err, agented.Invalid) {

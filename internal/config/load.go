@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -93,7 +92,6 @@ func Load(o Options) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := reflect.ValueOf(l.config).Elem()
 	for _, s := range settings() {
 		if o.Client && !s.client && !s.system {
 			continue
@@ -111,7 +109,7 @@ func Load(o Options) (*Config, error) {
 			l.refuse(s, origin, raw, err)
 			continue
 		}
-		v.Field(s.index).Set(reflect.ValueOf(value))
+		l.config.set(s, value)
 	}
 	l.finish()
 	l.unknownNames()
@@ -158,7 +156,7 @@ func newLoader(o Options) (*loader, error) {
 		}
 		o.Dir = dir
 	}
-	c := &Config{origins: make(map[string]Origin), options: o}
+	c := &Config{origins: make(map[string]Origin), clis: make(map[string]any), options: o}
 	l := &loader{config: c, dir: o.Dir, environ: make(map[string]string), dotenv: make(map[string]dotenv.Var)}
 	values := make(map[string]string)
 	c.environ, c.dotenv = func() map[string]string { return l.environ }, func() map[string]string { return values }

@@ -7,11 +7,13 @@ import (
 	"sync"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/agentcli"
+	"github.com/agented/agented/internal/agentcli/registry"
 )
 
-// setting is one tagged field of Config.
+// setting is one tagged field of Config, or a setting of an agent CLI.
 type setting struct {
-	index           int
+	index           int // of the field; -1 for a setting of an agent CLI
 	kindOf          reflect.Type
 	name, old       string
 	def, shown      string
@@ -39,6 +41,15 @@ var settings = sync.OnceValue(func() []setting {
 	t := reflect.TypeFor[Config]()
 	for i := range t.NumField() {
 		tag := t.Field(i).Tag
+		if tag.Get("clis") != "" {
+			section = tag.Get("section")
+			of := cliSettings(section, registry.All())
+			all = append(all, of...)
+			for _, s := range of {
+				names[s.name] = true
+			}
+			continue
+		}
 		name := tag.Get("env")
 		if name == "" {
 			continue
@@ -47,7 +58,7 @@ var settings = sync.OnceValue(func() []setting {
 			index: i, kindOf: t.Field(i).Type, name: name, old: tag.Get("old"),
 			def: tag.Get("default"), shown: tag.Get("shown"), kind: tag.Get("kind"),
 			choice: strings.Fields(tag.Get("choice")), min: tag.Get("min"), max: tag.Get("max"),
-			secret: tag.Get("secret"), backends: strings.Fields(tag.Get("backend")),
+			secret: tag.Get("secret"),
 			client: tag.Get("client") != "", system: tag.Get("system") != "",
 			section: tag.Get("section"), help: tag.Get("help"),
 		}
@@ -66,6 +77,47 @@ var settings = sync.OnceValue(func() []setting {
 	}
 	return all
 })
+
+// cliSettings returns the settings that agent CLIs declare. Each is passed to the CLIs that list its
+// variable.
+func cliSettings(section string, clis []agentcli.CLI) []setting {
+	var all []setting
+	for _, cli := range clis {
+		for _, declared := range cli.Rules().Settings {
+			s := setting{
+				index: -1, kindOf: reflect.TypeFor[string](), name: declared.Name, old: declared.Old, kind: declared.Kind,
+				section: section, help: declared.Help, sectionOfItsOwn: len(all) == 0,
+			}
+			if declared.Kind == "secret" {
+				s.kindOf, s.kind, s.secret = secretType, "", "backend"
+			}
+			for _, other := range clis {
+				if slices.Contains(other.Rules().Variables, s.name) {
+					s.backends = append(s.backends, other.Name())
+				}
+			}
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// value returns the value of a setting; nil: it is a setting of an agent CLI that is not set.
+func (c *Config) value(s setting) any {
+	if s.index < 0 {
+		return c.clis[s.name]
+	}
+	return reflect.ValueOf(c).Elem().Field(s.index).Interface()
+}
+
+// set stores the value of a setting.
+func (c *Config) set(s setting, value any) {
+	if s.index < 0 {
+		c.clis[s.name] = value
+		return
+	}
+	reflect.ValueOf(c).Elem().Field(s.index).Set(reflect.ValueOf(value))
+}
 
 // names returns all names of the setting, in order of precedence.
 func (s setting) names() []string {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unicode/utf16"
 
+	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/config"
 )
 
@@ -18,6 +19,13 @@ func secretNames() []string {
 	for f := range reflect.TypeFor[config.Config]().Fields() {
 		if f.Type == reflect.TypeFor[config.Secret]() {
 			names = append(names, f.Tag.Get("env"))
+		}
+	}
+	for _, cli := range registry.All() {
+		for _, s := range cli.Rules().Settings {
+			if s.Kind == "secret" {
+				names = append(names, s.Name)
+			}
 		}
 	}
 	return names

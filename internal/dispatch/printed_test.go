@@ -152,7 +152,7 @@ func protocolWords(output []byte) []string {
 
 // samples calls f for each recorded output of the agent CLIs.
 func samples(t *testing.T, f func(t *testing.T, cli string, output map[string][]byte, exit agented.Exit)) {
-	files, err := filepath.Glob("../agentcli/testdata/samples/*.exit.json")
+	files, err := filepath.Glob("../agentcli/*/testdata/samples/*.exit.json")
 	if err != nil || len(files) < 40 {
 		t.Fatalf("%d samples, %v", len(files), err)
 	}

@@ -122,7 +122,7 @@ func older(a, b string) bool {
 // checkPluginRoot checks the plugin folder whose programs are put on the PATH of claude
 // executions.
 func checkPluginRoot(c *config.Config) []Finding {
-	root := c.ClaudePluginRoot
+	root := c.BackendEnv(agented.BackendClaude)["CLAUDE_PLUGIN_ROOT"]
 	if root == "" {
 		return nil
 	}

@@ -2,15 +2,16 @@ package workspace
 
 import (
 	"path"
+	"slices"
 	"strings"
+
+	"github.com/agented/agented/internal/agentcli/registry"
 )
 
-// agentFiles are the files and folders from which agent CLIs read instructions, settings, hooks,
-// servers and skills, at any depth of a repository.
-var agentFiles = []string{
-	".claude", ".claude.json", ".claude-plugin", ".mcp.json", "CLAUDE.md", "CLAUDE.local.md",
-	"AGENTS.md", "AGENTS.override.md", "AGENTS.local.md", "AGENT.md", ".agents", ".agent",
-	".codex", "GEMINI.md", ".gemini", "opencode.json", "opencode.jsonc", ".opencode",
+// otherAgentFiles are agent files, at any depth of a repository, that belong to no CLI of the registry:
+// conventions that several of them follow, and files of other agents.
+var otherAgentFiles = []string{
+	"AGENTS.local.md", "AGENT.md", ".agents", ".agent",
 	".cursor", ".cursorrules", ".windsurf", ".windsurfrules", ".clinerules", ".roo", ".roorules", ".junie", ".kiro", ".amp",
 	".continue", ".goosehints", ".aider.conf.yml", ".qwen", "QWEN.md", ".rules", "CONTEXT.md",
 }
@@ -35,7 +36,7 @@ func protectedPath(name string, symlink bool) string {
 		}
 	}
 	for i, part := range parts {
-		if fold(agentFiles, part) {
+		if agentFile(part) {
 			return path.Join(parts[:i+1]...)
 		}
 		for folder, files := range sharedFolders {
@@ -63,12 +64,25 @@ func exampleEnv(name string) bool {
 	return false
 }
 
-// neverRestored reports whether an agent file is removed even if the default branch contains it:
-// the Gemini CLI has no option to ignore a project's settings, which can name commands that
-// depend on other files of the checkout.
+// agentFile reports whether an agent CLI reads instructions, settings, hooks, servers or skills from
+// a file or folder of that name.
+func agentFile(name string) bool {
+	if fold(otherAgentFiles, name) {
+		return true
+	}
+	for _, cli := range registry.All() {
+		if fold(cli.Rules().ProjectFiles, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// neverRestored reports whether an agent file is removed even if the default branch contains it.
 func neverRestored(name string) bool {
-	for part := range strings.SplitSeq(name, "/") {
-		if strings.EqualFold(part, ".gemini") {
+	parts := strings.Split(name, "/")
+	for _, cli := range registry.All() {
+		if slices.ContainsFunc(parts, func(part string) bool { return fold(cli.Rules().NeverRestored, part) }) {
 			return true
 		}
 	}

@@ -4,13 +4,14 @@ import { until } from './server.mjs'
 
 export const command = (script, more = {}) => ({ backend: 'command', command: ['sh', '-c', script], ...more })
 
-const samples = join(process.cwd(), '..', 'internal', 'backend', 'testdata', 'samples')
+const sample = file =>
+  join(process.cwd(), '..', 'internal', 'agentcli', file.split('-')[0], 'testdata', 'samples', file)
 
 /** A stand-in that replays the recorded output of a real CLI line by line. */
 export const standIn = (version, file, pace = 0.05, code = 0) => `#!/bin/sh
 case "$*" in *--version*) echo '${version}'; exit 0;; esac
 cat >/dev/null
-while IFS= read -r line || [ -n "$line" ]; do printf '%s\\n' "$line"; sleep ${pace}; done <'${join(samples, file)}'
+while IFS= read -r line || [ -n "$line" ]; do printf '%s\\n' "$line"; sleep ${pace}; done <'${sample(file)}'
 exit ${code}
 `
 

@@ -6,7 +6,7 @@ import { itemsOf, summaryOf, type AgentEvent, type Item } from '@/log/agent'
 // The events of the lines that the real CLIs printed.
 const samples = new Map<string, AgentEvent[][]>()
 for (const cli of ['claude', 'codex', 'gemini', 'opencode']) {
-  const file = join(process.cwd(), `../internal/agentcli/testdata/events/${cli}.jsonl`)
+  const file = join(process.cwd(), `../internal/agentcli/${cli}/testdata/events.jsonl`)
   for (const line of readFileSync(file, 'utf8').split('\n').filter(Boolean)) {
     const run = JSON.parse(line) as { sample: string; lines: AgentEvent[][] }
     samples.set(run.sample, run.lines)

@@ -72,6 +72,7 @@ describe('a trigger', () => {
     const f = {
       ...emptyTrigger(),
       name: 'a',
+      backend: 'claude',
       prompt: 'Look {branch}',
       permission: 'read',
       env: [{ name: 'A', mode: 'pass' as const, value: '', secret: true }],

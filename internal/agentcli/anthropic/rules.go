@@ -7,13 +7,17 @@ import (
 )
 
 var rules = agentcli.Rules{
+	Label:    "Anthropic API",
 	Subject:  "anthropic",
 	Protocol: true,
 	Variables: []string{
 		"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL", "ANTHROPIC_MAX_TOKENS",
 		agented.ConfigVariable(agented.BackendAnthropic),
 	},
-	APIErrors: claude.APIErrors,
+	HomeVariable: agented.ConfigVariable(agented.BackendAnthropic),
+	KeyVariable:  "ANTHROPIC_API_KEY",
+	Models:       []string{"claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-4-5"},
+	APIErrors:    claude.APIErrors,
 	// Only retries can stall, because the program bounds each of its waits.
 	Stall: &agentcli.StallRules{},
 }

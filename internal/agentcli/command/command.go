@@ -37,7 +37,7 @@ func (CLI) Plan(r agentcli.Request) (agentcli.Plan, error) {
 	return p, nil
 }
 
-var rules = agentcli.Rules{Subject: "the command"}
+var rules = agentcli.Rules{Label: "Command", Subject: "the command"}
 
 // Rules implements [agentcli.CLI].
 func (CLI) Rules() *agentcli.Rules { return &rules }

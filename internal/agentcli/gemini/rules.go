@@ -8,13 +8,26 @@ import (
 )
 
 var rules = agentcli.Rules{
+	Label:    "Gemini CLI",
 	Subject:  "gemini",
 	Protocol: true,
 	Variables: []string{
 		"GEMINI_API_KEY", "GEMINI_CLI_HOME", "GEMINI_MODEL", "GOOGLE_API_KEY", "GOOGLE_GEMINI_BASE_URL",
 		"GOOGLE_GENAI_USE_VERTEXAI", "GOOGLE_GENAI_USE_GCA", "GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GOOGLE_APPLICATION_CREDENTIALS",
 	},
-	VersionEnv: []string{"GEMINI_CLI_NO_RELAUNCH=true"},
+	HomeVariable: "GEMINI_CLI_HOME",
+	KeyVariable:  "GEMINI_API_KEY",
+	Settings: []agentcli.Setting{
+		{Name: "GEMINI_API_KEY", Kind: "secret", Help: "Default account of gemini: API key."},
+		{Name: "GOOGLE_GEMINI_BASE_URL", Kind: "url", Help: "Address of the Gemini API or of a proxy for it."},
+		{Name: "GEMINI_CLI_HOME", Kind: "path", Help: "Folder with gemini's settings and login."},
+	},
+	Permissions:  agentcli.AllPermissions,
+	Models:       []string{"gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite"},
+	ProjectFiles: []string{"GEMINI.md", ".gemini"},
+	// A project's settings can name commands that depend on other files of the checkout.
+	NeverRestored: []string{".gemini"},
+	VersionEnv:    []string{"GEMINI_CLI_NO_RELAUNCH=true"},
 	// It takes every variable that is not set yet from .env, among them a proxy and whether
 	// certificates are checked, and sends its key there.
 	StartupFiles: []string{".gemini", ".env"},

@@ -7,6 +7,7 @@ import (
 )
 
 var rules = agentcli.Rules{
+	Label:    "OpenCode",
 	Subject:  "opencode",
 	Protocol: true,
 	Variables: []string{
@@ -14,7 +15,13 @@ var rules = agentcli.Rules{
 		// The keys of the providers that it finds in the environment.
 		"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "GOOGLE_GENERATIVE_AI_API_KEY",
 	},
-	VersionEnv: []string{"OPENCODE_DISABLE_AUTOUPDATE=1"},
+	HomeVariable: "OPENCODE_HOME",
+	KeyVariable:  "ANTHROPIC_API_KEY",
+	Settings:     []agentcli.Setting{{Name: "OPENCODE_HOME", Kind: "path", Help: "Folder with opencode's settings and login."}},
+	Permissions:  agentcli.AllPermissions,
+	Models:       []string{"anthropic/claude-sonnet-4-6", "openai/gpt-5.5", "google/gemini-2.5-pro"},
+	ProjectFiles: []string{"opencode.json", "opencode.jsonc", ".opencode"},
+	VersionEnv:   []string{"OPENCODE_DISABLE_AUTOUPDATE=1"},
 	// With a session that it resumes, OpenCode was seen to load plugins although its switch for
 	// project settings was off.
 	StartupFiles: []string{".opencode", "opencode.json", "opencode.jsonc"},

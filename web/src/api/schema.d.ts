@@ -2244,6 +2244,29 @@ export interface components {
              */
             used_at: string | null;
         };
+        AgentCLI: {
+            /** @description False for command, which runs any program and has no prompt, account or permission */
+            agent: boolean;
+            /** @description The variable with the folder of its login; empty if it has no accounts */
+            config_variable: string;
+            /** @description How to install the CLI, in Markdown; empty if there is nothing to install */
+            install: string;
+            /** @description The variable with an API key; empty if it has no accounts */
+            key_variable: string;
+            /**
+             * @description The name of the product
+             * @example Claude Code
+             */
+            label: string;
+            /** @description Names of some models, as suggestions */
+            models: string[];
+            /** @description The value of backend fields */
+            name: string;
+            /** @description The permissions that it distinguishes; empty if it has no tools */
+            permissions: string[];
+            /** @description The environment variables of its accounts */
+            variables: string[];
+        };
         AgentCreate: {
             /** @description Id or name of an account. Default: any account of the backend */
             account?: string | null;
@@ -3432,6 +3455,8 @@ export interface components {
         Info: {
             /** @description The backends that a trigger can use */
             backends: string[];
+            /** @description What each backend is, in the order of backends */
+            clis: components["schemas"]["AgentCLI"][];
             go_version: string;
             /**
              * Format: int64

@@ -41,7 +41,7 @@ export function emptyAgent(): AgentForm {
     role: '',
     goals: '',
     enabled: true,
-    backend: 'claude',
+    backend: '',
     account: '',
     model: '',
     fallback: [],

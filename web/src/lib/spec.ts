@@ -4,8 +4,6 @@ import type { Schemas } from '@/api/client'
 export type Choice = Schemas['Choice']
 export type Workspace = Schemas['Workspace']
 
-export const agentBackends = ['claude', 'codex', 'gemini', 'opencode', 'anthropic']
-
 export interface WorkspaceForm {
   repository: string
   ref: string

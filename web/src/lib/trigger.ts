@@ -142,7 +142,7 @@ export function emptyTrigger(): TriggerForm {
     name: '',
     enabled: true,
     agent: '',
-    backend: 'claude',
+    backend: '',
     command: ['sh', '-c', 'echo hello'],
     tty: false,
     prompt: '',
