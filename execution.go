@@ -197,3 +197,19 @@ type ExecutionEvent struct {
 	Seq       int64
 	Execution *Execution // state right after the change; read-only
 }
+
+// Changes counts what an attempt changed in its repository. The details are in files of the
+// execution's folder.
+type Changes struct {
+	Attempt       int
+	Base          string // commit at the start; empty: none, or no repository
+	Head          string // commit at the end
+	Commits       int
+	Files         int
+	Added         int // lines
+	Removed       int
+	Artifacts     int
+	ArtifactBytes int64
+	Truncated     bool   // a part was not recorded
+	Reason        string // why it is truncated, or could not be recorded
+}
