@@ -170,6 +170,34 @@ type Attempt struct {
 	RetryAt     time.Time // planned time of the next attempt; zero: none or unknown
 	ResumedFrom string    // session that it resumed; empty: it started a new one
 	SessionGone bool      // the CLI no longer has that session
+
+	Changes *Changes // what it changed; nil: it has not ended, or there was nothing to compare
+}
+
+// Changes counts what an attempt changed in its repository, and its artifacts. The details are in
+// files of the execution's folder. The JSON names are stored.
+type Changes struct {
+	Attempt       int    `json:"attempt"`
+	Base          string `json:"base,omitempty"` // commit at the start; empty: none, or no repository
+	Head          string `json:"head,omitempty"` // commit at the end
+	Commits       int    `json:"commits,omitempty"`
+	Files         int    `json:"files,omitempty"`
+	Added         int    `json:"added,omitempty"` // lines
+	Removed       int    `json:"removed,omitempty"`
+	Artifacts     int    `json:"artifacts,omitempty"`
+	ArtifactBytes int64  `json:"artifact_bytes,omitempty"`
+	Truncated     bool   `json:"truncated,omitempty"` // a part was not recorded
+	Reason        string `json:"reason,omitempty"`    // why it is truncated, or could not be recorded
+}
+
+// Changes returns the counts of the latest attempt that has them, or nil.
+func (e *Execution) Changes() *Changes {
+	for i := len(e.Attempts) - 1; i >= 0; i-- {
+		if c := e.Attempts[i].Changes; c != nil {
+			return c
+		}
+	}
+	return nil
 }
 
 // Usage is what an attempt or an execution consumed. A nil field is unknown,
@@ -196,20 +224,4 @@ func (u Usage) Known() bool {
 type ExecutionEvent struct {
 	Seq       int64
 	Execution *Execution // state right after the change; read-only
-}
-
-// Changes counts what an attempt changed in its repository. The details are in files of the
-// execution's folder.
-type Changes struct {
-	Attempt       int
-	Base          string // commit at the start; empty: none, or no repository
-	Head          string // commit at the end
-	Commits       int
-	Files         int
-	Added         int // lines
-	Removed       int
-	Artifacts     int
-	ArtifactBytes int64
-	Truncated     bool   // a part was not recorded
-	Reason        string // why it is truncated, or could not be recorded
 }

@@ -70,12 +70,12 @@ const (
 	MaxName               = 200     // bytes of a trigger's name
 )
 
-// Environment variables that identify the execution; set in every child
-// process.
+// Environment variables that are set in every child process.
 const (
 	EnvExecution = "AGENTED_EXECUTION_ID"
 	EnvTrigger   = "AGENTED_TRIGGER_ID"
 	EnvAttempt   = "AGENTED_ATTEMPT"
+	EnvOut       = "AGENTED_OUT" // folder that the attempt may fill; files in its folder artifacts are kept
 )
 
 // hasControl reports whether s contains a control character. Names, readable

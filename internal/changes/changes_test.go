@@ -334,12 +334,18 @@ func TestMake_sha256(t *testing.T) {
 func TestMake_hostile_repository(t *testing.T) {
 	t.Parallel()
 	tests := map[string]func(s *scene, program string){
-		"fsmonitor":          func(s *scene, p string) { s.git("config", "core.fsmonitor", p) },
-		"fsmonitor hook":     func(s *scene, p string) { s.git("config", "core.fsmonitorHookVersion", "1"); s.git("config", "core.fsmonitor", p) },
-		"hooks path":         func(s *scene, p string) { s.git("config", "core.hooksPath", filepath.Dir(p)) },
-		"external diff":      func(s *scene, p string) { s.git("config", "diff.external", p) },
-		"pager":              func(s *scene, p string) { s.git("config", "core.pager", p); s.git("config", "pager.log", p) },
-		"signature":          func(s *scene, p string) { s.git("config", "log.showSignature", "true"); s.git("config", "gpg.program", p) },
+		"fsmonitor": func(s *scene, p string) { s.git("config", "core.fsmonitor", p) },
+		"fsmonitor hook": func(s *scene, p string) {
+			s.git("config", "core.fsmonitorHookVersion", "1")
+			s.git("config", "core.fsmonitor", p)
+		},
+		"hooks path":    func(s *scene, p string) { s.git("config", "core.hooksPath", filepath.Dir(p)) },
+		"external diff": func(s *scene, p string) { s.git("config", "diff.external", p) },
+		"pager":         func(s *scene, p string) { s.git("config", "core.pager", p); s.git("config", "pager.log", p) },
+		"signature": func(s *scene, p string) {
+			s.git("config", "log.showSignature", "true")
+			s.git("config", "gpg.program", p)
+		},
 		"alternates command": func(s *scene, p string) { s.git("config", "core.alternateRefsCommand", p) },
 		"clean filter": func(s *scene, p string) {
 			s.git("config", "filter.f.clean", p)

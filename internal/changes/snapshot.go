@@ -35,8 +35,8 @@ type start struct {
 
 // stat identifies the content of a file without reading it.
 type stat struct {
-	Size  int64 `json:"size"`
-	Nanos int64 `json:"mtime"`
+	Size  int64  `json:"size"`
+	Nanos int64  `json:"mtime"`
 	Inode uint64 `json:"inode"`
 }
 

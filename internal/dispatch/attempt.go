@@ -37,6 +37,10 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 		d.finish(ctx, e, noStart(agented.CauseNoStart, agented.Message(err), d.now()))
 		return
 	}
+	d.noteTree(ctx, e, w)
+	if ctx.Err() != nil {
+		return
+	}
 	if d.asked(w) {
 		d.finish(ctx, e, noStart(agented.CauseCancelled, "cancelled before it started", d.now()))
 		return

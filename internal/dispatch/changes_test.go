@@ -1,75 +1,194 @@
 package dispatch_test
 
 import (
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/changes"
 )
 
-// TestPullRequestReview follows the recipe of the reference: a pull request of a bare repository
-// in which only refs/pull/2/head contains the commit.
-func TestPullRequestReview(t *testing.T) {
+const gitPerson = "git -c user.name=agent -c user.email=agent@example.org "
+
+// changesOf returns the counts that are stored with an execution, and the record of its attempt.
+func (h *house) changesOf(id agented.ExecutionID) (*agented.Changes, *changes.Record) {
+	h.t.Helper()
+	e, err := h.db.Execution(h.t.Context(), id)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	c := e.Changes()
+	if c == nil {
+		return nil, nil
+	}
+	r, err := changes.Load(changes.Folders{Execution: h.layout.Execution(id)}, c.Attempt)
+	if err != nil {
+		h.t.Fatalf("counts %+v, but no record: %v", c, err)
+	}
+	return c, r
+}
+
+func TestChanges_workspace(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	address, commit := origin(t)
-	source := strings.TrimPrefix(address, "file://")
-	bare := filepath.Join(t.TempDir(), "Hello-World.git")
-	git := func(dir string, args ...string) string {
-		t.Helper()
-		cmd := exec.Command("git", append([]string{"-C", dir, "-c", "user.name=x", "-c", "user.email=x@example.org"}, args...)...)
-		cmd.Env = append(os.Environ(), "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL="+os.DevNull)
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("git %v: %v\n%s", args, err, out)
-		}
-		return strings.TrimSpace(string(out))
-	}
-	commit("one")
-	git(source, "checkout", "-q", "-b", "changes")
-	if err := os.WriteFile(filepath.Join(source, "new.txt"), []byte("added <<<line\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	head := commit("two")
-	git(source, "checkout", "-q", "main")
-	base := commit("main went on")
-	git(filepath.Dir(source), "clone", "-q", "--bare", "--single-branch", "--branch", "main", address, bare)
-	git(bare, "fetch", "-q", address, "refs/heads/changes:refs/pull/2/head")
-
+	base := commit("one")
 	d := h.dispatcher(h.withWorkspaces)
 	defer h.run(d)()
-	trigger := h.trigger("review", *command("sh", "-c", "cat; echo; git diff --name-only origin/main...HEAD; git rev-parse HEAD origin/main"))
-	trigger.Spec.Prompt = "{pr_url} into {base_branch} at {base_sha}. Files: {changed_files} Diff: {diff}"
-	trigger.Spec.Workspace = &agented.Workspace{Repository: "file://" + bare, Depth: 1}
-	pull := event(t, "pull_request", map[string]any{
-		"action": "opened", "number": 2, "repository": map[string]any{"full_name": "Codertocat/Hello-World"}, "sender": map[string]any{"login": "Codertocat"},
-		"pull_request": map[string]any{
-			"number": 2, "html_url": "https://github.com/Codertocat/Hello-World/pull/2", "author_association": "OWNER",
-			"head": map[string]any{"ref": "changes", "sha": head}, "base": map[string]any{"ref": "main", "sha": base},
-		},
-	})
-	fired := h.deliver(d, trigger, pull)
-	h.await(fired.Execution)
-	e := h.stored(fired.Execution)
-	text := h.text(fired.Execution)
-	if e.State != agented.StateSuccess {
-		t.Fatalf("%s %q\n%s", e.State, e.Reason, text)
+	spec := command("sh", "-c", "echo two > file; "+gitPerson+"commit -qam second; echo new > untracked; echo report > $AGENTED_OUT/artifacts/report.txt")
+	spec.Workspace = &agented.Workspace{Repository: address}
+	id := h.fire(d, spec)
+	if e := h.await(id); e.State != agented.StateSuccess {
+		t.Fatalf("%s: %s; log %s", e.State, e.Reason, h.text(id))
 	}
-	for _, part := range []string{
-		"https://github.com/Codertocat/Hello-World/pull/2 into main at " + base + ".", "begin changed_files: text from outside", "begin diff: text from outside",
-		"+added <<<line", "end diff>>>", "\nfile\nnew.txt\n" + head + "\n" + base + "\n",
-	} {
-		if !strings.Contains(text, part) {
-			t.Errorf("%q is missing in\n%s", part, text)
+	c, r := h.changesOf(id)
+	if c == nil || c.Base != base || c.Commits != 1 || c.Files != 2 || c.Added != 2 || c.Removed != 1 || c.Artifacts != 1 || c.ArtifactBytes != 7 || c.Reason != "" {
+		t.Fatalf("counts %+v", c)
+	}
+	if len(r.Files) != 2 || r.Files[0].Path != "file" || r.Files[1].Path != "untracked" || r.Commits[0].Subject != "second" {
+		t.Errorf("record %+v", r)
+	}
+	// The private git directory goes when the execution has been cleaned up; the record stays.
+	h.until(id, "cleaned up", func(*agented.Execution) bool {
+		_, err := os.Stat(filepath.Join(h.layout.Execution(id), "changes", "start"))
+		return errors.Is(err, fs.ErrNotExist)
+	})
+	h.changesOf(id)
+}
+
+func TestChanges_working_dir(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	address, commit := origin(t)
+	commit("one")
+	dir := strings.TrimPrefix(address, "file://")
+	// Work in progress of a person.
+	if err := os.WriteFile(filepath.Join(dir, "mine"), []byte("mine\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := h.dispatcher(nil)
+	defer h.run(d)()
+	spec := command("sh", "-c", "mkdir -p sub; echo s > sub/new")
+	spec.WorkingDir = dir
+	id := h.fire(d, spec)
+	h.await(id)
+	if c, r := h.changesOf(id); c == nil || c.Files != 1 || r.Files[0].Path != "sub/new" {
+		t.Errorf("counts %+v, record %+v", c, r)
+	}
+	if out, err := exec.Command("git", "-C", dir, "status", "--porcelain").CombinedOutput(); err != nil || string(out) != "?? mine\n?? sub/\n" {
+		t.Errorf("git status: %s, %v", out, err)
+	}
+	// A folder without a repository.
+	spec = command("true")
+	spec.WorkingDir = h.layout.Root
+	id = h.fire(d, spec)
+	h.await(id)
+	if c, _ := h.changesOf(id); c != nil {
+		t.Errorf("without a repository: %+v", c)
+	}
+}
+
+// A server that is killed after the end of the process has not recorded the changes; the next one
+// does, once.
+func TestChanges_recorded_by_next_server(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	address, commit := origin(t)
+	commit("one")
+	first := h.dispatcher(h.withWorkspaces)
+	stop := h.run(first)
+	gate := filepath.Join(t.TempDir(), "gate")
+	spec := command("sh", "-c", "while [ ! -e "+gate+" ]; do sleep 0.02; done; echo two > file")
+	spec.Workspace = &agented.Workspace{Repository: address}
+	id := h.fire(first, spec)
+	h.until(id, "a process", func(e *agented.Execution) bool { return len(e.Attempts) > 0 && !e.Attempts[0].StartedAt.IsZero() })
+	stop()
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	exit := filepath.Join(h.layout.Attempt(id, 1), "exit.json")
+	h.until(id, "the exit record", func(*agented.Execution) bool { _, err := os.Stat(exit); return err == nil })
+	// What a killed server leaves of an incomplete record.
+	half := filepath.Join(h.layout.Execution(id), "changes", "1.new")
+	if err := os.MkdirAll(half, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	defer h.run(h.dispatcher(h.withWorkspaces))()
+	if e := h.await(id); e.State != agented.StateSuccess {
+		t.Fatalf("%s: %s", e.State, e.Reason)
+	}
+	if c, _ := h.changesOf(id); c == nil || c.Files != 1 || c.Added != 1 || c.Removed != 1 || c.Reason != "" {
+		t.Errorf("counts %+v", c)
+	}
+	if list, err := changes.Attempts(changes.Folders{Execution: h.layout.Execution(id)}); err != nil || !slices.Equal(list, []int{1}) {
+		t.Errorf("records %v, %v", list, err)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the incomplete record: %v", err)
+	}
+}
+
+// The second attempt in a checkout includes what the first one changed. In a working_dir it does
+// not.
+func TestChanges_second_attempt(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	address, commit := origin(t)
+	commit("one")
+	d := h.dispatcher(h.withWorkspaces)
+	defer h.run(d)()
+	for _, inCheckout := range []bool{true, false} {
+		spec := command("sh", "-c", "echo x > attempt-$AGENTED_ATTEMPT; test $AGENTED_ATTEMPT = 2")
+		spec.Retry = agented.RetryPolicy{MaxAttempts: 2, OnFailure: true, BaseSeconds: 1}
+		if inCheckout {
+			spec.Workspace = &agented.Workspace{Repository: address}
+		} else {
+			spec.WorkingDir = strings.TrimPrefix(address, "file://")
+		}
+		id := h.fire(d, spec)
+		if e := h.await(id); e.State != agented.StateSuccess || e.AttemptNo != 2 {
+			t.Fatalf("%s after attempt %d: %s", e.State, e.AttemptNo, e.Reason)
+		}
+		c, _ := h.changesOf(id)
+		if want := map[bool]int{true: 2, false: 1}[inCheckout]; c == nil || c.Attempt != 2 || c.Files != want {
+			t.Errorf("in a checkout %v: %+v, want %d files", inCheckout, c, want)
 		}
 	}
-	if strings.Contains(text, "main went on") && strings.Contains(text, "+main went on") {
-		t.Errorf("the diff shows what the base branch changed:\n%s", text)
+}
+
+func TestChanges_secrets_are_masked(t *testing.T) {
+	t.Parallel()
+	const secret = "a-secret-value-1234567"
+	h := newHouse(t)
+	address, commit := origin(t)
+	commit("one")
+	d := h.dispatcher(h.withWorkspaces)
+	defer h.run(d)()
+	spec := command("sh", "-c", "echo $MY_TOKEN > file")
+	value := secret
+	spec.Env = map[string]*string{"MY_TOKEN": &value}
+	spec.Workspace = &agented.Workspace{Repository: address}
+	id := h.fire(d, spec)
+	h.await(id)
+	_, r := h.changesOf(id)
+	p, err := changes.OpenPatch(changes.Folders{Execution: h.layout.Execution(id)}, 1, r)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if strings.Contains(e.Prompt, "\uE000") || !strings.Contains(e.Prompt, "+added <<<line") {
-		t.Errorf("the stored prompt is %q", e.Prompt)
+	defer p.Close()
+	text, err := io.ReadAll(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := string(text)
+	if strings.Contains(b, secret) || !strings.Contains(b, "\n-one\n+") {
+		t.Errorf("patch %s", b)
 	}
 }

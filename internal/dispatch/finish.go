@@ -13,6 +13,7 @@ import (
 	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/backoff"
+	"github.com/agented/agented/internal/changes"
 	"github.com/agented/agented/internal/printed"
 	"github.com/agented/agented/internal/remove"
 	"github.com/agented/agented/internal/retention"
@@ -24,7 +25,11 @@ import (
 // finish classifies an ended attempt and records the result once. It retries while the store is
 // unavailable. The exit record is in the bundle, so a crash loses nothing.
 func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agented.Exit) {
-	d.end(ctx, e, exit, d.classify(ctx, e, exit))
+	end := d.classify(ctx, e, exit)
+	if err := d.recordChanges(ctx, e, exit, &end.Attempt); err != nil {
+		return // the server shuts down: the next one finds the exit record
+	}
+	d.end(ctx, e, exit, end)
 }
 
 // end records the result of an attempt once.
@@ -280,6 +285,7 @@ func (d *Dispatcher) cleanUp(ctx context.Context, id agented.ExecutionID) {
 		// Retention retries it when it removes the folder of the execution.
 		d.o.Log.Warn("the temporary folder of an execution could not be removed", "execution", id, "err", err)
 	}
+	err = errors.Join(err, changes.RemoveStart(d.recordsOf(id)))
 	if e.LastSeq > 0 {
 		err = errors.Join(err, runlog.Seal(d.o.Layout.Execution(id)))
 	}

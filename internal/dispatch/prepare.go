@@ -13,6 +13,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/agentcli/registry"
+	"github.com/agented/agented/internal/changes"
 	"github.com/agented/agented/internal/searchpath"
 	"github.com/agented/agented/internal/shim"
 )
@@ -185,6 +186,11 @@ func (d *Dispatcher) completeEnv(p *preparation) error {
 	}
 	vars[agented.EnvExecution] = string(e.ID)
 	vars[agented.EnvAttempt] = fmt.Sprint(e.AttemptNo)
+	out, err := changes.MakeOut(d.recordsOf(e.ID), e.AttemptNo)
+	if err != nil {
+		return agented.Errorf(agented.Unavailable, "the folder for artifacts could not be created: %v", errors.Unwrap(err)).Because(err)
+	}
+	vars[agented.EnvOut] = out
 	if e.Trigger != "" {
 		vars[agented.EnvTrigger] = string(e.Trigger)
 	}

@@ -100,7 +100,7 @@ func (d *Dispatcher) ownFolders(e *agented.Execution, b agentcli.CLI, vars map[s
 	}
 	read := func(path string) { out = append(out, sandbox.Folder{Path: path, ReadOnly: true}) }
 
-	use(l.Work(e.ID), l.Temp(e.ID))
+	use(l.Work(e.ID), l.Temp(e.ID), d.recordsOf(e.ID).Out(e.AttemptNo))
 	if b.Program() == "" && b.Name() != agented.BackendCommand {
 		// A built-in backend stores sessions; outside of conversations in the execution's folder.
 		state := d.stateOf(e)

@@ -114,7 +114,7 @@ func TestSandbox_adopted_attempt(t *testing.T) {
 	if e.State != agented.StateSuccess || e.Attempts[0].Sandbox != agented.SandboxGuard {
 		t.Errorf("%s at %q: %s", e.State, e.Attempts[0].Sandbox, e.Reason)
 	}
-	if text := h.text(id); text != "ready\ntmp\nwork\nend\n" {
+	if text := h.text(id); text != "ready\nout\ntmp\nwork\nend\n" {
 		t.Errorf("it printed %q", text)
 	}
 }
