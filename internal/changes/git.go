@@ -111,12 +111,11 @@ var always = []string{"--no-pager", "-c", "core.fsmonitor=false", "-c", "core.ho
 
 // call is one invocation of git.
 type call struct {
-	tree  bool // with the working tree, in its folder
-	args  []string
-	in    io.Reader
-	out   io.Writer // nil collects the output, at most most bytes
-	most  int
-	quiet bool // errors are expected
+	tree bool // with the working tree, in its folder
+	args []string
+	in   io.Reader
+	out  io.Writer // nil collects the output, at most most bytes
+	most int
 }
 
 const killAfter = 5 * time.Second
