@@ -25,6 +25,17 @@ func (l Layout) Attempt(id ExecutionID, number int) string {
 // Work is the working directory of an execution whose trigger names none.
 func (l Layout) Work(id ExecutionID) string { return filepath.Join(l.Execution(id), "work") }
 
+// WorkDir returns the working directory of an execution's command.
+func (l Layout) WorkDir(e *Execution) string {
+	if r := e.Snapshot.Resume; r != nil && r.Dir != "" {
+		return filepath.Clean(r.Dir)
+	}
+	if e.Snapshot.WorkingDir != "" {
+		return filepath.Clean(e.Snapshot.WorkingDir)
+	}
+	return l.Work(e.ID)
+}
+
 // Temp is the folder for temporary files of an execution. It is removed when
 // the execution has ended.
 func (l Layout) Temp(id ExecutionID) string { return filepath.Join(l.Execution(id), "tmp") }

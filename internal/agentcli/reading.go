@@ -21,6 +21,11 @@ const (
 // MaxID is the maximum size of an id, a version or an error type that is kept, in bytes.
 const MaxID = 200
 
+// MaxLine is the maximum size of a line that is reassembled from parts for a reader, in bytes.
+// An agent's answer of 5 MB is one line. A longer line reaches the reader truncated; the log
+// contains all of it.
+const MaxLine = 64 << 20
+
 // MaxMessage is the maximum size of an error message that is kept, in bytes.
 const MaxMessage = 4 << 10
 

@@ -51,7 +51,7 @@ func (s *Server) allRoutes(pages []rest.Route) []rest.Route {
 		[]rest.Route{triggers.applyRoute(), agents.applyRoute()},
 		s.accounts.routes(),
 		conversations.Routes(conversations.Options{
-			DB: db, Turns: o.Dispatch, AgentID: o.Dispatch.AgentID, Streams: s.streams, Layout: o.Layout, Log: o.Log, Now: s.now, Mask: s.mask, Note: log.note,
+			DB: db, Turns: o.Turns, AgentID: o.Dispatch.AgentID, Streams: s.streams, Layout: o.Layout, Log: o.Log, Now: s.now, Mask: s.mask, Note: log.note,
 		}),
 		messages.Routes(messages.Options{DB: db, Messenger: o.Dispatch, Streams: s.streams, Now: s.now, Mask: s.mask, Note: log.note}),
 		executions.pauseRoutes(),

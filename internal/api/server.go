@@ -41,7 +41,6 @@ type Dispatcher interface {
 	Queue
 	BudgetQueue
 	Node
-	conversations.Turns
 	messages.Messenger
 }
 
@@ -63,6 +62,7 @@ type Scheduler interface {
 type Options struct {
 	DB        *store.DB
 	Dispatch  Dispatcher
+	Turns     conversations.Turns
 	Scheduler Scheduler
 	Hub       *hub.Hub
 	Layout    agented.Layout

@@ -22,6 +22,7 @@ import (
 	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/backup"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/conversation"
 	"github.com/agented/agented/internal/disk"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/hub"
@@ -59,26 +60,27 @@ type Options struct {
 
 // App is a server. New performs every step that can fail; Run serves.
 type App struct {
-	o         Options
-	layout    agented.Layout
-	key       secret.Key
-	db        *store.DB
-	hub       *hub.Hub
-	metrics   *metrics.Metrics
-	dispatch  *dispatch.Dispatcher
-	scheduler *scheduler.Scheduler
-	pruner    *retention.Pruner
-	api       *api.Server
-	listener  net.Listener
-	http      *http.Server
-	conns     connections
-	notify    *notifier
-	draining  atomic.Bool
-	prices    *agented.Prices
-	drained   atomic.Pointer[api.Drained] // nil unless drain mode is on
-	certs     *certificates               // nil without TLS
-	backups   *backup.Scheduler           // nil without a backup folder
-	config    atomic.Pointer[config.Config]
+	o             Options
+	layout        agented.Layout
+	key           secret.Key
+	db            *store.DB
+	hub           *hub.Hub
+	metrics       *metrics.Metrics
+	dispatch      *dispatch.Dispatcher
+	conversations *conversation.Manager
+	scheduler     *scheduler.Scheduler
+	pruner        *retention.Pruner
+	api           *api.Server
+	listener      net.Listener
+	http          *http.Server
+	conns         connections
+	notify        *notifier
+	draining      atomic.Bool
+	prices        *agented.Prices
+	drained       atomic.Pointer[api.Drained] // nil unless drain mode is on
+	certs         *certificates               // nil without TLS
+	backups       *backup.Scheduler           // nil without a backup folder
+	config        atomic.Pointer[config.Config]
 
 	reloading sync.Mutex // held while settings or drained change
 
@@ -227,6 +229,10 @@ func (a *App) assemble(ctx context.Context, node agented.NodeID) (err error) {
 	a.db.CheckAccounts(a.checkAccount)
 	a.pruner = retention.New(retention.Options{DB: a.db, Layout: a.layout, Settings: a.retention, Hold: a.hold, Log: a.o.Log})
 	a.dispatch = dispatch.New(a.dispatchOptions(node))
+	a.conversations = conversation.New(conversation.Options{
+		DB: a.db, Layout: a.layout, Executions: a.dispatch, StaleAfter: c.StaleConversation, Log: a.o.Log,
+		Notified: func(id agented.ConversationID) { a.api.ConversationChanged(id) },
+	})
 	a.scheduler = scheduler.New(scheduler.Options{DB: a.db, Dispatcher: a.dispatch, Zone: c.Zone, Log: a.o.Log, Ticked: a.ticked})
 	return a.restoreDrained(ctx)
 }
@@ -261,7 +267,7 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 			MaxConcurrent: c.MaxConcurrent, LeaseTTL: leaseTTL, StaleAfter: c.StaleExecution,
 			Grace: grace, OutputCap: outputCap, MinFree: reserve(c) / 4, Reserve: reserve(c),
 			MaxMemory: int64(c.MaxMemoryMB) << 20, MaxProcesses: c.MaxProcesses,
-			PauseFor: c.PauseLimit, StaleConversation: c.StaleConversation,
+			PauseFor: c.PauseLimit,
 		},
 		Environment: dispatch.Environment{
 			Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
@@ -272,9 +278,8 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 			URL:     func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
 		},
 		Observe: dispatch.Observer{
-			Notified: func(id agented.ConversationID) { a.api.ConversationChanged(id) },
-			Expired:  func(inbox agented.Address, seq int64) { a.api.Expired(inbox, seq) },
-			Claimed:  a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Paused: a.metrics.Paused, Budget: a.metrics.BudgetNotified,
+			Expired: func(inbox agented.Address, seq int64) { a.api.Expired(inbox, seq) },
+			Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Paused: a.metrics.Paused, Budget: a.metrics.BudgetNotified,
 		},
 	}
 }
@@ -301,7 +306,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	})
 	a.db.OnChange(func(e agented.ExecutionEvent) {
 		a.hub.Publish(e)
-		a.dispatch.Changed(e)
+		a.conversations.Changed(e)
 		a.metrics.Changed(e, a.layout)
 		a.o.Trace.Changed(e, time.Now())
 	})
@@ -311,7 +316,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 			Disk: a.dispatch.Disk, Retention: a.retention, Expirable: a.pruner.Expirable, Prune: a.pruner.Prune,
 			FailedRemovalCount: a.pruner.FailedRemovalCount, FailedRemovals: a.pruner.FailedRemovals, Backup: a.backups.Status,
 		},
-		DB: a.db, Dispatch: a.traced(), Scheduler: a.scheduler, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
+		DB: a.db, Dispatch: a.traced(), Turns: a.conversations, Scheduler: a.scheduler, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
 		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Prices: a.prices, Operator: a,
 	})

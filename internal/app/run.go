@@ -32,6 +32,7 @@ func (a *App) Run(ctx context.Context) error {
 	dispatched := make(chan error, 1)
 	go func() { dispatched <- a.dispatch.Run(work) }()
 	var loops sync.WaitGroup
+	loops.Go(func() { a.conversations.Run(work) })
 	loops.Go(func() { a.scheduler.Run(work) })
 	loops.Go(func() { a.pruner.Run(work) })
 	backedUp := make(chan error, 1)

@@ -41,19 +41,37 @@ func (d *Dispatcher) withAgent(s agented.Spec) (agented.Spec, error) {
 	if s.Agent == "" {
 		return s, nil
 	}
+	a, err := d.EnabledAgent(s.Agent)
+	if err != nil {
+		return s, err
+	}
+	return a.Fill(s), nil
+}
+
+// EnabledAgent returns an agent by id or, ignoring case, by name. It returns Conflict if there is
+// none, or it is disabled.
+func (d *Dispatcher) EnabledAgent(idOrName string) (*agented.Agent, error) {
 	var a *agented.Agent
 	if book := d.agents.Load(); book != nil {
-		if a = (*book)[s.Agent]; a == nil {
-			a = (*book)[strings.ToLower(s.Agent)]
+		if a = (*book)[idOrName]; a == nil {
+			a = (*book)[strings.ToLower(idOrName)]
 		}
 	}
 	switch {
 	case a == nil:
-		return s, agented.Errorf(agented.Conflict, "there is no agent %q: create it, or change the trigger", s.Agent)
+		return nil, agented.Errorf(agented.Conflict, "there is no agent %q: create it, or change the trigger", idOrName)
 	case !a.Enabled:
-		return s, agented.Errorf(agented.Conflict, "agent %q is disabled: enable it first", a.Name)
+		return nil, agented.Errorf(agented.Conflict, "agent %q is disabled: enable it first", a.Name)
 	}
-	return a.Fill(s), nil
+	return a, nil
+}
+
+// agentOf returns an agent by id, or nil if there is none.
+func (d *Dispatcher) agentOf(id agented.AgentID) *agented.Agent {
+	if book := d.agents.Load(); book != nil {
+		return (*book)[string(id)]
+	}
+	return nil
 }
 
 // AgentName returns the name of an agent, or the id itself if there is no such agent.

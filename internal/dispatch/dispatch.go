@@ -51,8 +51,6 @@ type Limits struct {
 	MinFree       int64         // free bytes on the disk below which an attempt is stopped
 	Reserve       int64         // free bytes on the disk below which no attempt is started; 0 disables the check
 	PauseFor      time.Duration // default maximum pause; 0 means agented.DefaultPause
-	// StaleConversation is the idle time after which a conversation is closed; 0 means never.
-	StaleConversation time.Duration
 }
 
 // Environment provides what goes into the environment of attempts, and what is masked in their
@@ -76,7 +74,6 @@ type Environment struct {
 type Observer struct {
 	Claimed      func(wait time.Duration)
 	AttemptEnded func(backend string, state agented.State, took time.Duration)
-	Notified     func(agented.ConversationID)           // a conversation has new events
 	Expired      func(inbox agented.Address, seq int64) // a message in it has expired
 	Paused       func(why agented.Question)
 	Budget       func(b agented.Budget, reached bool) // reached is false for the warning level and true for the limit
@@ -90,15 +87,14 @@ type Dispatcher struct {
 	wake     chan struct{}
 	lapse    chan struct{} // signals a new message with an expiry
 
-	waitsForRoom  atomic.Pointer[string] // reason shown by executions while disk space is low; otherwise nil
-	agents        atomic.Pointer[agentBook]
-	conversations conversationLoops
-	budgets       atomic.Pointer[[]agented.Budget]
-	resuming      chan struct{} // limits concurrent resumptions
-	toResume      atomic.Int64  // executions of a previous server that are not resumed yet
-	full          time.Time     // when the claim loop last found no free slot; used by it only
-	beat          atomic.Int64  // time of the claim loop's last round since epoch
-	epoch         time.Time     // start of the monotonic clock of beat
+	waitsForRoom atomic.Pointer[string] // reason shown by executions while disk space is low; otherwise nil
+	agents       atomic.Pointer[agentBook]
+	budgets      atomic.Pointer[[]agented.Budget]
+	resuming     chan struct{} // limits concurrent resumptions
+	toResume     atomic.Int64  // executions of a previous server that are not resumed yet
+	full         time.Time     // when the claim loop last found no free slot; used by it only
+	beat         atomic.Int64  // time of the claim loop's last round since epoch
+	epoch        time.Time     // start of the monotonic clock of beat
 
 	limit   atomic.Int64           // maximum concurrent executions on this node
 	drained atomic.Pointer[string] // why nothing is claimed; nil if claiming
@@ -139,15 +135,14 @@ func New(o Options) *Dispatcher {
 		o.Now = time.Now
 	}
 	d := &Dispatcher{
-		o:             o,
-		epoch:         time.Now(),
-		versions:      agentcli.NewVersions(),
-		wake:          make(chan struct{}, 1),
-		resuming:      make(chan struct{}, resumeAtOnce),
-		lapse:         make(chan struct{}, 1),
-		conversations: conversationLoops{active: map[agented.ConversationID]chan struct{}{}, wake: make(chan struct{}, 1)},
-		running:       map[agented.ExecutionID]*work{},
-		quit:          make(chan struct{}),
+		o:        o,
+		epoch:    time.Now(),
+		versions: agentcli.NewVersions(),
+		wake:     make(chan struct{}, 1),
+		resuming: make(chan struct{}, resumeAtOnce),
+		lapse:    make(chan struct{}, 1),
+		running:  map[agented.ExecutionID]*work{},
+		quit:     make(chan struct{}),
 	}
 	d.limit.Store(int64(o.MaxConcurrent))
 	return d
@@ -196,7 +191,6 @@ func (d *Dispatcher) uptime() time.Duration { return time.Since(d.epoch) + 1 }
 func (d *Dispatcher) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.claimLoop(ctx) })
-	g.Go(func() error { return d.conversationLoop(ctx) })
 	g.Go(func() error { return d.renewLoop(ctx) })
 	g.Go(func() error { return d.cleanUpLoop(ctx) })
 	g.Go(func() error { return d.sweepLoop(ctx) })

@@ -65,8 +65,8 @@ func (d *Dispatcher) end(ctx context.Context, e *agented.Execution, exit agented
 		if e.Source != agented.SourceTurn { // its conversation still reads; cleanUpLoop comes later
 			d.cleanUpAttempts(context.WithoutCancel(ctx), e.ID, e.AttemptNo)
 		}
-	} else if e.Source != agented.SourceTurn { // see endTurn
-		d.finishing.Go(func() { d.cleanUp(context.WithoutCancel(ctx), e.ID) })
+	} else if e.Source != agented.SourceTurn { // its conversation cleans up
+		d.finishing.Go(func() { d.CleanUp(context.WithoutCancel(ctx), e.ID) })
 	}
 }
 
@@ -210,11 +210,6 @@ func (d *Dispatcher) knownVersion(e *agented.Execution) string {
 	return d.versions.Cached(spec.Path)
 }
 
-// maxJoined is the maximum size of a line that is reassembled from parts for a reader, in bytes.
-// An agent's answer of 5 MB is one line. A longer line reaches the reader truncated; the log
-// contains all of it.
-const maxJoined = 64 << 20
-
 // read passes the events of the attempt's lines to add, in the order in which they were printed,
 // parts joined.
 func (d *Dispatcher) read(ctx context.Context, e *agented.Execution, text *printed.Text, cli agentcli.CLI, add func([]agentcli.Event)) error {
@@ -234,7 +229,7 @@ func (d *Dispatcher) read(ctx context.Context, e *agented.Execution, text *print
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	open := runlog.Joiner{Max: maxJoined}
+	open := runlog.Joiner{Max: agentcli.MaxLine}
 	var batch []agented.LogLine
 	for {
 		batch, err = r.Next(batch[:0], 1000, 4<<20)
@@ -260,9 +255,9 @@ func (d *Dispatcher) read(ctx context.Context, e *agented.Execution, text *print
 	return nil
 }
 
-// cleanUp removes data that a final execution no longer needs: unmasked raw output, temporary files,
+// CleanUp removes data that a final execution no longer needs: unmasked raw output, temporary files,
 // and the uncompressed log. It can be repeated.
-func (d *Dispatcher) cleanUp(ctx context.Context, id agented.ExecutionID) {
+func (d *Dispatcher) CleanUp(ctx context.Context, id agented.ExecutionID) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	e, err := d.o.DB.Execution(ctx, id)
@@ -310,7 +305,7 @@ func (d *Dispatcher) cleanUpLoop(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return errDraining
 			}
-			d.cleanUp(ctx, id)
+			d.CleanUp(ctx, id)
 		}
 		select {
 		case <-ctx.Done():

@@ -3,7 +3,6 @@ package dispatch
 import (
 	"context"
 	"maps"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -159,7 +158,7 @@ func (d *Dispatcher) Cancel(ctx context.Context, id agented.ExecutionID, by agen
 	if e.State == agented.StateRunning {
 		d.Stop(id)
 	} else {
-		d.finishing.Go(func() { d.cleanUp(context.WithoutCancel(ctx), e.ID) })
+		d.finishing.Go(func() { d.CleanUp(context.WithoutCancel(ctx), e.ID) })
 	}
 	d.Wake()
 	return e, nil
@@ -167,13 +166,7 @@ func (d *Dispatcher) Cancel(ctx context.Context, id agented.ExecutionID, by agen
 
 // workDir returns the working directory of the execution's command.
 func (d *Dispatcher) workDir(e *agented.Execution) string {
-	if r := e.Snapshot.Resume; r != nil && r.Dir != "" {
-		return filepath.Clean(r.Dir)
-	}
-	if e.Snapshot.WorkingDir != "" {
-		return filepath.Clean(e.Snapshot.WorkingDir)
-	}
-	return d.o.Layout.Work(e.ID)
+	return d.o.Layout.WorkDir(e)
 }
 
 // plain formats a number.

@@ -25,7 +25,7 @@ import (
 type Turns interface {
 	Say(ctx context.Context, p *store.PostMessage) (repeated bool, err error)
 	Interrupt(ctx context.Context, id agented.ConversationID, by agented.Principal) (bool, error)
-	CloseConversation(ctx context.Context, id agented.ConversationID, by agented.Principal) error
+	Close(ctx context.Context, id agented.ConversationID, by agented.Principal) error
 }
 
 // Options are what the handlers work with. All fields are required.
@@ -378,5 +378,5 @@ func (h *conversations) close(ctx context.Context, in *conversationPath) (*struc
 	if err != nil {
 		return nil, err
 	}
-	return nil, h.turns.CloseConversation(ctx, id, rest.Principal(ctx))
+	return nil, h.turns.Close(ctx, id, rest.Principal(ctx))
 }
