@@ -52,7 +52,11 @@ func (l Layout) Bin() string { return filepath.Join(l.Root, "bin") }
 // SetupLink is the file with the one-time setup link of the first start.
 func (l Layout) SetupLink() string { return filepath.Join(l.Root, "setup-link") }
 
-// CLIKey is the file with the admin key for the client on this machine.
+// Socket is the Unix socket for client commands of the server's user.
+func (l Layout) Socket() string { return filepath.Join(l.Root, "agented.sock") }
+
+// CLIKey is the file in which servers up to version 0.9 kept an admin key for
+// client commands.
 func (l Layout) CLIKey() string { return filepath.Join(l.Root, "cli.key") }
 
 // NodeID is the file with this node's id.

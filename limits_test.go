@@ -25,7 +25,7 @@ var manyFiles = map[string]int{
 
 // longFunctions lists the functions with more than maxLines lines.
 var longFunctions = map[string]int{
-	"deploy/test/check.main":          163, // a test program
+	"deploy/test/check.main":          161, // a test program
 	"internal/clireal.call.anthropic": 86,
 }
 

@@ -31,5 +31,5 @@ func dial(c *config.Config) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return client.New(s.Address, s.Key)
+	return s.Client()
 }

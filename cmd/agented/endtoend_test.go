@@ -513,7 +513,7 @@ func TestServe_files_when_ready(t *testing.T) {
 	t.Parallel()
 	for range 5 {
 		s := newServer(t) // returns at the first successful readiness probe
-		for _, file := range []string{filepath.Join(s.data(), "setup-link"), filepath.Join(s.data(), "cli.key"), filepath.Join(s.dir, "run", "agented.json")} {
+		for _, file := range []string{filepath.Join(s.data(), "setup-link"), filepath.Join(s.data(), "agented.sock"), filepath.Join(s.dir, "run", "agented.json")} {
 			if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 				t.Errorf("%s: %v %v", file, info, err)
 			}

@@ -21,7 +21,7 @@ func guardWorks(t *testing.T) {
 // reach are commands by what they reach. Each prints LEAK if it succeeds. D is the data folder,
 // BIN the program, VICTIM another execution.
 var reach = map[string]string{
-	"client key":               `cat $D/cli.key`,
+	"local socket":             `test -S $D/agented.sock`,
 	"secret key":               `cat $D/.secret_key`,
 	"database":                 `head -c 16 $D/agented.db`,
 	"write-ahead log":          `head -c 16 $D/agented.db-wal`,
@@ -38,10 +38,10 @@ var reach = map[string]string{
 	"signal to the server":     `kill -9 $SERVER`,
 	"signals to the shims":     `kill -9 $SHIMS`,
 	"environment of the shims": `for p in $SHIMS; do cat /proc/$p/environ && break; done`,
-	"uncovered data":           `unshare -Urm sh -c "umount -l $D; cat $D/cli.key"`,
-	"bind mount":               `unshare -Urm sh -c "mount --rbind / /mnt; cat /mnt$D/cli.key"`,
-	"path of init":             `cat /proc/1/root$D/cli.key`,
-	"open descriptors":         `cat /proc/*/fd/[0-9]*/cli.key`,
+	"uncovered data":           `unshare -Urm sh -c "umount -l $D; cat $D/server.json"`,
+	"bind mount":               `unshare -Urm sh -c "mount --rbind / /mnt; cat /mnt$D/server.json"`,
+	"path of init":             `cat /proc/1/root$D/server.json`,
+	"open descriptors":         `cat /proc/*/fd/[0-9]*/server.json`,
 }
 
 // still are commands that must succeed at every level.
@@ -117,7 +117,10 @@ func TestSandbox_server_data(t *testing.T) {
 		fmt.Fprintf(&script, "{ %s; } >/dev/null 2>&1 && echo 'LEAK: %s'\n", text, name)
 	}
 	text, e = run("off")
-	for _, name := range []string{"client key", "secret key", "database", "settings file", "secret file", "backups", "output of another", "client command", "own bundle", "runtime file"} {
+	if strings.Contains(text, "LEAK: client command") {
+		t.Error("without a sandbox, an agent is an administrator on the local socket")
+	}
+	for _, name := range []string{"local socket", "secret key", "database", "settings file", "secret file", "backups", "output of another", "own bundle", "runtime file"} {
 		if !strings.Contains(text, "LEAK: "+name) {
 			t.Errorf("without a sandbox, %s is not found at %q:\n%s", name, e.Attempts[0].Sandbox, text)
 		}
@@ -170,7 +173,7 @@ func TestSandbox_flag_of_run(t *testing.T) {
 	guardWorks(t)
 	s := newServer(t)
 	for _, level := range []string{"off", "guard"} {
-		stdout, stderr, code := s.cli("run", "--sandbox", level, "--", "cat", s.data()+"/cli.key")
+		stdout, stderr, code := s.cli("run", "--sandbox", level, "--", "cat", s.data()+"/server.json")
 		if got := code == 0; got != (level == "off") {
 			t.Errorf("%s: exit code %d\n%s%s", level, code, stdout, stderr)
 		}

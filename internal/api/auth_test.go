@@ -18,6 +18,7 @@ import (
 	"github.com/agented/agented/internal/api/identity"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/auth"
+	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -122,46 +123,49 @@ func TestSetup_json(t *testing.T) {
 	g.send(c, "GET", "/api/v1/config", "").want(200)
 }
 
-func TestCLIKey_is_created_and_replaced(t *testing.T) {
+func TestCLIKey_is_retired(t *testing.T) {
 	t.Parallel()
-	g := start(t, settings{})
 	ctx := context.Background()
-	log := slog.New(slog.NewTextHandler(&g.log, nil))
-	ensure := func() string {
-		t.Helper()
-		if err := auth.EnsureCLIKey(ctx, g.db, g.layout, log); err != nil {
-			t.Fatal(err)
-		}
-		text, err := os.ReadFile(g.layout.CLIKey())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return strings.TrimSpace(string(text))
-	}
-	asks := func(key string) int {
-		return g.do(agented.RoleNone, "GET", "/api/v1/config", "", with("Authorization", "Bearer "+key)).status
-	}
-	first := ensure()
-	if m := mode(t, g.layout.CLIKey()); m != 0o600 {
-		t.Errorf("mode %o", m)
-	}
-	if ensure() != first || asks(first) != 200 {
-		t.Error("a restart made another key, or the key is no good")
-	}
-	os.Remove(g.layout.CLIKey())
-	second := ensure()
-	if second == first || asks(first) != 401 || asks(second) != 200 {
-		t.Error("a lost key still works, or its successor does not")
-	}
-	var keys rest.ListOf[identity.KeyView]
-	g.do(agented.RoleNone, "GET", "/api/v1/auth/keys", "", with("X-API-Key", second)).want(200).json(&keys)
-	for _, k := range keys.Items {
-		if k.RevokedAt == nil {
-			g.admin("DELETE", "/api/v1/auth/keys/"+string(k.ID), "")
-		}
-	}
-	if ensure() != second || asks(second) != 401 || !strings.Contains(g.log.String(), "was revoked") {
-		t.Error("a key that somebody revoked came back")
+	for name, c := range map[string]struct {
+		creator string
+		revoked bool
+		kept    bool // the file and the key stay
+		says    string
+	}{
+		"of an earlier server": {creator: "server", says: "was revoked and removed"},
+		"revoked before":       {creator: "server", revoked: true, says: "was revoked and removed"},
+		"of a person":          {creator: "key admin key", kept: true, says: "did not write"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, settings{})
+			log := slog.New(slog.NewTextHandler(&g.log, nil))
+			if err := auth.RetireCLIKey(ctx, g.db, g.layout, log); err != nil || strings.Contains(g.log.String(), "cli.key") {
+				t.Fatalf("without a key: %v %s", err, g.log.String())
+			}
+			plain, prefix, _ := secret.NewAPIKey()
+			k := &store.Key{Name: "cli on this machine", Prefix: prefix, Role: agented.RoleAdmin}
+			if err := g.db.CreateKey(ctx, k, sha(plain), c.creator); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(g.layout.CLIKey(), []byte(plain+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if c.revoked {
+				g.admin("DELETE", "/api/v1/auth/keys/"+string(k.ID), "").want(204)
+			}
+			if err := auth.RetireCLIKey(ctx, g.db, g.layout, log); err != nil {
+				t.Fatal(err)
+			}
+			_, err := os.Stat(g.layout.CLIKey())
+			status := g.do(agented.RoleNone, "GET", "/api/v1/config", "", with("X-API-Key", plain)).status
+			if c.kept && (err != nil || status != 200) || !c.kept && (err == nil || status != 401) {
+				t.Errorf("the file: %v; a request: %d", err, status)
+			}
+			if strings.Count(g.log.String(), "cli.key") == 0 || !strings.Contains(g.log.String(), c.says) {
+				t.Errorf("the log: %s", g.log.String())
+			}
+		})
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/agented/agented/internal/disk"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/hub"
+	"github.com/agented/agented/internal/localsocket"
 	"github.com/agented/agented/internal/metrics"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/retention"
@@ -72,6 +73,7 @@ type App struct {
 	pruner        *retention.Pruner
 	api           *api.Server
 	listener      net.Listener
+	local         *localsocket.Listener // nil if it cannot be opened
 	http          *http.Server
 	conns         connections
 	notify        *notifier
@@ -215,7 +217,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 	if err := a.defaultAccounts(ctx, c); err != nil {
 		return err
 	}
-	return auth.EnsureCLIKey(ctx, a.db, a.layout, a.o.Log)
+	return a.openLocal(ctx)
 }
 
 // assemble creates the parts that run executions.

@@ -58,6 +58,7 @@ func (a *App) Run(ctx context.Context) error {
 	url, link, err := a.leaveFiles(ctx)
 	served := make(chan error, 1)
 	go func() { served <- a.http.Serve(listener) }()
+	loops.Go(a.serveLocal)
 	if err == nil {
 		a.ready(ctx, url, link)
 		resume()
@@ -116,7 +117,7 @@ func (a *App) leaveFiles(ctx context.Context) (url, link string, err error) {
 
 // runtime describes this server for the clients of the same user.
 func (a *App) runtime(url string) client.Runtime {
-	return client.Runtime{Address: url, Listens: listens(a.config.Load(), a.listener.Addr()), KeyFile: a.layout.CLIKey(), DataDir: a.layout.Root, PID: os.Getpid()}
+	return client.Runtime{Address: url, Listens: listens(a.config.Load(), a.listener.Addr()), Socket: a.socket(), DataDir: a.layout.Root, PID: os.Getpid()}
 }
 
 // withdrawFiles removes the files that lead clients to this server. They are kept if a service
@@ -189,6 +190,9 @@ func (a *App) drain(served <-chan error) error {
 	var errs []error
 	if err := a.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		errs = append(errs, fmt.Errorf("close the socket: %w", err))
+	}
+	if err := a.drainLocal(); err != nil {
+		errs = append(errs, fmt.Errorf("close the local socket: %w", err))
 	}
 	select {
 	case <-served:

@@ -65,6 +65,13 @@ type Client struct {
 	Local     bool   // on this machine
 	Encrypted bool
 	UserAgent string
+	Process   *Process // set on the local socket
+}
+
+// Process is a process on this machine that the local socket has identified.
+type Process struct {
+	User    string // name of its user
+	Refused error  // why it may not act as an administrator; nil: it may
 }
 
 // Exposed reports whether a password would cross a network unencrypted.

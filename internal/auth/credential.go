@@ -28,6 +28,7 @@ const (
 	byKey
 	bySession
 	byExecution
+	byProcess // the local socket
 )
 
 var staticPrincipal = agented.Principal{Name: "key AGENTED_API_KEY", Role: agented.RoleAdmin}
@@ -56,13 +57,17 @@ func PresentedKey(r *http.Request) (string, bool) {
 	return "", false
 }
 
-// Identify authenticates the caller of a request by key or by session. A request
+// Identify authenticates the caller of a request by key, as a process on the
+// local socket, or by session. A request
 // with a key never falls back to its cookie, since the cross-origin check
 // accepted it because of the key.
 func (a *Service) Identify(r *http.Request, c Client) (Caller, error) {
 	ctx := r.Context()
 	if key, ok := PresentedKey(r); ok {
 		return a.byKey(ctx, key)
+	}
+	if c.Process != nil {
+		return byLocalSocket(c.Process)
 	}
 	cookie, err := r.Cookie(a.cookieName(c.Encrypted))
 	if err == nil && cookie.Value != "" {
@@ -72,6 +77,15 @@ func (a *Service) Identify(r *http.Request, c Client) (Caller, error) {
 		return Caller{}, agented.Errorf(agented.Unauthenticated, "%s", notSetUp)
 	}
 	return Caller{}, agented.Errorf(agented.Unauthenticated, "log in, or send an API key as Authorization: Bearer KEY or X-API-Key: KEY")
+}
+
+// byLocalSocket authenticates a process of this machine. It has no owner: keys
+// that it creates end with no user unless the request names one.
+func byLocalSocket(p *Process) (Caller, error) {
+	if p.Refused != nil {
+		return Caller{}, p.Refused
+	}
+	return Caller{Principal: agented.Principal{Name: "local " + p.User, Role: agented.RoleAdmin}, Credential: Credential{kind: byProcess}}, nil
 }
 
 func (a *Service) byKey(ctx context.Context, key string) (Caller, error) {
@@ -147,6 +161,9 @@ func (a *Service) role(ctx context.Context, c Credential) (role agented.Role, ok
 			return "", false, unlessRefused(err)
 		}
 		return "", e.State == agented.StateRunning && e.AttemptNo == c.attempt, nil
+	}
+	if c.kind == byProcess {
+		return agented.RoleAdmin, true, nil // a process cannot become part of an execution
 	}
 	return "", true, nil
 }

@@ -45,7 +45,7 @@ func checkUserName(path, name string) []agented.Field {
 	words := strings.Fields(strings.ToLower(name))
 	kind, _, address := strings.Cut(words[0], ":")
 	alone := []string{"system", "server", "scheduler", "schedule", "webhook", "unknown", "nobody", "anonymous"}
-	if slices.Contains([]string{"key", "execution", "github"}, words[0]) || len(words) == 1 && slices.Contains(alone, words[0]) ||
+	if slices.Contains([]string{"key", "execution", "github", "local"}, words[0]) || len(words) == 1 && slices.Contains(alone, words[0]) ||
 		address && slices.Contains([]string{"key", "execution", "github", "agent", "user", "group", "topic"}, kind) {
 		return []agented.Field{{Path: path, Text: "is reserved, because it looks like a part of the server: choose another name"}}
 	}

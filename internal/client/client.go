@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +25,8 @@ const answerWithin = 90 * time.Second
 // Client calls one server.
 type Client struct {
 	base   string
+	name   string // address in messages
+	local  bool   // it uses the local socket
 	key    string
 	http   *http.Client
 	within time.Duration // answerWithin, except in tests
@@ -41,6 +44,7 @@ func New(address, key string) (*Client, error) {
 		c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
 		}}
+		c.name = address
 		return c, nil
 	}
 	u, err := url.Parse(address)
@@ -48,7 +52,19 @@ func New(address, key string) (*Client, error) {
 		return nil, agented.Errorf(agented.Invalid, "AGENTED_URL is not a valid address: use http://HOST:PORT, https://… or unix:/PATH")
 	}
 	c.base = strings.TrimSuffix(u.Scheme+"://"+u.Host+u.Path, "/")
+	c.name = c.base
 	return c, nil
+}
+
+// NewLocal returns a client that uses the local socket of the server at address, without a key.
+func NewLocal(socket, address string) *Client {
+	c := &Client{base: "http://localhost", name: address, local: true, within: answerWithin, http: &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	c.http.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return dialLocal(ctx, socket, address, c.within)
+	}}
+	return c
 }
 
 // problem is the part of an RFC 9457 answer that a command shows.
@@ -76,7 +92,7 @@ func (c *Client) Do(ctx context.Context, method, path string, header http.Header
 			resp.Body.Close()
 		}
 		return agented.Errorf(agented.Unavailable,
-			"%s accepts connections but has not answered for %s: the server hangs, or it is down and its service manager keeps the socket; see its log (`agented service status` names it)", c.base, c.within)
+			"%s accepts connections but has not answered for %s: the server hangs, or it is down and its service manager keeps the socket; see its log (`agented service status` names it)", c.name, c.within)
 	}
 	if err != nil {
 		return err
@@ -84,7 +100,7 @@ func (c *Client) Do(ctx context.Context, method, path string, header http.Header
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
 	if err != nil {
-		return agented.Errorf(agented.Unavailable, "the answer of %s was interrupted: %v", c.base, err)
+		return agented.Errorf(agented.Unavailable, "the answer of %s was interrupted: %v", c.name, err)
 	}
 	if into == nil || len(b) == 0 {
 		return nil
@@ -94,7 +110,7 @@ func (c *Client) Do(ctx context.Context, method, path string, header http.Header
 		return nil
 	}
 	if err := json.Unmarshal(b, into); err != nil {
-		return agented.Errorf(agented.Unavailable, "%s did not answer with the API's JSON: check that it is an Agented server", c.base).Because(err)
+		return agented.Errorf(agented.Unavailable, "%s did not answer with the API's JSON: check that it is an Agented server", c.name).Because(err)
 	}
 	return nil
 }
@@ -126,11 +142,17 @@ func (c *Client) send(ctx context.Context, method, path string, header http.Head
 		req.Header.Set("X-API-Key", c.key)
 	}
 	resp, err := c.http.Do(req)
+	if err != nil && c.local && method == http.MethodGet && ctx.Err() == nil && interrupted(err) {
+		resp, err = c.http.Do(req) // the server ended: ask the next one
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		return nil, agented.Errorf(agented.Unavailable, "no server answers at %s: start it with `agented serve`, or set AGENTED_URL", c.base).Because(err)
+		if own, ok := errors.AsType[*agented.Error](err); ok {
+			return nil, own
+		}
+		return nil, agented.Errorf(agented.Unavailable, "no server answers at %s: start it with `agented serve`, or set AGENTED_URL", c.name).Because(err)
 	}
 	if resp.StatusCode < 300 {
 		return resp, nil

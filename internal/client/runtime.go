@@ -11,12 +11,13 @@ import (
 	"github.com/agented/agented/internal/filelock"
 )
 
-// Runtime describes a server for the clients of the same user: its address and the file of its
-// key. It contains no secret.
+// Runtime describes a server for the clients of the same user: its address and its local socket.
+// It contains no secret.
 type Runtime struct {
-	Address string `json:"address"`           // base URL, or unix:/path
-	Listens string `json:"listens,omitempty"` // the same with the listen address, such as http://[::]:20000
-	KeyFile string `json:"key_file"`          // file with an admin key, mode 0600
+	Address string `json:"address"`            // base URL, or unix:/path
+	Listens string `json:"listens,omitempty"`  // the same with the listen address, such as http://[::]:20000
+	Socket  string `json:"socket,omitempty"`   // path of the local socket, on which no key is needed
+	KeyFile string `json:"key_file,omitempty"` // written by servers without a local socket: file with an admin key
 	DataDir string `json:"data_dir"`
 	PID     int    `json:"pid"`
 }

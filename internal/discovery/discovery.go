@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/client"
 	"github.com/agented/agented/internal/config"
 )
 
@@ -23,11 +24,20 @@ type Server struct {
 	Address string // in the form that client.New accepts
 	Key     string
 	KeyFrom string // description of the key's source
+	Socket  string // path of the local socket, used instead of a key; empty: none
 }
 
-// Find returns the address and the API key to use. A key file that a server created on this
-// machine is used for that server only: AGENTED_URL may name another server, which
-// would receive an admin key.
+// Client returns the client of the server, without sending a request.
+func (s Server) Client() (*client.Client, error) {
+	if s.Socket != "" {
+		return client.NewLocal(s.Socket, s.Address), nil
+	}
+	return client.New(s.Address, s.Key)
+}
+
+// Find returns the address and the API key or the local socket to use. The local socket, and the
+// key file of a server without one, are used for the server on this machine only: AGENTED_URL may
+// name another server.
 func Find(c *config.Config) (Server, error) {
 	if insideExecution(c) {
 		return serverForExecution(c)
@@ -64,10 +74,18 @@ func Find(c *config.Config) (Server, error) {
 
 	file := ""
 	switch {
+	case own && rt.Socket != "":
+		f.Socket = rt.Socket
+		return f, nil
 	case own:
 		file = rt.KeyFile
 	case !haveRuntime && SameServer(f.Address, defaultServer) && c.DataDir != "":
-		file = agented.Layout{Root: c.DataDir}.CLIKey()
+		layout := agented.Layout{Root: c.DataDir}
+		if info, err := os.Lstat(layout.Socket()); err == nil && info.Mode().Type() == os.ModeSocket {
+			f.Socket = layout.Socket()
+			return f, nil
+		}
+		file = layout.CLIKey()
 	default:
 		return Server{}, agented.Errorf(agented.Unauthenticated,
 			"there is no API key for %s: create one on that server with `agented key create NAME`, and set AGENTED_API_KEY to it", Redacted(f.Address))

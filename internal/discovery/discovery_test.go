@@ -38,9 +38,11 @@ func TestFind_server_and_key(t *testing.T) {
 		runtime string // address in the runtime file, empty for none
 		where   string // "home": the runtime file is below HOME although there is a runtime folder
 		dataKey bool   // there is a cli.key in the data folder
+		local   bool   // the server has a local socket
 
 		address string
 		key     string
+		socket  bool // the local socket is used
 		err     agented.Kind
 		says    string
 	}{
@@ -49,6 +51,23 @@ func TestFind_server_and_key(t *testing.T) {
 		{name: "a server without a runtime folder", runtime: "http://127.0.0.1:4000", where: "home", address: "http://127.0.0.1:4000", key: runtimeKey},
 		{name: "a server on a socket", runtime: "unix:/run/a.sock", address: "unix:/run/a.sock", key: runtimeKey},
 		{name: "the default server", dataKey: true, address: "http://127.0.0.1:20000", key: dataKey},
+		{name: "the local socket", runtime: "http://127.0.0.1:4000", local: true, dataKey: true, address: "http://127.0.0.1:4000", socket: true},
+		{
+			name: "the local socket of the server that AGENTED_URL names", runtime: "http://127.0.0.1:4000", local: true,
+			env: map[string]string{"AGENTED_URL": "http://localhost:4000"}, address: "http://127.0.0.1:4000", socket: true,
+		},
+		{
+			name: "a key before the local socket", runtime: "http://127.0.0.1:4000", local: true,
+			env: map[string]string{"AGENTED_API_KEY": envKey}, address: "http://127.0.0.1:4000", key: envKey,
+		},
+		{
+			name: "no local socket for another server", runtime: "http://127.0.0.1:4000", local: true,
+			env: map[string]string{"AGENTED_URL": "http://127.0.0.1:4001"}, err: agented.Unauthenticated, says: "AGENTED_API_KEY",
+		},
+		{
+			name: "no local socket in an execution", runtime: "http://127.0.0.1:4000", local: true,
+			env: map[string]string{"AGENTED_EXECUTION_ID": "exec-1"}, err: agented.Unauthenticated, says: "inside an execution",
+		},
 		{name: "no server at all", err: agented.Unavailable, says: "agented serve"},
 		{
 			name: "a key of one's own", runtime: "http://127.0.0.1:4000", env: map[string]string{"AGENTED_API_KEY": envKey},
@@ -118,7 +137,11 @@ func TestFind_server_and_key(t *testing.T) {
 				if tt.where == "home" {
 					at = client.RuntimeFile("", home)
 				}
-				b, _ := json.Marshal(client.Runtime{Address: tt.runtime, KeyFile: filepath.Join(dir, "running.key"), PID: 1})
+				rt := client.Runtime{Address: tt.runtime, KeyFile: filepath.Join(dir, "running.key"), PID: 1}
+				if tt.local {
+					rt.Socket = filepath.Join(dir, "agented.sock")
+				}
+				b, _ := json.Marshal(rt)
 				write(t, at, string(b))
 			}
 			environ := []string{"HOME=" + home, "XDG_RUNTIME_DIR=" + run, "AGENTED_DATA_DIR=" + data}
@@ -136,7 +159,7 @@ func TestFind_server_and_key(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || got.Address != tt.address || got.Key != tt.key {
+			if err != nil || got.Address != tt.address || got.Key != tt.key || (got.Socket != "") != tt.socket {
 				t.Errorf("goes to %s with %q (%v), want %s with %q", got.Address, got.Key, err, tt.address, tt.key)
 			}
 		})

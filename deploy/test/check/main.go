@@ -244,6 +244,19 @@ func checkUserService(source string) {
 	}
 }
 
+// createKey creates the key for the requests of the check, as the user of the service and without
+// a key.
+func createKey() {
+	info, err := os.Stat(data + "/agented.sock")
+	report(err == nil && info.Mode().Perm() == 0o600, "the local socket is in the data folder")
+	var errs strings.Builder
+	cmd := exec.Command("setpriv", "--reuid=agented", "--regid=agented", "--clear-groups", "/usr/local/bin/agented", "key", "create", "check", "--role", "admin")
+	cmd.Env, cmd.Dir, cmd.Stderr = []string{"HOME=" + home, "AGENTED_DATA_DIR=" + data}, "/", &errs
+	out, err := cmd.Output()
+	key = strings.TrimSpace(string(out))
+	report(err == nil && key != "", "a key was created over the local socket: %v %s", err, &errs)
+}
+
 func main() {
 	fmt.Println("     " + strings.SplitN(must("systemctl", "--version"), "\n", 2)[0])
 	source, err := filepath.Abs(filepath.Join(filepath.Dir(os.Args[0]), "agented"))
@@ -265,9 +278,7 @@ func main() {
 	_, ready := awaitReady(time.Now(), time.Second)
 	report(ready && took < 5*time.Second && strings.Contains(out, "serving at"), "installed and ready after %s", ms(took))
 	fmt.Println("     " + strings.ReplaceAll(out, "\n", "\n     "))
-	b, err := os.ReadFile(data + "/cli.key")
-	key = strings.TrimSpace(string(b))
-	report(err == nil && key != "", "the data folder is where the settings say")
+	createKey()
 	report(property("NFileDescriptorStore") == "1", "systemd keeps %s socket", property("NFileDescriptorStore"))
 	checkUnit()
 	checkTools()

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/ratelimit"
 )
 
@@ -206,6 +207,23 @@ func WithConn(ctx context.Context, c net.Conn) context.Context {
 func Conn(r *http.Request) (net.Conn, bool) {
 	c, ok := r.Context().Value(connKey{}).(net.Conn)
 	return c, ok
+}
+
+// identified is a connection whose process is known: one of the local socket.
+type identified interface {
+	Caller() (user string, refused error)
+}
+
+// processOf returns the process that sent a request over the local socket, or
+// nil.
+func processOf(r *http.Request) *auth.Process {
+	c, _ := Conn(r)
+	from, ok := c.(identified)
+	if !ok {
+		return nil
+	}
+	user, refused := from.Caller()
+	return &auth.Process{User: user, Refused: refused}
 }
 
 // connContext counts a new connection and marks it if there are too many. It is

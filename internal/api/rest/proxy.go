@@ -43,6 +43,7 @@ func Client(r *http.Request) auth.Client {
 	c := clientOf(r)
 	return auth.Client{
 		Address: c.String(), Network: ratelimit.Network(c.ip), Local: c.local, Encrypted: c.https, UserAgent: r.UserAgent(),
+		Process: processOf(r),
 	}
 }
 
