@@ -13,22 +13,19 @@ type Sandbox string
 const (
 	SandboxOff   Sandbox = "off"   // the agent can read what the server's user can read
 	SandboxGuard Sandbox = "guard" // the agent cannot reach the server, its data and other executions
+	// SandboxStrict also takes away the network, and everything is read-only except the working
+	// directory, paths and a home folder of the execution's own.
+	SandboxStrict Sandbox = "strict"
 )
 
-// sandboxStrict is a level that does not exist yet.
-const sandboxStrict Sandbox = "strict"
-
 // Sandboxes lists the levels from the weakest to the strongest.
-var Sandboxes = []Sandbox{SandboxOff, SandboxGuard}
+var Sandboxes = []Sandbox{SandboxOff, SandboxGuard, SandboxStrict}
 
 // Problem returns why a spec or the server's settings cannot contain the level, or "". The empty
 // level is valid: it means the server's default.
 func (s Sandbox) Problem() string {
-	switch {
-	case s == "" || slices.Contains(Sandboxes, s):
+	if s == "" || slices.Contains(Sandboxes, s) {
 		return ""
-	case s == sandboxStrict:
-		return "is not available in this version: it requires that the server injects credentials, which it cannot do yet; use guard"
 	}
 	return fmt.Sprintf("must be one of %s", join(Sandboxes))
 }

@@ -8,14 +8,14 @@ import (
 func TestSandbox_levels(t *testing.T) {
 	t.Parallel()
 	for level, want := range map[Sandbox]string{
-		"": "", SandboxOff: "", SandboxGuard: "",
-		"strict": "is not available in this version", "Guard": "must be one of off, guard", "on": "must be one of off, guard",
+		"": "", SandboxOff: "", SandboxGuard: "", SandboxStrict: "",
+		"Guard": "must be one of off, guard, strict", "on": "must be one of off, guard, strict",
 	} {
 		if got := level.Problem(); (got == "") != (want == "") || !strings.Contains(got, want) {
 			t.Errorf("%q: %q, want %q", level, got, want)
 		}
 	}
-	levels := []Sandbox{"", SandboxOff, SandboxGuard}
+	levels := []Sandbox{"", SandboxOff, SandboxGuard, SandboxStrict}
 	for i, a := range levels {
 		for j, b := range levels {
 			if a.Stronger(b) != (i > j) {

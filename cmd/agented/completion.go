@@ -163,7 +163,7 @@ func (a completions) forRun() {
 	run := a.command("run")
 	a.flag(run, "backend", words(agented.Backends...))
 	a.flag(run, "permission", words(string(agented.PermissionRead), string(agented.PermissionEdit), string(agented.PermissionFull)))
-	a.flag(run, "sandbox", words(string(agented.SandboxOff), string(agented.SandboxGuard)))
+	a.flag(run, "sandbox", words(string(agented.SandboxOff), string(agented.SandboxGuard), string(agented.SandboxStrict)))
 	for _, name := range []string{"model", "env", "plain-env", "timeout", "name"} {
 		a.flag(run, name, cobra.NoFileCompletions)
 	}

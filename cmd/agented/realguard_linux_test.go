@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agented/agented/internal/clireal"
 )
@@ -188,6 +190,60 @@ func TestRealCLIs_nested_sandbox(t *testing.T) {
 		if _, err := os.Stat(outside); err == nil {
 			t.Errorf("%s: Codex's own sandbox did not deny a write outside of the working directory", permission)
 		}
+	}
+}
+
+// TestRealCLIs_strict runs each CLI without a network, with a forwarded port to the API of its model:
+// it must work, and its tools must not leave the sandbox.
+func TestRealCLIs_strict(t *testing.T) {
+	guardWorks(t)
+	for _, name := range realCLINames {
+		t.Run(name, func(t *testing.T) {
+			standIn := &clireal.StandIn{}
+			dir, err := os.MkdirTemp("/var/tmp", "model-")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			socket := filepath.Join(dir, "proxy.sock")
+			l, err := net.Listen("unix", socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			api := &http.Server{Handler: standIn, ReadHeaderTimeout: time.Minute}
+			go api.Serve(l)
+			t.Cleanup(func() { api.Close() })
+			s := realServerAt(t, name, "http://127.0.0.1:3128/"+string(clireal.Calls), "AGENTED_SANDBOX=strict", "AGENTED_SANDBOX_FORWARD=3128:"+socket)
+			canary := filepath.Join(s.dir, "home", "canary")
+			if err := os.WriteFile(canary, []byte("x"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			work := filepath.Join(s.dir, "cwd")
+			host, port, _ := strings.Cut(s.addr, ":")
+			for _, command := range []string{
+				"rm -rf ~/*; cat " + canary + " && touch leaked",
+				"bash -c 'exec 3<>/dev/tcp/" + host + "/" + port + "' && touch leaked",
+				"curl -sS --max-time 20 http://" + s.addr + "/health/liveness && touch leaked",
+				"getent hosts example.org && touch leaked",
+				"touch made",
+			} {
+				standIn.Calls = append(standIn.Calls, shellCall(name, command))
+			}
+			e := s.awaitReal(s.fire(s.trigger(map[string]any{
+				"name": "agent", "backend": name, "prompt": "Work.", "permission": "full", "timeout_seconds": 300, "working_dir": work,
+			})))
+			if e.Status != "success" || e.Result == "" || len(e.Attempts) != 1 || e.Attempts[0].Sandbox != "strict" {
+				t.Errorf("%+v\n%s", e, s.logText(e.ID))
+			}
+			for file, want := range map[string]bool{"made": true, "leaked": false} {
+				if _, err := os.Stat(filepath.Join(work, file)); (err == nil) != want {
+					t.Errorf("%s exists: %v, want %v\n%s", file, err == nil, want, s.logText(e.ID))
+				}
+			}
+			if _, err := os.Stat(canary); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

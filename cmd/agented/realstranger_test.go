@@ -233,17 +233,23 @@ func realCLI(t *testing.T, name string) string {
 // realServer starts a server whose CLI uses the stand-in.
 func realServer(t *testing.T, name string, standIn *clireal.StandIn, scenario clireal.Scenario) *server {
 	t.Helper()
-	bin := realCLI(t, name)
+	realCLI(t, name)
 	api := httptest.NewServer(standIn)
 	t.Cleanup(func() {
 		api.CloseClientConnections()
 		api.Close()
 	})
-	base := api.URL + "/" + string(scenario)
-	s := prepare(t, "GITHUB_WEBHOOK_SECRET="+stormSecret, "PATH="+bin+":"+os.Getenv("PATH"),
+	return realServerAt(t, name, api.URL+"/"+string(scenario))
+}
+
+// realServerAt starts a server whose CLI uses the stand-in at an address.
+func realServerAt(t *testing.T, name, base string, env ...string) *server {
+	t.Helper()
+	bin := realCLI(t, name)
+	s := prepare(t, append(env, "GITHUB_WEBHOOK_SECRET="+stormSecret, "PATH="+bin+":"+os.Getenv("PATH"),
 		"ANTHROPIC_API_KEY=sk-ant-api03-stand-in-key-0123456789", "ANTHROPIC_BASE_URL="+base,
 		"OPENAI_API_KEY=sk-stand-in-key-0123456789", "OPENAI_BASE_URL="+base+"/v1",
-		"GEMINI_API_KEY=stand-in-key-of-gemini-0123456789", "GOOGLE_GEMINI_BASE_URL="+base)
+		"GEMINI_API_KEY=stand-in-key-of-gemini-0123456789", "GOOGLE_GEMINI_BASE_URL="+base)...)
 	// Gemini needs a configured login method if its API is elsewhere, and OpenCode has providers
 	// in its own configuration only.
 	for name, text := range map[string]string{

@@ -41,7 +41,7 @@ A second Ctrl-C within five seconds cancels the execution.`,
 	f.String("backend", "", agentNames()+" (default: run the arguments as a command)")
 	f.String("model", "", "model of the agent")
 	f.String("permission", "", "permission of the agent: read, edit (default) or full")
-	f.String("sandbox", "", "isolation of the processes from the server: off or guard (default: the server's setting)")
+	f.String("sandbox", "", "isolation of the processes from the server: off, guard or strict (default: the server's setting)")
 	f.StringArrayP("env", "e", nil, "environment variable of the process as NAME=VALUE, masked in its output; may be repeated")
 	f.StringArray("plain-env", nil, "like --env, for a value that is not secret and not masked")
 	addDuration(f, "timeout", 0, "timeout, for example 90s, 5m or 2h (default 1h)")

@@ -78,7 +78,7 @@ type AgentView struct {
 	TimeoutSeconds int                 `json:"timeout_seconds" doc:"Time limit of one turn in seconds; 0 means no limit"`
 	SilenceSeconds int                 `json:"silence_timeout_seconds" doc:"Limit on seconds without output; 0 means no limit"`
 	TrustRepo      bool                `json:"trust_repository" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
-	Sandbox        agented.Sandbox     `json:"sandbox" doc:"Isolation of the processes: off or guard; empty: the server's default (AGENTED_SANDBOX)"`
+	Sandbox        agented.Sandbox     `json:"sandbox" doc:"Isolation of the processes: off, guard or strict; empty: the server's default (AGENTED_SANDBOX)"`
 	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running turn is paused with a question; 0 means none"`
 	Env            map[string]EnvValue `json:"env" doc:"Variables for the process. *** stands for each secret value, {value, secret: false} is a value that is not secret, null passes the server's variable of that name"`
 	CreatedAt      time.Time           `json:"created_at"`
@@ -125,7 +125,7 @@ type AgentFields struct {
 	TimeoutSeconds rest.Optional[int]                 `json:"timeout_seconds,omitzero" doc:"Wall-clock limit of one turn in seconds; 0 means no limit. Default 3600"`
 	SilenceSeconds rest.Optional[int]                 `json:"silence_timeout_seconds,omitzero" doc:"Limit on seconds without output; 0 means no limit. Default 0"`
 	TrustRepo      rest.Optional[bool]                `json:"trust_repository,omitzero" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
-	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX"`
+	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX"`
 	CeilingUSD     rest.Optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running turn is paused with a question; 0 means none"`
 	Env            rest.Optional[map[string]EnvValue] `json:"env,omitzero" doc:"Variables for the process. Replaces all stored ones. A value is a secret, which is masked in everything that executions print, unless it is written as {\"value\": \"…\", \"secret\": false}. In an update, the value *** keeps the stored value of that name"`
 }

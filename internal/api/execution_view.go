@@ -55,7 +55,7 @@ type AttemptView struct {
 	Account     agented.AccountID `json:"account" doc:"Account that it used; empty for command"`
 	Model       string            `json:"model" doc:"Requested model; empty: the CLI's default"`
 	CLIVersion  string            `json:"cli_version" doc:"Version reported by the CLI; empty for command"`
-	Sandbox     agented.Sandbox   `json:"sandbox" doc:"Sandbox level that it ran at, off or guard; empty: it has not started, or a version without sandboxes ran it"`
+	Sandbox     agented.Sandbox   `json:"sandbox" doc:"Sandbox level that it ran at, off, guard or strict; empty: it has not started, or a version without sandboxes ran it"`
 	Status      agented.State     `json:"status" enum:"running,success,failed,timeout,cancelled,interrupted"`
 	Reason      string            `json:"reason"`
 	ExitCode    *int              `json:"exit_code" nullable:"true"`

@@ -68,7 +68,7 @@ type TriggerView struct {
 	Retry          agented.RetryPolicy `json:"retry" doc:"What happens after an attempt that did not succeed; omitted fields have their defaults"`
 	Workspace      *agented.Workspace  `json:"workspace,omitempty" doc:"A git repository to work in; omitted: none"`
 	TrustRepo      bool                `json:"trust_repository" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
-	Sandbox        agented.Sandbox     `json:"sandbox" doc:"Isolation of the processes: off or guard; empty: the server's default (AGENTED_SANDBOX)"`
+	Sandbox        agented.Sandbox     `json:"sandbox" doc:"Isolation of the processes: off, guard or strict; empty: the server's default (AGENTED_SANDBOX)"`
 	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running execution is paused with a question; 0 means none"`
 	Schedules      []ScheduleView      `json:"schedules" doc:"Schedules that fire it"`
 	NextRunAt      *time.Time          `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null if none will"`
@@ -147,7 +147,7 @@ type SpecFields struct {
 	Retry          rest.Optional[agented.RetryPolicy] `json:"retry,omitzero" doc:"What happens after an attempt that did not succeed; replaced as a whole. By default limits, overloads and network failures are waited out, and a failure of the agent is final"`
 	Workspace      rest.Optional[*agented.Workspace]  `json:"workspace,omitzero" doc:"A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one"`
 	TrustRepo      rest.Optional[bool]                `json:"trust_repository,omitzero" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
-	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts"`
+	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts"`
 	CeilingUSD     rest.Optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running execution is paused with a question; 0 (default) means none"`
 }
 

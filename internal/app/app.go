@@ -274,7 +274,7 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 		Environment: dispatch.Environment{
 			Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
 			Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
-			OpenEnv: sealer.OpenEnv, OpenCredential: sealer.OpenCredential, Sandbox: a.sandbox, Hidden: a.hidden,
+			OpenEnv: sealer.OpenEnv, OpenCredential: sealer.OpenCredential, Sandbox: a.sandbox, Hidden: a.hidden, Forward: a.forward,
 			Secrets: a.toMask,
 			Token:   func(id agented.ExecutionID, attempt int) string { return auth.ExecutionToken(a.key, id, attempt) },
 			URL:     func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
@@ -450,6 +450,9 @@ func (a *App) now() time.Time { return time.Now().UTC().Truncate(time.Microsecon
 
 // sandbox returns the default level of sandboxes.
 func (a *App) sandbox() agented.Sandbox { return agented.Sandbox(a.config.Load().Sandbox) }
+
+// forward returns the port in sandboxes without a network that is connected with a socket.
+func (a *App) forward() (port int, socket string) { return a.config.Load().Forward() }
 
 // hidden returns what sandboxes hide outside of the data folder.
 func (a *App) hidden() (paths []string, runtime string) { return a.config.Load().Hidden() }

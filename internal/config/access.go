@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -134,6 +135,23 @@ func (c *Config) Hidden() (paths []string, runtime string) {
 	}
 	slices.Sort(paths)
 	return slices.Compact(paths), c.XDGRuntimeDir
+}
+
+// Forward returns the port in sandboxes of level strict that is connected with a socket. The port is
+// 0 if there is none.
+func (c *Config) Forward() (port int, socket string) {
+	port, socket, _ = splitForward(c.SandboxForward)
+	return port, socket
+}
+
+// splitForward splits PORT:/PATH.
+func splitForward(text string) (port int, socket string, ok bool) {
+	before, socket, _ := strings.Cut(text, ":")
+	port, err := strconv.Atoi(before)
+	if err != nil || port < 1 || port > 65535 || !filepath.IsAbs(socket) || filepath.Clean(socket) != socket {
+		return 0, "", false
+	}
+	return port, socket, true
 }
 
 // Secrets returns every secret that was read, for masking: secret settings and

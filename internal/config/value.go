@@ -51,6 +51,11 @@ func (l *loader) convertString(s setting, raw string, origin Origin) (any, error
 		return l.path(raw, origin)
 	case "url":
 		return parseURL(raw)
+	case "forward":
+		if _, _, ok := splitForward(raw); !ok {
+			return nil, errors.New("is not a port and an absolute path; write for example 8080:/run/model/proxy.sock")
+		}
+		return raw, nil
 	case "basepath":
 		return parseBasePath(raw)
 	case "sink":

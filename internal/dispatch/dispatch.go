@@ -65,9 +65,11 @@ type Environment struct {
 	// OpenCredential decrypts a value of an account; if nil, values are not encrypted.
 	OpenCredential func(id agented.AccountID, name, sealed string) (string, error)
 	// Sandbox returns the default level; nil means off. Hidden returns files and folders outside of
-	// the data folder that sandboxes hide, and XDG_RUNTIME_DIR.
+	// the data folder that sandboxes hide, and XDG_RUNTIME_DIR. Forward returns the port in sandboxes
+	// of level strict that is connected with a Unix socket; nil or port 0 means none.
 	Sandbox func() agented.Sandbox
 	Hidden  func() (paths []string, runtime string)
+	Forward func() (port int, socket string)
 }
 
 // Observer receives events for metrics. Nil functions are not called.

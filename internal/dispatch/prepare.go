@@ -80,7 +80,7 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (*prepar
 	if err != nil {
 		return nil, err
 	}
-	box, err := d.box(e, cli, p.vars)
+	box, err := d.box(e, cli, p.vars, path)
 	if err != nil {
 		return nil, err
 	}

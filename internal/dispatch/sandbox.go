@@ -51,16 +51,16 @@ func (d *Dispatcher) levelOfBundle(e *agented.Execution) agented.Sandbox {
 }
 
 // box returns the sandbox of an attempt, or nil if its level is off. vars is the environment of the
-// attempt. Its errors are messages for users.
-func (d *Dispatcher) box(e *agented.Execution, b agentcli.CLI, vars map[string]string) (*shim.Box, error) {
+// attempt; path is its program. Its errors are messages for users.
+func (d *Dispatcher) box(e *agented.Execution, b agentcli.CLI, vars map[string]string, path string) (*shim.Box, error) {
 	level := d.level(e)
 	if level == agented.SandboxOff {
 		return nil, nil
 	}
-	if level != agented.SandboxGuard {
-		return nil, agented.Errorf(agented.Invalid, "the sandbox level %s %s", level, level.Problem())
+	if text := level.Problem(); text != "" {
+		return nil, agented.Errorf(agented.Invalid, "the sandbox level %s %s", level, text)
 	}
-	r := sandbox.Request{Home: vars["HOME"], Root: os.Geteuid() == 0, UID: os.Getuid()}
+	r := sandbox.Request{Level: level, Home: vars["HOME"], Root: os.Geteuid() == 0, UID: os.Getuid()}
 	if d.o.Hidden != nil {
 		r.Secret, r.Runtime = d.o.Hidden()
 	}
@@ -68,27 +68,151 @@ func (d *Dispatcher) box(e *agented.Execution, b agentcli.CLI, vars map[string]s
 		r.Path = path
 	}
 	r.Secret = append(r.Secret, d.o.Layout.Root)
-	own, err := d.ownFolders(e, b, vars)
+	own, err := d.ownFolders(e, b)
 	if err != nil {
 		return nil, err
 	}
-	r.Own, r.Agent = own, d.outside(vars["SSH_AUTH_SOCK"])
+	r.Own = own
+	var forward *shim.Forward
+	if level == agented.SandboxStrict {
+		forward, err = d.strict(e, b, vars, path, &r)
+	} else {
+		d.guard(vars, &r)
+	}
+	if err != nil {
+		return nil, err
+	}
 	facts, err := sandbox.Resolve(r)
 	if err != nil {
 		return nil, agented.Errorf(agented.Invalid, "%s", err.Error())
 	}
-	for name, path := range map[string]string{"working directory": d.workDir(e), "home folder": vars["HOME"]} {
+	used := map[string]string{"working directory": d.workDir(e)}
+	if level == agented.SandboxGuard {
+		used["home folder"] = vars["HOME"]
+	}
+	if forward != nil {
+		used["socket of AGENTED_SANDBOX_FORWARD"] = forward.Socket
+	}
+	for name, path := range used {
 		if dir := facts.Hidden(path); dir != "" && path != "" {
 			return nil, agented.Errorf(agented.Invalid,
-				"the %s %s is in %s, which sandbox guard hides because it contains data of the server: use another folder, or set sandbox to off", name, path, dir)
+				"the %s %s is in %s, which sandbox %s hides because it contains data of the server or of its user: use another folder, or set sandbox to off", name, path, dir, level)
 		}
 	}
-	return &shim.Box{Level: level, Command: facts.Command()}, nil
+	return &shim.Box{Level: level, Command: facts.Command(), Forward: forward}, nil
 }
 
-// ownFolders lists what an attempt uses. The folders of its environment and its trigger count
-// unless they are inside the server's own folders.
-func (d *Dispatcher) ownFolders(e *agented.Execution, b agentcli.CLI, vars map[string]string) ([]sandbox.Folder, error) {
+// guard adds what an attempt uses at that level: the folders of its environment, unless they are
+// inside the server's own folders.
+func (d *Dispatcher) guard(vars map[string]string, r *sandbox.Request) {
+	for _, name := range homeVariables() {
+		if path := d.outside(vars[name]); path != "" {
+			r.Own = append(r.Own, sandbox.Folder{Path: path})
+		}
+	}
+	r.Agent = d.outside(vars["SSH_AUTH_SOCK"])
+}
+
+// strict adds what an attempt uses at that level: a home and temporary folder of the execution, the
+// login of its CLI, the programs on its PATH, and a port for the API of its model.
+func (d *Dispatcher) strict(e *agented.Execution, b agentcli.CLI, vars map[string]string, path string, r *sandbox.Request) (*shim.Forward, error) {
+	var forward *shim.Forward
+	if d.o.Forward != nil {
+		if port, socket := d.o.Forward(); port > 0 {
+			forward = &shim.Forward{Port: port, Socket: socket}
+			r.Own = append(r.Own, sandbox.Folder{Path: filepath.Dir(socket), ReadOnly: true})
+		}
+	}
+	if forward == nil && b.Name() != agented.BackendCommand {
+		return nil, agented.Errorf(agented.Invalid,
+			"sandbox strict has no network, so %s cannot reach the API of its model, and the execution does not run without the sandbox: set AGENTED_SANDBOX_FORWARD to a port and the socket of a proxy, or use sandbox guard", b.Name())
+	}
+	home := filepath.Join(d.o.Layout.Execution(e.ID), "home")
+	if c := e.Cause; c != nil && c.Conversation != "" {
+		home = filepath.Join(d.o.Layout.Conversation(c.Conversation), "home")
+	}
+	for _, dir := range []string{home, d.o.Layout.Temp(e.ID)} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, agented.Errorf(agented.Unavailable, "the home folder of the execution could not be created: %v", errors.Unwrap(err)).Because(err)
+		}
+	}
+	r.HomeFrom, r.TempFrom = home, d.o.Layout.Temp(e.ID)
+	r.Own = append(r.Own, sandbox.Folder{Path: home})
+	if server, ok := d.o.Lookup("HOME"); ok && resolved(server) != resolved(r.Home) {
+		r.Homes = append(r.Homes, server)
+	}
+	if !isFolder(r.Home) || resolved(r.Home) == "/" {
+		vars["HOME"], r.Home = home, home
+		r.HomeFrom = ""
+	}
+	r.Own = append(r.Own, d.logins(e, b, vars)...)
+	for _, dir := range append(filepath.SplitList(vars["PATH"]), programFolders(path)...) {
+		if filepath.IsAbs(dir) && d.outside(dir) != "" {
+			r.Programs = append(r.Programs, dir)
+		}
+	}
+	return forward, nil
+}
+
+// programFolders returns the folders that a program needs besides the system's: its own, and that of
+// the npm packages that it belongs to.
+func programFolders(path string) []string {
+	real := resolved(path)
+	if before, _, found := strings.Cut(real, "/node_modules/"); found {
+		return []string{filepath.Dir(path), before + "/node_modules"}
+	}
+	return []string{filepath.Dir(path), filepath.Dir(real)}
+}
+
+// loginFolder is where a CLI keeps its login and settings, relative to HOME.
+type loginFolder struct {
+	path     string
+	settings bool // only settings, read-only; the CLI needs them also if it has another login
+}
+
+// loginFolders lists the folders by backend. They are mounted as folders, because CLIs replace the
+// file of a login when they refresh it.
+var loginFolders = map[string][]loginFolder{
+	agented.BackendClaude: {{path: ".claude"}},
+	agented.BackendCodex:  {{path: ".codex"}},
+	agented.BackendGemini: {{path: ".gemini"}, {path: ".gemini/settings.json", settings: true}},
+	agented.BackendOpenCode: {
+		{path: ".local/share/opencode"},
+		// It writes other files into that folder at every start.
+		{path: ".config/opencode/opencode.json", settings: true},
+		{path: ".config/opencode/opencode.jsonc", settings: true},
+		{path: ".config/opencode/config.json", settings: true},
+	},
+}
+
+// logins returns the folders of a CLI's login. An attempt whose environment has the credentials
+// sees only the CLI's settings, read-only.
+func (d *Dispatcher) logins(e *agented.Execution, b agentcli.CLI, vars map[string]string) []sandbox.Folder {
+	if b.Name() == agented.BackendCommand {
+		return nil
+	}
+	given := e.Snapshot
+	given.Backend, given.Env = b.Name(), map[string]*string{}
+	for name := range vars {
+		given.Env[name] = nil
+	}
+	hasKey := given.OwnCredentials() != ""
+	if dir := d.outside(vars[agented.ConfigVariable(b.Name())]); dir != "" {
+		return []sandbox.Folder{{Path: dir, ReadOnly: hasKey}}
+	}
+	var out []sandbox.Folder
+	for _, l := range loginFolders[b.Name()] {
+		if l.settings || !hasKey {
+			from := filepath.Join(vars["HOME"], l.path)
+			out = append(out, sandbox.Folder{Path: filepath.Join(resolved(vars["HOME"]), l.path), From: from, ReadOnly: l.settings})
+		}
+	}
+	return out
+}
+
+// ownFolders lists what an attempt uses at every level. The folders of its trigger count unless they
+// are inside the server's own folders.
+func (d *Dispatcher) ownFolders(e *agented.Execution, b agentcli.CLI) ([]sandbox.Folder, error) {
 	l := d.o.Layout
 	var out []sandbox.Folder
 	use := func(paths ...string) {
@@ -129,9 +253,6 @@ func (d *Dispatcher) ownFolders(e *agented.Execution, b agentcli.CLI, vars map[s
 	use(d.outside(e.Snapshot.WorkingDir))
 	for _, path := range e.Snapshot.Paths {
 		use(d.outside(path))
-	}
-	for _, name := range homeVariables() {
-		use(d.outside(vars[name]))
 	}
 	return out, nil
 }

@@ -23,20 +23,26 @@ const Program = "bwrap"
 // Facts describes the sandbox of one attempt. All paths are absolute, without symbolic links, and
 // exist; [Resolve] makes them so.
 type Facts struct {
-	Program string // path of bwrap
-	Root    bool   // the server runs as root: everything is read-only except Own
-	Cgroups string // where control groups are mounted; empty if they are not
+	Level   agented.Sandbox // guard or strict
+	Program string          // path of bwrap
+	Root    bool            // the server runs as root: everything is read-only except Own
+	Cgroups string          // where control groups are mounted; empty if they are not
 
 	Hide      []string // folders that are empty and read-only in the sandbox, except for what is in Own
 	HideFiles []string // files and sockets that cannot be opened
+	Replace   []Folder // folders that are others in the sandbox, except for what is in Own
 	Own       []Folder // folders that the attempt uses, also in hidden ones
 }
 
 // Folder is a folder or file that an attempt uses.
 type Folder struct {
 	Path     string
+	From     string // what is mounted there; empty means Path itself
 	ReadOnly bool
 }
+
+// readOnly reports whether everything is read-only except what is in Own and Replace.
+func (f Facts) readOnly() bool { return f.Root || f.Level == agented.SandboxStrict }
 
 // keptCapabilities are what programs of a root user need at work: to change owners and modes of
 // files, to switch to other users and signal their processes, and to listen on low ports. Without
@@ -60,6 +66,11 @@ func (f Facts) Command() []string {
 		for _, name := range keptCapabilities {
 			add("--cap-add", name)
 		}
+	}
+	if f.Level == agented.SandboxStrict {
+		add("--unshare-net")
+	}
+	if f.readOnly() {
 		add("--ro-bind", "/", "/")
 	} else {
 		add("--bind", "/", "/")
@@ -81,9 +92,9 @@ func (f Facts) Command() []string {
 		case hideFile:
 			add("--ro-bind", "/dev/null", m.path)
 		case ownReadOnly:
-			add("--ro-bind", m.path, m.path)
-		case own:
-			add("--bind", m.path, m.path)
+			add("--ro-bind", m.from, m.path)
+		case own, replaced:
+			add("--bind", m.from, m.path)
 		}
 	}
 	for _, m := range all { // when the folders for the mounts below them exist
@@ -99,6 +110,7 @@ func (f Facts) Command() []string {
 type mount struct {
 	path string
 	kind kind
+	from string // what is mounted there; empty for the kinds that hide
 }
 
 type kind int
@@ -106,6 +118,7 @@ type kind int
 const (
 	hideFolder kind = iota // before own: where both name a path, it stays hidden
 	hideFile
+	replaced
 	ownReadOnly
 	own
 )
@@ -115,23 +128,26 @@ const (
 func (f Facts) mounts() []mount {
 	var all []mount
 	for _, path := range f.Hide {
-		all = append(all, mount{path, hideFolder})
+		all = append(all, mount{path: path, kind: hideFolder})
 	}
 	for _, path := range f.HideFiles {
-		all = append(all, mount{path, hideFile})
+		all = append(all, mount{path: path, kind: hideFile})
+	}
+	for _, o := range f.Replace {
+		all = append(all, mount{o.Path, replaced, o.From})
 	}
 	for _, o := range f.Own {
+		m := mount{o.Path, own, cmp.Or(o.From, o.Path)}
 		if o.ReadOnly {
-			all = append(all, mount{o.Path, ownReadOnly})
-		} else {
-			all = append(all, mount{o.Path, own})
+			m.kind = ownReadOnly
 		}
+		all = append(all, m)
 	}
 	slices.SortFunc(all, func(a, b mount) int {
 		return cmp.Or(strings.Compare(a.path, b.path), cmp.Compare(a.kind, b.kind))
 	})
 	base := own
-	if f.Root {
+	if f.readOnly() {
 		base = ownReadOnly
 	}
 	var out []mount
@@ -142,9 +158,9 @@ func (f Facts) mounts() []mount {
 				above = o.kind // the last one is the deepest
 			}
 		}
-		hidden := above == hideFolder || above == hideFile
+		hidden := above == hideFolder || above == hideFile || above == replaced
 		same := len(out) > 0 && out[len(out)-1].path == m.path
-		if same || m.kind == above || hidden && m.kind == hideFile {
+		if same || m.kind == above && (m.from == "" || m.from == m.path) || hidden && m.kind <= hideFile {
 			continue
 		}
 		out = append(out, m)
@@ -228,7 +244,7 @@ func unescape(s string) string {
 
 // Explain returns why a sandbox could not be created and how to fix it: one sentence from what
 // bwrap printed.
-func Explain(printed string) string {
+func Explain(level agented.Sandbox, printed string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(printed), "\n")
 	line = strings.TrimPrefix(line, "bwrap: ")
 	fix := ""
@@ -248,12 +264,12 @@ func Explain(printed string) string {
 	default:
 		fix = "run `agented doctor`"
 	}
-	return Refusal(line + "; " + fix)
+	return Refusal(level, line+"; "+fix)
 }
 
 // Refusal is the message of an attempt that was not started because its sandbox is impossible.
 // why ends with the fix.
-func Refusal(why string) string {
-	return "sandbox " + string(agented.SandboxGuard) + " is not available on this machine (" + why +
+func Refusal(level agented.Sandbox, why string) string {
+	return "sandbox " + string(level) + " is not available on this machine (" + why +
 		"), and the execution does not run without it: fix this, or set sandbox to off"
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/agented/agented"
 )
 
 func TestCommand(t *testing.T) {
@@ -56,6 +58,21 @@ func TestCommand(t *testing.T) {
 	if !strings.HasPrefix(text, start+"--cap-drop ALL --cap-add ") ||
 		!strings.Contains(text, "--ro-bind / / "+devices+"--ro-bind-try /proc/sys /proc/sys ") || !strings.Contains(text, "--ro-bind-try /proc/scsi /proc/scsi --bind /root /root --perms 0700 --tmpfs /root/data --remount-ro /root/data") {
 		t.Errorf("as root: %s", text)
+	}
+	strict := Facts{
+		Level: agented.SandboxStrict, Program: "/bwrap", Cgroups: "/cg", Hide: []string{"/home/u/data", "/run"}, HideFiles: []string{"/home/u/.env"},
+		Replace: []Folder{{Path: "/home/u", From: "/home/u/data/e/home"}, {Path: "/tmp", From: "/home/u/data/e/tmp"}},
+		Own:     []Folder{{Path: "/home/u/data/e/work"}, {Path: "/home/u/bin", ReadOnly: true}, {Path: "/home/u/.login", From: "/mnt/login"}, {Path: "/usr/bin", ReadOnly: true}},
+	}
+	want := start + "--unshare-net --ro-bind / / " + devices + "--bind /home/u/data/e/home /home/u --bind /mnt/login /home/u/.login --ro-bind /home/u/bin /home/u/bin " +
+		"--bind /home/u/data/e/work /home/u/data/e/work --perms 0700 --tmpfs /run --bind /home/u/data/e/tmp /tmp --remount-ro /run --chdir /"
+	if diff := cmp.Diff(want, strings.Join(strict.Command(), " ")); diff != "" {
+		t.Errorf("strict: %s", diff)
+	}
+	for path, want := range map[string]string{"/home/u": "/home/u", "/home/u/data/e/work": "", "/tmp/x": "/tmp", "/usr": ""} {
+		if got := strict.hides(path); got != want {
+			t.Errorf("strict hides %s by %q, want %q", path, got, want)
+		}
 	}
 	for _, name := range []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYS_RAWIO", "SYS_BOOT", "MKNOD", "DAC_READ_SEARCH", "NET_ADMIN", "NET_RAW", "BPF", "PERFMON", "SYSLOG"} {
 		if slices.Contains(root, "CAP_"+name) {
@@ -150,7 +167,7 @@ func TestExplain(t *testing.T) {
 		"bwrap: Unknown option --perms":                                                                              "too old",
 		"":                                                                                                           "agented doctor",
 	} {
-		if got := Explain(printed); !strings.Contains(got, want) || !strings.Contains(got, "set sandbox to off") {
+		if got := Explain(agented.SandboxGuard, printed); !strings.Contains(got, want) || !strings.Contains(got, "set sandbox to off") {
 			t.Errorf("%q: %q, want %q in it", printed, got, want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,7 +28,7 @@ import (
 // process in them; when it ends, the kernel ends all others. It starts the CLI as the shim does
 // outside of sandboxes, and talks to the shim over a socket:
 //
-//	shim to init   the order: path, folder and capture; arguments; environment
+//	shim to init   the order: path, folder, capture, level and forwarded port; arguments; environment
 //	init to shim   startedMark with pidfds of init and CLI, or failedMark with the reason
 //	init to shim   endedMark with the CLI's status, once it has ended
 //	shim to init   doneMark: the shim signals the CLI no more, init may reap it
@@ -101,7 +102,7 @@ func forkBox(spec *Spec, given *handover, in *os.File, out *outlet, group *cgrou
 	}
 	_ = errs.SetReadDeadline(time.Now().Add(time.Second))
 	printed, _ := io.ReadAll(io.LimitReader(errs, 4096))
-	return 0, nil, sandboxError(sandbox.Explain(readable(strings.TrimSpace(string(printed)), 1000)))
+	return 0, nil, sandboxError(sandbox.Explain(spec.Sandbox.Level, readable(strings.TrimSpace(string(printed)), 1000)))
 }
 
 // forkWrapper starts bwrap with init as its program.
@@ -122,7 +123,7 @@ func forkWrapper(spec *Spec, socket, in *os.File, out *outlet, errs *os.File, gr
 	args := append(command[:len(command):len(command)], "--", fmt.Sprintf("/proc/self/fd/%d", initProgramFD), "shim", initArgument)
 	return syscall.ForkExec(command[0], args, &syscall.ProcAttr{
 		Dir: "/",
-		Env: []string{"GOMAXPROCS=1", "GOGC=off", "LC_ALL=C"},
+		Env: []string{"GOMAXPROCS=1", "GOGC=off", "GOMEMLIMIT=32MiB", "LC_ALL=C"},
 		Files: []uintptr{
 			null.Fd(), null.Fd(), errs.Fd(), socket.Fd(),
 			in.Fd(), out.child[0].Fd(), out.child[1].Fd(), program.Fd(),
@@ -135,7 +136,11 @@ func forkWrapper(spec *Spec, socket, in *os.File, out *outlet, errs *os.File, gr
 func (b *box) begin(spec *Spec, given *handover) (child int, err error) {
 	deadline := time.Now().Add(sandboxPatience)
 	_ = b.conn.SetDeadline(deadline)
-	order := encodeLists([]string{spec.Path, spec.Dir, string(spec.Capture)}, given.Args, given.Env)
+	facts := []string{spec.Path, spec.Dir, string(spec.Capture), string(spec.Sandbox.Level)}
+	if f := spec.Sandbox.Forward; f != nil {
+		facts = append(facts, strconv.Itoa(f.Port), f.Socket)
+	}
+	order := encodeLists(facts, given.Args, given.Env)
 	// If bwrap fails, the read reports it.
 	_, _ = b.conn.Write(order)
 	var mark [1]byte
@@ -236,16 +241,24 @@ func initMain() int {
 	_ = unix.CloseRange(initSocketFD, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC)
 	_ = os.WriteFile("/proc/self/comm", []byte(shimName), 0)
 	lists, err := readLists(os.NewFile(initSocketFD, "socket"), 3)
-	if err != nil || len(lists[0]) != 3 {
+	if err != nil || len(lists[0]) != 4 && len(lists[0]) != 6 {
 		return 2
 	}
+	level := agented.Sandbox(lists[0][3])
 	// Its memory contains the environment until the CLI runs.
 	err = unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	if err == nil {
 		err = restrict()
 	}
 	if err != nil {
-		return initFailed(sandbox.Refusal("its system calls could not be restricted: " + plainCause(err) + "; a kernel of version 5.3 or newer with seccomp is required"))
+		return initFailed(sandbox.Refusal(level, "its system calls could not be restricted: "+plainCause(err)+"; a kernel of version 5.3 or newer with seccomp is required"))
+	}
+	if len(lists[0]) == 6 {
+		l, err := net.Listen("tcp", "127.0.0.1:"+lists[0][4])
+		if err != nil {
+			return initFailed(sandbox.Refusal(level, "its port cannot be forwarded: "+plainCause(err)+"; run `agented doctor`"))
+		}
+		go sandbox.Forward(l, lists[0][5])
 	}
 	spec := &Spec{Path: lists[0][0], Dir: lists[0][1], Capture: agented.Capture(lists[0][2])}
 	child, err := forkExec(spec.Path, lists[1], &syscall.ProcAttr{
@@ -260,7 +273,7 @@ func initMain() int {
 		unix.Close(fd)
 	}
 	if err := reportStart(child); err != nil {
-		return initFailed(sandbox.Refusal("its processes cannot be identified: " + plainCause(err) + "; a kernel of version 5.3 or newer is required"))
+		return initFailed(sandbox.Refusal(level, "its processes cannot be identified: "+plainCause(err)+"; a kernel of version 5.3 or newer is required"))
 	}
 	return initReap(child)
 }

@@ -36,14 +36,19 @@ func TestSandbox_all_other_tests(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := []string{"-test.timeout=8m", "-test.skip", survivesShim}
-	if !testrun.Long() {
-		args = append(args, "-test.short", "-test.run", "TestExit|TestStart|TestTree|TestStop|TestPause|TestEnvironment|TestTerminal|TestSettle|TestAdopt")
-	}
-	cmd := exec.Command(exe, args...)
-	cmd.Env = append(os.Environ(), levelVariable+"="+string(agented.SandboxGuard))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
+	for level, tests := range map[agented.Sandbox]string{
+		agented.SandboxGuard:  "TestExit|TestStart|TestTree|TestStop|TestPause|TestEnvironment|TestTerminal|TestSettle|TestAdopt",
+		agented.SandboxStrict: "TestExit|TestTree|TestPause|TestAdopt",
+	} {
+		args := []string{"-test.timeout=8m", "-test.skip", survivesShim}
+		if !testrun.Long() {
+			args = append(args, "-test.short", "-test.run", tests)
+		}
+		cmd := exec.Command(exe, args...)
+		cmd.Env = append(os.Environ(), levelVariable+"="+string(level))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", level, err, out)
+		}
 	}
 }
 
@@ -71,16 +76,18 @@ func TestSandbox_unprivileged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe, "-test.run", "TestSandbox_attacks|TestSandbox_own|TestSandbox_dies|TestTree|TestStart_failure", "-test.v")
-	cmd.Dir = dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "HOME=" + dir, levelVariable + "=" + string(agented.SandboxGuard)}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	out, err := cmd.CombinedOutput()
-	if strings.Contains(string(out), "NOT TESTED") {
-		t.Skip("NOT TESTED: SANDBOX LEVEL GUARD WITHOUT ROOT: " + string(out))
-	}
-	if err != nil || !strings.Contains(string(out), "--- PASS: TestSandbox_attacks") {
-		t.Errorf("%v\n%s", err, out)
+	for _, level := range agented.Sandboxes[1:] {
+		cmd := exec.Command(exe, "-test.run", "TestSandbox_attacks|TestSandbox_own|TestSandbox_dies|TestTree|TestStart_failure", "-test.v")
+		cmd.Dir = dir
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + dir, "HOME=" + dir, levelVariable + "=" + string(level)}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		out, err := cmd.CombinedOutput()
+		if strings.Contains(string(out), "NOT TESTED") {
+			t.Skip("NOT TESTED: SANDBOX LEVEL " + strings.ToUpper(string(level)) + " WITHOUT ROOT: " + string(out))
+		}
+		if err != nil || !strings.Contains(string(out), "--- PASS: TestSandbox_attacks") {
+			t.Errorf("%s: %v\n%s", level, err, out)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -38,19 +39,25 @@ func TestMain(m *testing.M) {
 // levelVariable names the sandbox level of all attempts of a test run.
 const levelVariable = "AGENTED_TEST_SANDBOX"
 
-// guard returns a sandbox of level guard, in which everything in folders of tests can be written.
+// guard returns a sandbox of the level of the test run, at least guard, in which everything in folders of tests can be written.
 func guard(t testing.TB, r sandbox.Request) *Box {
 	t.Helper()
-	r.Root, r.UID = os.Geteuid() == 0, os.Getuid()
+	return boxAt(t, cmp.Or(agented.Sandbox(os.Getenv(levelVariable)), agented.SandboxGuard), r)
+}
+
+// boxAt is like guard for any level.
+func boxAt(t testing.TB, level agented.Sandbox, r sandbox.Request) *Box {
+	t.Helper()
+	r.Level, r.Root, r.UID = level, os.Geteuid() == 0, os.Getuid()
 	r.Own = append(r.Own, sandbox.Folder{Path: os.TempDir()})
 	f, err := sandbox.Resolve(r)
 	if err == nil {
 		err = sandbox.Probe(f)
 	}
 	if err != nil {
-		t.Skip("NOT TESTED AT SANDBOX LEVEL GUARD: ", err)
+		t.Skip("NOT TESTED AT SANDBOX LEVEL "+strings.ToUpper(string(level))+": ", err)
 	}
-	return &Box{Level: agented.SandboxGuard, Command: f.Command()}
+	return &Box{Level: level, Command: f.Command()}
 }
 
 // bound is the timeout for events that take milliseconds.
@@ -83,8 +90,8 @@ func newRun(t testing.TB, capture agented.Capture, script string) *run {
 		Path: "/bin/sh", Args: []string{"sh", "-c", script}, Dir: work, Capture: capture,
 		Grace: 5 * time.Second, CreatedAt: time.Now().UTC(),
 	}
-	if os.Getenv(levelVariable) == string(agented.SandboxGuard) {
-		r.spec.Sandbox = guard(t, sandbox.Request{})
+	if level := agented.Sandbox(os.Getenv(levelVariable)); level != "" {
+		r.spec.Sandbox = boxAt(t, level, sandbox.Request{})
 	}
 	r.priv.Env = []string{"PATH=/usr/bin:/bin", agented.EnvExecution + "=" + string(r.spec.Execution)}
 	t.Cleanup(r.cleanUp)

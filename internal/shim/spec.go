@@ -77,6 +77,14 @@ type Spec struct {
 type Box struct {
 	Level   agented.Sandbox `json:"level"`
 	Command []string        `json:"command"` // bwrap and its options; see sandbox.Facts.Command
+	Forward *Forward        `json:"forward,omitempty"`
+}
+
+// Forward connects a port of the loopback interface in a sandbox with a Unix socket outside. The
+// folder of the socket must be visible in the sandbox.
+type Forward struct {
+	Port   int    `json:"port"`
+	Socket string `json:"socket"` // absolute path
 }
 
 // Private contains data that must not be written to disk. It is sent over an inherited
@@ -99,6 +107,8 @@ func (s *Spec) check() error {
 		return agented.Errorf(agented.Invalid, "the arguments must begin with the program's name")
 	case s.Sandbox != nil && (len(s.Sandbox.Command) == 0 || !filepath.IsAbs(s.Sandbox.Command[0])):
 		return agented.Errorf(agented.Invalid, "the program of the sandbox must be an absolute path")
+	case s.Sandbox != nil && s.Sandbox.Forward != nil && (s.Sandbox.Forward.Port < 1 || s.Sandbox.Forward.Port > 65535 || !filepath.IsAbs(s.Sandbox.Forward.Socket)):
+		return agented.Errorf(agented.Invalid, "the sandbox forwards a port to the absolute path of a socket")
 	case !slices.Contains([]agented.Capture{agented.CaptureFile, agented.CapturePipe, agented.CapturePTY}, s.Capture):
 		return agented.Errorf(agented.Invalid, "unknown capture %q", s.Capture)
 	case s.Timeout < 0 || s.Silence < 0 || s.Grace < 0 || s.OutputCap < 0 || s.MinFree < 0 || s.MaxMemory < 0 || s.MaxProcesses < 0:

@@ -2303,7 +2303,7 @@ export interface components {
             permission?: string | null;
             /** @description One line that describes the agent */
             role?: string | null;
-            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX */
+            /** @description Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX */
             sandbox?: string | null;
             /**
              * Format: int64
@@ -2366,7 +2366,7 @@ export interface components {
             permission?: string | null;
             /** @description One line that describes the agent */
             role?: string | null;
-            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX */
+            /** @description Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX */
             sandbox?: string | null;
             /**
              * Format: int64
@@ -2431,7 +2431,7 @@ export interface components {
             permission: string;
             /** @description One line that describes the agent */
             role: string;
-            /** @description Isolation of the processes: off or guard; empty: the server's default (AGENTED_SANDBOX) */
+            /** @description Isolation of the processes: off, guard or strict; empty: the server's default (AGENTED_SANDBOX) */
             sandbox: string;
             /**
              * Format: int64
@@ -2531,7 +2531,7 @@ export interface components {
              * @description Planned time of the next attempt, if known
              */
             retry_at: string | null;
-            /** @description Sandbox level that it ran at, off or guard; empty: it has not started, or a version without sandboxes ran it */
+            /** @description Sandbox level that it ran at, off, guard or strict; empty: it has not started, or a version without sandboxes ran it */
             sandbox: string;
             /** @description Session id of the CLI, for resuming */
             session_id: string;
@@ -3193,7 +3193,7 @@ export interface components {
                 on_failure?: boolean;
                 on_interrupted?: boolean;
             } | null;
-            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts */
+            /** @description Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts */
             sandbox?: string | null;
             /**
              * Format: int64
@@ -4528,7 +4528,7 @@ export interface components {
                 on_failure?: boolean;
                 on_interrupted?: boolean;
             } | null;
-            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts */
+            /** @description Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts */
             sandbox?: string | null;
             /** @description Schedules that fire it; replaces all stored ones. An equivalent schedule keeps its id and its state */
             schedules?: components["schemas"]["ScheduleFields"][] | null;
@@ -4621,7 +4621,7 @@ export interface components {
                 on_failure?: boolean;
                 on_interrupted?: boolean;
             } | null;
-            /** @description Isolation of the processes from the server and its data: off or guard. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts */
+            /** @description Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts */
             sandbox?: string | null;
             /** @description Schedules that fire it; replaces all stored ones. An equivalent schedule keeps its id and its state */
             schedules?: components["schemas"]["ScheduleFields"][] | null;
@@ -4715,7 +4715,7 @@ export interface components {
             prompt: string;
             /** @description What happens after an attempt that did not succeed; omitted fields have their defaults */
             retry: components["schemas"]["RetryPolicy"];
-            /** @description Isolation of the processes: off or guard; empty: the server's default (AGENTED_SANDBOX) */
+            /** @description Isolation of the processes: off, guard or strict; empty: the server's default (AGENTED_SANDBOX) */
             sandbox: string;
             /** @description Schedules that fire it */
             schedules: components["schemas"]["ScheduleView"][];
