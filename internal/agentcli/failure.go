@@ -90,7 +90,7 @@ func (r *reading) fail(f Failure) {
 		return
 	}
 	f.Message = inner(f.Message)
-	r.reason = saying(r.rules.Subject+" "+sentenceOf(r.limit, r.class), f.Message)
+	r.reason = quoting(r.rules.Subject+" "+sentenceOf(r.limit, r.class), f.Message)
 	if r.outcome == agented.OutcomeRateLimited && !r.retryAfter.IsZero() {
 		r.reason += "; the limit resets at " + r.retryAfter.UTC().Format("2006-01-02 15:04:05") + " UTC"
 	}
@@ -132,7 +132,7 @@ func (r *reading) finish(exit agented.Exit, bad *Failure, worked bool, complaint
 	default:
 		r.fail(Failure{Message: complaint, Plain: r.rules.apiForms(), Local: r.local})
 		if r.outcome == agented.OutcomeFailed {
-			r.reason = saying(fmt.Sprintf("%s %s before it gave a result", r.rules.Subject, howItEnded(exit)), complaint)
+			r.reason = quoting(fmt.Sprintf("%s %s before it gave a result", r.rules.Subject, howItEnded(exit)), complaint)
 		}
 	}
 	return r.result()

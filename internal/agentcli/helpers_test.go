@@ -56,7 +56,7 @@ func (m lineMeter) Line(stream agented.Stream, content []byte) {
 	m.Add(agentcli.Decode(m.cli, stream, content))
 }
 
-func (t lineTranscript) Line(content []byte) []agentcli.Saying {
+func (t lineTranscript) Line(content []byte) []agentcli.Item {
 	return t.Add(agentcli.Decode(t.cli, agented.Stdout, content))
 }
 

@@ -210,7 +210,7 @@ func (r *Reader) Result(exit agented.Exit, now time.Time) agented.Result {
 			zero := 0
 			exit.Code = &zero
 		}
-		read.reason = saying(read.rules.Subject+" reported an error after its result, without further work", r.extra)
+		read.reason = quoting(read.rules.Subject+" reported an error after its result, without further work", r.extra)
 	}
 	read.over = r.over
 	complaint := r.other.complaint(read.rules)

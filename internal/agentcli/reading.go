@@ -122,7 +122,7 @@ func (r *reading) stalled() {
 	if r.class == agented.ClassAgentFailure {
 		r.class, r.outcome = agented.ClassNetwork, agented.OutcomeTransient
 		r.limit = agented.Limit{Class: r.class, Evidence: Clip(OneLine(f.Message), agented.MaxEvidence)}
-		r.reason = saying(r.rules.Subject+" "+sentenceOf(r.limit, r.class), f.Message)
+		r.reason = quoting(r.rules.Subject+" "+sentenceOf(r.limit, r.class), f.Message)
 	}
 	r.reason += "; it made no progress, so it was stopped to release its slot"
 }

@@ -17,8 +17,8 @@ func quote(s string) string {
 	return `"` + s + `"`
 }
 
-// saying returns `who: "what"`, or who alone if what is empty.
-func saying(who, what string) string {
+// quoting returns `who: "what"`, or who alone if what is empty.
+func quoting(who, what string) string {
 	if q := quote(what); q != "" {
 		return who + ": " + q
 	}

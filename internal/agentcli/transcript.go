@@ -6,33 +6,33 @@ import (
 	"strings"
 )
 
-// Saying is one statement or action of an agent, as a conversation shows it.
-type Saying struct {
-	Kind  SayingKind
+// Item is one message, thought, tool call or tool result of a transcript.
+type Item struct {
+	Kind  ItemKind
 	ID    string // id of a tool call and of its result
 	Tool  string // name of the tool
-	Text  string // a piece of an answer or a thought, or the result of a tool; at most MaxSaying bytes of the last
+	Text  string // a piece of an answer or a thought, or the result of a tool; at most MaxItem bytes of the last
 	Input json.RawMessage
 	Error bool // the tool failed or was denied
 	Whole bool // a text is a whole message instead of a piece
 }
 
-// SayingKind is the kind of a Saying.
-type SayingKind string
+// ItemKind is the kind of a Item.
+type ItemKind string
 
-// The kinds of Saying.
+// The kinds of Item.
 const (
-	SaidText   SayingKind = "text"
-	SaidThink  SayingKind = "thinking"
-	SaidCall   SayingKind = "call"
-	SaidAnswer SayingKind = "answer"
+	ItemText       ItemKind = "text"
+	ItemThinking   ItemKind = "thinking"
+	ItemToolCall   ItemKind = "call"
+	ItemToolResult ItemKind = "answer"
 )
 
-// MaxSaying is the maximum size kept of a tool's input and result, in bytes each.
-const MaxSaying = 16 << 10
+// MaxItem is the maximum size kept of a tool's input and result, in bytes each.
+const MaxItem = 16 << 10
 
-// Transcript extracts what an agent says and does from the events of its CLI. The same events give
-// the same sayings. Its memory is bounded.
+// Transcript extracts messages and tool calls from the events of its CLI. The same events give
+// the same items. Its memory is bounded.
 type Transcript struct {
 	partial bool // pieces of the current message have been returned
 }
@@ -41,17 +41,17 @@ type Transcript struct {
 func NewTranscript() *Transcript { return &Transcript{} }
 
 // Add processes the events of one line of standard output.
-func (t *Transcript) Add(events []Event) []Saying {
-	var out []Saying
+func (t *Transcript) Add(events []Event) []Item {
+	var out []Item
 	for i := range events {
-		if s, ok := t.saying(&events[i]); ok {
+		if s, ok := t.item(&events[i]); ok {
 			out = append(out, s)
 		}
 	}
 	return out
 }
 
-func (t *Transcript) saying(e *Event) (s Saying, ok bool) {
+func (t *Transcript) item(e *Event) (s Item, ok bool) {
 	if e.SubAgent || e.Has(Lenient) { // messages of a sub-agent are not shown
 		return s, false
 	}
@@ -63,29 +63,29 @@ func (t *Transcript) saying(e *Event) (s Saying, ok bool) {
 			return s, false
 		}
 		if t.partial { // its pieces have been returned
-			return Saying{Kind: SaidText, Whole: true}, true
+			return Item{Kind: ItemText, Whole: true}, true
 		}
-		return Saying{Kind: SaidText, Whole: !e.Piece, Text: e.Text}, true
+		return Item{Kind: ItemText, Whole: !e.Piece, Text: e.Text}, true
 	case KindReasoning:
-		return Saying{Kind: SaidThink, Whole: true, Text: e.Text}, !t.partial && e.Text != ""
+		return Item{Kind: ItemThinking, Whole: true, Text: e.Text}, !t.partial && e.Text != ""
 	case KindToolCall:
-		return Saying{Kind: SaidCall, ID: e.ID, Tool: e.Tool, Input: boundJSON(e.Input)}, !e.Remote && !e.Update
+		return Item{Kind: ItemToolCall, ID: e.ID, Tool: e.Tool, Input: boundJSON(e.Input)}, !e.Remote && !e.Update
 	case KindToolResult:
-		return Saying{Kind: SaidAnswer, ID: e.ID, Text: resultText(e), Error: e.Failed}, !e.Remote
+		return Item{Kind: ItemToolResult, ID: e.ID, Text: resultText(e), Error: e.Failed}, !e.Remote
 	}
 	return s, false
 }
 
 // piece processes a piece of a message that is being written.
-func (t *Transcript) piece(e *Event) (s Saying, ok bool) {
+func (t *Transcript) piece(e *Event) (s Item, ok bool) {
 	switch e.Role {
 	case DeltaStart:
 		t.partial = false
 	case DeltaText:
 		t.partial = true
-		return Saying{Kind: SaidText, Text: e.Text}, true
+		return Item{Kind: ItemText, Text: e.Text}, true
 	case DeltaReasoning:
-		return Saying{Kind: SaidThink, Text: e.Text}, true
+		return Item{Kind: ItemThinking, Text: e.Text}, true
 	}
 	return s, false
 }
@@ -93,16 +93,16 @@ func (t *Transcript) piece(e *Event) (s Saying, ok bool) {
 // resultText returns the text of a tool's result.
 func resultText(e *Event) string {
 	if len(e.Parts) == 0 {
-		return Clip(e.Text, MaxSaying)
+		return Clip(e.Text, MaxItem)
 	}
 	var b strings.Builder
 	for _, part := range e.Parts {
 		b.WriteString(part)
-		if b.Len() > MaxSaying {
+		if b.Len() > MaxItem {
 			break
 		}
 	}
-	return Clip(b.String(), MaxSaying)
+	return Clip(b.String(), MaxItem)
 }
 
 // Ending is what a CLI printed about the end of its turn, or about an error.
@@ -135,10 +135,10 @@ func boundJSON(v json.RawMessage) json.RawMessage {
 	if len(v) == 0 || !json.Valid(v) {
 		return nil
 	}
-	if len(v) <= MaxSaying {
+	if len(v) <= MaxItem {
 		return append(json.RawMessage(nil), v...)
 	}
-	text, err := json.Marshal(map[string]string{"cut": Clip(strings.ToValidUTF8(string(v), "\uFFFD"), MaxSaying)})
+	text, err := json.Marshal(map[string]string{"cut": Clip(strings.ToValidUTF8(string(v), "\uFFFD"), MaxItem)})
 	if err != nil {
 		return nil
 	}

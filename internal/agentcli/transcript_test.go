@@ -28,15 +28,15 @@ func TestTranscript_recorded_runs(t *testing.T) {
 		for line := range bytes.Lines(b) {
 			for _, s := range tr.Line(line) {
 				switch s.Kind {
-				case agentcli.SaidText:
+				case agentcli.ItemText:
 					texts[cli]++
-				case agentcli.SaidCall:
+				case agentcli.ItemToolCall:
 					calls[cli]++
 					open[s.ID] = true
 					if s.Tool == "" || s.ID == "" {
 						t.Errorf("%s: a call without name or id: %+v", path, s)
 					}
-				case agentcli.SaidAnswer:
+				case agentcli.ItemToolResult:
 					if !open[s.ID] {
 						t.Errorf("%s: an answer to no call: %+v", path, s)
 					}
@@ -85,7 +85,7 @@ func FuzzTranscript(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		for _, cli := range agented.Backends {
 			for _, s := range newTranscript(cli).Line(line) {
-				if len(s.Input) > 2*agentcli.MaxSaying+100 || s.Kind == agentcli.SaidAnswer && len(s.Text) > agentcli.MaxSaying {
+				if len(s.Input) > 2*agentcli.MaxItem+100 || s.Kind == agentcli.ItemToolResult && len(s.Text) > agentcli.MaxItem {
 					t.Errorf("%s: too much is kept: %d and %d bytes", cli, len(s.Input), len(s.Text))
 				}
 			}

@@ -11,7 +11,7 @@ import (
 
 // consumers are the consumers of one attempt's output, as the golden verdicts use them.
 type consumers struct {
-	line    func(at time.Time, stream agented.Stream, content []byte) (sayings, ending any)
+	line    func(at time.Time, stream agented.Stream, content []byte) (items, ending any)
 	result  func(exit agented.Exit, now time.Time) agented.Result
 	meter   func() any
 	stalled func(at time.Time) (class agented.Class, why string, stalled bool)
@@ -26,7 +26,7 @@ func newConsumers(name, model string, prices *agented.Prices, began time.Time) c
 	}
 	reader, meter, transcript, stall := agentcli.NewReader(cli), agentcli.NewMeter(model, prices), agentcli.NewTranscript(), agentcli.NewStallDetector(cli, began)
 	return consumers{
-		line: func(at time.Time, stream agented.Stream, content []byte) (sayings, ending any) {
+		line: func(at time.Time, stream agented.Stream, content []byte) (items, ending any) {
 			events := agentcli.Decode(cli, stream, content)
 			reader.Add(events)
 			meter.Add(events)
@@ -34,13 +34,13 @@ func newConsumers(name, model string, prices *agented.Prices, began time.Time) c
 				stall.Add(at, events)
 			}
 			if list := transcript.Add(events); len(list) > 0 {
-				sayings = list
+				items = list
 			}
 			// The commands take an ending only from a line that is one object.
 			if e, ok := agentcli.EndingOf(events); ok && json.Valid(content) {
 				ending = e
 			}
-			return sayings, ending
+			return items, ending
 		},
 		result: reader.Result,
 		meter: func() any {

@@ -34,7 +34,7 @@ type verdict struct {
 	Stopped agented.Result // the same output of an attempt that was stopped because it stalled
 	Meter   []any          // after each line at which it changes
 	Stall   []string       // after each line at which it changes
-	Sayings []any          `json:",omitempty"`
+	Items   []any          `json:",omitempty"`
 	Endings []any          `json:",omitempty"`
 }
 
@@ -54,7 +54,7 @@ func (v verdict) String() string {
 		{"stopped", []any{v.Stopped}},
 		{"meter", v.Meter},
 		{"stall", []any{v.Stall}},
-		{"sayings", v.Sayings},
+		{"items", v.Items},
 		{"ending", v.Endings},
 	} {
 		for _, value := range part.value {
@@ -93,10 +93,10 @@ func judge(cli string, r recorded, prices *agented.Prices) verdict {
 	at := began
 	for _, l := range r.lines {
 		at = at.Add(20 * time.Second)
-		sayings, ending := c.line(at, l.stream, []byte(l.text))
+		items, ending := c.line(at, l.stream, []byte(l.text))
 		again.line(at, l.stream, []byte(l.text))
-		if sayings != nil {
-			v.Sayings = append(v.Sayings, sayings)
+		if items != nil {
+			v.Items = append(v.Items, items)
 		}
 		if ending != nil {
 			v.Endings = append(v.Endings, ending)

@@ -128,7 +128,7 @@ func TestAnswer_printed_as_claude_code(t *testing.T) {
 	var pieces []string
 	for line := range strings.Lines(a.out) {
 		for _, s := range tr.Add(registry.Decode(agented.BackendAnthropic, []byte(line))) {
-			if s.Kind == agentcli.SaidText && !s.Whole {
+			if s.Kind == agentcli.ItemText && !s.Whole {
 				pieces = append(pieces, s.Text)
 			}
 		}

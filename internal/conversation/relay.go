@@ -209,11 +209,11 @@ func backendAt(e *agented.Execution, attempt int) string {
 // events; the message at the end contains the whole text.
 const maxDelta = 64 << 10
 
-func (t *turnRelay) event(l *agented.LogLine, s agentcli.Saying) agented.ConversationEvent {
+func (t *turnRelay) event(l *agented.LogLine, s agentcli.Item) agented.ConversationEvent {
 	fields := map[string]any{"execution_id": t.e.ID, "line": l.Seq}
 	kind := agented.EventToolCall
 	switch s.Kind {
-	case agentcli.SaidText, agentcli.SaidThink:
+	case agentcli.ItemText, agentcli.ItemThinking:
 		kind = agented.EventContentDelta
 		text := t.text.Mask(strings.ToValidUTF8(s.Text, "\uFFFD"))
 		if len(text) > maxDelta {
@@ -221,14 +221,14 @@ func (t *turnRelay) event(l *agented.LogLine, s agentcli.Saying) agented.Convers
 			fields["truncated"] = true
 		}
 		fields["text"] = text
-		fields["thinking"] = s.Kind == agentcli.SaidThink
+		fields["thinking"] = s.Kind == agentcli.ItemThinking
 		fields["end"] = s.Whole
-	case agentcli.SaidCall:
+	case agentcli.ItemToolCall:
 		fields["id"], fields["tool"], fields["state"] = t.text.Mask(s.ID), t.text.Mask(s.Tool), "called"
 		if s.Input != nil {
 			fields["input"] = t.text.MaskRaw(s.Input)
 		}
-	case agentcli.SaidAnswer:
+	case agentcli.ItemToolResult:
 		fields["id"], fields["state"], fields["output"] = t.text.Mask(s.ID), "answered", t.text.Mask(strings.ToValidUTF8(s.Text, "\uFFFD"))
 		if s.Error {
 			fields["state"] = "failed"

@@ -66,8 +66,8 @@ func (v *agentView) line(content string, more bool) {
 
 func (v *agentView) whole(line []byte) {
 	events := registry.Decode(v.cli, line)
-	sayings := v.script.Add(events)
-	for _, s := range sayings {
+	items := v.script.Add(events)
+	for _, s := range items {
 		v.show(s)
 	}
 	ending, ended := agentcli.EndingOf(events)
@@ -86,7 +86,7 @@ func (v *agentView) whole(line []byte) {
 			v.message(ending.Text)
 			v.endMessage()
 		}
-	case len(sayings) > 0:
+	case len(items) > 0:
 	case object:
 		// Events that are not meant for people are skipped.
 	case len(strings.TrimSpace(string(line))) > 0:
@@ -100,9 +100,9 @@ func isObject(line []byte) bool {
 	return strings.HasPrefix(text, "{") && json.Valid([]byte(text))
 }
 
-func (v *agentView) show(s agentcli.Saying) {
+func (v *agentView) show(s agentcli.Item) {
 	switch s.Kind {
-	case agentcli.SaidText:
+	case agentcli.ItemText:
 		if s.Whole && s.Text != "" {
 			v.endMessage()
 		}
@@ -110,13 +110,13 @@ func (v *agentView) show(s agentcli.Saying) {
 		if s.Whole {
 			v.endMessage()
 		}
-	case agentcli.SaidCall:
+	case agentcli.ItemToolCall:
 		v.endMessage()
 		if len(v.tools) < maxTools {
 			v.tools[s.ID] = s.Tool
 		}
 		v.note(term.Faint, strings.TrimSpace("• "+s.Tool+" "+toolTarget(s.Input)))
-	case agentcli.SaidAnswer:
+	case agentcli.ItemToolResult:
 		tool := v.tools[s.ID]
 		delete(v.tools, s.ID)
 		if s.Error {

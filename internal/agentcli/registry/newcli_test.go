@@ -88,9 +88,9 @@ func TestNewCLI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := func(lines ...string) (*agentcli.Reader, *agentcli.Meter, *agentcli.StallDetector, []agentcli.Saying) {
+	run := func(lines ...string) (*agentcli.Reader, *agentcli.Meter, *agentcli.StallDetector, []agentcli.Item) {
 		reader, meter, stall, transcript := agentcli.NewReader(cli), agentcli.NewMeter("", prices), agentcli.NewStallDetector(cli, now), agentcli.NewTranscript()
-		var said []agentcli.Saying
+		var said []agentcli.Item
 		for _, line := range lines {
 			events := agentcli.Decode(cli, agented.Stdout, []byte(line))
 			reader.Add(events)
@@ -114,7 +114,7 @@ func TestNewCLI(t *testing.T) {
 		if u := meter.Usage(); meter.Model() != "m-1" || u.CostUSD == nil || *u.CostUSD != 2 || !u.Estimated {
 			t.Errorf("model %s, usage %+v", meter.Model(), u)
 		}
-		if len(said) != 3 || said[0].Kind != agentcli.SaidCall || said[1].Text != "ok" || said[2].Text != "Done." {
+		if len(said) != 3 || said[0].Kind != agentcli.ItemToolCall || said[1].Text != "ok" || said[2].Text != "Done." {
 			t.Errorf("transcript %+v", said)
 		}
 		if !stall.Finished(now.Add(agentcli.ResultGrace)) {
