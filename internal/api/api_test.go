@@ -22,6 +22,7 @@ import (
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/conversation"
+	"github.com/agented/agented/internal/costs"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/hub"
 	"github.com/agented/agented/internal/redact"
@@ -125,8 +126,9 @@ func start(t *testing.T, set settings) *rig {
 	g.db.OnChange(g.hub.Publish)
 	g.work = &work{Dispatcher: dispatch.New(dispatch.Options{DB: g.db, Layout: g.layout, Node: "node-test", Limits: dispatch.Limits{MaxConcurrent: 2, LeaseTTL: time.Minute}, Log: logger})}
 	o := api.Options{
-		Turns: conversation.New(conversation.Options{DB: g.db, Layout: g.layout, Executions: g.work, Log: logger}),
-		DB:    g.db, Dispatch: g.work, Scheduler: scheduler.New(scheduler.Options{DB: g.db, Dispatcher: g.work, Log: logger}), Hub: g.hub, Layout: g.layout, Config: g.config, Key: key, Masker: &g.masker,
+		Budgets: costs.New(costs.Options{DB: g.db, Layout: g.layout, Log: logger}),
+		Turns:   conversation.New(conversation.Options{DB: g.db, Layout: g.layout, Executions: g.work, Log: logger}),
+		DB:      g.db, Dispatch: g.work, Scheduler: scheduler.New(scheduler.Options{DB: g.db, Dispatcher: g.work, Log: logger}), Hub: g.hub, Layout: g.layout, Config: g.config, Key: key, Masker: &g.masker,
 		Log: logger, AccessLog: &g.access, Version: "1.2.3-test", Node: "node-test",
 		Passwords: secret.NewPasswords(secret.Cost{MemoryKiB: 64, Passes: 1, Threads: 1}, 4),
 		Now:       func() time.Time { return time.Now().Add(time.Duration(g.now.Load())) },

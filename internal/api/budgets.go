@@ -15,16 +15,18 @@ import (
 // budgets handles the requests about budgets.
 type budgets struct {
 	db      *store.DB
-	queue   BudgetQueue
+	guard   BudgetGuard
+	queue   Queue
 	changes *sse.Changes
 	now     func() time.Time
 
 	changing sync.Mutex // held while a budget is read, changed and written
 }
 
-// BudgetQueue checks the executions that wait for a budget again.
-type BudgetQueue interface {
-	BudgetsChanged(ctx context.Context) error
+// BudgetGuard compares running executions with the budgets. Reload is called after each change of
+// them.
+type BudgetGuard interface {
+	Reload(ctx context.Context) error
 }
 
 // routes returns the routes of budgets.
@@ -196,5 +198,6 @@ func (h *budgets) remove(ctx context.Context, in *budgetPath) (*struct{}, error)
 // changed notifies the parts of the server that depend on budgets.
 func (h *budgets) changed(ctx context.Context) error {
 	h.changes.Notify(sse.ChangedBudgets)
-	return h.queue.BudgetsChanged(ctx)
+	h.queue.Wake() // executions that wait for a budget
+	return h.guard.Reload(ctx)
 }

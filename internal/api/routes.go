@@ -55,7 +55,7 @@ func (s *Server) allRoutes(pages []rest.Route) []rest.Route {
 		}),
 		messages.Routes(messages.Options{DB: db, Messenger: o.Dispatch, Streams: s.streams, Now: s.now, Mask: s.mask, Note: log.note}),
 		executions.pauseRoutes(),
-		(&budgets{db: db, queue: o.Dispatch, changes: changes, now: s.now}).routes(),
+		(&budgets{db: db, guard: o.Budgets, queue: o.Dispatch, changes: changes, now: s.now}).routes(),
 		(&usageReports{db: db, prices: o.Prices, now: s.now}).routes(),
 	)
 }

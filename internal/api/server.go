@@ -39,7 +39,6 @@ type Dispatcher interface {
 	Executions
 	AgentDirectory
 	Queue
-	BudgetQueue
 	Node
 	messages.Messenger
 }
@@ -63,6 +62,7 @@ type Options struct {
 	DB        *store.DB
 	Dispatch  Dispatcher
 	Turns     conversations.Turns
+	Budgets   BudgetGuard
 	Scheduler Scheduler
 	Hub       *hub.Hub
 	Layout    agented.Layout

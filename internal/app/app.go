@@ -23,6 +23,7 @@ import (
 	"github.com/agented/agented/internal/backup"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/conversation"
+	"github.com/agented/agented/internal/costs"
 	"github.com/agented/agented/internal/disk"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/hub"
@@ -69,6 +70,7 @@ type App struct {
 	metrics       *metrics.Metrics
 	dispatch      *dispatch.Dispatcher
 	conversations *conversation.Manager
+	costs         *costs.Guard
 	scheduler     *scheduler.Scheduler
 	pruner        *retention.Pruner
 	api           *api.Server
@@ -230,6 +232,7 @@ func (a *App) assemble(ctx context.Context, node agented.NodeID) (err error) {
 	a.db.SetZone(zone(c))
 	a.db.CheckAccounts(a.checkAccount)
 	a.pruner = retention.New(retention.Options{DB: a.db, Layout: a.layout, Settings: a.retention, Hold: a.hold, Log: a.o.Log})
+	a.costs = costs.New(costs.Options{DB: a.db, Layout: a.layout, Prices: a.prices, Notified: a.metrics.BudgetNotified, Log: a.o.Log})
 	a.dispatch = dispatch.New(a.dispatchOptions(node))
 	a.conversations = conversation.New(conversation.Options{
 		DB: a.db, Layout: a.layout, Executions: a.dispatch, StaleAfter: c.StaleConversation, Log: a.o.Log,
@@ -262,7 +265,7 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 	c := a.o.Config
 	sealer := auth.NewSealer(a.key)
 	return dispatch.Options{
-		DB: a.db, Layout: a.layout, Node: node, Log: a.o.Log, Prices: a.prices,
+		DB: a.db, Layout: a.layout, Node: node, Log: a.o.Log, Costs: a.costs,
 		Workspaces: a.workspaces(), KeepWorkspaces: keepWorkspaces(c), BodyStored: a.pruner.BodyStored,
 		Chains: func() agented.ChainLimits { return a.config.Load().Chains() },
 		Limits: dispatch.Limits{
@@ -281,7 +284,7 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 		},
 		Observe: dispatch.Observer{
 			Expired: func(inbox agented.Address, seq int64) { a.api.Expired(inbox, seq) },
-			Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Paused: a.metrics.Paused, Budget: a.metrics.BudgetNotified,
+			Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Paused: a.metrics.Paused,
 		},
 	}
 }
@@ -318,7 +321,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 			Disk: a.dispatch.Disk, Retention: a.retention, Expirable: a.pruner.Expirable, Prune: a.pruner.Prune,
 			FailedRemovalCount: a.pruner.FailedRemovalCount, FailedRemovals: a.pruner.FailedRemovals, Backup: a.backups.Status,
 		},
-		DB: a.db, Dispatch: a.traced(), Turns: a.conversations, Scheduler: a.scheduler, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
+		DB: a.db, Dispatch: a.traced(), Turns: a.conversations, Budgets: a.costs, Scheduler: a.scheduler, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
 		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Prices: a.prices, Operator: a,
 	})

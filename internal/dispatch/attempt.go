@@ -8,6 +8,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/backoff"
+	"github.com/agented/agented/internal/costs"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
 )
@@ -113,6 +114,28 @@ func (d *Dispatcher) follow(ctx context.Context, e *agented.Execution, h *shim.H
 		return
 	}
 	d.finish(ctx, e, exit)
+}
+
+// watchCost starts watching the cost of a running attempt. The returned function stops it and must
+// be called.
+func (d *Dispatcher) watchCost(ctx context.Context, e *agented.Execution, h *shim.Handle) (end func()) {
+	name := backendOf(e)
+	if name == agented.BackendCommand {
+		return func() {}
+	}
+	d.o.Costs.Begin(e)
+	ctx, cancel := context.WithCancel(ctx)
+	d.attempts.Go(func() {
+		d.o.Costs.Watch(ctx, costs.Attempt{
+			Execution: e, Backend: name, Model: specOf(e).Model, Text: d.Printed(e),
+			Pause: func(ctx context.Context, p agented.Pause) error {
+				p.Until = p.At.Add(d.pauseFor())
+				_, err := d.pauseHere(ctx, e, h, p)
+				return err
+			},
+		})
+	})
+	return cancel
 }
 
 // waitFor waits until a running attempt ends. A wait that fails while the shim is alive, for

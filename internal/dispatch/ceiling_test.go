@@ -21,7 +21,7 @@ func TestCeiling(t *testing.T) {
 	t.Parallel()
 	priced := func(h *house, script string) func(*dispatch.Options) {
 		fake := h.fakeClaude(script)
-		return func(o *dispatch.Options) { fake(o); o.Prices = agentcli.DefaultPrices() }
+		return func(o *dispatch.Options) { fake(o); o.Costs = h.costs(agentcli.DefaultPrices(), nil) }
 	}
 	t.Run("holds for a model that only its family prices", func(t *testing.T) {
 		t.Parallel()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli"
+	"github.com/agented/agented/internal/costs"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/workspace"
@@ -36,7 +37,7 @@ type Options struct {
 
 	Workspaces     *workspace.Manager // nil disables workspaces
 	KeepWorkspaces workspace.Keep
-	Prices         *agented.Prices // for CLIs that report tokens without a cost; if nil, such costs are unknown
+	Costs          *costs.Guard // nil means one without prices and budgets
 }
 
 // Limits are the limits of one node and of its attempts.
@@ -78,7 +79,6 @@ type Observer struct {
 	AttemptEnded func(backend string, state agented.State, took time.Duration)
 	Expired      func(inbox agented.Address, seq int64) // a message in it has expired
 	Paused       func(why agented.Question)
-	Budget       func(b agented.Budget, reached bool) // reached is false for the warning level and true for the limit
 }
 
 // Dispatcher runs the executions of one node. Create it with New, call Recover once, then Run,
@@ -91,7 +91,6 @@ type Dispatcher struct {
 
 	waitsForRoom atomic.Pointer[string] // reason shown by executions while disk space is low; otherwise nil
 	agents       atomic.Pointer[agentBook]
-	budgets      atomic.Pointer[[]agented.Budget]
 	resuming     chan struct{} // limits concurrent resumptions
 	toResume     atomic.Int64  // executions of a previous server that are not resumed yet
 	full         time.Time     // when the claim loop last found no free slot; used by it only
@@ -119,13 +118,12 @@ type Dispatcher struct {
 
 // work is an execution that this node is processing.
 type work struct {
-	handle    *shim.Handle  // nil until the shim runs
-	stop      bool          // a stop was requested
-	stopping  bool          // and the shim is being stopped
-	done      chan struct{} // closed when this node has finished with it
-	cut       func()        // cancels the work before the shim starts; may be nil
-	costMeter *costMeter    // its cost; nil if it is not watched
-	found     chan struct{} // for an adopted execution: closed when it is resumed; otherwise nil
+	handle   *shim.Handle  // nil until the shim runs
+	stop     bool          // a stop was requested
+	stopping bool          // and the shim is being stopped
+	done     chan struct{} // closed when this node has finished with it
+	cut      func()        // cancels the work before the shim starts; may be nil
+	found    chan struct{} // for an adopted execution: closed when it is resumed; otherwise nil
 }
 
 // errDraining is the reason why Run's goroutines end.
@@ -135,6 +133,9 @@ var errDraining = errors.New("draining")
 func New(o Options) *Dispatcher {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Costs == nil {
+		o.Costs = costs.New(costs.Options{DB: o.DB, Layout: o.Layout, Now: o.Now, Log: o.Log})
 	}
 	d := &Dispatcher{
 		o:        o,
@@ -237,6 +238,7 @@ func (d *Dispatcher) asked(w *work) bool {
 }
 
 func (d *Dispatcher) drop(id agented.ExecutionID) {
+	d.o.Costs.Forget(id) // first, because the next attempt begins when the work is done
 	d.mu.Lock()
 	if w := d.running[id]; w != nil {
 		close(w.done)

@@ -51,7 +51,9 @@ func (d *Dispatcher) end(ctx context.Context, e *agented.Execution, exit agented
 			return
 		}
 	}
-	d.checkBudgets(context.WithoutCancel(ctx))
+	if err := d.o.Costs.Reload(context.WithoutCancel(ctx)); err != nil {
+		d.o.Log.Warn("check the budgets", "err", err)
+	}
 	took := end.Attempt.FinishedAt.Sub(end.Attempt.StartedAt)
 	d.o.Log.Info("attempt ended", "execution", e.ID, "attempt", e.AttemptNo, "trigger", e.Trigger,
 		"status", end.Attempt.State, "cause", exit.Cause, "duration_ms", took.Milliseconds())
@@ -77,7 +79,7 @@ func (d *Dispatcher) readResult(ctx context.Context, e *agented.Execution, exit 
 	if !ok {
 		return agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + name}, nil
 	}
-	reader, meter := agentcli.NewReader(cli), agentcli.NewMeter(specOf(e).Model, d.o.Prices)
+	reader, meter := agentcli.NewReader(cli), d.o.Costs.NewMeter(specOf(e).Model)
 	err := d.read(ctx, e, text, cli, func(events []agentcli.Event) {
 		reader.Add(events)
 		meter.Add(events)
@@ -142,14 +144,15 @@ func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit ag
 			result.Class == agented.ClassAgentFailure && exit.Cause != agented.CauseNoStart && !result.SessionGone,
 		NotStarted: exit.Cause == agented.CauseNoStart,
 	}
-	if end.Price = d.price; meter != nil {
+	end.Price = func(_, model string, u agented.Usage) (float64, bool) { return d.o.Costs.Price(model, u) }
+	if meter != nil {
 		model := meter.Model()
 		end.Model = text.Mask(model)
-		end.Price = func(name, of string, u agented.Usage) (float64, bool) {
+		end.Price = func(_, of string, u agented.Usage) (float64, bool) {
 			if of == end.Model {
 				of = model // a mask has no price
 			}
-			return d.price(name, of, u)
+			return d.o.Costs.Price(of, u)
 		}
 	}
 	end.Attempt.Class, end.Attempt.Evidence = classOf(result), result.Limit.Evidence
@@ -158,7 +161,7 @@ func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit ag
 		end.Error = result.Reason
 	}
 	if meter != nil {
-		d.judgeCeiling(e, itsOwnEnd(exit), &result, &end, meter)
+		d.o.Costs.Judge(e, itsOwnEnd(exit), &result, &end, meter)
 	}
 	maskEnd(text.Mask, &end)
 	return end

@@ -107,14 +107,14 @@ func (d *Dispatcher) Continue(ctx context.Context, id agented.ExecutionID, c Con
 		if err := d.o.DB.RaiseCeiling(ctx, id, *c.Ceiling); err != nil {
 			return nil, err
 		}
-		why = "the cost ceiling is now " + agented.Dollars(*c.Ceiling) + " now"
+		why = "the cost ceiling is now " + agented.Dollars(*c.Ceiling)
 		if *c.Ceiling == 0 {
 			why = "the cost ceiling was removed"
 		}
-		d.setCeiling(id, *c.Ceiling)
+		d.o.Costs.SetCeiling(id, *c.Ceiling)
 	}
 	if e.Pause.Question == agented.QuestionBudget {
-		d.allowBudgets(id)
+		d.o.Costs.AllowBudgets(id)
 	}
 	if err := h.Continue(c.By.Name, why); err != nil && !errors.Is(err, shim.ErrNotPaused) {
 		return nil, pauseFailed(id, err)

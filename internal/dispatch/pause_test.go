@@ -3,6 +3,7 @@ package dispatch_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/costs"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/store"
@@ -152,14 +154,26 @@ func (h *house) fakeClaude(script string) func(*dispatch.Options) {
 	if err := testrun.WriteProgram(filepath.Join(dir, "claude"), []byte(text), 0o700); err != nil {
 		h.t.Fatal(err)
 	}
-	prices, err := agented.ParsePrices([]byte(`{"date":"2030-01-01","source":"a test","models":[{"model":"m","input":0,"output":1000000}]}`))
-	if err != nil {
-		h.t.Fatal(err)
-	}
+	prices := testPrices(h.t)
 	return func(o *dispatch.Options) {
 		o.Lookup = func(name string) (string, bool) { return dir + ":/usr/bin:/bin", name == "PATH" }
-		o.Prices = prices
+		o.Costs = h.costs(prices, nil)
 	}
+}
+
+// testPrices is a list in which a million output tokens of the model m cost a million dollars.
+func testPrices(t *testing.T) *agented.Prices {
+	t.Helper()
+	prices, err := agented.ParsePrices([]byte(`{"date":"2030-01-01","source":"a test","models":[{"model":"m","input":0,"output":1000000}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return prices
+}
+
+// costs returns a cost guard with the prices.
+func (h *house) costs(prices *agented.Prices, notified func(agented.Budget, bool)) *costs.Guard {
+	return costs.New(costs.Options{DB: h.db, Layout: h.layout, Prices: prices, Notified: notified, Log: slog.New(slog.DiscardHandler)})
 }
 
 func agent() *agented.Spec {
@@ -248,20 +262,21 @@ func TestBudget_hard_pauses(t *testing.T) {
 	var mu sync.Mutex
 	var told []string
 	fake := h.fakeClaude(turn("a", 7) + gateLine(gate) + fmt.Sprintf(goodEnd, 7, 7))
+	guard := h.costs(testPrices(t), func(b agented.Budget, reached bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		told = append(told, fmt.Sprint(b.Name, reached))
+	})
 	d := h.dispatcher(func(o *dispatch.Options) {
 		fake(o)
-		o.Observe.Budget = func(b agented.Budget, reached bool) {
-			mu.Lock()
-			defer mu.Unlock()
-			told = append(told, fmt.Sprint(b.Name, reached))
-		}
+		o.Costs = guard
 	})
 	defer h.run(d)()
 	b := &agented.Budget{Name: "B", Enabled: true, Scope: agented.BudgetAll, Period: agented.PeriodMonth, Limit: 5, Hard: true, Pause: true}
 	if err := h.db.SaveBudget(t.Context(), b, "x", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.BudgetsChanged(t.Context()); err != nil {
+	if err := guard.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	id := h.fire(d, agent())
@@ -289,7 +304,7 @@ func TestBudget_hard_pauses(t *testing.T) {
 	if err := h.db.SaveBudget(t.Context(), b, "x", time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.BudgetsChanged(t.Context()); err != nil {
+	if err := guard.Reload(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if e := h.await(waits); e.State != agented.StateSuccess {

@@ -162,7 +162,7 @@ func (d *Dispatcher) planCommand(ctx context.Context, p *preparation) (err error
 	}
 	p.plan, err = p.cli.Plan(agentcli.Request{
 		Spec: p.spec, Prompt: p.from.prompt, Execution: p.e.ID, Attempt: p.e.AttemptNo, Resume: p.from.session,
-		Root: os.Geteuid() == 0, Pieces: p.e.Source == agented.SourceTurn, Env: p.vars, BudgetUSD: d.left(ctx, p.e, p.from.session),
+		Root: os.Geteuid() == 0, Pieces: p.e.Source == agented.SourceTurn, Env: p.vars, BudgetUSD: d.o.Costs.Remaining(ctx, p.e, p.from.session),
 		Self: self, State: d.stateOf(p.e), Foreign: p.foreign,
 	})
 	return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli"
+	"github.com/agented/agented/internal/costs"
 	"github.com/agented/agented/internal/printed"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/runlog"
@@ -33,7 +34,11 @@ type recorded struct {
 // record makes the run log of an attempt whose variables have the values.
 func record(t *testing.T, db *store.DB, cli string, output map[string][]byte, exit agented.Exit, values []string) *recorded {
 	t.Helper()
-	d := New(Options{DB: db, Layout: agented.Layout{Root: t.TempDir()}, Log: slog.New(slog.DiscardHandler), Prices: agentcli.DefaultPrices(), Now: func() time.Time { return time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC) }})
+	layout, log := agented.Layout{Root: t.TempDir()}, slog.New(slog.DiscardHandler)
+	d := New(Options{
+		DB: db, Layout: layout, Log: log, Costs: costs.New(costs.Options{DB: db, Layout: layout, Prices: agentcli.DefaultPrices(), Log: log}),
+		Now: func() time.Time { return time.Date(2026, 11, 24, 3, 0, 0, 0, time.UTC) },
+	})
 	e := &agented.Execution{ID: "exec-1", Backend: cli, AttemptNo: 1, Attempts: []agented.Attempt{{Number: 1, Backend: cli}}, Snapshot: agented.Spec{Backend: cli, Env: map[string]*string{}}}
 	for i := range values {
 		e.Snapshot.Env[fmt.Sprintf("V%d", i)] = &values[i]

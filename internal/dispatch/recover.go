@@ -33,7 +33,7 @@ func (d *Dispatcher) Recover(ctx context.Context) (resume func(), err error) {
 	if err := d.ReloadAgents(ctx); err != nil {
 		return nil, fmt.Errorf("read the agents: %w", err)
 	}
-	if err := d.ReloadBudgets(ctx); err != nil {
+	if err := d.o.Costs.Reload(ctx); err != nil {
 		return nil, fmt.Errorf("read the budgets: %w", err)
 	}
 	open, err := d.o.DB.TakeOver(ctx, d.o.Node, d.now(), d.o.LeaseTTL)

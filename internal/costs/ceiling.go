@@ -1,4 +1,4 @@
-package dispatch
+package costs
 
 import (
 	"context"
@@ -13,8 +13,8 @@ import (
 )
 
 // ceilingOf returns the ceiling of an execution in US dollars; 0 means none.
-func (d *Dispatcher) ceilingOf(ctx context.Context, e *agented.Execution) float64 {
-	if usd, set, err := d.o.DB.Ceiling(ctx, e.ID); err == nil && set {
+func (g *Guard) ceilingOf(ctx context.Context, e *agented.Execution) float64 {
+	if usd, set, err := g.o.DB.Ceiling(ctx, e.ID); err == nil && set {
 		return usd
 	}
 	return e.Snapshot.CeilingUSD
@@ -30,26 +30,25 @@ func spentBefore(e *agented.Execution) (usd float64) {
 	return usd
 }
 
-// left returns the amount that an attempt may spend before the execution reaches its ceiling, for
-// a CLI that can enforce it; 0 means no limit.
+// Remaining returns the amount that an attempt may spend before the execution reaches its ceiling,
+// for a CLI that can enforce it; 0 means no limit. resumed is the session that it resumes, if any.
 //
-// A CLI may count the total of a resumed session, so for such an attempt only the cost guard enforces
+// A CLI may count the total of a resumed session, so for such an attempt only the guard enforces
 // the ceiling. The same holds for an execution that has already reached its ceiling: it is paused
 // at once.
-func (d *Dispatcher) left(ctx context.Context, e *agented.Execution, resumed string) float64 {
-	ceiling := d.ceilingOf(ctx, e)
+func (g *Guard) Remaining(ctx context.Context, e *agented.Execution, resumed string) float64 {
+	ceiling := g.ceilingOf(ctx, e)
 	if ceiling <= 0 || resumed != "" {
 		return 0
 	}
 	return max(ceiling-spentBefore(e), 0)
 }
 
-// judgeCeiling completes the end of an attempt of an execution with a ceiling. If the CLI stopped
-// at the ceiling, another attempt follows in the same session, which the cost guard pauses before it
-// does anything, so that a user is asked. A cost above the ceiling or an unknown cost is stated
+// Judge completes the end of an attempt of an execution with a ceiling. If the CLI stopped at the
+// ceiling, another attempt follows in the same session, which the guard pauses before it does anything, so that a user is asked. A cost above the ceiling or an unknown cost is stated
 // in the reason.
-func (d *Dispatcher) judgeCeiling(e *agented.Execution, exit agented.Exit, r *agented.Result, end *store.AttemptEnd, m *agentcli.Meter) {
-	ceiling := d.ceilingOf(context.Background(), e)
+func (g *Guard) Judge(e *agented.Execution, exit agented.Exit, r *agented.Result, end *store.AttemptEnd, m *agentcli.Meter) {
+	ceiling := g.ceilingOf(context.Background(), e)
 	if ceiling <= 0 || !r.Usage.Known() || exit.Cause != agented.CauseExit && exit.Cause != "" {
 		return
 	}
@@ -58,11 +57,11 @@ func (d *Dispatcher) judgeCeiling(e *agented.Execution, exit agented.Exit, r *ag
 	if known {
 		cost = *u.CostUSD
 	} else if !u.CumulativeSession {
-		cost, _, known = d.o.Prices.Estimate(m.Model(), u)
+		cost, _, known = g.o.Prices.Estimate(m.Model(), u)
 	}
 	note := ""
 	switch total := spentBefore(e) + cost; {
-	case r.OverBudget && known && cost > 0 && d.budgetIsOurs(e):
+	case r.OverBudget && known && cost > 0 && g.budgetIsOurs(e):
 		note = fmt.Sprintf("the cost has reached %s and the ceiling was %s", agented.Dollars(total), agented.Dollars(ceiling))
 		policy := *end.Retry
 		policy.OnInterrupted = true
@@ -89,8 +88,8 @@ func (d *Dispatcher) judgeCeiling(e *agented.Execution, exit agented.Exit, r *ag
 
 // budgetIsOurs reports whether the attempt was started with a budget that the trigger's own
 // arguments do not contain.
-func (d *Dispatcher) budgetIsOurs(e *agented.Execution) bool {
+func (g *Guard) budgetIsOurs(e *agented.Execution) bool {
 	budget := func(a string) bool { return strings.HasPrefix(a, "--max-budget-usd") }
-	spec, err := shim.ReadSpec(d.o.Layout.Attempt(e.ID, e.AttemptNo))
+	spec, err := shim.ReadSpec(g.o.Layout.Attempt(e.ID, e.AttemptNo))
 	return err == nil && slices.ContainsFunc(spec.Args, budget) && !slices.ContainsFunc(e.Snapshot.Args, budget)
 }
