@@ -31,10 +31,7 @@ func messageSummary(r *client.InboxItem) string {
 	if text == "" {
 		text, _, _ = strings.Cut(r.Message.Body, "\n")
 	}
-	if cut := []rune(text); len(cut) > 80 {
-		text = string(cut[:80]) + "…"
-	}
-	return text
+	return format.ClipCharacters(text, 80)
 }
 
 func messageSend() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/term"
 )
 
@@ -153,10 +154,7 @@ func flagEnv(f *pflag.FlagSet) (map[string]client.EnvValue, error) {
 
 // adHocName derives a short, plain name from a command line.
 func adHocName(s string) string {
-	s = strings.Join(strings.Fields(term.Printable(s)), " ")
-	if len(s) > 80 {
-		s = strings.ToValidUTF8(s[:80], "") + "…"
-	}
+	s = format.Clip(strings.Join(strings.Fields(term.Printable(s)), " "), 80)
 	if s == "" {
 		return "ad hoc"
 	}

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 )
 
 // quote shortens a CLI's message to fit into a sentence.
@@ -74,17 +75,7 @@ func lastBytes(b []byte, n int) []byte {
 }
 
 // Clip cuts s to at most n bytes at a character, and marks the cut.
-func Clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	const mark = "…"
-	n -= len(mark)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + mark
-}
+func Clip(s string, n int) string { return format.Fit(s, n) }
 
 // cutMark ends a final answer that was truncated.
 const cutMark = "\n… (truncated; the log contains the whole text)"
@@ -95,9 +86,5 @@ func clipText(s string) string {
 	if len(s) <= agented.MaxResult {
 		return s
 	}
-	n := agented.MaxResult - len(cutMark)
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + cutMark
+	return format.Truncate(s, agented.MaxResult-len(cutMark)) + cutMark
 }

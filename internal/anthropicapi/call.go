@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/agented/agented/internal/format"
 )
 
 // Timeouts of the API's silence. It sends a ping every few seconds.
@@ -233,9 +235,5 @@ func (a *alive) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func cut(s string, n int) string {
-	if len(s) > n {
-		s = s[:n]
-	}
-	return strings.ToValidUTF8(s, "")
-}
+// cut shortens a text of the API to n bytes of valid UTF-8.
+func cut(s string, n int) string { return strings.ToValidUTF8(format.Truncate(s, n), "") }

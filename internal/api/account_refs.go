@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -39,7 +39,7 @@ func checkAccountRefs(ctx context.Context, db *store.DB, spec, before *agented.S
 		if i > 0 {
 			path = fmt.Sprintf("fallback.%d.account", i-1)
 		}
-		bad = append(bad, agented.Field{Path: path, Text: fmt.Sprintf("there is no account %q of %s: create it first, or use one from agented account list", rest.Clip(string(c.Account), 100), c.Backend)})
+		bad = append(bad, agented.Field{Path: path, Text: fmt.Sprintf("there is no account %q of %s: create it first, or use one from agented account list", format.Clip(string(c.Account), 100), c.Backend)})
 	}
 	return agented.InvalidFields(bad)
 }

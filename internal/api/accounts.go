@@ -14,6 +14,7 @@ import (
 	"github.com/agented/agented/internal/api/sse"
 	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -184,7 +185,7 @@ func (h *accounts) apply(a *agented.Account, f *AccountFields) error {
 			continue
 		case *value == maskedValue:
 			if _, ok := old[name]; !ok {
-				bad = append(bad, agented.Field{Path: "credentials." + rest.Clip(name, 60), Text: "*** keeps a stored value, but this variable has none: send the value"})
+				bad = append(bad, agented.Field{Path: "credentials." + format.Clip(name, 60), Text: "*** keeps a stored value, but this variable has none: send the value"})
 				continue
 			}
 			fresh[name] = old[name]

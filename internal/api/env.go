@@ -11,6 +11,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/auth"
+	"github.com/agented/agented/internal/format"
 )
 
 // EnvValue is the value of a variable in requests and answers. In JSON it is a text,
@@ -74,7 +75,7 @@ func envInto(s *agented.Spec, env rest.Optional[map[string]EnvValue]) error {
 		v := env.Value[name]
 		value, plain := v.Value, v.Secret != nil && !*v.Secret
 		refuse := func(text string) {
-			bad = append(bad, agented.Field{Path: "env." + rest.Clip(name, 60), Text: text})
+			bad = append(bad, agented.Field{Path: "env." + format.Clip(name, 60), Text: text})
 		}
 		if value != nil && *value == maskedValue {
 			was := old.Env[name]

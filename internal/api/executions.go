@@ -11,6 +11,7 @@ import (
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/store"
 )
@@ -113,7 +114,7 @@ func adHocName(s *agented.Spec) string {
 			return -1
 		}
 		return r
-	}, rest.Clip(name, 100)))
+	}, format.Clip(name, 100)))
 	if name == "" {
 		return "ad hoc"
 	}

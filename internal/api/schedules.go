@@ -10,6 +10,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/cron"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -135,7 +136,7 @@ func (f *ScheduleFields) schedule(local *time.Location) (agented.Schedule, []age
 			s.At = at.UTC()
 		} else {
 			s.At = time.Date(1, 1, 2, 0, 0, 0, 0, time.UTC) // so that it is not reported as missing
-			bad = append(bad, agented.Field{Path: "at", Text: fmt.Sprintf("%q is not a time: write 2030-01-31T09:00:00Z, 2030-01-31T09:00:00+01:00, or 2030-01-31 09:00 for a time in the schedule's zone", rest.Clip(text, 60))})
+			bad = append(bad, agented.Field{Path: "at", Text: fmt.Sprintf("%q is not a time: write 2030-01-31T09:00:00Z, 2030-01-31T09:00:00+01:00, or 2030-01-31 09:00 for a time in the schedule's zone", format.Clip(text, 60))})
 		}
 	}
 	_, err := cron.Of(s, local)

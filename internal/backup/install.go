@@ -4,9 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -104,10 +102,5 @@ func (r *reader) install(to string) error {
 
 // printable makes a name from a file safe for display.
 func printable(s string) string {
-	return format.Clip(strings.Map(func(c rune) rune {
-		if unicode.IsPrint(c) {
-			return c
-		}
-		return '?'
-	}, s), 200)
+	return format.Clip(format.Printable(s, '?'), 200)
 }

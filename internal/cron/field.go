@@ -5,7 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
+
+	"github.com/agented/agented/internal/format"
 )
 
 // field is one of the five cron fields.
@@ -189,15 +190,4 @@ func number(s string) (int, bool) {
 }
 
 // clip shortens input that an error repeats, and removes control characters.
-func clip(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '\uFFFD'
-		}
-		return r
-	}, s)
-	if r := []rune(s); len(r) > 40 {
-		return string(r[:40]) + "…"
-	}
-	return s
-}
+func clip(s string) string { return format.ClipCharacters(format.Printable(s, '\uFFFD'), 40) }

@@ -4,6 +4,7 @@ package format
 import (
 	"fmt"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -46,4 +47,35 @@ func Clip(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+// Fit is like Truncate and marks a shortened text with an ellipsis, which is part of the n bytes.
+func Fit(s string, n int) string {
+	const mark = "…"
+	if len(s) <= n {
+		return s
+	}
+	return Truncate(s, n-len(mark)) + mark
+}
+
+// ClipCharacters shortens a text to n characters and marks a shortened text with an ellipsis.
+func ClipCharacters(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	if r := []rune(s); len(r) > n {
+		return string(r[:n]) + "…"
+	}
+	return s
+}
+
+// Printable returns a text in which the replacement stands for each character that cannot be
+// printed, such as a control character.
+func Printable(s string, replacement rune) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return replacement
+	}, s)
 }

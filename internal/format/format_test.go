@@ -41,3 +41,30 @@ func TestClip(t *testing.T) {
 		}
 	}
 }
+
+func TestFit(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		text            string
+		n               int
+		fit, characters string
+	}{
+		{"short", 5, "short", "short"}, {"longer", 5, "lo…", "longe…"}, {"日本語", 6, "日…", "日本語"}, {"日本語", 2, "", "日本…"},
+	} {
+		if tt.fit != "" {
+			if got := format.Fit(tt.text, tt.n); got != tt.fit {
+				t.Errorf("Fit(%q, %d) = %q, want %q", tt.text, tt.n, got, tt.fit)
+			}
+		}
+		if got := format.ClipCharacters(tt.text, tt.n); got != tt.characters {
+			t.Errorf("ClipCharacters(%q, %d) = %q, want %q", tt.text, tt.n, got, tt.characters)
+		}
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	t.Parallel()
+	if got := format.Printable("a\x1b[1mé\n", '?'); got != "a?[1mé?" {
+		t.Errorf("%q", got)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"math"
 	"regexp"
 	"regexp/syntax"
 	"slices"
@@ -228,9 +229,10 @@ type cutKey struct {
 	stream  agented.Stream
 }
 
+// cutLine is a line whose last part has not been read.
 type cutLine struct {
 	first agented.LogLine
-	text  []byte
+	parts runlog.Joiner
 }
 
 func (q *Search) run(ctx context.Context, log *runlog.Reader, until time.Time) error {
@@ -295,9 +297,17 @@ func (q *Search) settled(at agented.Seq) { q.hits.NextAfter, q.moved = at, true 
 
 // giveUp searches the available parts of open lines.
 func (q *Search) giveUp() {
-	for key, c := range q.open {
-		delete(q.open, key)
-		q.examine(&c.first, c.text)
+	for key := range q.open {
+		q.giveUpLine(key)
+	}
+}
+
+// giveUpLine searches the available parts of an open line.
+func (q *Search) giveUpLine(key cutKey) {
+	c := q.open[key]
+	delete(q.open, key)
+	for _, text := range c.parts.Incomplete() {
+		q.examine(&c.first, text)
 	}
 }
 
@@ -311,15 +321,17 @@ func (q *Search) line(l *agented.LogLine) {
 		if q.open == nil {
 			q.open = map[cutKey]*cutLine{}
 		}
-		first := *l
-		q.open[key] = &cutLine{first: first, text: append([]byte(nil), l.Content...)}
+		c = &cutLine{first: *l, parts: runlog.Joiner{Max: math.MaxInt}}
+		c.parts.Add(l.Part, l.Stream, l.Content)
+		q.open[key] = c
 	case c == nil: // its beginning is before the start of the search
 		q.examine(l, l.Content)
 	default:
-		c.text = append(c.text, l.Content...)
-		if l.Part == agented.PartLast || len(c.text) > maxJoined {
+		if text, complete := c.parts.Add(l.Part, l.Stream, l.Content); complete {
 			delete(q.open, key)
-			q.examine(&c.first, c.text)
+			q.examine(&c.first, text)
+		} else if c.parts.Len(l.Stream) > maxJoined {
+			q.giveUpLine(key)
 		}
 	}
 }

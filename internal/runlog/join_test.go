@@ -38,6 +38,13 @@ func TestJoiner(t *testing.T) {
 	if len(rest) != 1 || rest[agented.Stdout] != "new" {
 		t.Errorf("incomplete: %v", rest)
 	}
+	if !j.Begun(agented.Stdout) || j.Begun(agented.Stderr) || j.Len(agented.Stdout) != 3 || j.Len(agented.Stderr) != 0 {
+		t.Errorf("begun: %v, %v; sizes %d, %d", j.Begun(agented.Stdout), j.Begun(agented.Stderr), j.Len(agented.Stdout), j.Len(agented.Stderr))
+	}
+	j.Reset()
+	if j.Add(agented.PartMiddle, agented.Stdout, []byte("inner")); j.Begun(agented.Stdout) {
+		t.Error("a line without its first part has begun")
+	}
 	j.Reset()
 	if line, _ := j.Add(agented.PartLast, agented.Stdout, []byte("end")); string(line) != "end" {
 		t.Errorf("after a reset: %q", line)

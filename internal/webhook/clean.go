@@ -4,6 +4,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/agented/agented/internal/format"
 )
 
 // Clean returns the text as a person would see it: without terminal escape
@@ -113,19 +115,5 @@ func brief(s string, limit int) string {
 		s = s[:4*limit] // cleaning shortens the text; avoid cleaning a whole body
 	}
 	s = strings.Join(strings.Fields(Clean(s)), " ")
-	if len(s) <= limit {
-		return s
-	}
-	return cut(s, limit-len("…")) + "…"
-}
-
-// cut truncates to at most limit bytes without splitting a character.
-func cut(s string, limit int) string {
-	if len(s) <= limit {
-		return s
-	}
-	for limit > 0 && !utf8.RuneStart(s[limit]) {
-		limit--
-	}
-	return s[:limit]
+	return format.Fit(s, limit)
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 )
 
 // Op is the operator of a condition. The values are part of the API.
@@ -161,7 +162,7 @@ func (c *checker) regex(name string, found []any, value any) string {
 		if !ok || v == nil {
 			continue
 		}
-		s = cut(s, maxRegexText)
+		s = format.Truncate(s, maxRegexText)
 		if c.work -= (len(s) + 1) * size; c.work < 0 {
 			return fmt.Sprintf("the pattern for %s would take too long on this body", name)
 		}

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 )
 
 // Limits of [Fence], in bytes.
@@ -96,7 +97,7 @@ func Fence(values map[string]string, boundary string) (map[string]string, error)
 	out := make(map[string]string, len(values))
 	for name, value := range values {
 		unread := len(value)
-		value = cut(value, maxRead)
+		value = format.Truncate(value, maxRead)
 		unread -= len(value)
 		text := Clean(value)
 		if form := inline()[name]; form != nil && len(text) <= maxInline && text == value && unread == 0 && form.MatchString(text) && harmless(name, text) {
@@ -140,7 +141,7 @@ func FenceText(name, note, text, boundary string, limit int) (string, error) {
 	if !boundaryForm().MatchString(boundary) {
 		return "", agented.Errorf(agented.Internal, "the boundary %q is not 16 to 64 letters and digits", brief(boundary, 80))
 	}
-	read := cut(text, 8*limit)
+	read := format.Truncate(text, 8*limit)
 	out, ok := block(name, strings.Join(strings.Fields(Clean(note)), " "), Clean(read), len(text)-len(read), boundary, limit)
 	if !ok {
 		return "", errBoundary(name)
@@ -150,7 +151,7 @@ func FenceText(name, note, text, boundary string, limit int) (string, error) {
 
 func block(name, what, text string, unread int, boundary string, limit int) (string, bool) {
 	note := ""
-	kept := cut(text, limit)
+	kept := format.Truncate(text, limit)
 	if left := len(text) - len(kept) + unread; left > 0 {
 		note = fmt.Sprintf("\n[… %d bytes left out]", left)
 	}
@@ -171,5 +172,5 @@ func plainName(name string) string {
 		}
 		return -1
 	}, name)
-	return cut(name, 60)
+	return format.Truncate(name, 60)
 }

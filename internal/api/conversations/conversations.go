@@ -17,6 +17,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/api/sse"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/remove"
 	"github.com/agented/agented/internal/store"
 )
@@ -198,11 +199,7 @@ func (h *conversations) create(ctx context.Context, in *rest.Input[ConversationC
 
 // titleOf makes a title from a message.
 func titleOf(text string) string {
-	text = strings.Join(strings.Fields(text), " ")
-	if r := []rune(text); len(r) > 80 {
-		text = string(r[:80]) + "…"
-	}
-	return text
+	return format.ClipCharacters(strings.Join(strings.Fields(text), " "), 80)
 }
 
 type conversationPath struct {

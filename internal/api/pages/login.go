@@ -9,6 +9,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/auth"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 )
@@ -101,7 +102,7 @@ func (p *Pages) loginSubmit(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		bad := rest.PageProblem(w, r, err)
 		p.write(w, r, bad.Status, "login", loginPage{
-			Name: rest.Clip(name, 100), Next: next, Error: sentence(bad.Detail), Plain: rest.Client(r).Exposed(),
+			Name: format.Clip(name, 100), Next: next, Error: sentence(bad.Detail), Plain: rest.Client(r).Exposed(),
 		})
 	}
 }
@@ -185,7 +186,7 @@ func (p *Pages) setupSubmit(w http.ResponseWriter, r *http.Request) {
 			text = bad.Errors[0].Message
 		}
 		p.write(w, r, bad.Status, "setup", setupPage{
-			Token: f.Get("token"), Name: rest.Clip(name, 100), Error: sentence(text), Plain: rest.Client(r).Exposed(), Min: secret.MinPassword,
+			Token: f.Get("token"), Name: format.Clip(name, 100), Error: sentence(text), Plain: rest.Client(r).Exposed(), Min: secret.MinPassword,
 		})
 	}
 }

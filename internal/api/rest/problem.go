@@ -14,6 +14,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 )
 
 // Problem is the body of every error response (RFC 9457). It never repeats a
@@ -151,7 +152,7 @@ func (m *Router) fill(p *Problem, r *http.Request, cause error) *Problem {
 	c.Instance = m.o.Mask(c.Instance)
 	c.Errors = nil
 	for _, f := range p.Errors {
-		c.Errors = append(c.Errors, ProblemField{m.o.Mask(Clip(f.Location, 200)), m.o.Mask(f.Message)})
+		c.Errors = append(c.Errors, ProblemField{m.o.Mask(format.Clip(f.Location, 200)), m.o.Mask(f.Message)})
 	}
 	switch {
 	case cause == nil:
@@ -397,12 +398,4 @@ func (m *Router) resolve(schema *huma.Schema) *huma.Schema {
 		schema = m.doc.Components.Schemas.SchemaFromRef(schema.Ref)
 	}
 	return schema
-}
-
-// Clip truncates input, which a response or a log line repeats, to n bytes.
-func Clip(text string, n int) string {
-	if len(text) <= n {
-		return text
-	}
-	return strings.ToValidUTF8(text[:n], "") + "…"
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/auth"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/ratelimit"
 )
 
@@ -224,11 +225,11 @@ func HandOver(r *http.Request) (done func(sent int64), endBy func(func())) {
 // maskedURL returns path and query of a URL, without the values of parameters
 // whose names suggest a secret.
 func (m *Router) maskedURL(u *url.URL) string {
-	path := maskHookToken(Clip(u.EscapedPath(), 2048))
+	path := maskHookToken(format.Clip(u.EscapedPath(), 2048))
 	if u.RawQuery == "" {
 		return path
 	}
-	parts := strings.Split(Clip(u.RawQuery, 2048), "&")
+	parts := strings.Split(format.Clip(u.RawQuery, 2048), "&")
 	for i, part := range parts {
 		name, _, has := strings.Cut(part, "=")
 		plain, err := url.QueryUnescape(name)

@@ -29,14 +29,15 @@ type lineEvents struct {
 	known   *sync.Map // attempt to backend
 	attempt int
 	cli     string // the backend of that attempt
-	open    []byte // the pieces of an incomplete line
-	begun   bool   // open has the first piece
+	open    runlog.Joiner
 }
 
 // events returns a function that returns new annotators for an execution.
 func (s *Streams) events(id agented.ExecutionID) func() hub.Annotator {
 	known := new(sync.Map)
-	return func() hub.Annotator { return &lineEvents{s: s, id: id, known: known} }
+	return func() hub.Annotator {
+		return &lineEvents{s: s, id: id, known: known, open: runlog.Joiner{Max: maxEventLine + 1}}
+	}
 }
 
 // Append implements [hub.Annotator].
@@ -45,21 +46,22 @@ func (v *lineEvents) Append(dst []byte, l *agented.LogLine) []byte {
 		return dst
 	}
 	if l.Attempt != v.attempt {
-		v.attempt, v.cli, v.open, v.begun = l.Attempt, v.backend(l.Attempt), v.open[:0], false
+		v.attempt, v.cli = l.Attempt, v.backend(l.Attempt)
+		v.open.Reset()
 	}
 	line := l.Content
 	if l.Part != agented.PartWhole {
-		if l.Part == agented.PartLast && !v.begun {
+		if l.Part == agented.PartLast && !v.open.Begun(l.Stream) {
 			v.lookBack(l.Seq)
 		}
-		v.piece(l)
-		if l.Part != agented.PartLast || !v.begun {
+		begun := v.open.Begun(l.Stream)
+		joined, complete := v.open.Add(l.Part, l.Stream, l.Content)
+		if !complete || !begun || len(joined) > maxEventLine {
 			return dst
 		}
-		if line = v.open; !v.s.masker().Empty() {
+		if line = joined; !v.s.masker().Empty() {
 			line = v.s.masker().MaskLine(nil, line) // a secret may be cut by the pieces
 		}
-		defer func() { v.open, v.begun = nil, false }()
 	}
 	events := slices.DeleteFunc(registry.Decode(v.cli, line), func(e agentcli.Event) bool {
 		return e.Kind == agentcli.KindText || e.Kind == agentcli.KindLog
@@ -72,21 +74,6 @@ func (v *lineEvents) Append(dst []byte, l *agented.LogLine) []byte {
 		return dst // the line itself is complete
 	}
 	return append(append(dst, `,"events":`...), text...)
-}
-
-// piece adds a piece of a line.
-func (v *lineEvents) piece(l *agented.LogLine) {
-	if l.Part == agented.PartFirst {
-		v.open, v.begun = v.open[:0], true
-	}
-	if !v.begun {
-		return
-	}
-	if len(v.open)+len(l.Content) > maxEventLine {
-		v.open, v.begun = nil, false
-		return
-	}
-	v.open = append(v.open, l.Content...)
 }
 
 // lookBack reads the earlier pieces of the line whose last piece has the given number. Without them,
@@ -114,14 +101,10 @@ func (v *lineEvents) lookBack(last agented.Seq) {
 			if l.Stream != agented.Stdout || l.Attempt != v.attempt || l.Part == agented.PartWhole {
 				continue
 			}
-			if l.Part == agented.PartLast {
-				v.open, v.begun = v.open[:0], false
-				continue
-			}
-			v.piece(l)
+			v.open.Add(l.Part, l.Stream, l.Content)
 		}
 	}
-	v.open, v.begun = nil, false
+	v.open.Reset()
 }
 
 // backend returns the backend of an attempt, or "" if it is unknown.

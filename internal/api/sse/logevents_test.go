@@ -259,7 +259,7 @@ func TestLogEvents_memory(t *testing.T) {
 			t.Fatalf("%d bytes", len(dst))
 		}
 	}
-	if cap(v.open) != 0 {
-		t.Errorf("%d bytes are kept", cap(v.open))
+	if n := v.open.Len(agented.Stdout); n != 0 {
+		t.Errorf("%d bytes are kept", n)
 	}
 }
