@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -155,7 +156,7 @@ func (h *schedules) apply(t, was *agented.Trigger, f rest.Optional[[]ScheduleFie
 		was = &agented.Trigger{}
 	}
 	if f.Set {
-		list, err := mergeSchedules(was.Schedules, f.Value, h.zone, now)
+		list, err := merged(was.Schedules, f.Value, h.zone, now)
 		if err != nil {
 			return err
 		}
@@ -192,64 +193,26 @@ func (h *schedules) apply(t, was *agented.Trigger, f rest.Optional[[]ScheduleFie
 	return agented.InvalidFields(bad)
 }
 
-// mergeSchedules builds the requested list from the stored one: equivalent
-// schedules keep their id and state.
-func mergeSchedules(was []agented.Schedule, wanted []ScheduleFields, local *time.Location, now time.Time) ([]agented.Schedule, error) {
+// merged converts the fields of schedules, and merges them with the stored ones.
+func merged(stored []agented.Schedule, wanted []ScheduleFields, local *time.Location, now time.Time) ([]agented.Schedule, error) {
 	if len(wanted) > agented.MaxSchedules {
 		return nil, agented.InvalidFields([]agented.Field{{Path: "schedules", Text: fmt.Sprintf("has too many items: use at most %d for one trigger", agented.MaxSchedules)}})
 	}
-	left := map[agented.ScheduleID]agented.Schedule{}
-	for _, c := range was {
-		left[c.ID] = c
-	}
-	var bad []agented.Field
-	list := make([]agented.Schedule, 0, len(wanted))
+	list, wrong := make([]agented.Schedule, len(wanted)), make([][]agented.Field, len(wanted))
 	for i := range wanted {
-		c, wrong := wanted[i].schedule(local)
-		for _, f := range wrong {
+		list[i], wrong[i] = wanted[i].schedule(local)
+	}
+	list, unknown := cron.Merge(stored, list, now)
+	var bad []agented.Field
+	for i := range wanted {
+		for _, f := range wrong[i] {
 			bad = append(bad, agented.Field{Path: fmt.Sprintf("schedules.%d.%s", i, f.Path), Text: f.Text})
 		}
-		if c.ID != "" {
-			old, ok := left[c.ID]
-			if !ok {
-				bad = append(bad, agented.Field{Path: fmt.Sprintf("schedules.%d.id", i), Text: "is not the id of a schedule of this trigger, or is repeated: omit it to add a schedule"})
-			}
-			delete(left, c.ID)
-			switch {
-			case old.Same(c):
-				c = old
-			case c.Every == old.Every && c.Anchor.IsZero():
-				c.Anchor = old.Anchor
-			}
-		}
-		list = append(list, c)
-	}
-	if len(bad) > 0 {
-		return nil, agented.InvalidFields(bad)
-	}
-	for i := range list {
-		c := &list[i]
-		if c.ID != "" {
-			continue
-		}
-		for _, old := range was {
-			if _, free := left[old.ID]; free && old.Same(*c) {
-				*c = old
-				delete(left, old.ID)
-				break
-			}
-		}
-		if c.ID == "" {
-			c.ID = agented.ScheduleID(agented.NewID("sch", now))
-		}
-		if c.Every != "" && c.Anchor.IsZero() {
-			c.Anchor = now.Truncate(time.Second)
+		if slices.Contains(unknown, i) {
+			bad = append(bad, agented.Field{Path: fmt.Sprintf("schedules.%d.id", i), Text: "is not the id of a schedule of this trigger, or is repeated: omit it to add a schedule"})
 		}
 	}
-	if len(list) == 0 {
-		return nil, nil
-	}
-	return list, nil
+	return list, agented.InvalidFields(bad)
 }
 
 // ScheduleItem is a schedule in a list over all triggers.
