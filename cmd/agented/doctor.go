@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -69,6 +70,7 @@ func examined(cmd *cobra.Command) doctor.Options {
 	}
 	o.FailedRemovals = func(ctx context.Context) (map[string]string, error) { return queryFailedRemovals(ctx, c) }
 	o.Accounts = func(ctx context.Context) ([]agented.Account, error) { return queryAccounts(ctx, c) }
+	o.Models = func(ctx context.Context) ([]doctor.ModelUse, error) { return queryModels(ctx, c) }
 	o.Hints = func(ctx context.Context) ([]doctor.TriggerHint, error) { return queryHints(ctx, c) }
 	return o
 }
@@ -154,6 +156,23 @@ func queryAccounts(ctx context.Context, c *config.Config) ([]agented.Account, er
 			a.Until = *i.Until
 		}
 		out = append(out, a)
+	}
+	return out, nil
+}
+
+// queryModels fetches the usage of models in the last 30 days from the server.
+func queryModels(ctx context.Context, c *config.Config) ([]doctor.ModelUse, error) {
+	client, err := dial(c)
+	if err != nil {
+		return nil, err
+	}
+	got, err := client.Usage(ctx, "model", time.Now().AddDate(0, 0, -30))
+	if err != nil {
+		return nil, err
+	}
+	var out []doctor.ModelUse
+	for _, i := range got.Value.Items {
+		out = append(out, doctor.ModelUse{Model: i.Key, Attempts: i.Attempts, Unknown: i.Unknown, Estimated: i.Estimated})
 	}
 	return out, nil
 }

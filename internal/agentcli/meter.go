@@ -3,6 +3,7 @@ package agentcli
 import (
 	"cmp"
 	_ "embed"
+	"os"
 	"sync"
 
 	"github.com/agented/agented"
@@ -19,6 +20,23 @@ var DefaultPrices = sync.OnceValue(func() *agented.Prices {
 	}
 	return p
 })
+
+// ReadPrices returns the price list of a server: the prices of the file that AGENTED_PRICES names
+// before the built-in ones. An empty name means no file.
+func ReadPrices(file string) (*agented.Prices, error) {
+	if file == "" {
+		return DefaultPrices(), nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, agented.Errorf(agented.Invalid, "AGENTED_PRICES: %s cannot be read: check the path", file).Because(err)
+	}
+	p, err := agented.ParsePrices(text)
+	if err != nil {
+		return nil, agented.Errorf(agented.Invalid, "AGENTED_PRICES: %s", agented.Message(err)).Because(err)
+	}
+	return p.Merge(DefaultPrices()), nil
+}
 
 // Meter sums up the usage of an attempt while it runs, from the events of its CLI. Its memory is
 // bounded. Usage that a CLI prints only at its end is unknown until

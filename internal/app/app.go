@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/api"
 	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/backup"
@@ -226,7 +227,7 @@ func (a *App) openStore(ctx context.Context) (err error) {
 func (a *App) assemble(ctx context.Context, node agented.NodeID) (err error) {
 	c := a.o.Config
 	a.metrics = metrics.New(a.o.Version)
-	if a.prices, err = readPrices(c); err != nil {
+	if a.prices, err = agentcli.ReadPrices(c.PricesFile); err != nil {
 		return err
 	}
 	a.db.SetZone(zone(c))

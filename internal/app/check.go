@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/backup"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/secret"
@@ -25,7 +26,7 @@ func Check(c *config.Config) []agented.Field {
 			bad = append(bad, agented.Field{Path: name, Text: strings.TrimPrefix(agented.Message(err), name+": ")})
 		}
 	}
-	_, err := readPrices(c)
+	_, err := agentcli.ReadPrices(c.PricesFile)
 	no("AGENTED_PRICES", err)
 	_, err = backup.CheckSchedule(c.BackupSchedule)
 	no("AGENTED_BACKUP_SCHEDULE", err)

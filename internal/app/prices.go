@@ -1,32 +1,12 @@
 package app
 
 import (
-	"os"
 	"time"
 
-	"github.com/agented/agented"
-	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/workspace"
 )
-
-// readPrices returns the price list: the prices of the file, if one is configured, on top of the
-// built-in ones.
-func readPrices(c *config.Config) (*agented.Prices, error) {
-	if c.PricesFile == "" {
-		return agentcli.DefaultPrices(), nil
-	}
-	text, err := os.ReadFile(c.PricesFile)
-	if err != nil {
-		return nil, agented.Errorf(agented.Invalid, "AGENTED_PRICES: %s cannot be read: check the path", c.PricesFile).Because(err)
-	}
-	p, err := agented.ParsePrices(text)
-	if err != nil {
-		return nil, agented.Errorf(agented.Invalid, "AGENTED_PRICES: %s", agented.Message(err)).Because(err)
-	}
-	return p.Merge(agentcli.DefaultPrices()), nil
-}
 
 // zone returns the zone of budgets and of schedules without one.
 func zone(c *config.Config) *time.Location {

@@ -53,10 +53,18 @@ func (g *Guard) Judge(e *agented.Execution, exit agented.Exit, r *agented.Result
 		return
 	}
 	u := r.Usage
+	if u.CumulativeSession && r.SessionID != "" {
+		before, err := g.o.DB.SessionTotal(context.Background(), end.Attempt.Backend, r.SessionID)
+		if err != nil {
+			g.o.Log.Warn("compare the cost of an attempt with its ceiling", "execution", e.ID, "err", err)
+			return
+		}
+		u = u.Since(before)
+	}
 	cost, known := 0.0, u.CostUSD != nil
 	if known {
 		cost = *u.CostUSD
-	} else if !u.CumulativeSession {
+	} else {
 		cost, _, known = g.o.Prices.Estimate(m.Model(), u)
 	}
 	note := ""
@@ -73,7 +81,7 @@ func (g *Guard) Judge(e *agented.Execution, exit agented.Exit, r *agented.Result
 		if like := m.Like(); like != "" {
 			note += fmt.Sprintf(" (an estimate: model %q has no price, that of %s was used)", m.Model(), like)
 		}
-	case !known && !u.CumulativeSession:
+	case !known:
 		note = fmt.Sprintf("the ceiling of %s could not be enforced: model %q has no price", agented.Dollars(ceiling), m.Model())
 	}
 	if note == "" {

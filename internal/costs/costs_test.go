@@ -230,3 +230,43 @@ func TestRemaining(t *testing.T) {
 		t.Errorf("after a change %v, want 5", got)
 	}
 }
+
+// TestJudge_session is about a CLI that prints the usage of its whole session at the end of a turn.
+func TestJudge_session(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	whole := func(tokens int64) agented.Usage {
+		return agented.Usage{InputTokens: new(int64), OutputTokens: &tokens, CumulativeSession: true}
+	}
+	first := s.start(0)
+	now := time.Now()
+	_, err := s.db.EndAttempt(t.Context(), store.AttemptEnd{
+		Attempt: agented.Attempt{
+			Execution: first.ID, Number: 1, Backend: agented.BackendClaude, State: agented.StateSuccess, SessionID: "s", Usage: whole(3),
+			StartedAt: now, FinishedAt: now,
+		},
+		Next: agented.StateSuccess, Retry: &agented.RetryPolicy{}, Now: now,
+	}, first.Lease, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		model string
+		total int64
+		want  string
+	}{
+		"above":    {"m", 10, "the cost reached $7.00: the ceiling of $5.00 could not be enforced"},
+		"below":    {"m", 8, ""},
+		"no price": {"house-model", 10, `the ceiling of $5.00 could not be enforced: model "house-model" has no price`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := &agented.Execution{ID: "exec-x", AttemptNo: 1, Snapshot: agented.Spec{CeilingUSD: 5}}
+			end := store.AttemptEnd{Attempt: agented.Attempt{Backend: agented.BackendClaude}, Next: agented.StateSuccess, Retry: &agented.RetryPolicy{}}
+			r := &agented.Result{SessionID: "s", Usage: whole(test.total)}
+			s.guard.Judge(e, agented.Exit{Cause: agented.CauseExit}, r, &end, s.guard.NewMeter(test.model))
+			if end.Reason != test.want || end.Attempt.Reason != test.want {
+				t.Errorf("reason %q, want %q", end.Reason, test.want)
+			}
+		})
+	}
+}

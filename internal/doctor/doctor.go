@@ -69,6 +69,9 @@ type Options struct {
 	// Hints returns the problems that keep triggers of a running server from firing. If nil, no
 	// server is contacted.
 	Hints func(context.Context) ([]TriggerHint, error)
+	// Models returns the models that a running server has used in the last 30 days. If nil, no
+	// server is contacted.
+	Models func(context.Context) ([]ModelUse, error)
 	// Systemctl runs systemctl; if nil, the program is executed.
 	Systemctl func(ctx context.Context, args ...string) ([]byte, error)
 	// Now returns the current time; if nil, time.Now is used.
@@ -88,9 +91,10 @@ func Check(ctx context.Context, o Options) []Finding {
 	if o.Config != nil {
 		wg.Go(func() { clis = checkCLIs(ctx, o.Config) })
 	}
-	var accounts, hints []Finding
+	var accounts, hints, prices []Finding
 	wg.Go(func() { accounts = checkAccounts(ctx, o) })
 	wg.Go(func() { hints = checkHints(ctx, o) })
+	wg.Go(func() { prices = checkPrices(ctx, o) })
 	rest = append(rest, checkSettings(o)...)
 	holder := 0
 	if o.Config != nil && o.ConfigErr == nil {
@@ -108,7 +112,7 @@ func Check(ctx context.Context, o Options) []Finding {
 	}
 	rest = append(rest, checkSystem(ctx, o, holder)...)
 	wg.Wait()
-	return named(slices.Concat(clis, accounts, rest, hints))
+	return named(slices.Concat(clis, accounts, prices, rest, hints))
 }
 
 // named sets the id of findings that have none, from area and name.

@@ -1,4 +1,4 @@
-package app
+package agentcli_test
 
 import (
 	"os"
@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/agentcli"
 )
 
 func TestPrices_file_takes_precedence(t *testing.T) {
@@ -23,7 +23,7 @@ func TestPrices_file_takes_precedence(t *testing.T) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		p, err := readPrices(&config.Config{PricesFile: file})
+		p, err := agentcli.ReadPrices(file)
 		if want != "" {
 			if agented.KindOf(err) != agented.Invalid || !strings.Contains(agented.Message(err), want) {
 				t.Errorf("%s: %v", text, err)
@@ -37,10 +37,10 @@ func TestPrices_file_takes_precedence(t *testing.T) {
 			t.Errorf("what comes with Agented is gone, or the date is %s", p.Date)
 		}
 	}
-	if _, err := readPrices(&config.Config{PricesFile: filepath.Join(t.TempDir(), "none")}); agented.KindOf(err) != agented.Invalid {
+	if _, err := agentcli.ReadPrices(filepath.Join(t.TempDir(), "none")); agented.KindOf(err) != agented.Invalid {
 		t.Errorf("no file: %v", err)
 	}
-	if p, err := readPrices(&config.Config{}); err != nil || len(p.Models) == 0 {
+	if p, err := agentcli.ReadPrices(""); err != nil || len(p.Models) == 0 {
 		t.Errorf("without a setting: %v", err)
 	}
 }
