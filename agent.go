@@ -73,7 +73,7 @@ func (a *Agent) System() string {
 }
 
 // Fill returns the spec of a trigger that names the agent: the agent's spec
-// with the trigger's prompt, limits and overlap, and the stronger sandbox.
+// with the trigger's prompt, limits and overlap, the stronger sandbox and the lower limits.
 func (a *Agent) Fill(t Spec) Spec {
 	s := a.Spec
 	s.Agent = string(a.ID)
@@ -87,6 +87,7 @@ func (a *Agent) Fill(t Spec) Spec {
 	if t.CeilingUSD > 0 && (s.CeilingUSD == 0 || t.CeilingUSD < s.CeilingUSD) {
 		s.CeilingUSD = t.CeilingUSD
 	}
+	s.Limits = s.Limits.Lower(t.Limits)
 	if t.Sandbox.Stronger(s.Sandbox) {
 		s.Sandbox = t.Sandbox
 	}

@@ -5,6 +5,21 @@ import (
 	"testing"
 )
 
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	agent := Agent{Spec: Spec{Limits: Limits{Memory: 2000, PIDs: 50}}}
+	if got, want := agent.Fill(Spec{Limits: Limits{Memory: 1000, PIDs: 100, CPUWeight: 20}}).Limits, (Limits{Memory: 1000, PIDs: 50, CPUWeight: 20}); got != want {
+		t.Errorf("with an agent: %+v, want %+v", got, want)
+	}
+	if got, want := (Limits{Memory: 1}).Or(Limits{Memory: 2, Swap: 3}), (Limits{Memory: 1, Swap: 3}); got != want {
+		t.Errorf("with the server's: %+v, want %+v", got, want)
+	}
+	s := Spec{Backend: BackendCommand, Command: []string{"true"}, Overlap: OverlapQueue, Limits: Limits{Memory: -1, Swap: MaxLimitMiB + 1, PIDs: -1, CPUWeight: 10001}}
+	if bad := s.Validate(); len(bad) != 4 || bad[0].Path != "limits.memory" || bad[3].Path != "limits.cpu_weight" {
+		t.Errorf("%+v", bad)
+	}
+}
+
 func TestSandbox_levels(t *testing.T) {
 	t.Parallel()
 	for level, want := range map[Sandbox]string{

@@ -55,10 +55,11 @@ type Spec struct {
 	Workspace      *Workspace         `json:"workspace,omitempty"`          // a git repository to work in
 	TrustRepo      bool               `json:"trust_repository,omitempty"`   // use agent files of the checkout as they are, instead of those of the default branch
 	Sandbox        Sandbox            `json:"sandbox,omitempty"`            // empty: the server's default
-	CeilingUSD     float64            `json:"ceiling_usd,omitempty"`        // cost at which a running execution is paused with a question; 0 means none
-	Agent          string             `json:"agent,omitempty"`              // id or name of an agent that provides prompt and backend settings
-	SystemPrompt   string             `json:"system_prompt,omitempty"`      // role and goals, for backends that take them separately from the prompt
-	Resume         *ResumePoint       `json:"resume,omitempty"`             // set by the server only
+	Limits         Limits             `json:"limits,omitzero"`
+	CeilingUSD     float64            `json:"ceiling_usd,omitempty"`   // cost at which a running execution is paused with a question; 0 means none
+	Agent          string             `json:"agent,omitempty"`         // id or name of an agent that provides prompt and backend settings
+	SystemPrompt   string             `json:"system_prompt,omitempty"` // role and goals, for backends that take them separately from the prompt
+	Resume         *ResumePoint       `json:"resume,omitempty"`        // set by the server only
 }
 
 // Defaults and limits of a Spec.
@@ -143,6 +144,7 @@ func (s *Spec) Validate() []Field {
 	if text := s.Sandbox.Problem(); text != "" {
 		refuse("sandbox", "%s", text)
 	}
+	s.Limits.validate(refuse)
 	s.validateWorkspace(refuse)
 	s.validateAccounts(refuse)
 	bad = append(bad, s.Retry.Validate()...)

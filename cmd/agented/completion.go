@@ -164,7 +164,7 @@ func (a completions) forRun() {
 	a.flag(run, "backend", words(agented.Backends...))
 	a.flag(run, "permission", words(string(agented.PermissionRead), string(agented.PermissionEdit), string(agented.PermissionFull)))
 	a.flag(run, "sandbox", words(string(agented.SandboxOff), string(agented.SandboxGuard), string(agented.SandboxStrict)))
-	for _, name := range []string{"model", "env", "plain-env", "timeout", "name"} {
+	for _, name := range []string{"model", "env", "plain-env", "timeout", "name", "limit"} {
 		a.flag(run, name, cobra.NoFileCompletions)
 	}
 	a.flag(a.command("trigger", "apply"), "file", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {

@@ -43,6 +43,7 @@ A second Ctrl-C within five seconds cancels the execution.`,
 	f.String("model", "", "model of the agent")
 	f.String("permission", "", "permission of the agent: read, edit (default) or full")
 	f.String("sandbox", "", "isolation of the processes from the server: off, guard or strict (default: the server's setting)")
+	f.StringToInt("limit", nil, "limits of all its processes together: memory=MIB, swap=MIB, pids=N, cpu_weight=1..10000 (default: the server's settings)")
 	f.StringArrayP("env", "e", nil, "environment variable of the process as NAME=VALUE, masked in its output; may be repeated")
 	f.StringArray("plain-env", nil, "like --env, for a value that is not secret and not masked")
 	addDuration(f, "timeout", 0, "timeout, for example 90s, 5m or 2h (default 1h)")
@@ -119,6 +120,9 @@ func adHoc(cmd *cobra.Command, args []string) (*client.ExecutionCreate, error) {
 		in.Permission, _ = f.GetString("permission")
 	}
 	in.Sandbox, _ = f.GetString("sandbox")
+	if in.Limits, err = flagLimits(f); err != nil {
+		return nil, err
+	}
 	if name, _ := f.GetString("name"); name != "" {
 		in.Name = name
 	}
@@ -189,4 +193,21 @@ func detached(c *client.Client, id string, o followOptions) error {
 func agentNames() string {
 	names := agented.Backends[1:]
 	return strings.Join(names[:len(names)-1], ", ") + " or " + names[len(names)-1]
+}
+
+// flagLimits returns the limits of --limit, or nil.
+func flagLimits(f *pflag.FlagSet) (*client.ResourceLimits, error) {
+	given, _ := f.GetStringToInt("limit")
+	if len(given) == 0 {
+		return nil, nil
+	}
+	var out client.ResourceLimits
+	for name, value := range given {
+		field := map[string]*int{"memory": &out.Memory, "swap": &out.Swap, "pids": &out.PIDs, "cpu_weight": &out.CPUWeight}[name]
+		if field == nil {
+			return nil, usageError{fmt.Errorf("--limit %s is unknown: use memory, swap, pids or cpu_weight", name)}
+		}
+		*field = value
+	}
+	return &out, nil
 }

@@ -117,6 +117,7 @@ func prepare(t *testing.T, env ...string) *server {
 		"AGENTED_API_KEY=" + testKey,
 		"AGENTED_ACCESS_LOG=off",
 		"AGENTED_URL=http://" + addr,
+		"AGENTED_SANDBOX=" + os.Getenv("AGENTED_TEST_SANDBOX"), // empty: the default
 	}, env...)
 	for _, d := range []string{"home", "run", "cwd"} {
 		if err := os.MkdirAll(filepath.Join(s.dir, d), 0o700); err != nil {

@@ -13,7 +13,7 @@ import (
 
 // The shim's description of the exit is the reason of the attempt.
 func TestKilledForMemory(t *testing.T) {
-	const detail = "the kernel killed it because the execution used more memory than its limit of 2 GiB (AGENTED_MAX_MEMORY)"
+	const detail = "the kernel killed it because the execution used more memory than its limit of 2 GiB (limits.memory or AGENTED_MAX_MEMORY)"
 	for _, name := range []string{"command", "claude", "codex", "gemini", "opencode"} {
 		b, _ := registry.ByName(name)
 		got := lineReader{b, agentcli.NewReader(b)}.Result(agented.Exit{Cause: agented.CauseExit, Signal: "SIGKILL", Detail: detail}, time.Now())

@@ -272,8 +272,8 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 		Limits: dispatch.Limits{
 			MaxConcurrent: c.MaxConcurrent, LeaseTTL: leaseTTL, StaleAfter: c.StaleExecution,
 			Grace: grace, OutputCap: outputCap, MinFree: reserve(c) / 4, Reserve: reserve(c),
-			MaxMemory: int64(c.MaxMemoryMB) << 20, MaxProcesses: c.MaxProcesses,
-			PauseFor: c.PauseLimit,
+			Resources: agented.Limits{Memory: c.MaxMemoryMB, Swap: c.MaxSwapMB, PIDs: c.MaxProcesses, CPUWeight: c.CPUWeight},
+			PauseFor:  c.PauseLimit,
 		},
 		Environment: dispatch.Environment{
 			Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },

@@ -108,6 +108,14 @@ func (v EnvValue) MarshalJSON() ([]byte, error) {
 	}{Value: v.Value})
 }
 
+// ResourceLimits bounds what all processes of an execution together use; 0 is the server's default.
+type ResourceLimits struct {
+	Memory    int `json:"memory,omitempty"` // MiB
+	Swap      int `json:"swap,omitempty"`   // MiB
+	PIDs      int `json:"pids,omitempty"`
+	CPUWeight int `json:"cpu_weight,omitempty"` // 1 to 10000
+}
+
 // ExecutionCreate describes an execution without a stored trigger.
 type ExecutionCreate struct {
 	Name             string              `json:"name"`
@@ -118,6 +126,7 @@ type ExecutionCreate struct {
 	Model            string              `json:"model,omitempty"`
 	Permission       string              `json:"permission,omitempty"`
 	Sandbox          string              `json:"sandbox,omitempty"`
+	Limits           *ResourceLimits     `json:"limits,omitempty"`
 	FailWithoutLogin bool                `json:"fail_without_login,omitempty"`
 	WorkingDir       string              `json:"working_dir"`
 	TimeoutSeconds   *int                `json:"timeout_seconds,omitempty"`

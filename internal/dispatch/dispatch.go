@@ -47,11 +47,12 @@ type Limits struct {
 	StaleAfter    time.Duration // how long a running execution without owner is left alone
 	Grace         time.Duration // between SIGTERM and SIGKILL
 	OutputCap     int64         // output in bytes that ends an attempt
-	MaxMemory     int64         // memory limit of an attempt's processes in bytes, where the system supports it; 0 means none
-	MaxProcesses  int           // limit of processes and threads of an attempt; 0 means none
 	MinFree       int64         // free bytes on the disk below which an attempt is stopped
 	Reserve       int64         // free bytes on the disk below which no attempt is started; 0 disables the check
 	PauseFor      time.Duration // default maximum pause; 0 means agented.DefaultPause
+	// Resources are the default limits of an attempt's processes, where the system supports them; 0
+	// means none.
+	Resources agented.Limits
 }
 
 // Environment provides what goes into the environment of attempts, and what is masked in their

@@ -240,13 +240,14 @@ func (d *Dispatcher) shimInput(ctx context.Context, p *preparation, path string,
 	for name, value := range p.vars {
 		ready.private.Env = append(ready.private.Env, name+"="+value)
 	}
+	limits := e.Snapshot.Limits.Or(d.o.Resources)
 	ready.spec = shim.Spec{
 		Execution: e.ID, Trigger: e.Trigger, Attempt: e.AttemptNo, FirstSeq: first + 1,
 		Path: path, Args: p.plan.Args, Dir: p.dir, Capture: p.plan.Capture, Stdin: p.plan.Stdin != nil,
 		Timeout: time.Duration(e.Snapshot.TimeoutSeconds) * time.Second,
 		Silence: time.Duration(e.Snapshot.SilenceSeconds) * time.Second,
 		Grace:   d.o.Grace, OutputCap: d.o.OutputCap, MinFree: d.o.MinFree,
-		MaxMemory: d.o.MaxMemory, MaxProcesses: d.o.MaxProcesses, Sandbox: box,
+		MaxMemory: int64(limits.Memory) << 20, MaxSwap: int64(limits.Swap) << 20, MaxProcesses: limits.PIDs, CPUWeight: limits.CPUWeight, Sandbox: box,
 		CreatedAt: d.now(),
 	}
 	return ready, nil

@@ -16,14 +16,19 @@ func (c *cgroup) freeze(bool, time.Duration) bool { return false }
 func (c *cgroup) pids() []int { return nil }
 
 // limit applies no limit on macOS.
-func (c *cgroup) limit(memory int64, processes int) (missing []string) {
-	if memory > 0 {
+func (c *cgroup) limit(s *Spec) (missing []string) {
+	if s.MaxMemory > 0 {
 		missing = append(missing, "memory")
 	}
-	if processes > 0 {
+	if s.MaxProcesses > 0 {
 		missing = append(missing, "processes")
+	}
+	if s.CPUWeight > 0 {
+		missing = append(missing, "cpu weight")
 	}
 	return missing
 }
+
+func lowerPriority(_ *Spec, _ int, missing []string) []string { return missing }
 
 func (c *cgroup) reachedLimits() (killed string, all []string) { return "", nil }

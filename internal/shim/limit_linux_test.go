@@ -1,10 +1,13 @@
 package shim
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
 )
@@ -30,11 +33,11 @@ func fakeGroup(t *testing.T, files map[string]string) *cgroup {
 
 func TestLimits(t *testing.T) {
 	t.Run("are_written_to_the_group", func(t *testing.T) {
-		c := fakeGroup(t, map[string]string{"memory.max": "", "memory.swap.max": "", "pids.max": ""})
-		if missing := c.limit(2<<30, 500); missing != nil {
+		c := fakeGroup(t, map[string]string{"memory.max": "", "memory.swap.max": "", "pids.max": "", "cpu.weight": ""})
+		if missing := c.limit(&Spec{MaxMemory: 2 << 30, MaxSwap: 1 << 20, MaxProcesses: 500, CPUWeight: 50}); missing != nil {
 			t.Errorf("missing: %q", missing)
 		}
-		for name, want := range map[string]string{"memory.max": "2147483648", "memory.swap.max": "0", "pids.max": "500"} {
+		for name, want := range map[string]string{"memory.max": "2147483648", "memory.swap.max": "1048576", "pids.max": "500", "cpu.weight": "50"} {
 			if got, _ := os.ReadFile(filepath.Join(c.path, name)); string(got) != want {
 				t.Errorf("%s is %q, want %q", name, got, want)
 			}
@@ -48,7 +51,7 @@ func TestLimits(t *testing.T) {
 		if err := os.Remove(filepath.Join(c.path, "..", serverGroup)); err != nil {
 			t.Fatal(err)
 		}
-		if missing := c.limit(1<<30, 1); len(missing) != 2 {
+		if missing := c.limit(&Spec{MaxMemory: 1 << 30, MaxProcesses: 1, CPUWeight: 1}); len(missing) != 3 {
 			t.Errorf("missing: %q", missing)
 		}
 		if got, _ := os.ReadFile(filepath.Join(c.path, "../cgroup.subtree_control")); len(got) != 0 {
@@ -59,9 +62,9 @@ func TestLimits(t *testing.T) {
 		c := fakeGroup(t, map[string]string{
 			"memory.max": "", "pids.max": "", "memory.events": "low 0\nmax 12\noom 1\noom_kill 3\n", "pids.events": "max 7\n",
 		})
-		c.limit(64<<20, 20)
+		c.limit(&Spec{MaxMemory: 64 << 20, MaxProcesses: 20})
 		killed, all := c.reachedLimits()
-		if !strings.Contains(killed, "64 MiB (AGENTED_MAX_MEMORY)") || len(all) != 2 || !strings.Contains(all[0], "3 of its processes") || !strings.Contains(all[1], "7 times") {
+		if !strings.Contains(killed, "64 MiB (limits.memory or AGENTED_MAX_MEMORY)") || len(all) != 2 || !strings.Contains(all[0], "3 of its processes") || !strings.Contains(all[1], "7 times") {
 			t.Errorf("%q %q", killed, all)
 		}
 	})
@@ -75,5 +78,26 @@ func TestLimits(t *testing.T) {
 		wantCode(t, r, r.do(), 0)
 		wantLines(t, r, agented.Stdout, "ran")
 		wantLines(t, r, agented.System, "Limits that are not enforced, because this system does not let the server set them: memory and processes.")
+	})
+	t.Run("of_the_processors_lower_the_priority", func(t *testing.T) {
+		if c := newCgroup("probe-of-a-test"); c != nil {
+			c.remove()
+			t.Skip("NOT CHECKED: this process has a delegated control group")
+		}
+		raw, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for weight, more := range map[int]int{50: 3, 1: 19} {
+			r := newRun(t, agented.CaptureFile, fmt.Sprintf(`until [ "$(nice)" = %d ]; do sleep 0.02; done; echo lowered`, min(20-raw+more, 19)))
+			r.spec.CPUWeight, r.spec.Timeout = weight, bound
+			wantCode(t, r, r.do(), 0)
+			wantLines(t, r, agented.Stdout, "lowered")
+			wantLines(t, r, agented.System)
+		}
+		r := newRun(t, agented.CaptureFile, "echo ran")
+		r.spec.CPUWeight = 200
+		wantCode(t, r, r.do(), 0)
+		wantLines(t, r, agented.System, "Limits that are not enforced, because this system does not let the server set them: cpu weight.")
 	})
 }

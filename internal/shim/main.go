@@ -268,9 +268,7 @@ func (s *shim) start() error {
 	s.sigchld = make(chan os.Signal, 1)
 	signal.Notify(s.sigchld, unix.SIGCHLD)
 	s.group = newCgroup(string(s.spec.Execution) + "-" + strconv.Itoa(s.spec.Attempt))
-	if missing := s.group.limit(s.spec.MaxMemory, s.spec.MaxProcesses); len(missing) > 0 {
-		s.k.logf("Limits that are not enforced, because this system does not let the server set them: %s.", strings.Join(missing, " and "))
-	}
+	missing := s.group.limit(&s.spec)
 	if len(s.k.tails) > 0 {
 		var ok bool
 		s.unwatch, ok = watchFiles(s.k.wake, s.bundle+"/"+stdoutFile, s.bundle+"/"+stderrFile)
@@ -287,6 +285,9 @@ func (s *shim) start() error {
 	}
 	s.out.closeChild()
 	preferVictim(s.child)
+	if missing = lowerPriority(&s.spec, s.child, missing); len(missing) > 0 {
+		s.k.logf("Limits that are not enforced, because this system does not let the server set them: %s.", strings.Join(missing, " and "))
+	}
 	reap := newReaper(s.child)
 	reap.wrapper = s.box.wrapper()
 	s.k.tree = newTree(reap, os.Getpid(), s.group, s.mask)

@@ -67,7 +67,9 @@ type Spec struct {
 	OutputCap    int64         `json:"output_cap"`              // bytes of output; 0 means DefaultOutputCap
 	MinFree      int64         `json:"min_free"`                // free bytes on the log's disk; 0 disables the check
 	MaxMemory    int64         `json:"max_memory,omitempty"`    // bytes of all its processes; 0 means no limit
+	MaxSwap      int64         `json:"max_swap,omitempty"`      // bytes of swap, with MaxMemory
 	MaxProcesses int           `json:"max_processes,omitempty"` // processes and threads; 0 means no limit
+	CPUWeight    int           `json:"cpu_weight,omitempty"`    // 1 to 10000; 0 means the system's default
 	Sandbox      *Box          `json:"sandbox,omitempty"`       // nil means none
 	BootID       string        `json:"boot_id"`                 // set by Start; see bootID
 	CreatedAt    time.Time     `json:"created_at"`
@@ -111,7 +113,7 @@ func (s *Spec) check() error {
 		return agented.Errorf(agented.Invalid, "the sandbox forwards a port to the absolute path of a socket")
 	case !slices.Contains([]agented.Capture{agented.CaptureFile, agented.CapturePipe, agented.CapturePTY}, s.Capture):
 		return agented.Errorf(agented.Invalid, "unknown capture %q", s.Capture)
-	case s.Timeout < 0 || s.Silence < 0 || s.Grace < 0 || s.OutputCap < 0 || s.MinFree < 0 || s.MaxMemory < 0 || s.MaxProcesses < 0:
+	case s.Timeout < 0 || s.Silence < 0 || s.Grace < 0 || s.OutputCap < 0 || s.MinFree < 0 || s.MaxMemory < 0 || s.MaxSwap < 0 || s.MaxProcesses < 0 || s.CPUWeight < 0:
 		return agented.Errorf(agented.Invalid, "a limit is negative")
 	}
 	for _, text := range append([]string{s.Path, s.Dir}, s.Args...) {

@@ -2293,6 +2293,29 @@ export interface components {
             fallback?: components["schemas"]["Choice"][] | null;
             /** @description What it works towards, and how; used as the system prompt */
             goals?: string | null;
+            /** @description Limits of all processes of a turn together; replaced as a whole. What is 0 or absent has the server's default */
+            limits?: {
+                /**
+                 * Format: int64
+                 * @description Share of the processors when they are busy, from 1 to 10000; the system's default is 100
+                 */
+                cpu_weight?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of memory. Beyond it the kernel kills the largest of the processes
+                 */
+                memory?: number;
+                /**
+                 * Format: int64
+                 * @description Concurrent processes and threads. Beyond it none can be started
+                 */
+                pids?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of swap in addition to memory; counts only together with a limit of memory
+                 */
+                swap?: number;
+            } | null;
             /** @description Default: the CLI's default */
             model?: string | null;
             /** @description Letters, digits, -, _ and .; at most 64. Unique, ignoring case */
@@ -2356,6 +2379,29 @@ export interface components {
             fallback?: components["schemas"]["Choice"][] | null;
             /** @description What it works towards, and how; used as the system prompt */
             goals?: string | null;
+            /** @description Limits of all processes of a turn together; replaced as a whole. What is 0 or absent has the server's default */
+            limits?: {
+                /**
+                 * Format: int64
+                 * @description Share of the processors when they are busy, from 1 to 10000; the system's default is 100
+                 */
+                cpu_weight?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of memory. Beyond it the kernel kills the largest of the processes
+                 */
+                memory?: number;
+                /**
+                 * Format: int64
+                 * @description Concurrent processes and threads. Beyond it none can be started
+                 */
+                pids?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of swap in addition to memory; counts only together with a limit of memory
+                 */
+                swap?: number;
+            } | null;
             /** @description Default: the CLI's default */
             model?: string | null;
             /** @description Letters, digits, -, _ and .; at most 64. Unique, ignoring case */
@@ -2421,6 +2467,8 @@ export interface components {
             goals: string;
             /** @example agt-01jdc4q7zv8m3k2n5p6r7s8t9w */
             id: string;
+            /** @description Limits of all processes of a turn together; 0 or absent: the server's default */
+            limits: components["schemas"]["Limits"];
             /** @description Empty: the CLI's default */
             model: string;
             /** @description Unique, ignoring case; part of the agent's address */
@@ -3161,6 +3209,29 @@ export interface components {
             fail_without_login?: boolean;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
+            /** @description Limits of all processes of an execution together; replaced as a whole. What is 0 or absent has the server's default. With an agent, the lower of both counts */
+            limits?: {
+                /**
+                 * Format: int64
+                 * @description Share of the processors when they are busy, from 1 to 10000; the system's default is 100
+                 */
+                cpu_weight?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of memory. Beyond it the kernel kills the largest of the processes
+                 */
+                memory?: number;
+                /**
+                 * Format: int64
+                 * @description Concurrent processes and threads. Beyond it none can be started
+                 */
+                pids?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of swap in addition to memory; counts only together with a limit of memory
+                 */
+                swap?: number;
+            } | null;
             /**
              * Format: int64
              * @description Concurrent executions; 0: only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
@@ -3541,6 +3612,28 @@ export interface components {
             stream: "stdout" | "stderr" | "system";
             /** Format: date-time */
             timestamp: string;
+        };
+        Limits: {
+            /**
+             * Format: int64
+             * @description Share of the processors when they are busy, from 1 to 10000; the system's default is 100
+             */
+            cpu_weight?: number;
+            /**
+             * Format: int64
+             * @description MiB of memory. Beyond it the kernel kills the largest of the processes
+             */
+            memory?: number;
+            /**
+             * Format: int64
+             * @description Concurrent processes and threads. Beyond it none can be started
+             */
+            pids?: number;
+            /**
+             * Format: int64
+             * @description MiB of swap in addition to memory; counts only together with a limit of memory
+             */
+            swap?: number;
         };
         ListOfAgentView: {
             items: components["schemas"]["AgentView"][];
@@ -4496,6 +4589,29 @@ export interface components {
             } | null;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
+            /** @description Limits of all processes of an execution together; replaced as a whole. What is 0 or absent has the server's default. With an agent, the lower of both counts */
+            limits?: {
+                /**
+                 * Format: int64
+                 * @description Share of the processors when they are busy, from 1 to 10000; the system's default is 100
+                 */
+                cpu_weight?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of memory. Beyond it the kernel kills the largest of the processes
+                 */
+                memory?: number;
+                /**
+                 * Format: int64
+                 * @description Concurrent processes and threads. Beyond it none can be started
+                 */
+                pids?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of swap in addition to memory; counts only together with a limit of memory
+                 */
+                swap?: number;
+            } | null;
             /**
              * Format: int64
              * @description Concurrent executions; 0: only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
@@ -4589,6 +4705,29 @@ export interface components {
             } | null;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
+            /** @description Limits of all processes of an execution together; replaced as a whole. What is 0 or absent has the server's default. With an agent, the lower of both counts */
+            limits?: {
+                /**
+                 * Format: int64
+                 * @description Share of the processors when they are busy, from 1 to 10000; the system's default is 100
+                 */
+                cpu_weight?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of memory. Beyond it the kernel kills the largest of the processes
+                 */
+                memory?: number;
+                /**
+                 * Format: int64
+                 * @description Concurrent processes and threads. Beyond it none can be started
+                 */
+                pids?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of swap in addition to memory; counts only together with a limit of memory
+                 */
+                swap?: number;
+            } | null;
             /**
              * Format: int64
              * @description Concurrent executions; 0: only the node's limit. Default 1 for triggers, 0 for ad-hoc executions
@@ -4689,6 +4828,8 @@ export interface components {
             id: string;
             /** @description The newest execution. Omitted in responses to changes, and if it never fired */
             last_execution?: components["schemas"]["ExecutionView"];
+            /** @description Limits of all processes together; 0 or absent: the server's default */
+            limits: components["schemas"]["Limits"];
             /**
              * Format: int64
              * @description Concurrent executions; 0: only the node's limit

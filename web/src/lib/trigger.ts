@@ -109,6 +109,23 @@ export interface TriggerForm {
   trust_repository: boolean
   sandbox: string
   ceiling_usd: number
+  limits: LimitsForm
+}
+
+/** The limits of all processes of an execution; 0 is the default of the server. */
+export interface LimitsForm {
+  memory: number
+  swap: number
+  pids: number
+  cpu_weight: number
+}
+
+export const emptyLimits = (): LimitsForm => ({ memory: 0, swap: 0, pids: 0, cpu_weight: 0 })
+
+/** Converts limits to those of the API, without default values; null without any. */
+export function limitsBody(l: LimitsForm): Schemas['Limits'] | null {
+  const set = Object.entries(l).filter(([, v]) => v > 0)
+  return set.length > 0 ? Object.fromEntries(set) : null
 }
 
 export const emptyRetry = (): Retry => ({
@@ -166,6 +183,7 @@ export function emptyTrigger(): TriggerForm {
     trust_repository: false,
     sandbox: '',
     ceiling_usd: 0,
+    limits: emptyLimits(),
   }
 }
 
@@ -312,6 +330,12 @@ export function formOf(t: Body | Trigger): TriggerForm {
     trust_repository: t.trust_repository === true,
     sandbox: text(t.sandbox),
     ceiling_usd: number(t.ceiling_usd, 0),
+    limits: {
+      memory: number(t.limits?.memory, 0),
+      swap: number(t.limits?.swap, 0),
+      pids: number(t.limits?.pids, 0),
+      cpu_weight: number(t.limits?.cpu_weight, 0),
+    },
   }
 }
 
@@ -405,6 +429,7 @@ export function bodyOf(f: TriggerForm, before?: Trigger): Body {
     max_concurrent: f.max_concurrent,
     overlap: f.overlap,
     sandbox: f.sandbox || null,
+    limits: limitsBody(f.limits),
     schedules: f.schedules.map(scheduleBody),
     webhooks: f.webhooks.map(webhookBody),
     messages: f.messages.map(messageBody),

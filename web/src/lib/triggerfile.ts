@@ -1,5 +1,15 @@
 import { choicesBody, emptyWorkspace, workspaceBody } from './spec'
-import { emptyRetry, envBody, messageBody, retryBody, scheduleBody, webhookBody, type TriggerForm } from './trigger'
+import {
+  emptyLimits,
+  emptyRetry,
+  envBody,
+  limitsBody,
+  messageBody,
+  retryBody,
+  scheduleBody,
+  webhookBody,
+  type TriggerForm,
+} from './trigger'
 
 /** Converts a form to a file, without ids and default values. */
 export function fileOf(f: TriggerForm): Record<string, unknown> {
@@ -37,6 +47,7 @@ export function fileOf(f: TriggerForm): Record<string, unknown> {
     ...(f.max_concurrent !== 1 && { max_concurrent: f.max_concurrent }),
     ...(f.overlap !== 'queue' && { overlap: f.overlap }),
     ...(f.sandbox && { sandbox: f.sandbox }),
+    ...(limitsBody(f.limits) && { limits: limitsBody(f.limits) }),
     ...(f.schedules.length > 0 && { schedules: f.schedules.map(s => bare(scheduleBody(s))) }),
     ...(f.webhooks.length > 0 && {
       webhooks: f.webhooks.map(w => {
@@ -78,6 +89,7 @@ const known = {
     'trust_repository',
     'sandbox',
     'ceiling_usd',
+    'limits',
   ],
   schedules: [
     'id',
@@ -100,6 +112,7 @@ const known = {
   messages: ['to', 'types', 'enabled'],
   fallback: ['backend', 'account', 'model'],
   retry: Object.keys(emptyRetry()),
+  limits: Object.keys(emptyLimits()),
   workspace: Object.keys(emptyWorkspace()),
 }
 const lists = ['command', 'args', 'paths', 'schedules', 'webhooks', 'messages', 'fallback']
@@ -119,7 +132,7 @@ export function wrongIn(doc: unknown): string[] {
   for (const k of numbers)
     if (doc[k] !== undefined && doc[k] !== null && typeof doc[k] !== 'number') bad.push(`${k} must be a number.`)
   if (doc.env !== undefined && doc.env !== null && !object(doc.env)) bad.push('env must be a map of names to values.')
-  for (const part of ['retry', 'workspace'] as const) {
+  for (const part of ['retry', 'workspace', 'limits'] as const) {
     const v = doc[part]
     if (v === undefined || v === null) continue
     if (object(v)) names(v, known[part], `${part}.`)
