@@ -1,5 +1,7 @@
 package agented
 
+import "slices"
+
 func (r Role) rank() int {
 	switch r {
 	case RoleViewer:
@@ -29,12 +31,23 @@ type Principal struct {
 	// Owner is the user who owns the API key, or User for a session. It is
 	// empty for a key without an owner.
 	Owner UserID
+	// Triggers limits an API key to these triggers. Empty: no limit.
+	Triggers []TriggerID
 
 	// Execution is set for the token of a running execution. It has no role; it
 	// can only send messages and read its agent's inbox.
 	Execution ExecutionID
 	Agent     AgentID // agent of the execution; empty: none
 	Trigger   TriggerID
+}
+
+// Limited reports whether the principal is limited to some triggers.
+func (p Principal) Limited() bool { return len(p.Triggers) > 0 }
+
+// Reaches reports whether the principal may see the trigger and its executions.
+// An empty id is that of executions without a trigger.
+func (p Principal) Reaches(id TriggerID) bool {
+	return !p.Limited() || id != "" && slices.Contains(p.Triggers, id)
 }
 
 // May reports whether the principal has the role needed or a higher one.

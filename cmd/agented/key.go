@@ -48,9 +48,14 @@ func keyCreate() *cobra.Command {
 capture it. It is shown once and is not stored in readable form.
 
 Roles: a viewer reads everything except secrets; an operator also fires, cancels and
-retries; an admin also changes triggers, users, keys and settings.`,
+retries; an admin also changes triggers, users, keys and settings.
+
+A key with --trigger reaches only these triggers: it lists, shows and runs them, and
+reads their executions, logs and streams. It cannot have the role admin. A key ends
+with its owner, who is the user of the request unless --owner names another one.`,
 		Example: `  agented key create ci --role operator
-  agented key create deploy --expires 30d
+  agented key create deploy --expires 30d --owner alice
+  agented key create nightly --trigger nightly-tests --address 192.0.2.0/24
   KEY=$(agented key create backup --role viewer)`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			role, _ := cmd.Flags().GetString("role")
@@ -62,6 +67,9 @@ retries; an admin also changes triggers, users, keys and settings.`,
 				return err
 			}
 			in := client.KeyCreate{Name: args[0], Role: role}
+			in.Triggers, _ = cmd.Flags().GetStringArray("trigger")
+			in.Addresses, _ = cmd.Flags().GetStringArray("address")
+			in.Owner, _ = cmd.Flags().GetString("owner")
 			if text, _ := cmd.Flags().GetString("expires"); text != "" {
 				life, err := keyLife(text)
 				if err != nil {
@@ -85,6 +93,9 @@ retries; an admin also changes triggers, users, keys and settings.`,
 	})
 	cmd.Flags().String("role", string(agented.RoleOperator), "role of the key: viewer, operator or admin")
 	cmd.Flags().String("expires", "", "lifetime, for example 30d, 12w or 36h (default: no expiry)")
+	cmd.Flags().StringArray("trigger", nil, "limit the key to this trigger, by id or name (repeatable)")
+	cmd.Flags().StringArray("address", nil, "accept the key from this address or network only, such as 192.0.2.0/24 (repeatable)")
+	cmd.Flags().String("owner", "", "user with whom the key ends, by id or name (default: the user of the request)")
 	return cmd
 }
 
@@ -98,7 +109,7 @@ func keyList() *cobra.Command {
 			}
 			revoked, _ := cmd.Flags().GetBool("revoked")
 			return showList(cmd, c.Keys(cmd.Context(), 0), listing{
-				header: "ID NAME KEY ROLE CREATED BY USED EXPIRES STATE",
+				header: "ID NAME KEY ROLE CREATED BY USED EXPIRES LIMITS STATE",
 				empty:  "There are no API keys. Create one with `agented key create NAME`.",
 			}, func(k *client.Key) []string {
 				state := "good"
@@ -113,12 +124,28 @@ func keyList() *cobra.Command {
 				if k.ExpiresAt != nil {
 					expires = k.ExpiresAt.Local().Format("2006-01-02 15:04")
 				}
-				return []string{k.ID, k.Name, k.Prefix + "…", k.Role, term.Ago(k.CreatedAt), k.CreatedBy, term.Ago(k.UsedAt), expires, state}
+				return []string{k.ID, k.Name, k.Prefix + "…", k.Role, term.Ago(k.CreatedAt), k.CreatedBy, term.Ago(k.UsedAt), expires, keyLimits(k), state}
 			})
 		},
 	})
 	cmd.Flags().Bool("revoked", false, "also list revoked keys")
 	return cmd
+}
+
+// keyLimits describes what a key is limited to.
+func keyLimits(k *client.Key) string {
+	var limits []string
+	switch n := len(k.Triggers); {
+	case n == 1:
+		limits = append(limits, "1 trigger")
+	case n > 1:
+		limits = append(limits, fmt.Sprint(n, " triggers"))
+	}
+	limits = append(limits, k.Addresses...)
+	if len(limits) == 0 {
+		return "none"
+	}
+	return strings.Join(limits, ", ")
 }
 
 func keyRevoke() *cobra.Command {

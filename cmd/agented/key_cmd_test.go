@@ -57,6 +57,42 @@ func TestKeys_lifecycle(t *testing.T) {
 	}
 }
 
+func TestKeys_limited_to_trigger(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.trigger(sh("allowed", "echo allowed", nil))
+	s.trigger(sh("forbidden", "echo forbidden", nil))
+	out, errs, code := s.cli("key", "create", "ci", "--trigger", "allowed", "--address", "127.0.0.0/8", "--expires", "90d")
+	if code != 0 {
+		t.Fatalf("create: code %d, %s", code, errs)
+	}
+	key := strings.TrimSpace(out)
+	if out, _, _ = s.cli("key", "list"); !strings.Contains(out, "1 trigger, 127.0.0.0/8") {
+		t.Errorf("list: %s", out)
+	}
+	with := &server{t: t, dir: s.dir, addr: s.addr, program: s.program, env: append(append([]string{}, s.env...), "AGENTED_API_KEY="+key)}
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"trigger", "run", "allowed", "--follow"}, 0, "allowed"},
+		{[]string{"execution", "logs", "@last"}, 0, "allowed"},
+		{[]string{"execution", "list"}, 0, "allowed"},
+		{[]string{"trigger", "list"}, 0, "allowed"},
+		{[]string{"trigger", "show", "allowed"}, 0, "allowed"},
+		{[]string{"trigger", "run", "forbidden"}, 3, ""},
+		{[]string{"key", "list"}, 4, ""},
+		{[]string{"account", "list"}, 4, ""},
+		{[]string{"run", "--", "true"}, 4, ""},
+	} {
+		out, errs, code := with.cli(c.args...)
+		if code != c.code || !strings.Contains(out, c.says) || strings.Contains(out, "forbidden") {
+			t.Errorf("%q: code %d, want %d\n%s%s", c.args, code, c.code, out, errs)
+		}
+	}
+}
+
 func TestCompletion_names(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)

@@ -160,6 +160,10 @@ func (h *executions) list(ctx context.Context, in *executionListInput) (*rest.Li
 		}
 		f.States = append(f.States, state)
 	}
+	who := rest.Principal(ctx)
+	if f.Only = who.Triggers; f.Trigger != "" && !who.Reaches(f.Trigger) {
+		return rest.List(nil, "", func(*agented.Execution) ExecutionView { return ExecutionView{} }), nil
+	}
 	items, next, err := h.db.Executions(ctx, f, store.Page{Limit: in.Limit, Cursor: in.Cursor})
 	if err != nil {
 		return nil, rest.InQuery(err)
@@ -252,7 +256,7 @@ func (h *executions) routes() []rest.Route {
 		rest.Op("GET /api/v1/executions", viewer, h.list, rest.About{
 			ID: "list-executions", Tag: "executions", Summary: "List executions",
 			Text: "Lists executions without prompt and result, newest first.",
-		}),
+		}).Reaching(rest.Filtered),
 		rest.Op("POST /api/v1/executions", admin, h.create, rest.About{
 			ID: "create-execution", Tag: "executions", Summary: "Run an ad-hoc execution", Status: http.StatusAccepted,
 			Text: "Takes the body of a trigger; the name is optional. Responds once the execution is stored.", Errors: []int{http.StatusConflict},
@@ -260,23 +264,23 @@ func (h *executions) routes() []rest.Route {
 		rest.Op("GET /api/v1/executions/{id}", viewer, h.get, rest.About{
 			ID: "get-execution", Tag: "executions", Summary: "Show an execution", Errors: []int{http.StatusNotFound},
 			Text: "Returns one execution with its attempts, prompt and result.",
-		}),
+		}).Reaching(rest.OwnExecution),
 		rest.Op("POST /api/v1/executions/{id}/cancel", operator, h.cancel, rest.About{
 			ID: "cancel-execution", Tag: "executions", Summary: "Cancel an execution", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Cancels a pending execution immediately. The processes of a running one are terminated, and killed if they do not exit. Returns 409 if it has ended.",
-		}),
+		}).Reaching(rest.OwnExecution),
 		rest.Op("POST /api/v1/executions/{id}/retry", operator, h.retry, rest.About{
 			ID: "retry-execution", Tag: "executions", Summary: "Retry an execution", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Creates a new execution with the prompt and the settings of one that has ended; values of variables are the trigger's current ones. Returns 409 if it has not ended. Requires `admin` if it had no trigger, or if its trigger was changed, disabled or deleted since; see `retry_role` of the execution.",
-		}),
+		}).Reaching(rest.OwnExecution),
 
 		rest.Op("POST /api/v1/executions/{id}/pin", operator, h.pin, rest.About{
 			ID: "pin-execution", Tag: "executions", Summary: "Pin an execution", Status: http.StatusOK, Errors: []int{http.StatusNotFound},
 			Text: "Excludes the execution and its log from retention.",
-		}),
+		}).Reaching(rest.OwnExecution),
 		rest.Op("POST /api/v1/executions/{id}/unpin", operator, h.unpin, rest.About{
 			ID: "unpin-execution", Tag: "executions", Summary: "Unpin an execution", Status: http.StatusOK, Errors: []int{http.StatusNotFound},
 			Text: "Retention limits apply to it again.",
-		}),
+		}).Reaching(rest.OwnExecution),
 	}
 }

@@ -29,7 +29,7 @@ func (h *information) routes() []rest.Route {
 	return []rest.Route{
 		rest.Op("GET /api/v1/info", agented.RoleViewer, h.info, rest.About{
 			ID: "get-info", Tag: "server", Summary: "Show server information", Text: "Returns version, node id, and the backends and placeholders that triggers can use.",
-		}),
+		}).Reaching(rest.Everything),
 		rest.Op("GET /api/v1/config", agented.RoleAdmin, h.settings, rest.About{
 			ID: "get-config", Tag: "server", Summary: "Show the settings", Text: "Lists all settings with their sources. Secrets are masked.",
 		}),

@@ -18,11 +18,11 @@ func (h *executions) pauseRoutes() []rest.Route {
 		rest.Op("POST /api/v1/executions/{id}/pause", operator, h.pause, rest.About{
 			ID: "pause-execution", Tag: "executions", Summary: "Pause an execution", Status: http.StatusOK, Errors: conflict,
 			Text: "Stops all processes of the execution until it is continued or until its pause ends, when it is terminated. Paused time does not count toward its limits of time and silence. Its status stays running. Returns 409 if it is not running or already paused.",
-		}),
+		}).Reaching(rest.OwnExecution),
 		rest.Op("POST /api/v1/executions/{id}/continue", operator, h.resume, rest.About{
 			ID: "continue-execution", Tag: "executions", Summary: "Continue a paused execution", Status: http.StatusOK, Errors: conflict,
 			Text: "If it asks about its cost ceiling, send a higher ceiling, or 0 for none. To end it instead, cancel it.",
-		}),
+		}).Reaching(rest.OwnExecution),
 	}
 }
 

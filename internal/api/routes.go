@@ -90,10 +90,10 @@ func (s *Server) documentRoutes() []rest.Route {
 		rest.Raw("GET /openapi.json", viewer, s.rest.ServeJSON, rest.About{
 			ID: "get-openapi-json", Tag: "server", Summary: "OpenAPI document as JSON", Text: "OpenAPI 3.1.",
 			Answers: map[string]*huma.Response{"200": {Description: "The document", Content: map[string]*huma.MediaType{"application/json": {}}}},
-		}).Page(),
+		}).Page().Reaching(rest.Everything),
 		rest.Raw("GET /openapi.yaml", viewer, s.rest.ServeYAML, rest.About{
 			ID: "get-openapi-yaml", Tag: "server", Summary: "OpenAPI document as YAML", Text: "OpenAPI 3.1.",
 			Answers: map[string]*huma.Response{"200": {Description: "The document", Content: map[string]*huma.MediaType{"application/yaml": {}}}},
-		}).Page(),
+		}).Page().Reaching(rest.Everything),
 	}
 }

@@ -29,6 +29,7 @@ type documented struct {
 	Description string
 	Tags        []string
 	Role        string `json:"x-role"`
+	LimitedKeys string `json:"x-limited-keys"`
 	Security    []map[string][]string
 	Parameters  []struct {
 		Name, In, Description string

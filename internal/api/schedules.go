@@ -391,6 +391,6 @@ func (h *schedules) routes() []rest.Route {
 		rest.Op("GET /api/v1/triggers/{id}/ticks", viewer, h.listTriggerTicks, rest.About{
 			ID: "list-trigger-ticks", Tag: "schedules", Summary: "List the ticks of a trigger", Errors: []int{http.StatusNotFound},
 			Text: "Lists the outcome of each due time of the trigger's schedules, latest due time first.",
-		}),
+		}).Reaching(rest.OwnTrigger),
 	}
 }

@@ -125,7 +125,7 @@ func New(o Options) (*Server, error) {
 	var err error
 	s.rest, err = rest.New(rest.Options{
 		Auth: s.auth, Config: o.Config, Log: o.Log, AccessLog: o.AccessLog, Metrics: o.Metrics, Mask: s.mask, Loopback: o.Loopback,
-		Document: newDocument(o.Version),
+		Document: newDocument(o.Version), TriggerOf: o.DB.TriggerOf,
 	})
 	if err != nil {
 		return nil, err

@@ -254,13 +254,14 @@ func (h *triggers) list(ctx context.Context, in *triggerListInput) (*rest.ListOu
 			return rest.List(nil, "", show), nil
 		case err != nil:
 			return nil, err
-		case in.Enabled != "" && t.Enabled != (in.Enabled == "true"),
+		case !rest.Principal(ctx).Reaches(t.ID),
+			in.Enabled != "" && t.Enabled != (in.Enabled == "true"),
 			!strings.HasPrefix(naming.Key(t.Name), naming.Key(in.Query)):
 			return rest.List(nil, "", show), nil
 		}
 		return rest.List([]agented.Trigger{*t}, "", show), nil
 	}
-	f := store.TriggerFilter{Query: in.Query}
+	f := store.TriggerFilter{Query: in.Query, Only: rest.Principal(ctx).Triggers}
 	if in.Enabled != "" {
 		on := in.Enabled == "true"
 		f.Enabled = &on
@@ -451,7 +452,7 @@ func (h *triggers) routes() []rest.Route {
 		rest.Op("GET /api/v1/triggers", viewer, h.list, rest.About{
 			ID: "list-triggers", Tag: "triggers", Summary: "List triggers",
 			Text: "Lists triggers by name.",
-		}),
+		}).Reaching(rest.Filtered),
 		rest.Op("POST /api/v1/triggers", admin, h.create, rest.About{
 			ID: "create-trigger", Tag: "triggers", Summary: "Create a trigger", Status: http.StatusCreated, Errors: []int{http.StatusConflict},
 			Text: "The smallest valid body is `{\"name\":\"hello\",\"backend\":\"command\",\"command\":[\"sh\",\"-c\",\"echo hi\"]}`.",
@@ -459,7 +460,7 @@ func (h *triggers) routes() []rest.Route {
 		rest.Op("GET /api/v1/triggers/{id}", viewer, h.get, rest.About{
 			ID: "get-trigger", Tag: "triggers", Summary: "Show a trigger", Errors: []int{http.StatusNotFound},
 			Text: "Returns one trigger. Secret values of variables are never returned.",
-		}),
+		}).Reaching(rest.OwnTrigger),
 		rest.Op("PATCH /api/v1/triggers/{id}", admin, h.update, rest.About{
 			ID: "update-trigger", Tag: "triggers", Summary: "Update a trigger", Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Takes a JSON merge patch: omitted fields are unchanged, null resets a field to its default. `env` is replaced as a whole; the value `***` keeps the stored value of that name, and null passes the server's variable. Existing executions keep the settings that they were fired with.",
@@ -471,7 +472,7 @@ func (h *triggers) routes() []rest.Route {
 		rest.Op("POST /api/v1/triggers/{id}/run", operator, h.run, rest.About{
 			ID: "run-trigger", Tag: "triggers", Summary: "Run a trigger", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Responds once the execution is stored durably. The body is optional. Returns 409 if the trigger is disabled, or if its overlap rule is skip while an earlier execution has not ended.",
-		}),
+		}).Reaching(rest.OwnTrigger),
 		rest.Op("GET /api/v1/examples", viewer, h.listExamples, rest.About{
 			ID: "list-examples", Tag: "triggers", Summary: "List example triggers",
 			Text: "Trigger files to start from, sorted by name. `agented example show NAME` prints the same files.",

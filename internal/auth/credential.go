@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/secret"
@@ -34,7 +35,7 @@ const (
 var staticPrincipal = agented.Principal{Name: "key AGENTED_API_KEY", Role: agented.RoleAdmin}
 
 func keyPrincipal(k *store.Key) agented.Principal {
-	return agented.Principal{Name: "key " + k.Name, Role: k.Role, Key: k.ID, Owner: k.Owner}
+	return agented.Principal{Name: "key " + k.Name, Role: k.Role, Key: k.ID, Owner: k.Owner, Triggers: k.Triggers}
 }
 
 func sessionPrincipal(s *store.Session, u *store.User) agented.Principal {
@@ -64,7 +65,7 @@ func PresentedKey(r *http.Request) (string, bool) {
 func (a *Service) Identify(r *http.Request, c Client) (Caller, error) {
 	ctx := r.Context()
 	if key, ok := PresentedKey(r); ok {
-		return a.byKey(ctx, key)
+		return a.byKey(ctx, c, key)
 	}
 	if c.Process != nil {
 		return byLocalSocket(c.Process)
@@ -88,7 +89,7 @@ func byLocalSocket(p *Process) (Caller, error) {
 	return Caller{Principal: agented.Principal{Name: "local " + p.User, Role: agented.RoleAdmin}, Credential: Credential{kind: byProcess}}, nil
 }
 
-func (a *Service) byKey(ctx context.Context, key string) (Caller, error) {
+func (a *Service) byKey(ctx context.Context, c Client, key string) (Caller, error) {
 	if static := a.o.Static(); static.IsSet() && secret.Equal(key, static.Reveal()) {
 		return Caller{Principal: staticPrincipal, Credential: Credential{kind: byStatic, hash: sha256.Sum256([]byte(key))}}, nil
 	}
@@ -98,6 +99,9 @@ func (a *Service) byKey(ctx context.Context, key string) (Caller, error) {
 	hash := digest(secret.HashToken(key))
 	k, err := a.keyByHash(ctx, hash)
 	if err != nil {
+		return Caller{}, err
+	}
+	if err := validFrom(k, c); err != nil {
 		return Caller{}, err
 	}
 	a.note(ctx, "key", func(ctx context.Context) error { return a.o.DB.TouchKey(ctx, k, a.o.Now()) })
@@ -131,7 +135,7 @@ func (a *Service) bySession(ctx context.Context, c Client, cookie string) (Calle
 func (a *Service) keyByHash(ctx context.Context, hash []byte) (*store.Key, error) {
 	k, err := a.o.DB.KeyByHash(ctx, hash)
 	if err == nil && !k.ExpiresAt.IsZero() && !a.o.Now().Before(k.ExpiresAt) {
-		return nil, agented.Errorf(agented.Unauthenticated, "the API key has expired: create another one")
+		return nil, agented.Errorf(agented.Unauthenticated, "the API key expired at %s: create another one", k.ExpiresAt.UTC().Format(time.RFC3339))
 	}
 	return k, err
 }

@@ -2,10 +2,8 @@ package auth
 
 import (
 	"context"
-	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -144,29 +142,4 @@ func (a *Service) ChangePassword(ctx context.Context, c Client, who agented.Prin
 	}
 	defer a.Recheck(ctx)
 	return a.o.DB.SetPassword(ctx, u.ID, hash, who.Sess, who.Name)
-}
-
-// CreateKey creates an API key, which ends with the owner of the caller's
-// credential. plain is the key itself; it is not stored. A zero expiry means
-// that the key does not expire.
-func (a *Service) CreateKey(ctx context.Context, name string, role agented.Role, expires time.Time, by agented.Principal) (k *store.Key, plain string, err error) {
-	bad := checkName("name", name)
-	if !expires.IsZero() && !expires.After(a.o.Now()) {
-		bad = append(bad, agented.Field{Path: "expires_at", Text: "must be in the future"})
-	}
-	if err := agented.InvalidFields(bad); err != nil {
-		return nil, "", err
-	}
-	plain, prefix, hash := secret.NewAPIKey()
-	k = &store.Key{Name: name, Prefix: prefix, Role: role, CreatedAt: a.o.Now(), ExpiresAt: expires, Owner: by.Owner}
-	if err := a.o.DB.CreateKey(ctx, k, digest(hash), by.Name); err != nil {
-		return nil, "", err
-	}
-	return k, plain, nil
-}
-
-// RevokeKey revokes an API key and ends its streams.
-func (a *Service) RevokeKey(ctx context.Context, id agented.KeyID, by string) error {
-	defer a.Recheck(ctx)
-	return a.o.DB.RevokeKey(ctx, id, by, a.o.Now())
 }

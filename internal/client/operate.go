@@ -35,6 +35,9 @@ type Key struct {
 	UsedAt    *time.Time `json:"used_at"`
 	RevokedAt *time.Time `json:"revoked_at"`
 	ExpiresAt *time.Time `json:"expires_at"`
+	Owner     string     `json:"owner"`
+	Triggers  []string   `json:"triggers"`
+	Addresses []string   `json:"addresses"`
 }
 
 // Revoked reports whether the key was revoked.
@@ -48,6 +51,9 @@ type KeyCreate struct {
 	Name      string     `json:"name"`
 	Role      string     `json:"role"`
 	ExpiresAt *time.Time `json:"expires_at,omitempty"`
+	Triggers  []string   `json:"triggers,omitempty"`  // ids or names
+	Addresses []string   `json:"addresses,omitempty"` // addresses or networks
+	Owner     string     `json:"owner,omitempty"`     // id or name of a user
 }
 
 // NewKey is a new API key with its secret part.

@@ -291,10 +291,22 @@ func scanID(id *agented.ExecutionID, scan func(...any) error) error { return sca
 // maxSentence limits a reason and an error, in bytes.
 const maxSentence = 16 << 10
 
+// TriggerOf returns the trigger of an execution, empty for an ad-hoc one, or
+// NotFound.
+func (db *DB) TriggerOf(ctx context.Context, id agented.ExecutionID) (agented.TriggerID, error) {
+	var trigger agented.TriggerID
+	err := db.row(ctx, `SELECT trigger_id FROM execution WHERE id = $1`, id).Scan(&trigger)
+	if missing(err) {
+		return "", noExecution(id)
+	}
+	return trigger, explain("trigger of an execution", err)
+}
+
 // ExecutionFilter filters a list of executions. Zero fields match all.
 type ExecutionFilter struct {
 	Trigger       agented.TriggerID
-	States        []agented.State // any of these
+	Only          []agented.TriggerID // one of these triggers; empty: any
+	States        []agented.State     // any of these
 	Source        agented.Source
 	CreatedAfter  time.Time // at this time or later
 	CreatedBefore time.Time // before this time
@@ -374,6 +386,9 @@ func (f *ExecutionFilter) common(w *where) []string {
 	if f.Source != "" {
 		conds = append(conds, w.Number(`source = $?`, f.Source))
 	}
+	if len(f.Only) > 0 && (f.Query != "" || f.Trigger != "") {
+		conds = append(conds, `trigger_id IN `+in(w, f.Only))
+	}
 	if f.Query != "" && f.Trigger != "" {
 		conds = append(conds, w.Number(`trigger_id = $?`, f.Trigger))
 	}
@@ -408,13 +423,19 @@ func (f *ExecutionFilter) branches(r *reader, w *where) ([][]string, error) {
 		if id := fold(f.Query); strings.HasPrefix(id, "exec-") && len(id) > len("exec-") {
 			out = append(out, []string{w.Number(`id >= $? AND id < $?`, id, id+lastRune)})
 		}
-	case f.Trigger != "":
+	case f.Trigger != "" || len(f.Only) > 0:
 		if len(states) == 0 {
 			states = agented.States
 		}
-		trigger := w.Number(`trigger_id = $?`, f.Trigger)
-		for _, s := range states {
-			out = append(out, []string{trigger, w.Number(`status = $?`, s)})
+		triggers := f.Only
+		if f.Trigger != "" {
+			triggers = []agented.TriggerID{f.Trigger}
+		}
+		for _, id := range triggers {
+			trigger := w.Number(`trigger_id = $?`, id)
+			for _, s := range states {
+				out = append(out, []string{trigger, w.Number(`status = $?`, s)})
+			}
 		}
 	case len(states) > 0:
 		for _, s := range states {

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/agented/agented"
@@ -21,13 +23,51 @@ type Key struct {
 	ExpiresAt time.Time // zero: never
 	UsedAt    time.Time // last use, to the minute; zero: never
 	RevokedAt time.Time // zero: it is valid
+
+	Triggers  []agented.TriggerID // it reaches these only; empty: all
+	Addresses []netip.Prefix      // it is valid from these only; empty: from everywhere
 }
 
-const keyColumns = `id, name, prefix, role, created_by, created_at, used_at, revoked_at, owner, expires_at`
+// MaxKeyTriggers and MaxKeyAddresses limit the lists of a key.
+const (
+	MaxKeyTriggers  = 50
+	MaxKeyAddresses = 50
+)
+
+// toJSON scans a column with a JSON array, or with nothing.
+type toJSON struct{ to any }
+
+// Scan implements sql.Scanner.
+func (j toJSON) Scan(value any) error {
+	switch v := value.(type) {
+	case string:
+		if v == "" {
+			return nil
+		}
+		return json.Unmarshal([]byte(v), j.to)
+	case []byte:
+		return j.Scan(string(v))
+	}
+	return fmt.Errorf("a list is stored as %T", value)
+}
+
+// asJSON returns the text of a list for its column, "" for an empty one.
+func asJSON[T any](list []T) string {
+	if len(list) == 0 {
+		return ""
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		panic(err) // texts can be marshalled
+	}
+	return string(b)
+}
+
+const keyColumns = `id, name, prefix, role, created_by, created_at, used_at, revoked_at, owner, expires_at, triggers, addresses`
 
 func scanKey(k *Key, scan func(...any) error) error {
 	return scan(&k.ID, &k.Name, &k.Prefix, &k.Role, &k.CreatedBy, toTime{&k.CreatedAt}, toTime{&k.UsedAt}, toTime{&k.RevokedAt},
-		&k.Owner, toTime{&k.ExpiresAt})
+		&k.Owner, toTime{&k.ExpiresAt}, toJSON{&k.Triggers}, toJSON{&k.Addresses})
 }
 
 // CreateKey stores a key with its hash. It fills in an empty ID and CreatedAt.
@@ -45,17 +85,35 @@ func (db *DB) CreateKey(ctx context.Context, k *Key, hash []byte, by string) err
 		if !k.ExpiresAt.IsZero() {
 			expires = micros(k.ExpiresAt)
 		}
-		err := tx.exec(`INSERT INTO api_key (id, name, name_key, hash, prefix, role, created_by, created_at, owner, expires_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-			k.ID, k.Name, fold(k.Name), hex.EncodeToString(hash), k.Prefix, k.Role, by, micros(k.CreatedAt), k.Owner, expires)
+		err := tx.exec(`INSERT INTO api_key (id, name, name_key, hash, prefix, role, created_by, created_at, owner, expires_at, triggers, addresses)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
+			k.ID, k.Name, fold(k.Name), hex.EncodeToString(hash), k.Prefix, k.Role, by, micros(k.CreatedAt), k.Owner, expires, asJSON(k.Triggers), asJSON(k.Addresses))
 		if duplicate(err) {
 			return nameTaken("key", k.Name, err)
 		}
 		if err != nil {
 			return err
 		}
-		return tx.audit(AuditEntry{Actor: by, Action: "key.create", Subject: string(k.ID), Detail: fmt.Sprintf("%s, %s", k.Name, k.Role)})
+		return tx.audit(AuditEntry{Actor: by, Action: "key.create", Subject: string(k.ID), Detail: k.describe()})
 	})
+}
+
+// describe describes the key for the audit log.
+func (k *Key) describe() string {
+	text := k.Name + ", " + string(k.Role)
+	for i, id := range k.Triggers {
+		if i == 0 {
+			text += "; triggers"
+		}
+		text += " " + string(id)
+	}
+	for i, network := range k.Addresses {
+		if i == 0 {
+			text += "; addresses"
+		}
+		text += " " + network.String()
+	}
+	return text
 }
 
 // KeyByHash returns the key, or Unauthenticated if there is no valid one. A key
@@ -64,11 +122,11 @@ func (db *DB) KeyByHash(ctx context.Context, hash []byte) (*Key, error) {
 	var k Key
 	var owner agented.Role
 	err := db.rowPrepared(ctx, `SELECT k.id, k.name, k.prefix, k.role, k.created_by, k.created_at, k.used_at, k.revoked_at, k.owner, k.expires_at,
-			COALESCE(u.role, '')
+			k.triggers, k.addresses, COALESCE(u.role, '')
 		FROM api_key k LEFT JOIN user_ u ON u.id = k.owner
 		WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.owner = '' OR u.id IS NOT NULL AND NOT u.disabled)`,
 		hex.EncodeToString(hash)).Scan(&k.ID, &k.Name, &k.Prefix, &k.Role, &k.CreatedBy, toTime{&k.CreatedAt}, toTime{&k.UsedAt},
-		toTime{&k.RevokedAt}, &k.Owner, toTime{&k.ExpiresAt}, &owner)
+		toTime{&k.RevokedAt}, &k.Owner, toTime{&k.ExpiresAt}, toJSON{&k.Triggers}, toJSON{&k.Addresses}, &owner)
 	if err == nil && k.Owner != "" && !owner.Allows(k.Role) {
 		k.Role = owner
 	}

@@ -14,7 +14,8 @@ import (
 // TriggerFilter filters a list of triggers. Zero fields match all.
 type TriggerFilter struct {
 	Enabled *bool
-	Query   string // prefix of the name, ignoring case
+	Query   string              // prefix of the name, ignoring case
+	Only    []agented.TriggerID // one of these; empty: any
 }
 
 const triggerColumns = `id, name, enabled, spec, created_at, updated_at`
@@ -244,6 +245,9 @@ func (db *DB) Triggers(ctx context.Context, f TriggerFilter, p Page) ([]agented.
 	}
 	if f.Query != "" {
 		w.And(`name_key >= $? AND name_key < $?`, fold(f.Query), fold(f.Query)+lastRune)
+	}
+	if len(f.Only) > 0 {
+		w.And(`id IN ` + in(&w, f.Only))
 	}
 	limit := p.Size()
 	var list []agented.Trigger

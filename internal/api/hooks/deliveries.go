@@ -74,7 +74,7 @@ func (h *Hooks) Routes() []rest.Route {
 		rest.Op("POST /api/v1/triggers/{id}/webhooks/{webhook}/test", operator, h.testWebhook, rest.About{
 			ID: "test-webhook", Tag: "webhooks", Summary: "Test a webhook", Status: http.StatusAccepted, MaxBody: webhook.MaxBody + 1<<20, Errors: []int{http.StatusNotFound},
 			Text: "Makes a call as the webhook's sender would, signed with its secret, and processes it like an external call: it is verified, evaluated against the rules of this webhook, stored as a delivery that is marked as a test, and fires. The actor of the executions is the caller. The body is optional; only an admin may set it for a trigger with a workspace, since it names the commit that is checked out.",
-		}),
+		}).Reaching(rest.OwnTrigger),
 		rest.Op("POST /api/v1/webhooks/match", viewer, h.matchWebhooks, rest.About{
 			ID: "match-webhooks", Tag: "webhooks", Summary: "Match an event against webhook rules", Status: http.StatusOK, Errors: []int{http.StatusNotFound}, MaxBody: webhook.MaxBody + 1<<20,
 			Text: "Evaluates an event against the rules of all triggers, without verifying or firing.",

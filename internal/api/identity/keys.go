@@ -29,14 +29,22 @@ type KeyView struct {
 	RevokedAt *time.Time    `json:"revoked_at" nullable:"true" doc:"null: it is not revoked"`
 	ExpiresAt *time.Time    `json:"expires_at" nullable:"true" doc:"Expiry time; null: never"`
 
-	Owner agented.UserID `json:"owner" doc:"The user who created it; the key ends with the user. Empty: none"`
+	Owner agented.UserID `json:"owner" doc:"The user with whom the key ends. Empty: none"`
+
+	Triggers  []agented.TriggerID `json:"triggers" doc:"The key reaches only these triggers and their executions. Empty: all"`
+	Addresses []string            `json:"addresses" doc:"The key is valid only from these networks. Empty: from everywhere"`
 }
 
 func viewKey(k *store.Key) KeyView {
-	return KeyView{
+	v := KeyView{
 		ID: k.ID, Name: k.Name, Prefix: k.Prefix, Role: k.Role, CreatedBy: k.CreatedBy,
 		CreatedAt: rest.Time(k.CreatedAt), UsedAt: rest.OptionalTime(k.UsedAt), RevokedAt: rest.OptionalTime(k.RevokedAt), ExpiresAt: rest.OptionalTime(k.ExpiresAt), Owner: k.Owner,
+		Triggers: append([]agented.TriggerID{}, k.Triggers...), Addresses: []string{},
 	}
+	for _, network := range k.Addresses {
+		v.Addresses = append(v.Addresses, network.String())
+	}
+	return v
 }
 
 // KeyCreate is the request to create an API key.
@@ -45,6 +53,10 @@ type KeyCreate struct {
 	Role agented.Role `json:"role" enum:"viewer,operator,admin"`
 
 	ExpiresAt time.Time `json:"expires_at,omitzero" doc:"Expiry time; omitted: never"`
+
+	Triggers  []string `json:"triggers,omitempty" doc:"Ids or names of at most 50 triggers; the key reaches only these and their executions. Such a key cannot have the role admin. Omitted: all"`
+	Addresses []string `json:"addresses,omitempty" doc:"At most 50 addresses or networks from which the key is valid, such as 192.0.2.0/24. Omitted: from everywhere"`
+	Owner     string   `json:"owner,omitempty" maxLength:"200" doc:"Id or name of the user with whom the key ends. Omitted: the user of the request"`
 }
 
 // NewKey is a new key, with the key itself.
@@ -67,7 +79,9 @@ func (h *keys) list(ctx context.Context, in *rest.PageInput) (*rest.ListOutput[K
 }
 
 func (h *keys) create(ctx context.Context, in *rest.Input[KeyCreate]) (*createdKey, error) {
-	k, plain, err := h.auth.CreateKey(ctx, in.Body.Name, in.Body.Role, in.Body.ExpiresAt, rest.Principal(ctx))
+	k, plain, err := h.auth.CreateKey(ctx, auth.NewKey{
+		Name: in.Body.Name, Role: in.Body.Role, Expires: in.Body.ExpiresAt, Triggers: in.Body.Triggers, Addresses: in.Body.Addresses, Owner: in.Body.Owner,
+	}, rest.Principal(ctx))
 	if err != nil {
 		return nil, err
 	}

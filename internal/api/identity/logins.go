@@ -127,7 +127,7 @@ func (h *logins) routes() []rest.Route {
 		rest.Op("GET /api/v1/auth/me", viewer, h.me, rest.About{
 			ID: "get-current-user", Tag: "auth", Summary: "Show the current user",
 			Text: "Returns the user or the key of this request.",
-		}),
+		}).Reaching(rest.Everything),
 		rest.Op("POST /api/v1/auth/password", viewer, h.changePassword, rest.About{
 			ID: "change-password", Tag: "auth", Summary: "Change your password", Status: http.StatusNoContent, Errors: []int{http.StatusTooManyRequests},
 			Text: "Ends your other sessions.", MaxBody: maxForm,

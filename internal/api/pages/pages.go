@@ -72,7 +72,7 @@ func (p *Pages) Routes() []rest.Route {
 		rest.Raw("GET /docs", viewer, p.docs, rest.About{
 			ID: "docs-page", Tag: "pages", Summary: "OpenAPI document as a page", Text: "Works without scripts and external resources.",
 			Answers: map[string]*huma.Response{"200": rest.Describe("The page", "text/html")},
-		}).Page(),
+		}).Page().Reaching(rest.Everything),
 		rest.Raw("GET /static/style.css", anyone, stylesheet, rest.About{}),
 	}, p.uiRoutes()...)
 }

@@ -298,7 +298,34 @@ func (m *Router) admit(rt *Route, q *request, r *http.Request) error {
 	if !q.who.May(rt.role) {
 		return agented.Errorf(agented.Denied, "this requires the role %s, but %s has the role %s", rt.role, q.who.Name, q.who.Role)
 	}
-	return nil
+	return m.checkReach(rt, r, q.who.Principal)
+}
+
+// checkReach refuses what an API key that is limited to triggers does not reach.
+func (m *Router) checkReach(rt *Route, r *http.Request, who agented.Principal) error {
+	if !who.Limited() {
+		return nil
+	}
+	id := r.PathValue("id")
+	switch rt.reach {
+	case Everything, Filtered:
+		return nil
+	case OwnTrigger:
+		if !who.Reaches(agented.TriggerID(id)) {
+			return agented.Errorf(agented.NotFound, "no trigger of this API key has this id")
+		}
+		return nil
+	case OwnExecution:
+		trigger, err := m.o.TriggerOf(r.Context(), agented.ExecutionID(id))
+		if err != nil && agented.KindOf(err) != agented.NotFound {
+			return err
+		}
+		if err != nil || !who.Reaches(trigger) {
+			return agented.Errorf(agented.NotFound, "no execution of the triggers of this API key has this id")
+		}
+		return nil
+	}
+	return agented.Errorf(agented.Denied, "%s is limited to some triggers, and this operation is not limited to them: use a key without that limit", who.Name)
 }
 
 // toLogin redirects a browser to the login page, which returns to the current

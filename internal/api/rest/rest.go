@@ -6,6 +6,7 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/jub0bs/cors"
 
+	"github.com/agented/agented"
 	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/metrics"
@@ -34,6 +36,8 @@ type Options struct {
 	Mask      func(string) string // masks known secrets
 	Loopback  bool                // all listeners are reachable from this machine only
 	Document  Document
+	// TriggerOf returns the trigger of an execution, or NotFound.
+	TriggerOf func(ctx context.Context, id agented.ExecutionID) (agented.TriggerID, error)
 }
 
 // Router serves the routes that Mount registers, an http.Handler.

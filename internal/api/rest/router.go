@@ -22,6 +22,7 @@ type Route struct {
 	page   bool         // for people: anonymous callers are redirected to the login page
 	agents bool         // also allowed for the token of a running execution; the handler checks the details
 	local  bool         // public while the server is bound to loopback only
+	reach  Reach        // what it is for API keys that are limited to triggers
 	about  About
 	mount  func(m *Router, rt *Route) // registers the handler
 }
@@ -107,6 +108,22 @@ func (rt Route) ForAgents() Route { rt.agents = true; return rt }
 // Local makes a route public while the server is bound to loopback only.
 func (rt Route) Local() Route { rt.local = true; return rt }
 
+// Reach is what a route is for API keys that are limited to triggers. A route
+// without one is refused.
+type Reach string
+
+// The kinds of reach.
+const (
+	Refused      Reach = ""          // the default
+	Everything   Reach = "any"       // it shows nothing of triggers
+	OwnTrigger   Reach = "trigger"   // the path value id must be a trigger of the key
+	OwnExecution Reach = "execution" // the path value id must be an execution of a trigger of the key
+	Filtered     Reach = "filtered"  // the handler leaves out what the key does not reach
+)
+
+// Reaching sets what the route is for API keys that are limited to triggers.
+func (rt Route) Reaching(reach Reach) Route { rt.reach = reach; return rt }
+
 // errorStatuses returns the problem statuses of the route.
 func (rt *Route) errorStatuses() []int {
 	out := append([]int{http.StatusInternalServerError, http.StatusServiceUnavailable}, rt.about.Errors...)
@@ -135,6 +152,9 @@ func (m *Router) operation(rt *Route) *huma.Operation {
 		DefaultStatus: rt.about.Status, MaxBodyBytes: rt.maxBody(),
 		RejectUnknownQueryParameters: true,
 		Extensions:                   map[string]any{"x-role": roleName(rt.role)},
+	}
+	if rt.reach != Refused {
+		o.Extensions["x-limited-keys"] = string(rt.reach)
 	}
 	if rt.role == agented.RoleNone {
 		o.Security = []map[string][]string{}

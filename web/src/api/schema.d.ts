@@ -3560,6 +3560,8 @@ export interface components {
             stopped: boolean;
         };
         KeyCreate: {
+            /** @description At most 50 addresses or networks from which the key is valid, such as 192.0.2.0/24. Omitted: from everywhere */
+            addresses?: string[];
             /**
              * Format: date-time
              * @description Expiry time; omitted: never
@@ -3567,10 +3569,16 @@ export interface components {
             expires_at?: string;
             /** @description Purpose of the key */
             name: string;
+            /** @description Id or name of the user with whom the key ends. Omitted: the user of the request */
+            owner?: string;
             /** @enum {string} */
             role: "viewer" | "operator" | "admin";
+            /** @description Ids or names of at most 50 triggers; the key reaches only these and their executions. Such a key cannot have the role admin. Omitted: all */
+            triggers?: string[];
         };
         KeyView: {
+            /** @description The key is valid only from these networks. Empty: from everywhere */
+            addresses: string[];
             /** Format: date-time */
             created_at: string;
             created_by: string;
@@ -3582,7 +3590,7 @@ export interface components {
             id: string;
             /** @description Unique among the valid keys */
             name: string;
-            /** @description The user who created it; the key ends with the user. Empty: none */
+            /** @description The user with whom the key ends. Empty: none */
             owner: string;
             /** @description The start of the key, to identify it */
             prefix: string;
@@ -3593,6 +3601,8 @@ export interface components {
             revoked_at: string | null;
             /** @enum {string} */
             role: "viewer" | "operator" | "admin";
+            /** @description The key reaches only these triggers and their executions. Empty: all */
+            triggers: string[];
             /**
              * Format: date-time
              * @description Last use, to the minute
@@ -3894,6 +3904,8 @@ export interface components {
             type: "message" | "request" | "response" | "status" | "alert" | "artifact";
         };
         NewKey: {
+            /** @description The key is valid only from these networks. Empty: from everywhere */
+            addresses: string[];
             /** Format: date-time */
             created_at: string;
             created_by: string;
@@ -3907,7 +3919,7 @@ export interface components {
             key: string;
             /** @description Unique among the valid keys */
             name: string;
-            /** @description The user who created it; the key ends with the user. Empty: none */
+            /** @description The user with whom the key ends. Empty: none */
             owner: string;
             /** @description The start of the key, to identify it */
             prefix: string;
@@ -3918,6 +3930,8 @@ export interface components {
             revoked_at: string | null;
             /** @enum {string} */
             role: "viewer" | "operator" | "admin";
+            /** @description The key reaches only these triggers and their executions. Empty: all */
+            triggers: string[];
             /**
              * Format: date-time
              * @description Last use, to the minute
