@@ -161,7 +161,7 @@ func TestWatch_new_ceiling(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.guard.Begin(e)
-	s.guard.SetCeiling(e.ID, 20)
+	s.guard.SetCeiling(e.ID, 20, false)
 	asked := s.watch(e)
 	s.use(e, "m", 7)
 	s.use(e, "m", 30)
@@ -268,5 +268,19 @@ func TestJudge_session(t *testing.T) {
 				t.Errorf("reason %q, want %q", end.Reason, test.want)
 			}
 		})
+	}
+}
+
+// TestWatch_higher_ceiling continues an execution whose cost was known until then.
+func TestWatch_higher_ceiling(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	e := s.start(5)
+	s.guard.Begin(e)
+	s.guard.SetCeiling(e.ID, 20, false)
+	asked := s.watch(e)
+	s.use(e, "house-model", 1)
+	if p := s.question(asked); p.LimitUSD != 20 || !strings.Contains(p.Reason, `"house-model" has no price`) {
+		t.Errorf("it asks %+v", p)
 	}
 }

@@ -61,6 +61,7 @@ type meter struct {
 	before  float64 // of the earlier attempts
 	usd     float64 // of the current attempt
 	ceiling float64 // 0 means none
+	changed bool    // a user has set another ceiling in this attempt
 	free    bool    // a user has continued it beyond its budgets
 	blind   string  // model whose usage cannot be priced, or empty
 	trusted bool    // a user has continued it although its cost is unknown
@@ -162,7 +163,8 @@ func (g *Guard) readCeiling(ctx context.Context, id agented.ExecutionID, b *mete
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if !b.trusted { // otherwise SetCeiling was called meanwhile
+	if !b.changed { // by SetCeiling
+		// What the user was asked is not stored.
 		b.ceiling, b.trusted = usd, true
 	}
 }
@@ -233,12 +235,13 @@ func (g *Guard) pauseAtLimit(ctx context.Context, a *Attempt, b *meter, f *follo
 	}
 }
 
-// SetCeiling changes the ceiling of a running execution.
-func (g *Guard) SetCeiling(id agented.ExecutionID, usd float64) {
+// SetCeiling changes the ceiling of a running execution. unpriced accepts models without a price,
+// whose use the ceiling does not count.
+func (g *Guard) SetCeiling(id agented.ExecutionID, usd float64, unpriced bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if b := g.running[id]; b != nil {
-		b.ceiling, b.trusted = usd, true
+		b.ceiling, b.changed, b.trusted = usd, true, b.trusted || unpriced
 	}
 }
 

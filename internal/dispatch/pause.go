@@ -111,7 +111,9 @@ func (d *Dispatcher) Continue(ctx context.Context, id agented.ExecutionID, c Con
 		if *c.Ceiling == 0 {
 			why = "the cost ceiling was removed"
 		}
-		d.o.Costs.SetCeiling(id, *c.Ceiling)
+		// A question below the ceiling is about a model without a price.
+		unpriced := e.Pause.Question == agented.QuestionCeiling && e.Pause.SpentUSD < e.Pause.LimitUSD
+		d.o.Costs.SetCeiling(id, *c.Ceiling, unpriced)
 	}
 	if e.Pause.Question == agented.QuestionBudget {
 		d.o.Costs.AllowBudgets(id)
