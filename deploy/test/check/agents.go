@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -22,8 +23,13 @@ type agent struct {
 }
 
 // begin starts a shell script as an execution.
-func begin(name, script string) string {
-	body, _ := json.Marshal(map[string]any{"backend": "command", "name": name, "command": []string{"bash", "-c", script}})
+func begin(name, script string) string { return beginWith(name, script, nil) }
+
+// beginWith is like begin with further fields of the execution.
+func beginWith(name, script string, more map[string]any) string {
+	fields := map[string]any{"backend": "command", "name": name, "command": []string{"bash", "-c", script}}
+	maps.Copy(fields, more)
+	body, _ := json.Marshal(fields)
 	req, _ := http.NewRequest(http.MethodPost, base+"/api/v1/executions", bytes.NewReader(body))
 	req.Header.Set("Authorization", "Bearer "+key)
 	req.Header.Set("Content-Type", "application/json")

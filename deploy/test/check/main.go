@@ -128,6 +128,7 @@ printf 'require("assert").equal(1,1)' > t.js; node --test t.js >/dev/null; git a
 			report(state == "success" && last == "fine", "under the hardening: %s (%s: %s)", name, state, text)
 		}
 	}
+	checkSandbox()
 }
 
 func checkShimEnvironment(a *agent) {
