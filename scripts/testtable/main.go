@@ -52,7 +52,7 @@ func run(normalFile, longFile string) error {
 	if err != nil {
 		return err
 	}
-	browser, err := browserCases()
+	browser, err := browserCases("web/e2e")
 	if err != nil {
 		return err
 	}
@@ -130,22 +130,12 @@ func tables(normal, long times) string {
 	return b.String()
 }
 
-var (
-	browserCase = regexp.MustCompile("(?m)^ +test\\(\\s*(['`])(.*?)['`],")
-	smokeList   = regexp.MustCompile(`(?s)const smokeNames = \[(.*?)\]`)
-)
+// browserCase matches the beginning of a case of the browser suite: its name, and a tag.
+var browserCase = regexp.MustCompile("\\(\\s*['`]([^'`\n]+)['`],\\s*(?:\\{ tag: '(@\\w+)' \\},\\s*)?async \\(\\{ server \\}\\)")
 
-// browserCases lists the cases of the browser suite.
-func browserCases() (string, error) {
-	runner, err := os.ReadFile("web/e2e/run.mjs")
-	if err != nil {
-		return "", err
-	}
-	smoke := ""
-	if m := smokeList.FindSubmatch(runner); m != nil {
-		smoke = string(m[1])
-	}
-	files, err := filepath.Glob("web/e2e/*.mjs")
+// browserCases lists the cases of the browser suite in a folder.
+func browserCases(folder string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(folder, "*.spec.mjs"))
 	if err != nil {
 		return "", err
 	}
@@ -158,10 +148,10 @@ func browserCases() (string, error) {
 		}
 		for _, m := range browserCase.FindAllSubmatch(text, -1) {
 			in := ""
-			if strings.Contains(smoke, "'"+string(m[2])+"'") {
+			if string(m[2]) == "@smoke" {
 				in = "yes"
 			}
-			fmt.Fprintf(&b, "| %s | %s |\n", m[2], in)
+			fmt.Fprintf(&b, "| %s | %s |\n", m[1], in)
 		}
 	}
 	b.WriteString("\n")

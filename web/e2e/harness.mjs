@@ -1,11 +1,8 @@
-// Shared by the tests: pages that record errors, accessibility checks, and a runner with
-// two workers, each with its own browser.
+// Shared by the tests and the screenshots: pages that record errors, and accessibility checks.
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
-import { chromium, selectors } from 'playwright-core'
-import { Server } from './server.mjs'
+import { selectors } from '@playwright/test'
 
 selectors.setTestIdAttribute('data-test')
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
@@ -14,21 +11,20 @@ export const lines = page => page.locator('.lv-row')
 export const lineText = (page, n) => page.locator(`.lv-row[data-seq="${n}"] .lv-x`)
 export const lineCount = async page => Number((await page.getByTestId('line-count').textContent()).replace(/\D/g, ''))
 
-export function launch(executablePath) {
-  return chromium.launch({
-    executablePath,
-    args: [
-      '--headless',
-      '--no-sandbox',
-      '--disable-gpu',
-      '--disable-quic',
-      '--no-first-run',
-      '--disable-background-networking',
-      '--disable-component-update',
-      '--disable-sync',
-    ],
-  })
-}
+/** How Chromium is started. It is never downloaded. */
+export const launchOptions = executablePath => ({
+  executablePath,
+  args: [
+    '--headless',
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ],
+})
 
 /** Opens a page for a user. Browser errors fail the test in close. */
 export async function open(server, { key = server.key, scheme = 'light', width = 1280, height = 800, ...more } = {}) {
@@ -107,59 +103,3 @@ export const sticksOut = page =>
       .map(e => `${e.tagName}.${e.className} ${e.textContent.trim().slice(0, 40)}`)
       .slice(0, 8),
   )
-
-const limit = 600_000 // per test, for a busy machine
-
-/** Runs the tests that measure time alone, then the others two at a time, each in a browser of its own unless `shared`. */
-export async function run(tests, { executablePath, bin, only, shared }) {
-  const todo = tests.filter(t => !only || t.name.includes(only))
-  const alone = todo.filter(t => t.options?.alone)
-  const rest = todo.filter(t => !t.options?.alone).sort((a, b) => (b.options?.long ?? 0) - (a.options?.long ?? 0))
-  let failed = 0
-  const one = async ({ name, f, options }, browser) => {
-    const start = Date.now()
-    const said = []
-    let server
-    let timer
-    try {
-      server = await Server.start(bin, options)
-      server.browser = browser
-      server.contexts = []
-      server.say = text => said.push(`    ${text}`)
-      await Promise.race([
-        f(server),
-        new Promise(
-          (_, no) =>
-            (timer = setTimeout(() => no(new Error(`timeout after ${limit / 1000} s`)), options?.limit ?? limit)),
-        ),
-      ])
-      console.log([`ok   ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)`, ...said].join('\n'))
-    } catch (err) {
-      failed++
-      console.log([`FAIL ${name}`, ...said, err.stack ?? err].join('\n'))
-      const page = server?.contexts.at(-1)?.pages().at(-1)
-      if (page) {
-        console.log('browser errors:', page.complaints, 'at', page.url())
-        const dir = join(import.meta.dirname ?? '.', '..', 'test-results')
-        mkdirSync(dir, { recursive: true })
-        await page.screenshot({ path: join(dir, `${name.replace(/\W+/g, '-')}.png`) }).catch(() => {})
-      }
-    } finally {
-      clearTimeout(timer)
-      for (const c of server?.contexts ?? []) await c.close().catch(() => {})
-      await server?.stop()
-    }
-  }
-  const worker = async (list, browser) => {
-    for (let t = list.shift(); t; t = list.shift()) await one(t, browser)
-  }
-  const first = await launch(executablePath)
-  const browsers = [first, shared ? first : await launch(executablePath)]
-  try {
-    await worker(alone, browsers[0])
-    await Promise.all(browsers.map(b => worker(rest, b)))
-  } finally {
-    await Promise.all(browsers.map(b => b.close()))
-  }
-  return failed
-}

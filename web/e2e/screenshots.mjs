@@ -1,7 +1,8 @@
 // Screenshots of every page of a real server: web/shots/NAME-SIZE-SCHEME.png.
 // An argument limits them to names that contain it.
 import { mkdirSync, rmSync } from 'node:fs'
-import { launch, open, settled, sticksOut } from './harness.mjs'
+import { chromium } from '@playwright/test'
+import { launchOptions, open, settled, sticksOut } from './harness.mjs'
 import { Server, until } from './server.mjs'
 import { fill, pages, tools } from './world.mjs'
 
@@ -17,7 +18,7 @@ mkdirSync(dir, { recursive: true })
 const server = await Server.start(process.env.AGENTED_BIN, { tools })
 let failed = 0
 try {
-  server.browser = await launch(executablePath)
+  server.browser = await chromium.launch(launchOptions(executablePath))
   server.contexts = []
   await server.api('POST', '/api/v1/auth/users', { name: 'ann', password: 'correct horse battery', role: 'admin' })
   const w = await fill(server)
