@@ -109,9 +109,6 @@ const (
 	AccountOutOfCredit AccountState = "out_of_credit" // a person must add credit
 )
 
-// AccountStates lists the states of an account.
-var AccountStates = []AccountState{AccountReady, AccountCooling, AccountNeedsLogin, AccountOutOfCredit}
-
 // DefaultAccount returns the id of the account that the server's environment
 // defines for a backend.
 func DefaultAccount(backend string) AccountID { return AccountID("default-" + backend) }

@@ -124,7 +124,6 @@ const (
 	MaxSubject    = 500       // bytes
 	MaxBody       = 256 << 10 // bytes
 	MaxMessageKey = 200       // bytes
-	MaxTTL        = 366 * 24 * time.Hour
 )
 
 // Validate returns every invalid field of the message with its fix.

@@ -10,8 +10,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/app"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/secret"
+	"github.com/agented/agented/internal/serverlog"
 	"github.com/agented/agented/internal/term"
 )
 
@@ -206,4 +208,10 @@ func warn(list []config.Problem) {
 	for _, w := range list {
 		fmt.Fprintln(os.Stderr, term.Paint(os.Stderr, term.Yellow, "agented: "+term.Printable(w.String())))
 	}
+}
+
+// checkStart returns every problem that would keep a server with these settings from starting.
+// `config check` prints them; `serve` refuses to start.
+func checkStart(c *config.Config) []agented.Field {
+	return append(app.Check(c), serverlog.Check(c)...)
 }
