@@ -231,7 +231,7 @@ func realCLI(t *testing.T, name string) string {
 }
 
 // realServer starts a server whose CLI uses the stand-in.
-func realServer(t *testing.T, name string, standIn *clireal.StandIn, scenario clireal.Scenario) *server {
+func realServer(t *testing.T, name string, standIn *clireal.StandIn, scenario clireal.Scenario, env ...string) *server {
 	t.Helper()
 	realCLI(t, name)
 	api := httptest.NewServer(standIn)
@@ -239,7 +239,7 @@ func realServer(t *testing.T, name string, standIn *clireal.StandIn, scenario cl
 		api.CloseClientConnections()
 		api.Close()
 	})
-	return realServerAt(t, name, api.URL+"/"+string(scenario))
+	return realServerAt(t, name, api.URL+"/"+string(scenario), env...)
 }
 
 // realServerAt starts a server whose CLI uses the stand-in at an address.

@@ -278,7 +278,7 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 		Environment: dispatch.Environment{
 			Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
 			Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
-			OpenEnv: sealer.OpenEnv, OpenCredential: sealer.OpenCredential, Sandbox: a.sandbox, Hidden: a.hidden, Forward: a.forward,
+			OpenEnv: sealer.OpenEnv, OpenCredential: sealer.OpenCredential, Sandbox: a.sandbox, Hidden: a.hidden, Forward: a.forward, Broker: a.broker,
 			Secrets: a.toMask,
 			Token:   func(id agented.ExecutionID, attempt int) string { return auth.ExecutionToken(a.key, id, attempt) },
 			URL:     func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
@@ -451,6 +451,9 @@ func nodeID(path string) (agented.NodeID, error) {
 
 // now returns the time in UTC, truncated to the microseconds that the store keeps.
 func (a *App) now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
+
+// broker reports whether credentials are kept from agents.
+func (a *App) broker() bool { return a.config.Load().Broker == "on" }
 
 // sandbox returns the default level of sandboxes.
 func (a *App) sandbox() agented.Sandbox { return agented.Sandbox(a.config.Load().Sandbox) }

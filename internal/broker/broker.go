@@ -122,9 +122,6 @@ func poolWith(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Done is closed when the broker no longer accepts connections.
-func (b *Broker) Done() <-chan struct{} { return b.done }
-
 // Close ends the broker. Answers that are being sent have a moment to complete.
 func (b *Broker) Close() {
 	if b == nil {

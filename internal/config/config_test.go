@@ -64,7 +64,7 @@ func TestLoad_defaults(t *testing.T) {
 		}
 	}
 	want := map[string]string{
-		"AGENTED_BIND": "127.0.0.1:20000", "AGENTED_TLS_CERT": "", "AGENTED_TLS_KEY": "", "AGENTED_REQUEST_TIMEOUT": "5m",
+		"AGENTED_BIND": "127.0.0.1:20000", "AGENTED_BROKER": "off", "AGENTED_TLS_CERT": "", "AGENTED_TLS_KEY": "", "AGENTED_REQUEST_TIMEOUT": "5m",
 		"AGENTED_MAX_CONNECTIONS": "576", "AGENTED_ACCESS_LOG": "stdout", "AGENTED_SHUTDOWN_TIMEOUT": "30s",
 		"AGENTED_DATA_DIR": "/home/u/.local/share/agented", "AGENTED_DB_PATH": "/home/u/.local/share/agented/agented.db",
 		"AGENTED_DATABASE_URL": "", "SECRET_KEY": "", "SECRET_KEY_FILE": "", "AGENTED_API_KEY": "",

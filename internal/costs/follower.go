@@ -13,19 +13,26 @@ import (
 
 // follower reads the log of a running attempt from its first line.
 type follower struct {
-	g     *Guard
-	a     *Attempt
-	cli   agentcli.CLI
-	meter *agentcli.Meter
-	last  agented.Seq
-	begun bool
-	open  runlog.Joiner
-	whole *agented.Usage // for a session that reports its total usage: the usage before this attempt
-	cost  float64        // known cost of the attempt so far
+	g      *Guard
+	a      *Attempt
+	cli    agentcli.CLI
+	meter  *agentcli.Meter
+	broker *brokerMeter // nil if the attempt has no broker
+	last   agented.Seq
+	begun  bool
+	open   runlog.Joiner
+	whole  *agented.Usage // for a session that reports its total usage: the usage before this attempt
+	cost   float64        // known cost of the attempt so far
 }
 
-// readNew reads the lines printed since the last call.
+// readNew reads the lines printed, and the answers that the broker has reported, since the last
+// call.
 func (f *follower) readNew(ctx context.Context) error {
+	if f.broker != nil {
+		if err := f.broker.read(); err != nil {
+			return err
+		}
+	}
 	r, err := runlog.OpenReader(f.g.o.Layout.Execution(f.a.Execution.ID))
 	if errors.Is(err, agented.NotFound) {
 		return nil
@@ -95,8 +102,8 @@ func (f *follower) question(spent, ceiling float64, blind string, over *agented.
 	case ceiling > 0 && spent >= ceiling:
 		p.Question, p.SpentUSD, p.LimitUSD = agented.QuestionCeiling, spent, ceiling
 		p.Reason = fmt.Sprintf("the cost has reached %s and the ceiling is %s: continue it with a higher ceiling, or cancel it", agented.Dollars(spent), agented.Dollars(ceiling))
-		if like := f.meter.Like(); like != "" {
-			p.Reason += fmt.Sprintf(" (an estimate: model %q has no price, that of %s was used)", f.meter.Model(), like)
+		if model, like := f.estimated(); like != "" {
+			p.Reason += fmt.Sprintf(" (an estimate: model %q has no price, that of %s was used)", model, like)
 		}
 	case over != nil:
 		p.Question, p.SpentUSD, p.LimitUSD = agented.QuestionBudget, over.Spent, over.Limit

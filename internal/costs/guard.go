@@ -14,6 +14,7 @@ import (
 	"github.com/agented/agented/internal/agentcli/registry"
 	"github.com/agented/agented/internal/printed"
 	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
 )
 
@@ -132,7 +133,11 @@ func (g *Guard) Watch(ctx context.Context, a Attempt) {
 		defer watch.Close()
 		changed = watch.C()
 	}
-	tick := time.NewTicker(fallbackInterval)
+	poll, bundle := fallbackInterval, g.o.Layout.Attempt(a.Execution.ID, a.Execution.AttemptNo)
+	if spec, err := shim.ReadSpec(bundle); err == nil && spec.Broker {
+		f.broker, poll = &brokerMeter{bundle: bundle, prices: g.o.Prices}, brokerInterval
+	}
+	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	for {
 		if g.limited(b) {
@@ -193,7 +198,7 @@ func (g *Guard) pausing(b *meter) []agented.Budget {
 func (g *Guard) pauseAtLimit(ctx context.Context, a *Attempt, b *meter, f *follower) {
 	e := a.Execution
 	g.mu.Lock()
-	b.usd, b.blind = f.cost, f.meter.Unpriced()
+	b.usd, b.blind = f.spent()
 	spent, ceiling := b.before+b.usd, b.ceiling
 	blind := b.blind
 	if b.trusted || b.ceiling <= 0 && b.free {

@@ -25,6 +25,9 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 		return
 	}
 	ready, err := d.prepare(ctx, e)
+	if ready != nil {
+		defer ready.private.Broker.Close() // the shim has its own copy
+	}
 	if ctx.Err() != nil {
 		return // nothing ran yet: the next server starts it again
 	}

@@ -72,6 +72,8 @@ type Environment struct {
 	Sandbox func() agented.Sandbox
 	Hidden  func() (paths []string, runtime string)
 	Forward func() (port int, socket string)
+	// Broker reports whether credentials are kept from agents by a broker; nil means no.
+	Broker func() bool
 }
 
 // Observer receives events for metrics. Nil functions are not called.

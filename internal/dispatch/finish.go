@@ -117,6 +117,7 @@ func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit ag
 	text := d.Printed(e)
 	defer text.Close()
 	result, meter := d.readResult(ctx, e, exit, text)
+	d.brokerLimit(e, &result)
 	last := exit.LastSeq
 	if n, err := d.lastSeq(e); err == nil {
 		last = max(last, n) // include the server's own lines

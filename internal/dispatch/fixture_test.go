@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) >= 2 && os.Args[1] == "shim" {
 		os.Exit(shim.Main())
 	}
+	if len(os.Args) == 5 && os.Args[1] == "call-model" {
+		os.Exit(callModel(os.Args[2], os.Args[3], os.Args[4]))
+	}
 	testrun.Contain()
 	testrun.RunMoreInParallel()
 	os.Exit(m.Run())

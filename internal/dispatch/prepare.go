@@ -13,6 +13,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/agentcli/registry"
+	"github.com/agented/agented/internal/broker"
 	"github.com/agented/agented/internal/changes"
 	"github.com/agented/agented/internal/searchpath"
 	"github.com/agented/agented/internal/shim"
@@ -45,10 +46,11 @@ type preparation struct {
 	vars    map[string]string
 	from    continuation
 	plan    agentcli.Plan
+	broker  *broker.Handed // nil: the environment contains the credentials
 }
 
 // prepare builds the command and the folders of an attempt. Its errors are messages for users.
-func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (*prepared, error) {
+func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prepared, err error) {
 	cli, ok := registry.ByName(backendOf(e))
 	if !ok {
 		return nil, agented.Errorf(agented.Invalid, "this version of Agented has no backend %q", backendOf(e))
@@ -64,10 +66,18 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (*prepar
 		return nil, err
 	}
 	p := &preparation{e: e, cli: cli, account: account}
+	defer func() {
+		if err != nil {
+			p.broker.Close()
+		}
+	}()
 	if err := d.prepareFolders(p); err != nil {
 		return nil, err
 	}
 	if err := d.prepareEnv(p); err != nil {
+		return nil, err
+	}
+	if err := d.keepCredentials(p); err != nil {
 		return nil, err
 	}
 	if err := d.planCommand(ctx, p); err != nil {
@@ -236,7 +246,7 @@ func (d *Dispatcher) shimInput(ctx context.Context, p *preparation, path string,
 	if err != nil {
 		return nil, err
 	}
-	ready := &prepared{plan: p.plan, private: shim.Private{Mask: mask}}
+	ready := &prepared{plan: p.plan, private: shim.Private{Mask: append(mask, p.broker.Placeholders()...), Broker: p.broker}}
 	for name, value := range p.vars {
 		ready.private.Env = append(ready.private.Env, name+"="+value)
 	}

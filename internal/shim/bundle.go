@@ -162,7 +162,7 @@ func ReadExit(bundle string) (agented.Exit, error) {
 // records are kept. It can be repeated, also if the bundle no longer exists.
 func RemoveRaw(bundle string) error {
 	var errs []error
-	for _, name := range []string{stdinFile, stdoutFile, stderrFile, unmaskedFile, reserveFile, socketFile, exitFile + ".tmp"} {
+	for _, name := range []string{stdinFile, stdoutFile, stderrFile, unmaskedFile, reserveFile, socketFile, brokerFile, exitFile + ".tmp"} {
 		if err := os.Remove(filepath.Join(bundle, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}

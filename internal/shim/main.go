@@ -4,10 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"strconv"
@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/broker"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/runlog"
 )
@@ -145,7 +146,8 @@ type shim struct {
 	k        *supervisor
 	group    *cgroup
 	child    int
-	box      *box // nil: no sandbox
+	box      *box           // nil: no sandbox
+	broker   *broker.Broker // nil: none
 	exit     agented.Exit
 	sigchld  chan os.Signal
 	recorded bool          // the end is recorded
@@ -155,7 +157,7 @@ type shim struct {
 
 // prepare performs every step that can fail before anything is started. Its last step writes the
 // begun record.
-func prepare(bundle string, orders io.Reader) (*shim, error) {
+func prepare(bundle string, orders *orders) (*shim, error) {
 	s := &shim{bundle: bundle, unwatch: func() {}}
 	var err error
 	if s.spec, err = ReadSpec(bundle); err != nil {
@@ -199,6 +201,9 @@ func prepare(bundle string, orders io.Reader) (*shim, error) {
 	// If the server ends before it has sent everything, nothing has begun.
 	if s.given, err = readHandover(orders); err != nil {
 		return nil, err
+	}
+	if s.broker, err = startBroker(bundle, orders.listener, s.given); err != nil {
+		return nil, fmt.Errorf("start credential broker: %w", err)
 	}
 	s.mask = redact.New(s.given.Mask)
 	s.k.mask = s.mask
@@ -316,6 +321,7 @@ func (s *shim) start() error {
 // waiting clients are notified.
 func (s *shim) finish() {
 	s.unwatch()
+	s.broker.Close()
 	for len(s.k.batch.recs) > 0 { // the reason of a failed start is among them
 		if err := s.log.Append(s.k.batch.recs); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -347,7 +353,8 @@ func (s *shim) finish() {
 // leaveNothing stops the remaining activity of an attempt in this process. It reports whether the
 // process can be reused: only after an attempt that ended by itself and printed little.
 func (s *shim) leaveNothing() bool {
-	if !s.recorded || s.exit.Cause != agented.CauseExit || s.k.asked || s.k.gaveUp || s.k.syncing ||
+	// A broker's credentials stay in memory until the process ends.
+	if s.broker != nil || !s.recorded || s.exit.Cause != agented.CauseExit || s.k.asked || s.k.gaveUp || s.k.syncing ||
 		len(s.k.report.survivors) > 0 || len(s.k.report.remain) > 0 || s.k.report.strays || s.k.logged > maxReuse {
 		return false
 	}
@@ -356,6 +363,42 @@ func (s *shim) leaveNothing() bool {
 	close(s.sigchld)
 	close(s.over)
 	return true
+}
+
+// startBroker starts the attempt's broker if the server has sent a listener. The broker reaches the
+// provider as the CLI would: with the same proxies and certificates.
+func startBroker(bundle string, listener *os.File, given *handover) (*broker.Broker, error) {
+	if listener == nil {
+		return nil, nil
+	}
+	defer listener.Close()
+	var config broker.Config
+	if len(given.Broker) != 1 {
+		return nil, errors.New("it has no configuration")
+	}
+	if err := json.Unmarshal([]byte(given.Broker[0]), &config); err != nil {
+		return nil, err
+	}
+	given.Broker = nil
+	l, err := net.FileListener(listener)
+	if err != nil {
+		return nil, err
+	}
+	for _, kv := range given.Env {
+		switch name, value, _ := strings.Cut(kv, "="); strings.ToUpper(name) {
+		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR":
+			if err := os.Setenv(name, value); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return broker.Start(l, config, bundle+"/"+brokerFile)
+}
+
+// BrokerRecords reads what the broker of an attempt has reported after a position, and returns the
+// next position.
+func BrokerRecords(bundle string, from int64) ([]broker.Record, int64, error) {
+	return broker.ReadRecords(filepath.Join(bundle, brokerFile), from)
 }
 
 // listenUnix opens the control socket for this user only. The path is relative, because an

@@ -10,7 +10,10 @@ import (
 )
 
 // orders is the shim's end of the socket to the server.
-type orders struct{ conn *net.UnixConn }
+type orders struct {
+	conn     *net.UnixConn
+	listener *os.File // of the current order's broker; nil means none
+}
 
 // openOrders opens the socket that the process inherited.
 func openOrders() (*orders, error) {
@@ -28,14 +31,14 @@ func openOrders() (*orders, error) {
 		conn.Close()
 		return nil, errNotForYou
 	}
-	return &orders{c}, nil
+	return &orders{conn: c}, nil
 }
 
 // next waits for an order, changes to the folder of the bundle and redirects standard error to
 // its log. It returns the lock. An error means that there are no more orders.
 func (o *orders) next() (lock *os.File, err error) {
 	var mark [1]byte
-	room := make([]byte, unix.CmsgSpace(3*4))
+	room := make([]byte, unix.CmsgSpace(4*4))
 	n, size, _, _, err := o.conn.ReadMsgUnix(mark[:], room)
 	if err != nil {
 		return nil, err
@@ -47,18 +50,21 @@ func (o *orders) next() (lock *os.File, err error) {
 	for _, fd := range fds {
 		unix.CloseOnExec(fd)
 	}
-	if n != 1 || mark[0] != orderMark || len(fds) != 3 {
+	if n != 1 || mark[0] != orderMark || len(fds) != 3 && len(fds) != 4 {
 		return nil, errNotForYou
 	}
 	defer unix.Close(fds[0])
-	defer unix.Close(fds[2])
+	defer unix.Close(fds[1])
 	if err := unix.Fchdir(fds[0]); err != nil {
 		return nil, fmt.Errorf("enter the bundle: %w", err)
 	}
-	if err := redirect(fds[2], int(os.Stderr.Fd())); err != nil {
+	if err := redirect(fds[1], int(os.Stderr.Fd())); err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
-	return os.NewFile(uintptr(fds[1]), "lock"), nil
+	if o.listener = nil; len(fds) == 4 {
+		o.listener = os.NewFile(uintptr(fds[3]), "broker")
+	}
+	return os.NewFile(uintptr(fds[2]), "lock"), nil
 }
 
 // Read reads the data that follows an order.

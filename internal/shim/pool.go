@@ -18,9 +18,10 @@ import (
 
 // A shim process can exist before it has an attempt, and may be reused after one: it waits for an
 // order on the socket that it inherited. The order consists of descriptors for the folder of the
-// bundle, its lock and its log, followed by the handover. Spawning a Go process takes longer than
-// the rest of a start, so one shim waits in advance, and a shim whose attempt ended normally
-// takes the next one. The socket ends with the server, and with it every waiting shim.
+// bundle, its log, its lock and the listener of its broker if it has one, followed by the handover.
+// Spawning a Go process takes longer than the rest of a start, so one shim waits in advance, and a
+// shim whose attempt ended normally takes the next one. The socket ends with the server, and with
+// it every waiting shim.
 
 const (
 	// orderMark is sent with the descriptors, which need at least one byte of data.
@@ -167,16 +168,20 @@ func socketPair() (ours, theirs *os.File, err error) {
 	return os.NewFile(uintptr(fds[0]), "orders"), os.NewFile(uintptr(fds[1]), "orders"), nil
 }
 
-// order sends an attempt to the shim and waits for its answer.
-func (s *warmShim) order(bundle string, lock, log *os.File, hand []byte) (answer, error) {
+// order sends an attempt to the shim and waits for its answer. given is the lock, and the listener
+// of a broker if there is one.
+func (s *warmShim) order(bundle string, log *os.File, given []*os.File, hand []byte) (answer, error) {
 	var a answer
 	dir, err := os.Open(bundle)
 	if err != nil {
 		return a, err
 	}
 	_ = s.conn.SetWriteDeadline(time.Now().Add(orderPatience))
-	rights := unix.UnixRights(int(dir.Fd()), int(lock.Fd()), int(log.Fd()))
-	_, _, err = s.conn.WriteMsgUnix([]byte{orderMark}, rights, nil)
+	fds := []int{int(dir.Fd()), int(log.Fd())}
+	for _, f := range given {
+		fds = append(fds, int(f.Fd()))
+	}
+	_, _, err = s.conn.WriteMsgUnix([]byte{orderMark}, unix.UnixRights(fds...), nil)
 	dir.Close()
 	if err != nil {
 		return a, err
@@ -243,8 +248,8 @@ func (s *warmShim) end() {
 	<-s.gone
 }
 
-// launch sends an attempt to a shim and waits for its answer.
-func launch(bundle string, lock *os.File, hand []byte) (answer, error) {
+// launch sends an attempt to a shim and waits for its answer; see order.
+func launch(bundle string, given []*os.File, hand []byte) (answer, error) {
 	log, err := os.OpenFile(filepath.Join(bundle, logFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return answer{}, err
@@ -255,7 +260,7 @@ func launch(bundle string, lock *os.File, hand []byte) (answer, error) {
 		if err != nil {
 			return answer{}, err
 		}
-		a, err := s.order(bundle, lock, log, hand)
+		a, err := s.order(bundle, log, given, hand)
 		if err == nil {
 			time.AfterFunc(poolDelay, fillPool)
 			return a, nil

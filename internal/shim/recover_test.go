@@ -408,7 +408,7 @@ func (s *warmShim) send(t *testing.T, bundle string, lock *os.File) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	if _, _, err := s.conn.WriteMsgUnix([]byte{orderMark}, unix.UnixRights(int(dir.Fd()), int(lock.Fd()), int(log.Fd())), nil); err != nil {
+	if _, _, err := s.conn.WriteMsgUnix([]byte{orderMark}, unix.UnixRights(int(dir.Fd()), int(log.Fd()), int(lock.Fd())), nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/broker"
 )
 
 // Version is the version of the bundle and of the control protocol. A shim outlives upgrades of
@@ -37,6 +38,7 @@ const (
 	reserveFile  = "reserve"
 	socketFile   = "ctl.sock"
 	exitFile     = "exit.json"
+	brokerFile   = "broker"
 	logFile      = "shim.log"
 )
 
@@ -71,6 +73,7 @@ type Spec struct {
 	MaxProcesses int           `json:"max_processes,omitempty"` // processes and threads; 0 means no limit
 	CPUWeight    int           `json:"cpu_weight,omitempty"`    // 1 to 10000; 0 means the system's default
 	Sandbox      *Box          `json:"sandbox,omitempty"`       // nil means none
+	Broker       bool          `json:"broker,omitempty"`        // set by Start: a broker holds the credentials
 	BootID       string        `json:"boot_id"`                 // set by Start; see bootID
 	CreatedAt    time.Time     `json:"created_at"`
 }
@@ -92,8 +95,9 @@ type Forward struct {
 // Private contains data that must not be written to disk. It is sent over an inherited
 // descriptor.
 type Private struct {
-	Env  []string // the CLI's complete environment as NAME=VALUE; nothing is inherited
-	Mask []string // values to mask in the log
+	Env    []string       // the CLI's complete environment as NAME=VALUE; nothing is inherited
+	Mask   []string       // values to mask in the log
+	Broker *broker.Handed // nil means none; Start does not close its listener
 }
 
 // check rejects specs that cannot be started, or that would run without a limit by mistake.
@@ -138,6 +142,7 @@ func ReadSpec(bundle string) (Spec, error) {
 // of an argument.
 type handover struct {
 	Args, Env, Mask []string
+	Broker          []string // a broker.Config as JSON, or nothing
 }
 
 // maxHandover is the maximum size that a shim reads, in bytes: more than any kernel accepts for
@@ -145,7 +150,7 @@ type handover struct {
 const maxHandover = 64 << 20
 
 // encode returns the data to send.
-func (h *handover) encode() []byte { return encodeLists(h.Args, h.Env, h.Mask) }
+func (h *handover) encode() []byte { return encodeLists(h.Args, h.Env, h.Mask, h.Broker) }
 
 // encodeLists returns the length of the data, then the lists. Bytes are unchanged.
 func encodeLists(lists ...[]string) []byte {
@@ -162,11 +167,11 @@ func encodeLists(lists ...[]string) []byte {
 
 // readHandover reads the output of encode. Incomplete data is an error.
 func readHandover(r io.Reader) (*handover, error) {
-	lists, err := readLists(r, 3)
+	lists, err := readLists(r, 4)
 	if err != nil {
 		return nil, err
 	}
-	return &handover{Args: lists[0], Env: lists[1], Mask: lists[2]}, nil
+	return &handover{Args: lists[0], Env: lists[1], Mask: lists[2], Broker: lists[3]}, nil
 }
 
 // readLists reads the output of encodeLists with a number of lists.

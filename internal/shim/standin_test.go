@@ -5,6 +5,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -13,6 +15,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/agented/agented"
+	"github.com/agented/agented/internal/broker"
 )
 
 // systemStandIns exist on this operating system only.
@@ -88,18 +93,40 @@ func standIn(args []string) int {
 				os.Stdout.WriteString(line)
 			}
 		}
+	case "call": // calls a model as its environment says and prints the answer as it arrives
+		req, err := http.NewRequest(http.MethodPost, os.Getenv("ANTHROPIC_BASE_URL")+"/v1/messages", strings.NewReader("{}"))
+		if err != nil {
+			panic(err)
+		}
+		req.Header.Set("X-Api-Key", os.Getenv("ANTHROPIC_API_KEY"))
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		defer res.Body.Close()
+		if _, err := io.Copy(os.Stdout, res.Body); err != nil || res.StatusCode != http.StatusOK {
+			fmt.Println(res.Status, err)
+			return 1
+		}
 	case "now": // prints its start time
 		fmt.Println(time.Now().UnixNano())
 	case "server": // starts an attempt and keeps running
 		var r struct {
-			Bundle string
-			Spec   Spec
-			Env    []string
+			Bundle   string
+			Spec     Spec
+			Env      []string
+			Secret   string // of the API at Upstream; empty means no broker
+			Upstream string
 		}
 		if err := json.Unmarshal([]byte(args[1]), &r); err != nil {
 			panic(err)
 		}
-		if _, err := Start(r.Bundle, r.Spec, Private{Env: r.Env}, nil); err != nil {
+		p := Private{Env: r.Env}
+		if r.Secret != "" {
+			p = withBroker(p, r.Upstream, r.Secret)
+		}
+		if _, err := Start(r.Bundle, r.Spec, p, nil); err != nil {
 			fmt.Println(err)
 			return 1
 		}
@@ -113,4 +140,18 @@ func standIn(args []string) int {
 func runtimes(fd int) bool {
 	to, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
 	return err == nil && (strings.HasPrefix(to, "anon_inode:[event") || strings.HasPrefix(to, "/sys/fs/cgroup"))
+}
+
+// withBroker adds a broker for Claude Code to an attempt.
+func withBroker(p Private, upstream, secret string) Private {
+	env := map[string]string{"ANTHROPIC_API_KEY": secret, "ANTHROPIC_BASE_URL": upstream}
+	handed, why, err := broker.Setup(broker.Request{Backend: agented.BackendClaude, Env: env})
+	if err != nil || handed == nil {
+		panic(fmt.Sprint(why, err))
+	}
+	for name, value := range env {
+		p.Env = append(p.Env, name+"="+value)
+	}
+	p.Broker = handed
+	return p
 }

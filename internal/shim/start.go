@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -21,7 +22,7 @@ const startPatience = time.Minute
 //
 // The calling process may end at any moment. The next server calls [Inspect].
 func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
-	spec.Version, spec.BootID, spec.Stdin = Version, bootID(), stdin != nil
+	spec.Version, spec.BootID, spec.Stdin, spec.Broker = Version, bootID(), stdin != nil, p.Broker != nil
 	if err := spec.check(); err != nil {
 		return nil, err
 	}
@@ -35,7 +36,15 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 	}
 	defer lock.Close()
 	hand := handover{Args: spec.Args, Env: p.Env, Mask: p.Mask}
-	a, err := launch(bundle, lock, hand.encode())
+	given := []*os.File{lock}
+	if p.Broker != nil {
+		config, err := json.Marshal(p.Broker.Config)
+		if err != nil {
+			return nil, fmt.Errorf("start shim: %w", err)
+		}
+		hand.Broker, given = []string{string(config)}, append(given, p.Broker.Listener)
+	}
+	a, err := launch(bundle, given, hand.encode())
 	lock.Close()
 	switch {
 	case err != nil:
