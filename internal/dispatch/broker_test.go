@@ -105,10 +105,15 @@ func TestBroker_keeps_credentials(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t)
 			url, keys := api(t, used("gpt-5", 1))
+			// Of its own: root sees the environments of other tests.
+			realKey := realKey + fmt.Sprint(on)
 			// Backwards, since the log masks credentials.
 			d := h.dispatcher(func(o *dispatch.Options) {
 				h.brokered("{ env; echo \"$@\"; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n'; } | grep -a -e '^OPENAI' -e 'openai' -e '^CODEX' | rev\n$CALL\n"+codexEnd, url)(o)
 				o.Broker = func() bool { return on }
+				o.Account = func(string) map[string]string {
+					return map[string]string{"OPENAI_API_KEY": realKey, "OPENAI_BASE_URL": url + "/v1"}
+				}
 			})
 			defer h.run(d)()
 			e := h.await(h.fire(d, codexSpec()))
@@ -124,11 +129,11 @@ func TestBroker_keeps_credentials(t *testing.T) {
 			if shown := strings.Contains(h.text(e.ID), backwards("sk-placeholder-of-agented-")); on && !shown {
 				t.Error("the agent has no placeholder")
 			}
-			err := filepath.WalkDir(h.layout.Execution(e.ID), func(path string, _ os.DirEntry, err error) error {
+			err := filepath.WalkDir(h.layout.Execution(e.ID), func(path string, _ os.DirEntry, _ error) error {
 				if text, _ := os.ReadFile(path); strings.Contains(string(text), realKey) {
 					t.Errorf("%s contains the credential", path)
 				}
-				return err
+				return nil // files are removed meanwhile
 			})
 			if err != nil {
 				t.Error(err)

@@ -124,7 +124,7 @@ func TestBroker_outlives_server(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	what, err := json.Marshal(map[string]any{"Bundle": r.bundle, "Spec": r.spec, "Env": r.priv.Env, "Secret": realKey, "Upstream": m.url})
+	what, err := json.Marshal(map[string]any{"Bundle": r.bundle, "Spec": r.spec, "Env": r.priv.Env, "Secret": "another-credential", "Upstream": m.url})
 	if err != nil {
 		t.Fatal(err)
 	}
