@@ -79,6 +79,8 @@ func (a *Account) Validate() []Field {
 			refuse(path, "is empty: set a value, or remove it")
 		case strings.ContainsRune(a.Credentials[name], 0):
 			refuse(path, "has a NUL byte: remove it")
+		case badSecretRef(a.Credentials[name]):
+			refuse(path, "is not the name of a secret; agented secret list shows them")
 		}
 	}
 	return bad

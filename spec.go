@@ -157,7 +157,9 @@ func (s *Spec) Validate() []Field {
 			refuse(path, "is reserved: names that start with AGENTED_ are set by the server")
 		case value != nil && strings.ContainsRune(*value, 0):
 			refuse(path, "has a NUL byte: remove it")
-		case s.Workspace != nil && s.Workspace.Credential == name && slices.Contains(s.PlainEnv, name):
+		case value != nil && badSecretRef(*value):
+			refuse(path, "is not the name of a secret; agented secret list shows them")
+		case s.Workspace != nil && string(s.Workspace.Credential) == name && slices.Contains(s.PlainEnv, name):
 			refuse(path, "is the workspace's credential, which is always a secret: remove secret: false")
 		}
 	}
@@ -339,7 +341,7 @@ func validEnvName(name string) bool {
 // PlainEnv names the variable; for a variable of the server the name decides. The
 // credential of a workspace always is one.
 func (s *Spec) SecretEnv(name string) bool {
-	if s.Workspace != nil && s.Workspace.Credential == name {
+	if s.Workspace != nil && string(s.Workspace.Credential) == name {
 		return true
 	}
 	if value, ok := s.Env[name]; ok && value != nil {

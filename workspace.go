@@ -13,12 +13,12 @@ import (
 // Workspace is a git repository for the executions of a trigger, each of which
 // gets its own worktree. A trigger has either a workspace or a working_dir.
 type Workspace struct {
-	Repository string   `json:"repository"`           // https, ssh or file address; may contain {placeholders} of the prompt
-	Ref        string   `json:"ref,omitempty"`        // branch, tag or commit; empty: the event's commit, otherwise the default branch
-	Base       string   `json:"base,omitempty"`       // branch or commit fetched for comparison; empty: the base of the event
-	Depth      int      `json:"depth,omitempty"`      // commits of history; 0 means all
-	Paths      []string `json:"paths,omitempty"`      // directories to check out; empty: all
-	Credential string   `json:"credential,omitempty"` // name of the variable in env whose value is the token for https; the token never appears in an address or a log
+	Repository string     `json:"repository"`           // https, ssh or file address; may contain {placeholders} of the prompt
+	Ref        string     `json:"ref,omitempty"`        // branch, tag or commit; empty: the event's commit, otherwise the default branch
+	Base       string     `json:"base,omitempty"`       // branch or commit fetched for comparison; empty: the base of the event
+	Depth      int        `json:"depth,omitempty"`      // commits of history; 0 means all
+	Paths      []string   `json:"paths,omitempty"`      // directories to check out; empty: all
+	Credential Credential `json:"credential,omitempty"` // the token for https, which never appears in an address or a log
 }
 
 // ResumePoint is where the first attempt of an execution resumes: in a session
@@ -250,10 +250,12 @@ func (s *Spec) validateWorkspace(refuse func(path, format string, args ...any)) 
 			refuse(fmt.Sprintf("workspace.paths.%d", i), "is not a folder of the repository: use a relative path such as web/src, without a slash at either end")
 		}
 	}
-	if w.Credential != "" {
-		if _, ok := s.Env[w.Credential]; !ok {
-			refuse("workspace.credential", "is not a variable in env: add the token to env under this name")
+	if name, ref := RefersTo(string(w.Credential)); ref {
+		if !ValidSecretName(name) {
+			refuse("workspace.credential", "is not the name of a secret; agented secret list shows them")
 		}
+	} else if _, ok := s.Env[string(w.Credential)]; w.Credential != "" && !ok {
+		refuse("workspace.credential", "is not a variable in env: add the token to env under this name, or name a secret with {secret: NAME}")
 	}
 }
 

@@ -120,6 +120,7 @@ func accountShow() *cobra.Command {
 // accountFlags adds the flags that create and update share.
 func accountFlags(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringArray("credential", nil, "environment variable for the CLI: NAME reads the value from standard input, NAME=@FILE from a file")
+	cmd.Flags().StringArray("credential-secret", nil, "environment variable for the CLI with the value of a named secret, as NAME=SECRET; may be repeated")
 	cmd.Flags().String("config", "", "configuration folder of the CLI with its login, such as CLAUDE_CONFIG_DIR or CODEX_HOME")
 	cmd.Flags().Int("order", 0, "priority: the account with the lowest order is used first")
 	cmd.Flags().Int("max-concurrent", 0, "maximum number of concurrent attempts; 0 means no limit")
@@ -130,7 +131,7 @@ func accountFlags(cmd *cobra.Command) *cobra.Command {
 func accountChange(cmd *cobra.Command) (change client.AccountChange, err error) {
 	change = client.AccountChange{Config: flagText(cmd, "config"), Order: flagInt(cmd, "order"), MaxConcurrent: flagInt(cmd, "max-concurrent")}
 	wanted, _ := cmd.Flags().GetStringArray("credential")
-	credentials := map[string]string{}
+	credentials := map[string]any{}
 	in := term.NewLineReader()
 	for _, w := range wanted {
 		name, file, fromFile := strings.Cut(w, "=@")
@@ -154,7 +155,15 @@ func accountChange(cmd *cobra.Command) (change client.AccountChange, err error) 
 		}
 		credentials[name] = strings.TrimRight(value, "\r\n")
 	}
-	if len(wanted) > 0 {
+	named, _ := cmd.Flags().GetStringArray("credential-secret")
+	for _, w := range named {
+		name, secret, ok := strings.Cut(w, "=")
+		if !ok || secret == "" {
+			return change, usageError{fmt.Errorf("--credential-secret %s names no secret: use NAME=SECRET", w)}
+		}
+		credentials[name] = client.SecretRef{Secret: secret}
+	}
+	if len(credentials) > 0 {
 		change.Credentials = credentials
 	}
 	return change, nil
@@ -182,6 +191,7 @@ func accountCreate() *cobra.Command {
 		Use: "create BACKEND NAME", Short: "Create an account of an agent CLI", Args: exactArgs("the backend", "the account's name"),
 		Example: `  agented account create claude work --credential ANTHROPIC_API_KEY < key.txt
   agented account create claude max --credential CLAUDE_CODE_OAUTH_TOKEN=@token.txt --max-concurrent 3
+  agented account create claude ci --credential-secret ANTHROPIC_API_KEY=anthropic-ci
   agented account create codex team --config /srv/codex-team`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			change, err := accountChange(cmd)

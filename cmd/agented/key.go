@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -214,4 +216,233 @@ must keep its key, because it cannot read its sealed secrets with another one.`,
 			return nil
 		},
 	})
+}
+
+func secretCommand() *cobra.Command {
+	return group("secret", "Store and rotate named secrets", secretSet(), secretList(), secretShow(), secretRotate(), secretDelete())
+}
+
+// readSecret reads the value of a secret from standard input, all of it. On a terminal it prompts
+// for one line and does not echo it.
+func readSecret(ctx context.Context, name string) (string, error) {
+	if term.IsTerminal(os.Stdin) {
+		b, err := term.AskSecret(ctx, "Value of secret "+term.Printable(name)+": ")
+		return string(b), err
+	}
+	b, err := term.ReadStdin(ctx, "the value", agented.MaxSecret+2)
+	return strings.TrimRight(string(b), "\r\n"), err
+}
+
+// secretScope returns the list of a flag, nil if the scope stays unchanged.
+func secretScope(cmd *cobra.Command, name, all string) (*[]string, error) {
+	list, _ := cmd.Flags().GetStringArray(name)
+	if on, _ := cmd.Flags().GetBool(all); on {
+		if len(list) > 0 {
+			return nil, usageError{fmt.Errorf("use either --%s or --%s", name, all)}
+		}
+		return &[]string{}, nil
+	}
+	if len(list) == 0 {
+		return nil, nil
+	}
+	return &list, nil
+}
+
+// secretChange builds the request from the flags, and reads the value unless another source is
+// given.
+func secretChange(cmd *cobra.Command, name string) (change client.SecretChange, err error) {
+	change.File = flagText(cmd, "file")
+	if text := flagText(cmd, "command"); text != nil {
+		if err := json.Unmarshal([]byte(*text), &change.Command); err != nil || len(change.Command) == 0 {
+			return change, usageError{errors.New(`--command must be a JSON list with a program and its arguments, such as '["vault","kv","get","-field=token","secret/ci"]'`)}
+		}
+	}
+	if change.Triggers, err = secretScope(cmd, "trigger", "all-triggers"); err != nil {
+		return change, err
+	}
+	if change.Repositories, err = secretScope(cmd, "repository", "all-repositories"); err != nil {
+		return change, err
+	}
+	keep, _ := cmd.Flags().GetBool("keep-value")
+	switch {
+	case keep && (change.File != nil || change.Command != nil), change.File != nil && change.Command != nil:
+		return change, usageError{errors.New("use only one of --file, --command and --keep-value")}
+	case keep && change.Triggers == nil && change.Repositories == nil:
+		return change, usageError{errors.New("--keep-value changes the scope only: add --trigger, --repository, --all-triggers or --all-repositories")}
+	case !keep && change.File == nil && change.Command == nil:
+		var value string
+		value, err = readSecret(cmd.Context(), name)
+		change.Value = &value
+	}
+	return change, err
+}
+
+func secretSet() *cobra.Command {
+	cmd := jsonFlag(&cobra.Command{
+		Use: "set NAME", Short: "Create a named secret, or change it", Args: exactArgs("the secret's name"),
+		Long: `Create a named secret, or change its value or its scope. The value is read from standard
+input, or from a prompt that does not echo it; it never appears in the process list.
+
+Every change of the value makes a new version. Attempts that start afterwards receive it;
+running attempts keep theirs. The last two versions are kept.
+
+With --file the server reads the value from a file at the start of each attempt; a relative
+path is a file in the server's CREDENTIALS_DIRECTORY (LoadCredential= of its systemd unit).
+With --command the server runs a program at the start of each attempt; it gets PATH, HOME,
+the locale and CREDENTIALS_DIRECTORY only, has 15 seconds, and prints up to 64 KiB.
+
+Without --trigger and --repository every execution may use the secret. A trigger is given by
+its name, a pattern with *, or its id. A repository is owner/name on github.com,
+host/owner/name, or an absolute path.`,
+		Example: `  agented secret set github < token.txt
+  agented secret set github --trigger nightly --trigger 'review-*'
+  agented secret set deploy --repository 'acme/*' < key.txt
+  agented secret set github --keep-value --all-triggers
+  agented secret set npm --file npm-token
+  agented secret set db --command '["vault","kv","get","-field=password","secret/db"]'`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			change, err := secretChange(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			c, err := connect(cmd)
+			if err != nil {
+				return err
+			}
+			got, err := c.UpdateSecret(cmd.Context(), args[0], change)
+			if keep, _ := cmd.Flags().GetBool("keep-value"); agented.KindOf(err) == agented.NotFound && !keep {
+				got, err = c.CreateSecret(cmd.Context(), client.SecretCreate{Name: args[0], SecretChange: change})
+			}
+			if err != nil {
+				return err
+			}
+			return showSecret(cmd, got)
+		},
+	})
+	f := cmd.Flags()
+	f.StringArray("trigger", nil, "name, pattern or id of a trigger that may use it; replaces the stored list; may be repeated")
+	f.StringArray("repository", nil, "repository whose executions may use it, such as 'acme/*'; replaces the stored list; may be repeated")
+	f.Bool("all-triggers", false, "remove the limit to triggers")
+	f.Bool("all-repositories", false, "remove the limit to repositories")
+	f.Bool("keep-value", false, "change the scope only")
+	f.String("file", "", "file that contains the value, read at the start of each attempt")
+	f.String("command", "", "JSON list of a program and its arguments that print the value, run at the start of each attempt")
+	return cmd
+}
+
+func secretScopeText(s *client.Secret) string {
+	var parts []string
+	if len(s.Triggers) > 0 {
+		parts = append(parts, "triggers "+strings.Join(s.Triggers, ", "))
+	}
+	if len(s.Repositories) > 0 {
+		parts = append(parts, "repositories "+strings.Join(s.Repositories, ", "))
+	}
+	if len(parts) == 0 {
+		return "every execution"
+	}
+	return strings.Join(parts, "; ")
+}
+
+// showSecret prints the result of a change.
+func showSecret(cmd *cobra.Command, got client.Response[client.Secret]) error {
+	if wantJSON(cmd) {
+		return term.PrintJSON(os.Stdout, got)
+	}
+	s := &got.Value
+	text := fmt.Sprintf("%s: version %d, for %s", s.Name, s.Version, secretScopeText(s))
+	if len(s.Users) > 0 {
+		text += "; used by " + strings.Join(s.Users, ", ")
+	}
+	fmt.Fprintln(os.Stderr, term.Printable(text))
+	return nil
+}
+
+func secretList() *cobra.Command {
+	return jsonFlag(&cobra.Command{
+		Use: "list", Short: "List named secrets without their values", Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := connect(cmd)
+			if err != nil {
+				return err
+			}
+			return showList(cmd, c.Secrets(cmd.Context(), 0), listing{
+				header: "NAME SOURCE VERSION CHANGED USED SCOPE",
+				empty:  "There are no named secrets. Create one with `agented secret set NAME`.",
+			}, func(s *client.Secret) []string {
+				changed := "-"
+				if len(s.Versions) > 0 {
+					changed = term.Ago(s.Versions[0].CreatedAt)
+				}
+				return []string{s.Name, s.Source, fmt.Sprint(s.Version), changed, term.Ago(s.UsedAt), secretScopeText(s)}
+			})
+		},
+	})
+}
+
+// oneSecret completes a command for one secret, given by its name.
+func oneSecret(cmd *cobra.Command, do func(cmd *cobra.Command, c *client.Client, name string) error) *cobra.Command {
+	cmd.Args = exactArgs("the secret's name")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := connect(cmd)
+		if err != nil {
+			return err
+		}
+		return do(cmd, c, args[0])
+	}
+	return jsonFlag(cmd)
+}
+
+func secretShow() *cobra.Command {
+	return oneSecret(&cobra.Command{Use: "show NAME", Short: "Show scope, versions, last use and users of a secret"},
+		func(cmd *cobra.Command, c *client.Client, name string) error {
+			got, err := c.Secret(cmd.Context(), name)
+			if err != nil {
+				return err
+			}
+			return term.PrintJSON(os.Stdout, got)
+		})
+}
+
+func secretRotate() *cobra.Command {
+	cmd := oneSecret(&cobra.Command{
+		Use: "rotate NAME", Short: "Replace the value of a secret",
+		Long: `Replace the value of a stored secret. The new value is read as by secret set, and the
+current one is rejected. Attempts that start afterwards receive the new value; nothing needs
+a restart. With --previous, the value before the latest rotation is restored.`,
+		Example: `  agented secret rotate github < new-token.txt
+  agented secret rotate github --previous`,
+	}, func(cmd *cobra.Command, c *client.Client, name string) error {
+		var r client.SecretRotation
+		var err error
+		if r.Previous, _ = cmd.Flags().GetBool("previous"); !r.Previous {
+			if r.Value, err = readSecret(cmd.Context(), name); err != nil {
+				return err
+			}
+		}
+		got, err := c.RotateSecret(cmd.Context(), name, r)
+		if err != nil {
+			return err
+		}
+		return showSecret(cmd, got)
+	})
+	cmd.Flags().Bool("previous", false, "restore the previous value")
+	return cmd
+}
+
+func secretDelete() *cobra.Command {
+	cmd := oneSecret(&cobra.Command{
+		Use: "rm NAME", Aliases: []string{"delete"}, Short: "Delete a secret that nothing uses",
+		Long: "Delete a secret. While triggers, agents, accounts or executions that have not ended refer to it, the command lists them and deletes nothing.",
+	}, func(cmd *cobra.Command, c *client.Client, name string) error {
+		if err := c.DeleteSecret(cmd.Context(), name); err != nil {
+			return err
+		}
+		if wantJSON(cmd) {
+			return term.PrintJSON(os.Stdout, map[string]string{"deleted": name})
+		}
+		fmt.Fprintf(os.Stderr, "deleted %s\n", term.Printable(name))
+		return nil
+	})
+	return cmd
 }

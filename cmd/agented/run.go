@@ -45,6 +45,7 @@ A second Ctrl-C within five seconds cancels the execution.`,
 	f.String("sandbox", "", "isolation of the processes from the server: off, guard or strict (default: the server's setting)")
 	f.StringToInt("limit", nil, "limits of all its processes together: memory=MIB, swap=MIB, pids=N, cpu_weight=1..10000 (default: the server's settings)")
 	f.StringArrayP("env", "e", nil, "environment variable of the process as NAME=VALUE, masked in its output; may be repeated")
+	f.StringArray("secret-env", nil, "environment variable with the value of a named secret, as NAME=SECRET; may be repeated")
 	f.StringArray("plain-env", nil, "like --env, for a value that is not secret and not masked")
 	addDuration(f, "timeout", 0, "timeout, for example 90s, 5m or 2h (default 1h)")
 	f.Bool("no-timeout", false, "run without a timeout")
@@ -140,10 +141,10 @@ func adHoc(cmd *cobra.Command, args []string) (*client.ExecutionCreate, error) {
 	return in, err
 }
 
-// flagEnv returns the environment variables of --env and --plain-env.
+// flagEnv returns the environment variables of --env, --secret-env and --plain-env.
 func flagEnv(f *pflag.FlagSet) (map[string]client.EnvValue, error) {
 	env := map[string]client.EnvValue{}
-	for _, flag := range []string{"env", "plain-env"} {
+	for _, flag := range []string{"env", "secret-env", "plain-env"} {
 		vars, _ := f.GetStringArray(flag)
 		for _, kv := range vars {
 			name, value, ok := strings.Cut(kv, "=")
@@ -151,6 +152,9 @@ func flagEnv(f *pflag.FlagSet) (map[string]client.EnvValue, error) {
 				return nil, usageError{fmt.Errorf("--%s %s has no value: use NAME=VALUE", flag, name)}
 			}
 			env[name] = client.EnvValue{Value: value, Plain: flag == "plain-env"}
+			if flag == "secret-env" {
+				env[name] = client.EnvValue{Secret: value}
+			}
 		}
 	}
 	return env, nil

@@ -2,11 +2,14 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli/registry"
@@ -72,42 +75,46 @@ func (h *accounts) routes() []rest.Route {
 // AccountView is an account in responses. Names are stable; fields may be
 // added.
 type AccountView struct {
-	ID                agented.AccountID    `json:"id" example:"acc-01jdc4q7zv8m3k2n5p6r7s8t9w" doc:"acc-…, or default-BACKEND for the account that the server's environment defines"`
-	Backend           agentBackend         `json:"backend"`
-	Name              string               `json:"name" doc:"Unique within the backend, ignoring case"`
-	Label             string               `json:"label" doc:"backend/name, as used in messages"`
-	Default           bool                 `json:"default" doc:"Defined by the server's environment"`
-	Enabled           bool                 `json:"enabled"`
-	Order             int                  `json:"order" doc:"Accounts with a lower order are preferred"`
-	MaxConcurrent     int                  `json:"max_concurrent" doc:"Concurrent attempts; 0 means no limit"`
-	Config            string               `json:"config" doc:"Directory of the CLI's own login; empty: none"`
-	Credentials       map[string]string    `json:"credentials" doc:"Variables for the CLI. Values are never returned: *** stands for each"`
-	State             agented.AccountState `json:"state" enum:"ready,cooling,needs_login,out_of_credit"`
-	Until             *time.Time           `json:"until" nullable:"true" doc:"End of the cooldown, if state is cooling"`
-	Evidence          string               `json:"evidence" doc:"Output from which the state was derived"`
-	Cause             agented.Class        `json:"cause" doc:"Class of the attempt's end from which the state was derived; empty when ready"`
-	Hint              string               `json:"hint" doc:"Problem that may keep a ready account from working, such as missing credentials. Accounts without a hint are preferred"`
-	Fix               string               `json:"fix" doc:"The fix for the hint, with the command; empty without a hint"`
-	ConsecutiveLimits int                  `json:"consecutive_limits" doc:"Consecutive limits"`
-	Probing           bool                 `json:"probing" doc:"An attempt is testing whether the account is ready again"`
-	Running           int                  `json:"running" doc:"Running attempts that use it"`
-	UsedAt            *time.Time           `json:"used_at" nullable:"true" doc:"Start of the latest attempt that used it"`
-	CreatedAt         time.Time            `json:"created_at"`
-	UpdatedAt         time.Time            `json:"updated_at"`
+	ID                agented.AccountID            `json:"id" example:"acc-01jdc4q7zv8m3k2n5p6r7s8t9w" doc:"acc-…, or default-BACKEND for the account that the server's environment defines"`
+	Backend           agentBackend                 `json:"backend"`
+	Name              string                       `json:"name" doc:"Unique within the backend, ignoring case"`
+	Label             string                       `json:"label" doc:"backend/name, as used in messages"`
+	Default           bool                         `json:"default" doc:"Defined by the server's environment"`
+	Enabled           bool                         `json:"enabled"`
+	Order             int                          `json:"order" doc:"Accounts with a lower order are preferred"`
+	MaxConcurrent     int                          `json:"max_concurrent" doc:"Concurrent attempts; 0 means no limit"`
+	Config            string                       `json:"config" doc:"Directory of the CLI's own login; empty: none"`
+	Credentials       map[string]AccountCredential `json:"credentials" doc:"Variables for the CLI. Values are never returned: *** stands for each, or {\"secret\": NAME} for a named secret"`
+	State             agented.AccountState         `json:"state" enum:"ready,cooling,needs_login,out_of_credit"`
+	Until             *time.Time                   `json:"until" nullable:"true" doc:"End of the cooldown, if state is cooling"`
+	Evidence          string                       `json:"evidence" doc:"Output from which the state was derived"`
+	Cause             agented.Class                `json:"cause" doc:"Class of the attempt's end from which the state was derived; empty when ready"`
+	Hint              string                       `json:"hint" doc:"Problem that may keep a ready account from working, such as missing credentials. Accounts without a hint are preferred"`
+	Fix               string                       `json:"fix" doc:"The fix for the hint, with the command; empty without a hint"`
+	ConsecutiveLimits int                          `json:"consecutive_limits" doc:"Consecutive limits"`
+	Probing           bool                         `json:"probing" doc:"An attempt is testing whether the account is ready again"`
+	Running           int                          `json:"running" doc:"Running attempts that use it"`
+	UsedAt            *time.Time                   `json:"used_at" nullable:"true" doc:"Start of the latest attempt that used it"`
+	CreatedAt         time.Time                    `json:"created_at"`
+	UpdatedAt         time.Time                    `json:"updated_at"`
 }
 
 func (h *accounts) view(ctx context.Context, a *agented.Account) AccountView {
 	v := AccountView{
 		ID: a.ID, Backend: agentBackend(a.Backend), Name: a.Name, Label: a.Label(), Default: a.Default, Enabled: a.Enabled, Order: a.Order,
-		MaxConcurrent: a.MaxConcurrent, Config: a.Config, Credentials: map[string]string{}, State: a.State, Until: rest.OptionalTime(a.Until),
+		MaxConcurrent: a.MaxConcurrent, Config: a.Config, Credentials: map[string]AccountCredential{}, State: a.State, Until: rest.OptionalTime(a.Until),
 		Evidence: h.mask(a.Evidence), Cause: a.Cause, Hint: a.Hint, Fix: a.Fix, ConsecutiveLimits: a.ConsecutiveLimits, Probing: a.Probing, Running: a.Running, UsedAt: rest.OptionalTime(a.UsedAt),
 		CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt),
 	}
 	if a.State != agented.AccountCooling {
 		v.Until = nil
 	}
-	for name := range a.Credentials {
-		v.Credentials[name] = maskedValue
+	for variable, value := range a.Credentials {
+		mask := maskedValue
+		v.Credentials[variable] = AccountCredential{Value: &mask}
+		if name, ref := agented.RefersTo(value); ref {
+			v.Credentials[variable] = AccountCredential{Named: name}
+		}
 	}
 	return v
 }
@@ -131,18 +138,49 @@ type AccountList struct {
 
 // AccountFields are the fields of an account in requests.
 type AccountFields struct {
-	Name          rest.Optional[string]             `json:"name,omitzero" doc:"Unique within the backend, ignoring case; letters, digits and . _ -"`
-	Enabled       rest.Optional[bool]               `json:"enabled,omitzero" doc:"Default true"`
-	Order         rest.Optional[int]                `json:"order,omitzero" doc:"Accounts with a lower order are preferred; default 0"`
-	MaxConcurrent rest.Optional[int]                `json:"max_concurrent,omitzero" doc:"Concurrent attempts; 0 (default) means no limit"`
-	Config        rest.Optional[string]             `json:"config,omitzero" doc:"Absolute path of the directory of the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME"`
-	Credentials   rest.Optional[map[string]*string] `json:"credentials,omitzero" doc:"Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN. Replaces all stored ones; in an update, the value *** keeps the stored value of that name"`
+	Name          rest.Optional[string]                       `json:"name,omitzero" doc:"Unique within the backend, ignoring case; letters, digits and . _ -"`
+	Enabled       rest.Optional[bool]                         `json:"enabled,omitzero" doc:"Default true"`
+	Order         rest.Optional[int]                          `json:"order,omitzero" doc:"Accounts with a lower order are preferred; default 0"`
+	MaxConcurrent rest.Optional[int]                          `json:"max_concurrent,omitzero" doc:"Concurrent attempts; 0 (default) means no limit"`
+	Config        rest.Optional[string]                       `json:"config,omitzero" doc:"Absolute path of the directory of the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME"`
+	Credentials   rest.Optional[map[string]AccountCredential] `json:"credentials,omitzero" doc:"Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN; {\"secret\": NAME} uses a named secret. Replaces all stored ones; in an update, the value *** keeps the stored value of that name"`
 }
 
 // AccountCreate is the request to create an account.
 type AccountCreate struct {
 	Backend agentBackend `json:"backend"`
 	AccountFields
+}
+
+// AccountCredential is a credential of an account: in JSON a text, or {"secret": NAME}
+// for a named secret.
+type AccountCredential struct {
+	Value *string
+	Named string
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (c *AccountCredential) UnmarshalJSON(text []byte) error {
+	*c = AccountCredential{}
+	var ref namedSecret
+	if json.Unmarshal(text, &ref) == nil && ref.Secret != "" {
+		c.Named = ref.Secret
+		return nil
+	}
+	return json.Unmarshal(text, &c.Value)
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (c AccountCredential) MarshalJSON() ([]byte, error) {
+	if c.Named != "" {
+		return json.Marshal(namedSecret{c.Named})
+	}
+	return json.Marshal(c.Value)
+}
+
+// Schema implements [huma.SchemaProvider].
+func (AccountCredential) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString, Nullable: true}, secretSchema()}}
 }
 
 // AccountUpdate is the request to update an account; omitted fields are
@@ -181,16 +219,20 @@ func (h *accounts) apply(a *agented.Account, f *AccountFields) error {
 	var bad []agented.Field
 	for name, value := range f.Credentials.Value {
 		switch {
-		case value == nil:
+		case value.Named != "":
+			fresh[name] = agented.SecretRef(value.Named)
+		case value.Value == nil:
 			continue
-		case *value == maskedValue:
+		case refersToSecret(*value.Value):
+			bad = append(bad, agented.Field{Path: "credentials." + format.Clip(name, 60), Text: `cannot begin with secret:v1: to use a named secret, write {"secret": NAME}`})
+		case *value.Value == maskedValue:
 			if _, ok := old[name]; !ok {
 				bad = append(bad, agented.Field{Path: "credentials." + format.Clip(name, 60), Text: "*** keeps a stored value, but this variable has none: send the value"})
 				continue
 			}
 			fresh[name] = old[name]
 		default:
-			fresh[name] = *value
+			fresh[name] = *value.Value
 		}
 	}
 	if len(fresh) > 0 {
@@ -200,6 +242,9 @@ func (h *accounts) apply(a *agented.Account, f *AccountFields) error {
 		return agented.InvalidFields(bad)
 	}
 	for name, value := range fresh {
+		if refersToSecret(value) {
+			continue
+		}
 		if sealed, ok := old[name]; ok {
 			if value == sealed {
 				continue

@@ -24,7 +24,7 @@ func TestAccounts_credentials_are_write_only(t *testing.T) {
 	if err != nil || strings.Contains(a.Credentials["ANTHROPIC_API_KEY"], secret) || !strings.HasPrefix(a.Credentials["ANTHROPIC_API_KEY"], "sealed:") {
 		t.Errorf("stored %+v, %v", a, err)
 	}
-	if got, err := g.api.AccountSecrets(); err != nil || len(got) != 1 || got[0] != secret {
+	if got, err := g.api.StoredSecrets(); err != nil || len(got) != 1 || got[0] != secret {
 		t.Errorf("secrets to mask: %q", got)
 	}
 	path := "/api/v1/accounts/" + made.ID

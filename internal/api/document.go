@@ -35,6 +35,7 @@ var tags = []*huma.Tag{
 	{Name: "webhooks", Description: "Inbound calls that fire triggers, and their results"},
 	{Name: "executions", Description: "Firings of triggers, and their results"},
 	{Name: "accounts", Description: "Sets of credentials for attempts, and their state"},
+	{Name: "secrets", Description: "Named secrets for variables, accounts and workspaces"},
 	{Name: "money", Description: "Usage and cost of executions, and budgets"},
 	{Name: "logs", Description: "Output of executions, stored or live"},
 	{Name: "auth", Description: "Logins, users, keys and sessions"},
@@ -80,6 +81,7 @@ type LogLine struct {
 func newDocument(version string) rest.Document {
 	schemas := huma.NewMapRegistry("#/components/schemas/", huma.DefaultSchemaNamer)
 	schemas.RegisterTypeAlias(reflect.TypeFor[agented.Usage](), reflect.TypeFor[usageSchema]())
+	schemas.RegisterTypeAlias(reflect.TypeFor[agented.Credential](), reflect.TypeFor[credentialSchema]())
 	return rest.Document{Title: "Agented", Version: version, License: "MIT", Introduction: introduction, Tags: tags, Schemas: schemas}
 }
 

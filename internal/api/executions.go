@@ -82,6 +82,9 @@ func (h *executions) create(ctx context.Context, in *createExecutionInput) (*acc
 	if err := checkAccountRefs(ctx, h.db, &t.Spec, nil); err != nil {
 		return nil, err
 	}
+	if err := h.db.CheckSecretRefs(ctx, t.Spec.SecretRefs()); err != nil {
+		return nil, err
+	}
 	if err := nameAgent(h.agents, &t.Spec); err != nil {
 		return nil, err
 	}

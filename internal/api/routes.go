@@ -13,6 +13,7 @@ import (
 	"github.com/agented/agented/internal/api/identity"
 	"github.com/agented/agented/internal/api/messages"
 	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/api/secrets"
 )
 
 // allRoutes connects the handlers of all nouns with what they work with, and
@@ -57,6 +58,7 @@ func (s *Server) allRoutes(pages []rest.Route) []rest.Route {
 		executions.pauseRoutes(),
 		(&budgets{db: db, guard: o.Budgets, queue: o.Dispatch, changes: changes, now: s.now}).routes(),
 		(&usageReports{db: db, prices: o.Prices, now: s.now}).routes(),
+		(&secrets.Secrets{DB: db, Vault: o.Vault, Changed: s.accounts.changed}).Routes(),
 	)
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/vault"
 )
 
 // Dispatcher runs executions. *dispatch.Dispatcher implements it; tests of HTTP
@@ -83,6 +84,7 @@ type Options struct {
 	// SecretsChanged is called when WebhookSecrets may have changed; may be
 	// nil.
 	SecretsChanged func()
+	Vault          *vault.Vault    // named secrets; nil: those of DB and Key
 	Prices         *agented.Prices // for cost estimates; nil: no estimates
 }
 
@@ -113,6 +115,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Metrics == nil {
 		o.Metrics = metrics.New(o.Version)
+	}
+	if o.Vault == nil {
+		o.Vault = vault.New(vault.Options{DB: o.DB, Key: o.Key, Log: o.Log})
 	}
 	if o.Passwords == nil {
 		o.Passwords = secret.NewPasswords(secret.DefaultCost, 2)
@@ -228,8 +233,15 @@ func (s *Server) WebhookSecrets() []string { return s.intake.Secrets() }
 // first call arrives.
 func (s *Server) LoadWebhooks() error { return s.intake.Load() }
 
-// AccountSecrets returns the credentials of all accounts, for masking.
-func (s *Server) AccountSecrets() ([]string, error) { return s.accounts.secrets() }
+// StoredSecrets returns the credentials of all accounts and the values of named secrets, for masking.
+// With an error the list is incomplete.
+func (s *Server) StoredSecrets() ([]string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	credentials, err := s.accounts.secrets()
+	named, namedErr := s.o.Vault.Known(ctx)
+	return append(credentials, named...), errors.Join(err, namedErr)
+}
 
 const (
 	maxRunning     = 50 // executions whose last lines are sent

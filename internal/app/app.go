@@ -36,6 +36,7 @@ import (
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/trace"
+	"github.com/agented/agented/internal/vault"
 )
 
 // Limits of every attempt on this node.
@@ -261,6 +262,14 @@ func (a *App) bind() (err error) {
 	return err
 }
 
+// vault returns the named secrets.
+func (a *App) vault() *vault.Vault {
+	return vault.New(vault.Options{
+		DB: a.db, Key: a.key, Log: a.o.Log, Now: a.now,
+		Lookup: func(name string) (string, bool) { return a.config.Load().Variable(name) },
+	})
+}
+
 // dispatchOptions returns the options of the dispatcher.
 func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 	c := a.o.Config
@@ -278,7 +287,7 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 		Environment: dispatch.Environment{
 			Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
 			Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
-			OpenEnv: sealer.OpenEnv, OpenCredential: sealer.OpenCredential, Sandbox: a.sandbox, Hidden: a.hidden, Forward: a.forward, Broker: a.broker,
+			OpenEnv: sealer.OpenEnv, OpenCredential: sealer.OpenCredential, Vault: a.vault(), Sandbox: a.sandbox, Hidden: a.hidden, Forward: a.forward, Broker: a.broker,
 			Secrets: a.toMask,
 			Token:   func(id agented.ExecutionID, attempt int) string { return auth.ExecutionToken(a.key, id, attempt) },
 			URL:     func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
@@ -324,7 +333,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 		},
 		DB: a.db, Dispatch: a.traced(), Turns: a.conversations, Budgets: a.costs, Scheduler: a.scheduler, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
-		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Prices: a.prices, Operator: a,
+		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Vault: a.vault(), Prices: a.prices, Operator: a,
 	})
 	if err != nil {
 		return err
@@ -397,7 +406,7 @@ func (a *App) secrets() (out []string, err error) {
 	if a.api != nil {
 		out = append(out, a.api.WebhookSecrets()...)
 		var values []string
-		values, err = a.api.AccountSecrets()
+		values, err = a.api.StoredSecrets()
 		out = append(out, values...)
 	}
 	return out, err

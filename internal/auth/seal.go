@@ -38,7 +38,7 @@ func (s Sealer) SealEnv(spec *agented.Spec, before map[string]*string) {
 	for name, value := range spec.Env {
 		old := before[name]
 		switch {
-		case value == nil || value == old: // "***" kept the stored value
+		case value == nil || value == old || refers(*value): // "***" kept the stored value
 			sealed[name] = value
 			continue
 		case old != nil:
@@ -51,6 +51,12 @@ func (s Sealer) SealEnv(spec *agented.Spec, before map[string]*string) {
 		sealed[name] = &text
 	}
 	spec.Env = sealed
+}
+
+// refers reports whether a value is a reference to a named secret, which is stored as it is.
+func refers(value string) bool {
+	_, ok := agented.RefersTo(value)
+	return ok
 }
 
 // OpenCredential returns a credential of an account.
@@ -72,6 +78,9 @@ func (s Sealer) Credentials(accounts []agented.Account) []string {
 	for i := range accounts {
 		a := &accounts[i]
 		for _, name := range slices.Sorted(maps.Keys(a.Credentials)) {
+			if refers(a.Credentials[name]) {
+				continue
+			}
 			if value, err := s.OpenCredential(a.ID, name, a.Credentials[name]); err == nil {
 				out = append(out, value)
 			}

@@ -20,9 +20,11 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
 	"github.com/agented/agented/internal/runlog"
+	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/testrun"
+	"github.com/agented/agented/internal/vault"
 )
 
 const (
@@ -534,4 +536,47 @@ func FuzzRead(f *testing.F) {
 			t.Fatal(fmt.Sprint("left behind: ", left))
 		}
 	})
+}
+
+// A backup without the key contains no value of a named secret, also of one in use.
+func TestBackup_named_secrets(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	key, err := secret.Load(secret.Options{Value: testSecret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const value = "value-of-a-named-secret"
+	v := vault.New(vault.Options{DB: f.db, Key: key})
+	if err := v.Create(t.Context(), &agented.Secret{Name: "token", Source: agented.SecretStored}, value, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.Resolve(t.Context(), &agented.Execution{ID: f.running, AttemptNo: 1}, []string{"token"}); err != nil {
+		t.Fatal(err)
+	}
+	source := f.source()
+	source.Passphrase = nil
+	file := filepath.Join(t.TempDir(), "a.agented-backup")
+	if _, err := Create(t.Context(), source, file, nil); err != nil {
+		t.Fatal(err)
+	}
+	to := agented.Layout{Root: filepath.Join(t.TempDir(), "data")}
+	if _, err := Restore(t.Context(), file, to.Root, Options{WithoutKey: true}); err != nil {
+		t.Fatal(err)
+	}
+	sealed := false
+	err = filepath.WalkDir(to.Root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte(value)) {
+			t.Errorf("%s contains the value", path)
+		}
+		sealed = sealed || bytes.Contains(b, []byte("sealed:v1:"))
+		return err
+	})
+	if err != nil || !sealed {
+		t.Errorf("sealed %v, %v", sealed, err)
+	}
 }

@@ -31,12 +31,12 @@ type Account struct {
 
 // AccountChange holds the fields of an account to set; nil fields stay unchanged.
 type AccountChange struct {
-	Name          *string           `json:"name,omitempty"`
-	Enabled       *bool             `json:"enabled,omitempty"`
-	Config        *string           `json:"config,omitempty"`
-	Order         *int              `json:"order,omitempty"`
-	MaxConcurrent *int              `json:"max_concurrent,omitempty"`
-	Credentials   map[string]string `json:"credentials,omitempty"` // replaces all
+	Name          *string        `json:"name,omitempty"`
+	Enabled       *bool          `json:"enabled,omitempty"`
+	Config        *string        `json:"config,omitempty"`
+	Order         *int           `json:"order,omitempty"`
+	MaxConcurrent *int           `json:"max_concurrent,omitempty"`
+	Credentials   map[string]any `json:"credentials,omitempty"` // texts and SecretRefs; replaces all
 }
 
 // AccountCreate describes a new account.

@@ -93,12 +93,16 @@ func (c *Client) Execution(ctx context.Context, id string) (Response[Execution],
 
 // EnvValue is the value of an environment variable of an execution.
 type EnvValue struct {
-	Value string
-	Plain bool // not secret: not masked in the output
+	Value  string
+	Plain  bool   // not secret: not masked in the output
+	Secret string // name of a named secret, instead of a value
 }
 
 // MarshalJSON encodes a secret value as a string, and a plain one as an object.
 func (v EnvValue) MarshalJSON() ([]byte, error) {
+	if v.Secret != "" {
+		return json.Marshal(SecretRef{v.Secret})
+	}
 	if !v.Plain {
 		return json.Marshal(v.Value)
 	}
@@ -114,6 +118,11 @@ type ResourceLimits struct {
 	Swap      int `json:"swap,omitempty"`   // MiB
 	PIDs      int `json:"pids,omitempty"`
 	CPUWeight int `json:"cpu_weight,omitempty"` // 1 to 10000
+}
+
+// SecretRef stands for the value of a named secret.
+type SecretRef struct {
+	Secret string `json:"secret"`
 }
 
 // ExecutionCreate describes an execution without a stored trigger.

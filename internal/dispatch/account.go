@@ -58,7 +58,8 @@ func (d *Dispatcher) accountOf(ctx context.Context, e *agented.Execution) (*agen
 // accountEnv returns the environment variables of an account. For the default account they are
 // those of the server's environment for its backend; for other accounts, their own credentials
 // and folder replace them.
-func (d *Dispatcher) accountEnv(b agentcli.CLI, a *agented.Account) (map[string]string, error) {
+// received are the named secrets of the attempt.
+func (d *Dispatcher) accountEnv(b agentcli.CLI, a *agented.Account, received map[string]string) (map[string]string, error) {
 	server := map[string]string{}
 	if d.o.Account != nil {
 		server = d.o.Account(b.Name())
@@ -74,6 +75,9 @@ func (d *Dispatcher) accountEnv(b agentcli.CLI, a *agented.Account) (map[string]
 		}
 	}
 	own, err := d.openCredentials(a.ID, a.Credentials)
+	if err == nil {
+		err = fillCredentials(own, a, received)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -84,9 +88,14 @@ func (d *Dispatcher) accountEnv(b agentcli.CLI, a *agented.Account) (map[string]
 	return out, nil
 }
 
+// openCredentials decrypts the stored credentials of an account. It leaves out references to named
+// secrets.
 func (d *Dispatcher) openCredentials(id agented.AccountID, sealed map[string]string) (map[string]string, error) {
 	out := make(map[string]string, len(sealed))
 	for name, value := range sealed {
+		if _, ref := agented.RefersTo(value); ref {
+			continue
+		}
 		if d.o.OpenCredential != nil {
 			var err error
 			if value, err = d.o.OpenCredential(id, name, value); err != nil {

@@ -21,10 +21,14 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 		d.finish(ctx, e, noStart(agented.CauseCancelled, "cancelled before it started", d.now()))
 		return
 	}
-	if !d.checkOut(ctx, e, w) {
+	received, err := d.receiveSecrets(ctx, e)
+	if err == nil && !d.checkOut(ctx, e, w, received) {
 		return
 	}
-	ready, err := d.prepare(ctx, e)
+	var ready *prepared
+	if err == nil {
+		ready, err = d.prepare(ctx, e, received)
+	}
 	if ready != nil {
 		defer ready.private.Broker.Close() // the shim has its own copy
 	}
@@ -210,14 +214,25 @@ func (d *Dispatcher) systemLine(e *agented.Execution, text string) {
 	}
 }
 
-// openEnv decrypts the values of a trigger's variables.
-func (d *Dispatcher) openEnv(sealed map[string]*string) (map[string]*string, error) {
-	if d.o.OpenEnv == nil || len(sealed) == 0 {
+// openEnv decrypts the values of a trigger's variables, and replaces references to named secrets
+// with their values.
+func (d *Dispatcher) openEnv(sealed map[string]*string, received map[string]string) (map[string]*string, error) {
+	if len(sealed) == 0 {
 		return sealed, nil
 	}
 	out := make(map[string]*string, len(sealed))
 	for name, value := range sealed {
-		if value != nil {
+		if value == nil {
+			out[name] = nil
+			continue
+		}
+		if secret, ref := agented.RefersTo(*value); ref {
+			text, ok := received[secret]
+			if !ok {
+				return nil, missingSecret(secret)
+			}
+			value = &text
+		} else if d.o.OpenEnv != nil {
 			text, err := d.o.OpenEnv(name, *value)
 			if err != nil {
 				return nil, err
@@ -243,7 +258,12 @@ func (d *Dispatcher) secretsOf(ctx context.Context, e *agented.Execution) ([]str
 	if token := d.token(e); token != "" {
 		out = append(out, token)
 	}
-	env, err := d.openEnv(e.Snapshot.Env)
+	named, err := d.receivedByAll(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, named...)
+	env, err := d.openEnv(ownValues(e.Snapshot.Env), nil)
 	if err != nil {
 		return out, nil // then no process received them either
 	}

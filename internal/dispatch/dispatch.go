@@ -66,6 +66,7 @@ type Environment struct {
 	URL     func() string                                    // base URL of this server for local clients
 	// OpenCredential decrypts a value of an account; if nil, values are not encrypted.
 	OpenCredential func(id agented.AccountID, name, sealed string) (string, error)
+	Vault          Vault // named secrets; if nil, there are none
 	// Sandbox returns the default level; nil means off. Hidden returns files and folders outside of
 	// the data folder that sandboxes hide, and XDG_RUNTIME_DIR. Forward returns the port in sandboxes
 	// of level strict that is connected with a Unix socket; nil or port 0 means none.

@@ -39,10 +39,11 @@ func (p *prepared) level() agented.Sandbox {
 type preparation struct {
 	e       *agented.Execution
 	cli     agentcli.CLI
-	account *agented.Account // nil if the execution uses none
-	dir     string           // working directory
-	foreign bool             // an agent may have written the folder's settings for CLIs and git
-	spec    agented.Spec     // with decrypted variables
+	account *agented.Account  // nil if the execution uses none
+	secrets map[string]string // named secrets of the attempt
+	dir     string            // working directory
+	foreign bool              // an agent may have written the folder's settings for CLIs and git
+	spec    agented.Spec      // with decrypted variables
 	vars    map[string]string
 	from    continuation
 	plan    agentcli.Plan
@@ -50,7 +51,7 @@ type preparation struct {
 }
 
 // prepare builds the command and the folders of an attempt. Its errors are messages for users.
-func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prepared, err error) {
+func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution, secrets map[string]string) (_ *prepared, err error) {
 	cli, ok := registry.ByName(backendOf(e))
 	if !ok {
 		return nil, agented.Errorf(agented.Invalid, "this version of Agented has no backend %q", backendOf(e))
@@ -65,7 +66,7 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution) (_ *prep
 	if err := d.fillChanges(ctx, e); err != nil {
 		return nil, err
 	}
-	p := &preparation{e: e, cli: cli, account: account}
+	p := &preparation{e: e, cli: cli, account: account, secrets: secrets}
 	defer func() {
 		if err != nil {
 			p.broker.Close()
@@ -133,7 +134,7 @@ func (d *Dispatcher) prepareFolders(p *preparation) error {
 
 // prepareEnv builds the environment that the command is planned with.
 func (d *Dispatcher) prepareEnv(p *preparation) error {
-	own, err := d.accountEnv(p.cli, p.account)
+	own, err := d.accountEnv(p.cli, p.account, p.secrets)
 	if err != nil {
 		return err
 	}
@@ -146,7 +147,7 @@ func (d *Dispatcher) prepareEnv(p *preparation) error {
 		}
 	}
 	p.spec = specOf(p.e)
-	if p.spec.Env, err = d.openEnv(p.e.Snapshot.Env); err != nil {
+	if p.spec.Env, err = d.openEnv(p.e.Snapshot.Env, p.secrets); err != nil {
 		return err
 	}
 	env, err := registry.ChildEnv(p.cli, p.spec, own, d.o.Lookup, allowed)

@@ -176,7 +176,7 @@ func (w *watch) readNew(ctx context.Context) error {
 func (d *Dispatcher) clockOf(e *agented.Execution) *time.Location {
 	name := ""
 	if value, own := e.Snapshot.Env["TZ"]; own && value != nil {
-		if env, err := d.openEnv(map[string]*string{"TZ": value}); err == nil {
+		if env, err := d.openEnv(map[string]*string{"TZ": value}, nil); err == nil {
 			name = *env["TZ"]
 		}
 	} else if d.o.Lookup != nil {

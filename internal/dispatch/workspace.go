@@ -25,7 +25,7 @@ func fillWorkspace(s agented.Spec, values map[string]string) (agented.Spec, erro
 // checkOut creates the workspace of an execution before anything else is done. If it returns
 // false, the start is over: either an end was recorded, or the next server continues. A
 // cancellation interrupts a long fetch.
-func (d *Dispatcher) checkOut(ctx context.Context, e *agented.Execution, w *work) bool {
+func (d *Dispatcher) checkOut(ctx context.Context, e *agented.Execution, w *work, received map[string]string) bool {
 	if e.Snapshot.Workspace == nil || e.Snapshot.Resume != nil {
 		return true
 	}
@@ -38,7 +38,7 @@ func (d *Dispatcher) checkOut(ctx context.Context, e *agented.Execution, w *work
 	if stop {
 		cancel()
 	}
-	c, err := d.makeCheckout(cut, e)
+	c, err := d.makeCheckout(cut, e, received)
 	switch {
 	case err == nil:
 		d.noteCheckout(ctx, e, c)
@@ -64,29 +64,46 @@ func (d *Dispatcher) checkOut(ctx context.Context, e *agented.Execution, w *work
 	return false
 }
 
-func (d *Dispatcher) makeCheckout(ctx context.Context, e *agented.Execution) (workspace.Checkout, error) {
+func (d *Dispatcher) makeCheckout(ctx context.Context, e *agented.Execution, received map[string]string) (workspace.Checkout, error) {
 	if d.o.Workspaces == nil {
 		return workspace.Checkout{}, agented.Errorf(agented.Invalid, "workspaces are disabled on this server")
 	}
-	token := ""
-	if name := e.Snapshot.Workspace.Credential; name != "" {
-		env, err := d.openEnv(e.Snapshot.Env)
-		if err != nil {
-			return workspace.Checkout{}, err
-		}
-		if value, ok := env[name]; ok && value != nil {
-			token = *value
-		} else if value, ok := d.o.Lookup(name); ok {
-			token = value
-		}
-		if token == "" {
-			return workspace.Checkout{}, agented.Errorf(agented.Invalid, "the workspace's credential %s is empty: set the variable to the token", name)
-		}
+	token, err := d.workspaceToken(e, received)
+	if err != nil {
+		return workspace.Checkout{}, err
 	}
 	return d.o.Workspaces.Prepare(ctx, workspace.Request{
 		Execution: e.ID, Workspace: *e.Snapshot.Workspace, Token: token, Trusted: e.Snapshot.TrustRepo,
 		Say: func(text string) { d.systemLine(e, text) },
 	})
+}
+
+// workspaceToken returns the token with which the workspace is fetched; empty means none.
+func (d *Dispatcher) workspaceToken(e *agented.Execution, received map[string]string) (string, error) {
+	name := string(e.Snapshot.Workspace.Credential)
+	if name == "" {
+		return "", nil
+	}
+	if secret, ref := agented.RefersTo(name); ref {
+		if token, ok := received[secret]; ok {
+			return token, nil
+		}
+		return "", missingSecret(secret)
+	}
+	env, err := d.openEnv(e.Snapshot.Env, received)
+	if err != nil {
+		return "", err
+	}
+	token := ""
+	if value, ok := env[name]; ok && value != nil {
+		token = *value
+	} else if value, ok := d.o.Lookup(name); ok {
+		token = value
+	}
+	if token == "" {
+		return "", agented.Errorf(agented.Invalid, "the workspace's credential %s is empty: set the variable to the token", name)
+	}
+	return token, nil
 }
 
 // foreign reports whether the execution works in a checkout of an untrusted repository, and

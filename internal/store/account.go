@@ -50,6 +50,9 @@ func (db *DB) CreateAccount(ctx context.Context, a *agented.Account, by string) 
 		return fmt.Errorf("create account: %w", err)
 	}
 	return db.write(ctx, "create account", func(tx *tx) error {
+		if err := tx.checkSecretRefs(a.SecretRefs()); err != nil {
+			return err
+		}
 		err := tx.exec(`INSERT INTO account (id, backend, name, name_key, enabled, place, max_concurrent, config, credentials, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)`,
 			a.ID, a.Backend, a.Name, fold(a.Name), a.Enabled, a.Order, a.MaxConcurrent, a.Config, credentials, micros(a.CreatedAt))
@@ -77,6 +80,9 @@ func (db *DB) UpdateAccount(ctx context.Context, a *agented.Account, by string) 
 		return fmt.Errorf("update account: %w", err)
 	}
 	return db.write(ctx, "update account", func(tx *tx) error {
+		if err := tx.checkSecretRefs(a.SecretRefs()); err != nil {
+			return err
+		}
 		now := stored(time.Now())
 		old, err := tx.account(a.ID)
 		if err != nil {

@@ -36,6 +36,9 @@ func (db *DB) CreateAgent(ctx context.Context, a *agented.Agent, by string) erro
 		return fmt.Errorf("create agent: %w", err)
 	}
 	return db.write(ctx, "create agent", func(tx *tx) error {
+		if err := tx.checkSecretRefs(a.Spec.SecretRefs()); err != nil {
+			return err
+		}
 		err := tx.exec(`INSERT INTO agent (id, name, name_key, role, goals, enabled, spec, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 			a.ID, a.Name, fold(a.Name), a.Role, a.Goals, a.Enabled, string(spec), micros(a.CreatedAt), micros(a.UpdatedAt))
@@ -58,6 +61,9 @@ func (db *DB) UpdateAgent(ctx context.Context, a *agented.Agent, by string) erro
 		return fmt.Errorf("update agent: %w", err)
 	}
 	return db.write(ctx, "update agent", func(tx *tx) error {
+		if err := tx.checkSecretRefs(a.Spec.SecretRefs()); err != nil {
+			return err
+		}
 		var old agented.Agent
 		err := scanAgent(&old, tx.row(`SELECT `+agentColumns+` FROM agent WHERE id = $1`, a.ID).Scan)
 		if missing(err) {

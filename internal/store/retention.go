@@ -388,6 +388,9 @@ func (db *DB) CleanupDoneWithBytes(ctx context.Context, id agented.ExecutionID, 
 		if err := tx.exec(`UPDATE execution SET cleanup_due_at = NULL WHERE id = $1`, id); err != nil {
 			return err
 		}
+		if err := tx.exec(`DELETE FROM secret_use WHERE execution_id = $1`, id); err != nil {
+			return err
+		}
 		return tx.measured(id, bytes)
 	})
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
 )
 
@@ -78,7 +79,8 @@ func (j *job) fill(ctx context.Context, dir string, c Checkout) error {
 		{"remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"},
 		{"gc.auto", "0"}, // the mirror keeps the borrowed objects
 	}
-	if name := j.r.Workspace.Credential; name != "" {
+	name := string(j.r.Workspace.Credential)
+	if _, secret := agented.RefersTo(name); name != "" && !secret {
 		// The agent's environment contains the token under this name, where its git finds it.
 		settings = append(settings, [2]string{"credential." + j.origin() + ".helper", helper(j.user(), "$"+name)})
 	}

@@ -188,3 +188,20 @@ describe('what a trigger runs on', () => {
     ])
   })
 })
+
+describe('named secrets', () => {
+  it('of variables and workspaces stay references in the form and in the file', () => {
+    const form = formOf({
+      name: 'x',
+      backend: 'command',
+      command: ['true'],
+      env: { TOKEN: { secret: 'forge' }, DIR: { value: '/srv', secret: false } },
+      workspace: { repository: 'https://git.example/r.git', credential: { secret: 'forge' } },
+    })
+    expect(form.env[0]).toEqual({ name: 'TOKEN', mode: 'named', value: 'forge', secret: true })
+    for (const body of [bodyOf(form), fileOf(form)]) {
+      expect(body.env).toEqual({ TOKEN: { secret: 'forge' }, DIR: { value: '/srv', secret: false } })
+      expect(body.workspace).toEqual({ repository: 'https://git.example/r.git', credential: { secret: 'forge' } })
+    }
+  })
+})

@@ -1592,6 +1592,90 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/secrets": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List named secrets
+         * @description Lists all named secrets by name, without their values.
+         *
+         *     Requires the role admin.
+         */
+        get: operations["list-secrets"];
+        put?: never;
+        /**
+         * Create a named secret
+         * @description Requires one of `value` (sealed at rest), `file` (read at the start of each attempt) and `command` (run at the start of each attempt). The value is never returned.
+         *
+         *     Requires the role admin.
+         */
+        post: operations["create-secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/secrets/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a named secret
+         * @description Returns scope, versions, last use and users of one secret, without its value.
+         *
+         *     Requires the role admin.
+         */
+        get: operations["get-secret"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a named secret
+         * @description Returns 409 with the list of users while triggers, agents, accounts or executions that have not ended refer to it.
+         *
+         *     Requires the role admin.
+         */
+        delete: operations["delete-secret"];
+        options?: never;
+        head?: never;
+        /**
+         * Update a named secret
+         * @description Takes a JSON merge patch. A value, a file or a command makes a new version, which the next attempts receive; attempts that run keep theirs. The last two versions are kept.
+         *
+         *     Requires the role admin.
+         */
+        patch: operations["update-secret"];
+        trace?: never;
+    };
+    "/api/v1/secrets/{name}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rotate a named secret
+         * @description Replaces the value of a stored secret, and rejects the current value. With `previous`, the value before the latest rotation is restored as a new version.
+         *
+         *     Requires the role admin.
+         */
+        post: operations["rotate-secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/ticks": {
         parameters: {
             query?: never;
@@ -2128,9 +2212,12 @@ export interface components {
             backend: "claude" | "codex" | "gemini" | "opencode" | "anthropic";
             /** @description Absolute path of the directory of the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME */
             config?: string | null;
-            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN. Replaces all stored ones; in an update, the value *** keeps the stored value of that name */
+            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN; {"secret": NAME} uses a named secret. Replaces all stored ones; in an update, the value *** keeps the stored value of that name */
             credentials?: {
-                [key: string]: string | null;
+                [key: string]: (string | null) | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
+                };
             } | null;
             /** @description Default true */
             enabled?: boolean | null;
@@ -2157,9 +2244,12 @@ export interface components {
         AccountUpdate: {
             /** @description Absolute path of the directory of the CLI's own login, such as CLAUDE_CONFIG_DIR or CODEX_HOME */
             config?: string | null;
-            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN. Replaces all stored ones; in an update, the value *** keeps the stored value of that name */
+            /** @description Variables for the CLI, such as ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN; {"secret": NAME} uses a named secret. Replaces all stored ones; in an update, the value *** keeps the stored value of that name */
             credentials?: {
-                [key: string]: string | null;
+                [key: string]: (string | null) | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
+                };
             } | null;
             /** @description Default true */
             enabled?: boolean | null;
@@ -2190,9 +2280,12 @@ export interface components {
             consecutive_limits: number;
             /** Format: date-time */
             created_at: string;
-            /** @description Variables for the CLI. Values are never returned: *** stands for each */
+            /** @description Variables for the CLI. Values are never returned: *** stands for each, or {"secret": NAME} for a named secret */
             credentials: {
-                [key: string]: string;
+                [key: string]: (string | null) | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
+                };
             };
             /** @description Defined by the server's environment */
             default: boolean;
@@ -2287,6 +2380,9 @@ export interface components {
                     /** @description Default true. With false the value is shown in answers and is not masked in logs */
                     secret?: boolean;
                     value: string;
+                } | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
                 };
             } | null;
             /** @description Choices that are tried in order when no earlier one is ready */
@@ -2345,7 +2441,11 @@ export interface components {
             /** @description A git repository to work in */
             workspace?: {
                 base?: string;
-                credential?: string;
+                /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
+                credential?: string | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
+                };
                 /** Format: int64 */
                 depth?: number;
                 paths?: string[];
@@ -2373,6 +2473,9 @@ export interface components {
                     /** @description Default true. With false the value is shown in answers and is not masked in logs */
                     secret?: boolean;
                     value: string;
+                } | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
                 };
             } | null;
             /** @description Choices that are tried in order when no earlier one is ready */
@@ -2431,7 +2534,11 @@ export interface components {
             /** @description A git repository to work in */
             workspace?: {
                 base?: string;
-                credential?: string;
+                /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
+                credential?: string | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
+                };
                 /** Format: int64 */
                 depth?: number;
                 paths?: string[];
@@ -2459,6 +2566,9 @@ export interface components {
                     /** @description Default true. With false the value is shown in answers and is not masked in logs */
                     secret?: boolean;
                     value: string;
+                } | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
                 };
             };
             /** @description Choices that are tried in order when no earlier one is ready */
@@ -3203,6 +3313,9 @@ export interface components {
                     /** @description Default true. With false the value is shown in answers and is not masked in logs */
                     secret?: boolean;
                     value: string;
+                } | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
                 };
             } | null;
             /** @description Fail immediately, with the commands that fix it, if only a login can help. Default: wait */
@@ -3289,7 +3402,11 @@ export interface components {
             /** @description A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one */
             workspace?: {
                 base?: string;
-                credential?: string;
+                /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
+                credential?: string | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
+                };
                 /** Format: int64 */
                 depth?: number;
                 paths?: string[];
@@ -3687,6 +3804,11 @@ export interface components {
         };
         ListOfScheduleItem: {
             items: components["schemas"]["ScheduleItem"][];
+            /** @description Cursor of the next page; null on the last one */
+            next_cursor: string | null;
+        };
+        ListOfSecretView: {
+            items: components["schemas"]["SecretView"][];
             /** @description Cursor of the next page; null on the last one */
             next_cursor: string | null;
         };
@@ -4520,6 +4642,72 @@ export interface components {
             /** @description IANA name of the time zone; empty: the server's */
             zone: string;
         };
+        SecretCreate: {
+            /** @description Program and arguments that print the value, for example ["vault","kv","get","-field=token","secret/ci"] */
+            command?: string[] | null;
+            /** @description Path of a file that contains the value: absolute, or a name in the server's CREDENTIALS_DIRECTORY */
+            file?: string | null;
+            /** @description 1 to 100 letters, digits and . _ -; unique, ignoring case */
+            name: string;
+            /** @description Repositories whose executions may use it: owner/name for github.com, host/owner/name, or an absolute path; * stands for any part of a name. Default: every execution */
+            repositories?: string[] | null;
+            /** @description Names, patterns with * or ids of the triggers that may use it. Default: every execution */
+            triggers?: string[] | null;
+            /** @description The value, 8 bytes to 64 KiB. Write-only */
+            value?: string | null;
+        };
+        SecretRotate: {
+            /** @description Restore the previous value instead */
+            previous?: boolean;
+            /** @description The new value. Write-only */
+            value?: string;
+        };
+        SecretUpdate: {
+            /** @description Program and arguments that print the value, for example ["vault","kv","get","-field=token","secret/ci"] */
+            command?: string[] | null;
+            /** @description Path of a file that contains the value: absolute, or a name in the server's CREDENTIALS_DIRECTORY */
+            file?: string | null;
+            /** @description Repositories whose executions may use it: owner/name for github.com, host/owner/name, or an absolute path; * stands for any part of a name. Default: every execution */
+            repositories?: string[] | null;
+            /** @description Names, patterns with * or ids of the triggers that may use it. Default: every execution */
+            triggers?: string[] | null;
+            /** @description The value, 8 bytes to 64 KiB. Write-only */
+            value?: string | null;
+        };
+        SecretView: {
+            /** @description Source command: program and arguments */
+            command?: string[];
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            /** @description Source file: the path, relative to the server's CREDENTIALS_DIRECTORY unless absolute */
+            file?: string;
+            name: string;
+            /** @description Patterns of the repositories whose executions may use it; empty: every execution */
+            repositories: string[];
+            /** @enum {string} */
+            source: "stored" | "file" | "command";
+            /** @description Names, patterns or ids of the triggers that may use it; empty: every execution */
+            triggers: string[];
+            /** Format: date-time */
+            updated_at: string;
+            /**
+             * Format: date-time
+             * @description Start of the latest attempt that received it
+             */
+            used_at: string | null;
+            /** @description The execution of that attempt */
+            used_by: string | null;
+            /** @description What refers to it. Only where one secret is shown */
+            users?: string[];
+            /**
+             * Format: int64
+             * @description Current version
+             */
+            version: number;
+            /** @description The versions that are kept, newest first */
+            versions: components["schemas"]["VersionView"][];
+        };
         SentMessage: {
             /** @description Executions that it fired */
             execution_ids: string[];
@@ -4599,6 +4787,9 @@ export interface components {
                     /** @description Default true. With false the value is shown in answers and is not masked in logs */
                     secret?: boolean;
                     value: string;
+                } | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
                 };
             } | null;
             /** @description Choices that are tried in order when no earlier one is ready */
@@ -4683,7 +4874,11 @@ export interface components {
             /** @description A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one */
             workspace?: {
                 base?: string;
-                credential?: string;
+                /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
+                credential?: string | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
+                };
                 /** Format: int64 */
                 depth?: number;
                 paths?: string[];
@@ -4715,6 +4910,9 @@ export interface components {
                     /** @description Default true. With false the value is shown in answers and is not masked in logs */
                     secret?: boolean;
                     value: string;
+                } | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
                 };
             } | null;
             /** @description Choices that are tried in order when no earlier one is ready */
@@ -4799,7 +4997,11 @@ export interface components {
             /** @description A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one */
             workspace?: {
                 base?: string;
-                credential?: string;
+                /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
+                credential?: string | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
+                };
                 /** Format: int64 */
                 depth?: number;
                 paths?: string[];
@@ -4832,6 +5034,9 @@ export interface components {
                     /** @description Default true. With false the value is shown in answers and is not masked in logs */
                     secret?: boolean;
                     value: string;
+                } | {
+                    /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                    secret: string;
                 };
             };
             /** @description Choices that are tried in order when no earlier one is ready */
@@ -4971,6 +5176,23 @@ export interface components {
             /** @enum {string} */
             role: "viewer" | "operator" | "admin";
         };
+        VersionView: {
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            /**
+             * Format: int64
+             * @description Counts from 1
+             */
+            number: number;
+            /**
+             * Format: date-time
+             * @description Start of the latest attempt that received it
+             */
+            used_at: string | null;
+            /** @description The execution of that attempt */
+            used_by: string | null;
+        };
         WebhookFields: {
             /** @description How a call proves that it is authentic. Required for source webhook; for github only to restrict addresses with allow */
             auth?: components["schemas"]["Auth"];
@@ -5018,7 +5240,11 @@ export interface components {
         };
         Workspace: {
             base?: string;
-            credential?: string;
+            /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
+            credential?: string | {
+                /** @description Name of a named secret, whose value is fetched at the start of each attempt */
+                secret: string;
+            };
             /** Format: int64 */
             depth?: number;
             paths?: string[];
@@ -12599,6 +12825,577 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-secrets": {
+        parameters: {
+            query?: {
+                /** @description Page size */
+                limit?: number;
+                /** @description next_cursor of the previous page; omit it for the first page */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOfSecretView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SecretCreate"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SecretView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The secret's name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SecretView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The secret's name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "update-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The secret's name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SecretUpdate"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SecretView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "rotate-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The secret's name */
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SecretRotate"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SecretView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

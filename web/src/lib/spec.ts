@@ -10,7 +10,8 @@ export interface WorkspaceForm {
   base: string
   depth: number
   paths: string[]
-  credential: string
+  /** Name of a variable, or of a named secret. */
+  credential: string | { secret: string }
 }
 
 export const emptyWorkspace = (): WorkspaceForm => ({
@@ -22,6 +23,11 @@ export const emptyWorkspace = (): WorkspaceForm => ({
   credential: '',
 })
 
+function credentialForm(c: unknown): WorkspaceForm['credential'] {
+  if (typeof c === 'object' && c !== null && 'secret' in c) return { secret: String(c.secret) }
+  return String(c ?? '')
+}
+
 export function workspaceForm(w: Workspace | null | undefined): WorkspaceForm {
   return {
     repository: String(w?.repository ?? ''),
@@ -29,7 +35,7 @@ export function workspaceForm(w: Workspace | null | undefined): WorkspaceForm {
     base: String(w?.base ?? ''),
     depth: Number(w?.depth ?? 0) || 0,
     paths: [...(Array.isArray(w?.paths) ? w.paths.map(String) : [])],
-    credential: String(w?.credential ?? ''),
+    credential: credentialForm(w?.credential),
   }
 }
 
@@ -37,13 +43,14 @@ export function workspaceForm(w: Workspace | null | undefined): WorkspaceForm {
 export function workspaceBody(w: WorkspaceForm): Workspace | null {
   if (!w.repository.trim()) return null
   const paths = w.paths.map(p => p.trim()).filter(Boolean)
+  const credential = typeof w.credential === 'string' ? w.credential.trim() : w.credential.secret && w.credential
   return {
     repository: w.repository.trim(),
     ...(w.ref.trim() && { ref: w.ref.trim() }),
     ...(w.base.trim() && { base: w.base.trim() }),
     ...(w.depth > 0 && { depth: w.depth }),
     ...(paths.length > 0 && { paths }),
-    ...(w.credential.trim() && { credential: w.credential.trim() }),
+    ...(credential && { credential }),
   }
 }
 

@@ -19,14 +19,14 @@ export const kept = '***'
 
 export interface EnvRow {
   name: string
-  /** keep: the stored value; pass: the server's variable of that name. */
-  mode: 'value' | 'pass' | 'keep'
+  /** keep: the stored value; pass: the server's variable of that name; named: the named secret in value. */
+  mode: 'value' | 'pass' | 'keep' | 'named'
   value: string
   /** The value is masked in everything that executions print, and not shown again. */
   secret: boolean
 }
 
-export type EnvValue = string | null | { value: string; secret?: boolean }
+export type EnvValue = string | null | { value: string; secret?: boolean } | { secret: string }
 
 export interface ScheduleForm {
   id: string
@@ -286,9 +286,11 @@ function webhookForm(w: Schemas['WebhookFields']): WebhookForm {
 
 export function envForm(env: Record<string, EnvValue> | null | undefined): EnvRow[] {
   return Object.entries(env ?? {}).map(([name, v]) => {
-    const long = typeof v === 'object' ? v : null
+    if (v && typeof v === 'object' && typeof v.secret === 'string')
+      return { name, mode: 'named', value: v.secret, secret: true }
+    const long = v && typeof v === 'object' && 'value' in v ? v : null
     const secret = long?.secret !== false
-    const value = long ? long.value : v
+    const value = long ? long.value : (v as string | null)
     if (value === null) return { name, mode: 'pass', value: '', secret }
     return value === kept && secret
       ? { name, mode: 'keep', value: '', secret }
@@ -405,13 +407,16 @@ export function envBody(rows: EnvRow[]): Record<string, EnvValue> {
 }
 
 /** The credentials of an account, all of which are secret. */
-export function credentialsBody(rows: EnvRow[]): Record<string, string> {
-  return Object.fromEntries(rows.map(r => [r.name.trim(), r.mode === 'keep' ? kept : r.value]))
+export function credentialsBody(rows: EnvRow[]): Record<string, string | { secret: string }> {
+  return Object.fromEntries(
+    rows.map(r => [r.name.trim(), r.mode === 'named' ? { secret: r.value } : r.mode === 'keep' ? kept : r.value]),
+  )
 }
 
 function envValue(r: EnvRow): EnvValue {
   if (r.mode === 'pass') return null
   if (r.mode === 'keep') return kept
+  if (r.mode === 'named') return { secret: r.value.trim() }
   return r.secret ? r.value : { value: r.value, secret: false }
 }
 
