@@ -12,7 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
+	"github.com/agented/agented/internal/diffview"
 	"github.com/agented/agented/internal/logview"
 	"github.com/agented/agented/internal/term"
 )
@@ -30,7 +32,7 @@ func executionTook(e *client.Execution) string {
 
 func executionCommand() *cobra.Command {
 	c := group("execution", "List, follow, pause, cancel and retry executions",
-		executionList(), executionShow(), executionLogs(), executionCancel(), executionPause(), executionContinue(), executionRetry(), executionPin(true), executionPin(false))
+		executionList(), executionShow(), executionLogs(), executionDiff(), executionCancel(), executionPause(), executionContinue(), executionRetry(), executionPin(true), executionPin(false))
 	c.Aliases = []string{"exec"}
 	return c
 }
@@ -121,6 +123,7 @@ func showExecution(w io.Writer, e *client.Execution, accountName func(id string)
 	if c := e.Checkout; c != nil {
 		line("commit", c.Commit+" of "+term.Indented(c.Repository, 11))
 	}
+	line("changes", changesLine(e))
 	line("source", e.Source)
 	line("retry of", e.RetryOf)
 	line("created", term.Ago(e.CreatedAt))
@@ -347,4 +350,77 @@ func backendsOf(ctx context.Context, c *client.Client, id string) func() (map[in
 		}
 		return backends, nil
 	}
+}
+
+func executionDiff() *cobra.Command {
+	cmd := jsonFlag(&cobra.Command{
+		Use: "diff EXECUTION", Short: "Show which files an execution changed", Args: exactArgs("the execution's id"),
+		Long: `Print what an execution changed in the git repository that it worked in, as a patch. The
+changes include commits, uncommitted work and files that are not tracked. On a
+terminal the patch is coloured, and control characters are replaced; otherwise it is
+printed as it is, for git apply.`,
+		Example: `  agented execution diff exec-01jdc4q7zv8m3k2n5p6r7s8t9w --stat
+  agented execution diff exec-01jdc4q7zv8m3k2n5p6r7s8t9w > changes.patch`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := connect(cmd)
+			if err != nil {
+				return err
+			}
+			id, err := executionID(cmd.Context(), c, args[0])
+			if err != nil {
+				return err
+			}
+			attempt, _ := cmd.Flags().GetInt("attempt")
+			got, err := c.Changes(cmd.Context(), id, attempt)
+			if err != nil {
+				return err
+			}
+			stat, _ := cmd.Flags().GetBool("stat")
+			names, _ := cmd.Flags().GetBool("name-only")
+			changes := &got.Value
+			switch {
+			case wantJSON(cmd):
+				return term.PrintJSON(os.Stdout, got)
+			case !changes.Recorded:
+				return agented.Errorf(agented.NotFound, "%s", changes.Reason)
+			case names:
+				return diffview.Names(os.Stdout, changes)
+			case stat:
+				return diffview.Stat(os.Stdout, changes)
+			}
+			if changes.Reason != "" {
+				fmt.Fprintln(os.Stderr, term.Printable(changes.Reason))
+			}
+			if changes.PatchSize == 0 {
+				return nil
+			}
+			patch, err := c.Patch(cmd.Context(), id, attempt)
+			if err != nil {
+				return err
+			}
+			defer patch.Close()
+			return diffview.Patch(os.Stdout, patch)
+		},
+	})
+	cmd.Flags().Bool("stat", false, "print a list of files with counts, the commits and the artifacts")
+	cmd.Flags().Bool("name-only", false, "print the paths of the changed files")
+	cmd.Flags().Int("attempt", 0, "number of the attempt; 0 is the latest that has changes")
+	cmd.MarkFlagsMutuallyExclusive("stat", "name-only", "json")
+	return cmd
+}
+
+// changesLine summarizes what an execution changed; empty if nothing was recorded.
+func changesLine(e *client.Execution) string {
+	c := e.Changes
+	if c == nil {
+		return ""
+	}
+	text := diffview.Summary(c.Files, c.Added, c.Removed)
+	if c.Artifacts > 0 {
+		text += fmt.Sprintf(", %d artifacts", c.Artifacts)
+	}
+	if c.Reason != "" {
+		text += "; " + term.Printable(c.Reason)
+	}
+	return text + ": agented execution diff " + e.ID
 }

@@ -38,6 +38,7 @@ var tags = []*huma.Tag{
 	{Name: "secrets", Description: "Named secrets for variables, accounts and workspaces"},
 	{Name: "money", Description: "Usage and cost of executions, and budgets"},
 	{Name: "logs", Description: "Output of executions, stored or live"},
+	{Name: "changes", Description: "What executions changed, and their artifacts"},
 	{Name: "auth", Description: "Logins, users, keys and sessions"},
 	{Name: "server", Description: "The server itself"},
 	{Name: "pages", Description: "Pages for browsers that work without scripts"},

@@ -42,6 +42,7 @@ type ExecutionView struct {
 	Usage           *agented.Usage       `json:"usage" nullable:"true" doc:"Usage of all attempts; null if unknown"`
 	Pinned          bool                 `json:"pinned" doc:"Excluded from retention"`
 	Pause           *PauseView           `json:"pause,omitempty" doc:"The current pause; omitted if it is not paused"`
+	Changes         *ChangesSummary      `json:"changes,omitempty" doc:"What its latest attempt with changes changed; GET /api/v1/executions/{id}/changes returns the files"`
 	Checkout        *CheckoutView        `json:"checkout,omitempty" doc:"The commit that it works on, if its trigger has a workspace; omitted in lists"`
 	RetryRole       agented.Role         `json:"retry_role,omitempty" enum:"operator,admin" doc:"The role required to retry it; only in the response for one execution that has ended"`
 	RetryNote       string               `json:"retry_note,omitempty" doc:"Why only an admin may retry it"`
@@ -71,6 +72,30 @@ type AttemptView struct {
 	ResumedFrom string            `json:"resumed_from" doc:"Session that it resumed; empty: it started a new one"`
 }
 
+// ChangesSummary counts what an attempt changed.
+type ChangesSummary struct {
+	Attempt   int    `json:"attempt"`
+	Base      string `json:"base" doc:"Commit that was checked out at the start; empty: none"`
+	Head      string `json:"head" doc:"Commit at the end"`
+	Commits   int    `json:"commits"`
+	Files     int    `json:"files"`
+	Added     int    `json:"added" doc:"Added lines"`
+	Removed   int    `json:"removed" doc:"Removed lines"`
+	Artifacts int    `json:"artifacts" doc:"Files that it left in the folder artifacts of AGENTED_OUT"`
+	Truncated bool   `json:"truncated" doc:"A part was not recorded"`
+	Reason    string `json:"reason" doc:"Why it is truncated, or could not be recorded"`
+}
+
+func viewChanges(c *agented.Changes) *ChangesSummary {
+	if c == nil {
+		return nil
+	}
+	return &ChangesSummary{
+		Attempt: c.Attempt, Base: c.Base, Head: c.Head, Commits: c.Commits, Files: c.Files, Added: c.Added, Removed: c.Removed,
+		Artifacts: c.Artifacts, Truncated: c.Truncated, Reason: c.Reason,
+	}
+}
+
 // viewExecution converts an execution for a response. The prompt and the result
 // can be large and are included only if withText is set.
 func viewExecution(e *agented.Execution, withText bool) ExecutionView {
@@ -83,7 +108,7 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 		ExitCode: e.ExitCode, ErrorMessage: e.Error, AttemptNumber: e.AttemptNo,
 		Attempts: make([]AttemptView, len(e.Attempts)), LastSeq: e.LastSeq, Usage: usage(e.Usage),
 	}
-	v.Pause, v.Checkout = viewPause(e.Pause), viewCheckout(e.Checkout)
+	v.Pause, v.Checkout, v.Changes = viewPause(e.Pause), viewCheckout(e.Checkout), viewChanges(e.Changes())
 	v.Pinned, v.LogRemovedAt = !e.PinnedAt.IsZero(), rest.OptionalTime(e.LogRemovedAt)
 	if e.Trigger != "" {
 		v.TriggerID = &e.Trigger

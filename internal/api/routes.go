@@ -9,6 +9,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/conversations"
+	"github.com/agented/agented/internal/api/diffs"
 	"github.com/agented/agented/internal/api/hooks"
 	"github.com/agented/agented/internal/api/identity"
 	"github.com/agented/agented/internal/api/messages"
@@ -47,6 +48,7 @@ func (s *Server) allRoutes(pages []rest.Route) []rest.Route {
 		triggers.routes(), plans.routes(), executions.routes(),
 		(&retentions{db: db, keep: o.Keep}).routes(), (&backups{keep: o.Keep}).routes(),
 		(&logs{db: db, streams: s.streams, layout: o.Layout, masker: s.masker, schemaOf: s.rest.SchemaOf}).routes(),
+		diffs.Routes(diffs.Options{DB: db, Layout: o.Layout, Streams: s.streams, Masker: s.masker}),
 		identity.Routes(identity.Options{DB: db, Auth: s.auth, Now: s.now, Note: log.note}),
 		s.serverRoutes(log), pages, calls.Routes(), agents.routes(),
 		[]rest.Route{triggers.applyRoute(), agents.applyRoute()},

@@ -38,6 +38,8 @@ type Execution struct {
 	Usage       *Tokens    `json:"usage"`
 	Pause       *Pause     `json:"pause"`
 	Checkout    *Checkout  `json:"checkout"`
+
+	Changes *ChangesSummary `json:"changes"`
 }
 
 // Attempt is one run of an execution's process.

@@ -138,6 +138,7 @@ const LevelCritical = slog.LevelError + 4
 var setByServer = map[string]string{
 	"AGENTED_EXECUTION_ID": "id of the execution that a process belongs to",
 	"AGENTED_ATTEMPT":      "number of the attempt that a process belongs to",
+	"AGENTED_OUT":          "folder that the attempt may fill; files in its folder `artifacts` are kept",
 	"AGENTED_TRIGGER_ID":   "id of the trigger that fired",
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -178,22 +177,25 @@ func (s *Streams) ServeText(w http.ResponseWriter, r *http.Request) {
 		defer text.Close()
 		content = text
 		if m := s.masker(); !m.Empty() {
-			content = &maskedText{text: text, size: text.Size(), masker: m}
+			content = redact.NewReader(text, text.Size(), m)
 		}
 	}
-	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Content-Disposition", `inline; filename="`+string(id)+`.txt"`)
-	h.Set("Cache-Control", "no-cache")
-	// A large log over a slow connection takes time; only stalled clients are
-	// cut.
-	sink := s.sink(w)
-	_ = sink.control.SetReadDeadline(time.Time{})
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Disposition", `inline; filename="`+string(id)+`.txt"`)
 	var modified time.Time
 	if e.State.Final() {
 		modified = e.FinishedAt
 	}
+	s.ServeContent(w, r, modified, content)
+}
+
+// ServeContent serves a file with support for ranges. The caller sets its type and its name. A large
+// file over a slow connection takes time; only stalled clients are cut.
+func (s *Streams) ServeContent(w http.ResponseWriter, r *http.Request, modified time.Time, content io.ReadSeeker) {
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-cache")
+	sink := s.sink(w)
+	_ = sink.control.SetReadDeadline(time.Time{})
 	http.ServeContent(&patientWriter{w, sink}, r, "", modified, content)
 }
 
@@ -208,70 +210,4 @@ func (p *patientWriter) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return p.ResponseWriter.Write(b)
-}
-
-// Limits of masking a text piece by piece.
-const (
-	textPiece  = 32 << 10
-	textMargin = 16 << 10 // examined on both sides of a piece, for secrets across its ends
-)
-
-// maskedText is a text in which secrets that became known after it was written
-// are overwritten. Each replacement is as long as the secret, so that sizes and
-// ranges stay valid.
-type maskedText struct {
-	text   *runlog.Text
-	size   int64
-	masker *redact.Masker
-	pos    int64
-
-	buf  []byte // masked
-	from int64  // offset of buf
-	good int    // valid bytes of buf: secrets after them may be incomplete
-	skip int    // bytes of buf before the valid ones
-}
-
-func (t *maskedText) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += t.pos
-	case io.SeekEnd:
-		offset += t.size
-	}
-	if offset < 0 {
-		return 0, errors.New("seek in log text: position is before the start")
-	}
-	t.pos = offset
-	return offset, nil
-}
-
-func (t *maskedText) Read(p []byte) (int, error) {
-	if t.pos >= t.size {
-		return 0, io.EOF
-	}
-	if at := t.pos - t.from; t.buf == nil || at < int64(t.skip) || at >= int64(t.good) {
-		if err := t.load(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p, t.buf[t.pos-t.from:t.good])
-	t.pos += int64(n)
-	return n, nil
-}
-
-// load masks the piece at pos.
-func (t *maskedText) load() error {
-	from := max(0, t.pos-textMargin)
-	to := min(t.size, t.pos+textPiece+textMargin)
-	if _, err := t.text.Seek(from, io.SeekStart); err != nil {
-		return err
-	}
-	t.buf = slices.Grow(t.buf[:0], int(to-from))[:to-from]
-	if n, err := io.ReadFull(t.text, t.buf); err != nil {
-		return fmt.Errorf("read log text at %d: %w", from+int64(n), err)
-	}
-	t.masker.Overwrite(t.buf)
-	t.from, t.skip = from, int(t.pos-from)
-	t.good = int(min(to, t.pos+textPiece) - from)
-	return nil
 }

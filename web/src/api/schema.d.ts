@@ -1074,6 +1074,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/executions/{id}/artifacts/{index}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download an artifact
+         * @description Returns a file that the attempt left in its artifacts folder, by its index in `artifacts` of the changes, as it is. Supports range requests.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["download-artifact"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/executions/{id}/cancel": {
         parameters: {
             query?: never;
@@ -1090,6 +1112,72 @@ export interface paths {
          *     Requires the role operator.
          */
         post: operations["cancel-execution"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{id}/changes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show what an execution changed
+         * @description Returns the files, commits and artifacts of one attempt. The files are those of the git repository in which it ran, compared with their state at the start; in a workspace, with the state before the first attempt. `recorded` is false, and `reason` says why, if there is nothing to return.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["get-changes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{id}/changes.patch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download the changes as a patch
+         * @description Returns the patch in git's format. Binary files are listed without their content. Known secrets are overwritten with asterisks. Supports range requests.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["download-patch"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{id}/changes/files/{index}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show how a file changed
+         * @description Returns the changed lines of one file, by its index in the list of files.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["get-changed-file"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2658,6 +2746,14 @@ export interface components {
             /** @description Name of the set that created objects belong to */
             set?: string;
         };
+        ArtifactView: {
+            path: string;
+            /**
+             * Format: int64
+             * @description In bytes
+             */
+            size: number;
+        };
         AttemptView: {
             /** @description Account that it used; empty for command */
             account: string;
@@ -2946,6 +3042,84 @@ export interface components {
             /** @description The list is truncated */
             truncated: boolean;
         };
+        ChangesSummary: {
+            /**
+             * Format: int64
+             * @description Added lines
+             */
+            added: number;
+            /**
+             * Format: int64
+             * @description Files that it left in the folder artifacts of AGENTED_OUT
+             */
+            artifacts: number;
+            /** Format: int64 */
+            attempt: number;
+            /** @description Commit that was checked out at the start; empty: none */
+            base: string;
+            /** Format: int64 */
+            commits: number;
+            /** Format: int64 */
+            files: number;
+            /** @description Commit at the end */
+            head: string;
+            /** @description Why it is truncated, or could not be recorded */
+            reason: string;
+            /**
+             * Format: int64
+             * @description Removed lines
+             */
+            removed: number;
+            /** @description A part was not recorded */
+            truncated: boolean;
+        };
+        ChangesView: {
+            /**
+             * Format: int64
+             * @description Added lines of all files
+             */
+            added: number;
+            /** @description Files that it left in the folder artifacts of AGENTED_OUT */
+            artifacts: components["schemas"]["ArtifactView"][];
+            /**
+             * Format: int64
+             * @description Number of the attempt; 0 if nothing was recorded
+             */
+            attempt: number;
+            /** @description Numbers of the attempts with changes */
+            attempts: number[];
+            /** @description Commit that was checked out at the start; empty: none */
+            base: string;
+            /** @description Commits that it added, newest first */
+            commits: components["schemas"]["CommitView"][];
+            /**
+             * Format: int64
+             * @description Number of changed files, also of those beyond the limit of the list
+             */
+            file_count: number;
+            /** @description Changed files by path */
+            files: components["schemas"]["FileView"][];
+            /** @description It ran in a git repository */
+            git: boolean;
+            /** @description Commit at the end */
+            head: string;
+            /**
+             * Format: int64
+             * @description Size of the patch in bytes; 0: there is none
+             */
+            patch_size: number;
+            /** @description Why it is truncated, or not recorded */
+            reason: string;
+            /** @description There is something to return */
+            recorded: boolean;
+            /**
+             * Format: int64
+             * @description Removed lines of all files
+             */
+            removed: number;
+            /** @description The patch, or a part of a list, is missing because of a limit or an error */
+            truncated: boolean;
+        };
         CheckoutView: {
             /** Format: date-time */
             checked_out_at: string;
@@ -2971,6 +3145,13 @@ export interface components {
             offset_before: string;
             /** @description Effect on this run */
             text: string;
+        };
+        CommitView: {
+            /** Format: date-time */
+            at: string;
+            author: string;
+            id: string;
+            subject: string;
         };
         Condition: {
             all?: components["schemas"]["Condition"][];
@@ -3431,6 +3612,8 @@ export interface components {
             cause?: components["schemas"]["Origin"];
             /** @description Chain of causes, if a message fired it; GET /api/v1/chains/{id} returns the whole chain */
             chain?: components["schemas"]["Chain"];
+            /** @description What its latest attempt with changes changed; GET /api/v1/executions/{id}/changes returns the files */
+            changes?: components["schemas"]["ChangesSummary"];
             /** @description The commit that it works on, if its trigger has a workspace; omitted in lists */
             checkout?: components["schemas"]["CheckoutView"];
             /** Format: date-time */
@@ -3570,6 +3753,49 @@ export interface components {
             /** @description The first 200, oldest failure first */
             items: components["schemas"]["FailedRemoval"][];
         };
+        FileDiff: {
+            /** Format: int64 */
+            attempt: number;
+            file: components["schemas"]["FileView"];
+            /** @description Groups of changed lines; empty for binary files */
+            hunks: components["schemas"]["HunkView"][];
+            /** @description The lines beyond the limit are only in the patch */
+            truncated: boolean;
+        };
+        FileView: {
+            /**
+             * Format: int64
+             * @description Added lines
+             */
+            added: number;
+            /** @description It is compared by size only */
+            binary?: boolean;
+            /** @description Mode of git: 100644, 100755, 120000 (symbolic link) or 160000 (submodule) */
+            mode?: string;
+            /** @description Mode before, if it changed */
+            old_mode?: string;
+            /** @description Path before it was renamed */
+            old_path?: string;
+            /**
+             * Format: int64
+             * @description Size before
+             */
+            old_size?: number;
+            /** @description Path in the repository; bytes that are not UTF-8 are replaced */
+            path: string;
+            /**
+             * Format: int64
+             * @description Removed lines
+             */
+            removed: number;
+            /**
+             * Format: int64
+             * @description Size of a binary file in bytes
+             */
+            size?: number;
+            /** @enum {string} */
+            status: "added" | "modified" | "deleted" | "renamed" | "type_changed";
+        };
         Group: {
             all?: components["schemas"]["Condition"][];
             any?: components["schemas"]["Condition"][];
@@ -3617,6 +3843,22 @@ export interface components {
             body?: unknown;
             /** @description For source github: the event, with or without an action, for example pull_request.opened. Default: the first event that the webhook matches, otherwise push */
             event?: string;
+        };
+        HunkView: {
+            /** @description What contains it, such as a function */
+            heading: string;
+            /** @description Each line begins with a space (unchanged), - (removed), + (added) or \ (a note of git) */
+            lines: string[];
+            /**
+             * Format: int64
+             * @description Number of its first line after
+             */
+            new_start: number;
+            /**
+             * Format: int64
+             * @description Number of its first line before
+             */
+            old_start: number;
         };
         InboxItemView: {
             /** Format: date-time */
@@ -4342,6 +4584,8 @@ export interface components {
             cause?: components["schemas"]["Origin"];
             /** @description Chain of causes, if a message fired it; GET /api/v1/chains/{id} returns the whole chain */
             chain?: components["schemas"]["Chain"];
+            /** @description What its latest attempt with changes changed; GET /api/v1/executions/{id}/changes returns the files */
+            changes?: components["schemas"]["ChangesSummary"];
             /** @description The commit that it works on, if its trigger has a workspace; omitted in lists */
             checkout?: components["schemas"]["CheckoutView"];
             /** Format: date-time */
@@ -10634,6 +10878,97 @@ export interface operations {
             };
         };
     };
+    "download-artifact": {
+        parameters: {
+            query?: {
+                /** @description Number of the attempt; default: the latest that has changes */
+                attempt?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+                /** @description Index in the list of artifacts, from 0 */
+                index: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The file */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description The requested range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Requested Range Not Satisfiable */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     "cancel-execution": {
         parameters: {
             query?: never;
@@ -10711,6 +11046,257 @@ export interface operations {
             };
             /** @description Unsupported Media Type */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-changes": {
+        parameters: {
+            query?: {
+                /** @description Number of the attempt; default: the latest that has changes */
+                attempt?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChangesView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "download-patch": {
+        parameters: {
+            query?: {
+                /** @description Number of the attempt; default: the latest that has changes */
+                attempt?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The patch */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description The requested range */
+            206: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Requested Range Not Satisfiable */
+            416: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-changed-file": {
+        parameters: {
+            query?: {
+                /** @description Number of the attempt; default: the latest that has changes */
+                attempt?: number;
+            };
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+                /** @description Index in the list of files, from 0 */
+                index: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileDiff"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
