@@ -40,7 +40,7 @@ func Routes(o Options) []rest.Route {
 	return []rest.Route{
 		rest.Op("GET /api/v1/executions/{id}/changes", viewer, h.list, rest.About{
 			ID: "get-changes", Tag: "changes", Summary: "Show what an execution changed", Errors: []int{http.StatusNotFound},
-			Text: "Returns the files, commits and artifacts of one attempt. The files are those of the git repository in which it ran, compared with their state at the start; in a workspace, with the state before the first attempt. `recorded` is false, and `reason` says why, if there is nothing to return.",
+			Text: "Returns the files, commits and artifacts of one attempt. The files are those of the git repository in which it ran, compared with their state at the start; in a workspace, with the state before the first attempt. `recorded` is false, and `reason` explains it, if there is nothing to return.",
 		}),
 		rest.Raw("GET /api/v1/executions/{id}/changes.patch", viewer, h.patch, rest.About{
 			ID: "download-patch", Tag: "changes", Summary: "Download the changes as a patch",

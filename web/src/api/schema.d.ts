@@ -1127,7 +1127,7 @@ export interface paths {
         };
         /**
          * Show what an execution changed
-         * @description Returns the files, commits and artifacts of one attempt. The files are those of the git repository in which it ran, compared with their state at the start; in a workspace, with the state before the first attempt. `recorded` is false, and `reason` says why, if there is nothing to return.
+         * @description Returns the files, commits and artifacts of one attempt. The files are those of the git repository in which it ran, compared with their state at the start; in a workspace, with the state before the first attempt. `recorded` is false, and `reason` explains it, if there is nothing to return.
          *
          *     Requires the role viewer.
          */

@@ -5,6 +5,11 @@ export function count(n: number): string {
   return numbers.format(n)
 }
 
+/** "3 files +40 −2" */
+export function changed(c: { files: number; added: number; removed: number }): string {
+  return `${count(c.files)} ${c.files === 1 ? 'file' : 'files'} +${count(c.added)} −${count(c.removed)}`
+}
+
 export function bytes(n: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB']
   let u = 0
