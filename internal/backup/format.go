@@ -12,6 +12,7 @@
 //	agented.db                         a consistent copy of the database
 //	executions/ID/attempt-N/exit.json  exit record of an attempt that the database records as running, if it has ended
 //	executions/ID/log or log.zst       the run log in whole records, at least up to the last line in the database
+//	executions/ID/changes/N/NAME       what attempt N changed: record, patch and artifacts
 //	conversations/ID/files/NAME        attachments of a conversation
 //	conversations/ID/sessions/NAME     histories that the anthropic backend resumes
 //	SHA256SUMS                         one line per entry above, in the format of sha256sum
@@ -37,9 +38,9 @@ import (
 	"github.com/agented/agented/internal/store"
 )
 
-// formatVersion is the version of the file format. Version 2 added the files of conversations;
-// version 1 can also be read.
-const formatVersion = 2
+// formatVersion is the version of the file format. Version 2 added the files of conversations, and
+// version 3 the changes of executions; older versions can also be read.
+const formatVersion = 3
 
 // Names of the entries.
 const (
@@ -76,10 +77,12 @@ type Manifest struct {
 	Logs        int64            `json:"logs"`
 	MissingLogs int64            `json:"missing_logs"` // logs in the database that were missing on disk
 	// Conversations is the number of conversation files: attachments and histories.
-	Conversations int64  `json:"conversation_files,omitempty"`
-	Files         int64  `json:"files"`
-	Bytes         int64  `json:"bytes"` // total size of the files
-	Sums          string `json:"sha256sums"`
+	Conversations int64 `json:"conversation_files,omitempty"`
+	// Changes is the number of files with what executions changed.
+	Changes int64  `json:"changes_files,omitempty"`
+	Files   int64  `json:"files"`
+	Bytes   int64  `json:"bytes"` // total size of the files
+	Sums    string `json:"sha256sums"`
 }
 
 // The frame at the end of the file.
@@ -106,7 +109,7 @@ type place struct {
 	execution    agented.ExecutionID
 	attempt      int // of an exit record; 0 for the log
 	conversation agented.ConversationID
-	rest         string // folder and name of a conversation's file
+	rest         string // folder and name of a conversation's file, or of a file with changes
 }
 
 // The last stages.
@@ -118,6 +121,10 @@ const (
 
 var entryName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^executions/(exec-[0-9a-z]{26})/(?:log|log\.zst|attempt-([1-9][0-9]{0,5})/exit\.json)$`)
+})
+
+var changesName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^executions/(exec-[0-9a-z]{26})/(changes/[1-9][0-9]{0,5}/(?:record\.zst|patch\.zst|artifacts/(?:0|[1-9][0-9]{0,5})))$`)
 })
 
 // placeOf returns the position of the entry with that name; it returns false for a name that no
@@ -138,6 +145,9 @@ func placeOf(name string) (place, bool) {
 	if p, ok := conversationPlace(name); ok {
 		return p, true
 	}
+	if m := changesName().FindStringSubmatch(name); m != nil && agented.ValidID("exec", m[1]) {
+		return place{stage: 3, execution: agented.ExecutionID(m[1]), rest: m[2]}, true
+	}
 	m := entryName().FindStringSubmatch(name)
 	if m == nil || path.Clean(name) != name || !agented.ValidID("exec", m[1]) {
 		return place{}, false
@@ -148,7 +158,7 @@ func placeOf(name string) (place, bool) {
 }
 
 // before reports whether p may precede q: each position occurs once, and an execution's exit
-// record precedes its log.
+// record precedes its log, which precedes its changes.
 func (p place) before(q place) bool {
 	if p.stage != q.stage {
 		return p.stage < q.stage
@@ -164,6 +174,9 @@ func (p place) before(q place) bool {
 	}
 	if c := strings.Compare(string(p.execution), string(q.execution)); c != 0 {
 		return c < 0
+	}
+	if p.rest != "" || q.rest != "" {
+		return p.rest < q.rest
 	}
 	return p.attempt > 0 && q.attempt == 0
 }

@@ -304,7 +304,7 @@ func (r *reader) meta(stage int, b []byte) error {
 			return bad("%s cannot be read", manifestName)
 		}
 		have := r.report.Manifest
-		if m.Files != have.Files || m.Bytes != have.Bytes || m.Logs != have.Logs || m.Conversations != have.Conversations || m.Sums != have.Sums || m.Counts != have.Counts {
+		if m.Files != have.Files || m.Bytes != have.Bytes || m.Logs != have.Logs || m.Conversations != have.Conversations || m.Changes != have.Changes || m.Sums != have.Sums || m.Counts != have.Counts {
 			return bad("its manifest lists %+v, but it contains %+v", m, have)
 		}
 		r.report.Manifest = m
@@ -369,6 +369,9 @@ func (r *reader) execution(ctx context.Context, p place, h *tar.Header, t io.Rea
 	e, err := r.db.Execution(ctx, p.execution)
 	if err != nil {
 		return bad("%s belongs to an execution that is not in its database", r.tail)
+	}
+	if p.rest != "" {
+		return r.changes(ctx, h, t, sum)
 	}
 	if p.attempt > 0 && (e.State != agented.StateRunning || p.attempt != e.AttemptNo) {
 		return bad("%s belongs to an attempt that has ended", r.tail)

@@ -256,7 +256,10 @@ func (w *writer) logs(ctx context.Context, copied string) error {
 				w.report.Warnings = append(w.report.Warnings, fmt.Sprintf("the log of %s does not exist", e.ID))
 			}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return w.changes(ctx, e.ID)
 	})
 	return err
 }
