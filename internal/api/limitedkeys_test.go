@@ -30,6 +30,7 @@ var limitedKeys = map[string][]string{
 	"execution": {
 		"get-execution", "cancel-execution", "continue-execution", "pause-execution", "retry-execution", "pin-execution", "unpin-execution",
 		"list-log-lines", "download-log", "search-log", "stream-execution",
+		"get-changes", "download-patch", "get-changed-file", "download-artifact",
 	},
 	// The list contains what belongs to triggers of the key only.
 	"filtered": {"list-triggers", "list-executions"},
@@ -121,7 +122,7 @@ func TestLimitedKeys_operations(t *testing.T) {
 				expect("foreign", runs[foreign], http.StatusNotFound)
 				expect("ad-hoc", adHoc, http.StatusNotFound)
 				expect("none", "none", http.StatusNotFound)
-				if !strings.Contains(path, "{id}/log") && !strings.HasSuffix(path, "/search") { // there is no log
+				if !regexp.MustCompile(`\{id\}/(log|changes.|artifacts)|/search$`).MatchString(path) { // there is no log, and no change
 					expect("own", runs[own], 0)
 				}
 			case "any", "filtered":

@@ -41,25 +41,25 @@ func Routes(o Options) []rest.Route {
 		rest.Op("GET /api/v1/executions/{id}/changes", viewer, h.list, rest.About{
 			ID: "get-changes", Tag: "changes", Summary: "Show what an execution changed", Errors: []int{http.StatusNotFound},
 			Text: "Returns the files, commits and artifacts of one attempt. The files are those of the git repository in which it ran, compared with their state at the start; in a workspace, with the state before the first attempt. `recorded` is false, and `reason` explains it, if there is nothing to return.",
-		}),
+		}).Reaching(rest.OwnExecution),
 		rest.Raw("GET /api/v1/executions/{id}/changes.patch", viewer, h.patch, rest.About{
 			ID: "download-patch", Tag: "changes", Summary: "Download the changes as a patch",
 			Text:    "Returns the patch in git's format. Binary files are listed without their content. Known secrets are overwritten with asterisks. Supports range requests.",
 			Params:  []*huma.Param{id, attempt},
 			Answers: map[string]*huma.Response{"200": rest.Describe("The patch", "text/plain"), "206": rest.Describe("The requested range", "text/plain")},
 			Errors:  []int{http.StatusNotFound, http.StatusRequestedRangeNotSatisfiable},
-		}).Streams(),
+		}).Streams().Reaching(rest.OwnExecution),
 		rest.Op("GET /api/v1/executions/{id}/changes/files/{index}", viewer, h.file, rest.About{
 			ID: "get-changed-file", Tag: "changes", Summary: "Show how a file changed", Errors: []int{http.StatusNotFound},
 			Text: "Returns the changed lines of one file, by its index in the list of files.",
-		}),
+		}).Reaching(rest.OwnExecution),
 		rest.Raw("GET /api/v1/executions/{id}/artifacts/{index}", viewer, h.artifact, rest.About{
 			ID: "download-artifact", Tag: "changes", Summary: "Download an artifact",
 			Text:    "Returns a file that the attempt left in its artifacts folder, by its index in `artifacts` of the changes, as it is. Supports range requests.",
 			Params:  []*huma.Param{id, rest.PathParam("index", "Index in the list of artifacts, from 0"), attempt},
 			Answers: map[string]*huma.Response{"200": rest.Describe("The file", "application/octet-stream"), "206": rest.Describe("The requested range", "application/octet-stream")},
 			Errors:  []int{http.StatusNotFound, http.StatusRequestedRangeNotSatisfiable},
-		}).Streams(),
+		}).Streams().Reaching(rest.OwnExecution),
 	}
 }
 
