@@ -205,6 +205,11 @@ func (s *server) end(sig syscall.Signal) {
 		return
 	}
 	cmd.Process.Signal(sig)
+	late := time.AfterFunc(2*time.Minute, func() {
+		s.t.Errorf("the server did not end after %v", sig)
+		cmd.Process.Kill()
+	})
+	defer late.Stop()
 	cmd.Wait()
 }
 

@@ -105,9 +105,6 @@ func pause(quick int) time.Duration {
 	return min(50*time.Millisecond<<min(quick-1, 10), slowest)
 }
 
-// handledSignals lists the signals that a Parent handles.
-var handledSignals = []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR2}
-
 // Run supervises the server until a signal stops it, and returns how the server ended.
 func (p *Parent) Run() (Ended, error) {
 	if p.Watch == 0 {
@@ -117,9 +114,8 @@ func (p *Parent) Run() (Ended, error) {
 		p.Healthy = defaultHealthy
 	}
 	// Before the lock is taken, because others find this process by the lock and send signals.
-	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, handledSignals...)
-	defer signal.Stop(signals)
+	signals := listenSignals()
+	defer signals.close()
 	lock, err := p.State.acquire()
 	if err != nil {
 		return Ended{}, err
@@ -150,7 +146,11 @@ func (p *Parent) Run() (Ended, error) {
 		}
 		timer := time.NewTimer(p.untilDue(next))
 		select {
-		case s := <-signals:
+		case s := <-signals.stop:
+			p.signalled(s)
+		case s := <-signals.hangup:
+			p.signalled(s)
+		case s := <-signals.replace:
 			p.signalled(s)
 		case m := <-p.messages:
 			p.handle(m)
@@ -178,7 +178,7 @@ func (p *Parent) Run() (Ended, error) {
 			return Ended{}, nil
 		case replacing:
 			err := p.execSelf() // returns only on failure
-			signal.Notify(signals, handledSignals...)
+			signals.listen()
 			p.Log.Error("the new program could not take over; the current one continues to supervise", "err", err)
 			p.want, next = serving, time.Now()
 		}
@@ -199,11 +199,11 @@ func (p *Parent) startFailed(err error) (next time.Time) {
 //
 // A signal for reload or replacement would end the new program, so these are ignored: both are in
 // progress. A signal to stop may end it, because no server is running.
-func (p *Parent) prepareReplacement(signals chan os.Signal) {
+func (p *Parent) prepareReplacement(signals parentSignals) {
 	signal.Ignore(syscall.SIGHUP, syscall.SIGUSR2)
-	signal.Stop(signals)
-	for len(signals) > 0 {
-		p.signalled(<-signals)
+	signals.close()
+	for _, s := range signals.received() {
+		p.signalled(s)
 	}
 }
 

@@ -122,7 +122,7 @@ s.sendto(b"READY=1","\0"+os.environ["NOTIFY_SOCKET"][1:])'`).CombinedOutput()
 	case "ignores the stop":
 		tell("READY=1")
 		for range term {
-			note("handledSignals to stop")
+			note("received a signal to stop")
 		}
 	}
 	tell("READY=1")

@@ -23,9 +23,9 @@ func TestParent_forwards_signals(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(p.dir, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.await("it was handledSignals", func() bool { return count(p.notes(), "reload") == 1 })
+	p.await("it received the hangup", func() bool { return count(p.notes(), "reload") == 1 })
 	_ = p.cmd.Process.Signal(syscall.SIGHUP)
-	p.await("it was handledSignals again", func() bool { return count(p.notes(), "reload") == 2 })
+	p.await("it received the second hangup", func() bool { return count(p.notes(), "reload") == 2 })
 	if n := count(p.notes(), "started"); n != 1 {
 		t.Errorf("started %d times", n)
 	}
@@ -49,7 +49,7 @@ func TestParent_early_signals(t *testing.T) {
 				t.Fatal("it was ended by the signal")
 			}
 		}
-		p.await("it was handledSignals", func() bool { return count(p.notes(), "reload") > 0 })
+		p.await("it received the hangup", func() bool { return count(p.notes(), "reload") > 0 })
 		_ = p.cmd.Process.Signal(syscall.SIGTERM)
 		if code := p.exit(); code != 7 {
 			t.Errorf("exit code %d", code)

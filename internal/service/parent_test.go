@@ -54,7 +54,7 @@ func TestParent_crash_loop(t *testing.T) {
 	})
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	if code := p.exit(); code != 0 {
-		t.Errorf("handledSignals to stop while none runs: exit code %d", code)
+		t.Errorf("stopped while none runs: exit code %d", code)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestParent_failed_replacement(t *testing.T) {
 	}
 	p.await("the next server is ready", func() bool { s, _ := (StateFile{p.dir}).Read(); return s.Ready && s.Server != first.Server })
 	_ = p.cmd.Process.Signal(syscall.SIGHUP)
-	p.await("it was handledSignals", func() bool { return count(p.notes(), "reload") == 1 })
+	p.await("it received the hangup", func() bool { return count(p.notes(), "reload") == 1 })
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	if code := p.exit(); code != 7 {
 		t.Errorf("exit code %d", code)
