@@ -116,7 +116,7 @@ set -e; cd "$TMPDIR"; git init -q --bare o; git clone -q o w 2>/dev/null; cd w; 
 printf 'require("assert").equal(1,1)' > t.js; node --test t.js >/dev/null; git add .; git commit -qm x; git push -q origin HEAD; git -C ../o log --all --oneline | grep -q x; echo fine`,
 	}
 	for _, cli := range []string{"claude", "codex", "gemini", "opencode"} {
-		scripts["the CLI "+cli] = fmt.Sprintf(`p=%s/%s/node_modules/.bin/%[2]s; [ -x "$p" ] || { echo absent; exit; }; "$p" --version 2>&1 | tee /dev/stderr | grep -q '[0-9][.][0-9]' && echo fine`, clis, cli)
+		scripts["the CLI "+cli] = fmt.Sprintf(`p=%s/%s/node_modules/.bin/%[2]s; [ -x "$p" ] || { echo absent; exit; }; v=$("$p" --version 2>&1); echo "$v"; echo "$v" | grep -q '[0-9][.][0-9]' && echo fine`, clis, cli)
 	}
 	for name, script := range scripts {
 		state, text := end(begin(name, script), time.Minute)
