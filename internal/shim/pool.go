@@ -82,12 +82,12 @@ func fillPool() {
 	}
 	go func() {
 		s, err := newWarmShim()
-		warmPool.mu.Lock()
-		warmPool.made--
-		warmPool.mu.Unlock()
 		if err == nil && !s.offer() { // an attempt that needs a shim reports the error
 			s.conn.Close()
 		}
+		warmPool.mu.Lock()
+		warmPool.made--
+		warmPool.mu.Unlock()
 	}()
 }
 

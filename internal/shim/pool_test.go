@@ -23,6 +23,14 @@ func waitingShims() (pids []int) {
 	return pids
 }
 
+// poolIsFull reports whether shims wait and no other one is being started, which would be taken
+// first.
+func poolIsFull() bool {
+	warmPool.mu.Lock()
+	defer warmPool.mu.Unlock()
+	return len(warmPool.idle) > 0 && warmPool.made == 0
+}
+
 // Tests of warmPool are not parallel, because there is one pool per process.
 
 func TestPool_reuses_shim(t *testing.T) {
@@ -34,7 +42,7 @@ func TestPool_reuses_shim(t *testing.T) {
 		r := newRun(t, captures[i%2], fmt.Sprintf("echo attempt %d; echo $SECRET; exit %d", i, i))
 		r.priv.Env = append(r.priv.Env, fmt.Sprintf("SECRET=value-of-attempt-%d", i))
 		r.priv.Mask = []string{fmt.Sprintf("value-of-attempt-%d", i)}
-		r.eventually("a warmShim", func() bool { return len(waitingShims()) > 0 })
+		r.eventually("a warmShim", poolIsFull)
 		waited := waitingShims()
 		wantCode(t, r, r.do(), i)
 		pid := r.shimPID()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -98,8 +99,14 @@ func TestTickDue(t *testing.T) {
 		t.Errorf("decided again: %+v", again)
 	}
 	tickFaults(t, db, start)
-	e := must(db.Execution(t.Context(), got.Ticks[1].Execution))(t)
-	if e.Cause == nil || e.Cause.Schedule != list[0].Schedules[0].ID || !e.Cause.DueAt.Equal(start.Add(time.Minute)) || e.Source != agented.SourceSchedule {
+	// Schedules with the same due time are in the order of their ids, which are random.
+	first := list[0].Schedules[0].ID
+	at := slices.IndexFunc(got.Ticks, func(k TickRun) bool { return k.Schedule == first && k.DueAt.Equal(start.Add(time.Minute)) })
+	if at < 0 {
+		t.Fatalf("no tick of %s: %+v", first, got.Ticks)
+	}
+	e := must(db.Execution(t.Context(), got.Ticks[at].Execution))(t)
+	if e.Cause == nil || e.Cause.Schedule != first || !e.Cause.DueAt.Equal(start.Add(time.Minute)) || e.Source != agented.SourceSchedule {
 		t.Errorf("the execution's cause is %+v", e.Cause)
 	}
 	if at, ok, err := db.NextScheduleRun(t.Context()); err != nil || !ok || !at.Equal(start.Add(2*time.Minute)) {
