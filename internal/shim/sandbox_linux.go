@@ -205,7 +205,10 @@ func (b *box) kill() {
 	if b == nil {
 		return
 	}
-	_ = unix.PidfdSendSignal(int(b.pidfd.Fd()), unix.SIGKILL, nil, 0)
+	// Not by Fd: the attempt may end, and close the descriptor, at the same time.
+	if raw, err := b.pidfd.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.PidfdSendSignal(int(fd), unix.SIGKILL, nil, 0) })
+	}
 }
 
 // has reports whether a process belongs to the sandbox itself, as opposed to the CLI.
