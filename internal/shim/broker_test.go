@@ -18,6 +18,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/broker"
 	"github.com/agented/agented/internal/sandbox"
+	"github.com/agented/agented/internal/testrun"
 )
 
 const realKey = "sk-ant-api03-the-real-credential"
@@ -91,7 +92,7 @@ func TestBroker_credential_stays_in_shim(t *testing.T) {
 	if exit.Code == nil || *exit.Code != 0 || !r.shows("the end") || !r.shows(reversed("=sk-ant-api03-placeholder-of-agented-")) {
 		t.Errorf("%+v\n%s", exit, r.describe())
 	}
-	if key := <-m.keys; key != realKey {
+	if key := testrun.Receive(t, m.keys, "a call of the API"); key != realKey {
 		t.Errorf("the API received %q", key)
 	}
 	err = filepath.WalkDir(r.dir, func(path string, _ os.DirEntry, err error) error {
@@ -171,7 +172,7 @@ func TestBroker_in_sandbox(t *testing.T) {
 	if exit := r.do(); exit.Code == nil || *exit.Code != 0 || !r.shows("the end") {
 		t.Errorf("%+v\n%s", exit, r.describe())
 	}
-	if key := <-m.keys; key != realKey {
+	if key := testrun.Receive(t, m.keys, "a call of the API"); key != realKey {
 		t.Errorf("the API received %q", key)
 	}
 }

@@ -21,8 +21,9 @@ import (
 )
 
 // survivesShim are the tests of processes that survive their shim, which none does in a sandbox,
-// and of pids that a command prints, which are others in a sandbox.
-const survivesShim = "TestSandbox|TestLeaderlessProcess|TestSettle_after_reboot|TestSettle_drains_raw_files|TestPause_keeps_stopped_process"
+// and of pids that a command prints, which are others in a sandbox. The tests of the broker choose
+// their own level.
+const survivesShim = "TestSandbox|TestBroker|TestLeaderlessProcess|TestSettle_after_reboot|TestSettle_drains_raw_files|TestPause_keeps_stopped_process"
 
 // TestSandbox_all_other_tests runs the tests of this package with every attempt in a sandbox: all of
 // them in make test-long, otherwise those of processes and their ends, which a sandbox changes.
