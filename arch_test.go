@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 	"internal/backoff":            {},
 	"internal/backup":             {"internal/cron", "internal/disk", "internal/filelock", "internal/format", "internal/remove", "internal/runlog", "internal/shim", "internal/store"},
 	"internal/broker":             {},
-	"internal/changes":            {"internal/disk", "internal/remove"},
+	"internal/changes":            {"internal/disk", "internal/format", "internal/remove"},
 	"internal/chaos":              {"internal/client", "internal/config", "internal/runlog", "internal/shim"},
 	"internal/client":             {"internal/disk", "internal/filelock", "internal/localsocket"},
 	"internal/clireal":            {"internal/agentcli", "internal/agentcli/registry"},

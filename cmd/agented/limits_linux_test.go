@@ -32,6 +32,11 @@ func TestLimits_of_execution(t *testing.T) {
 		t.Errorf("a limit below 0: %v", err)
 	}
 	command := body["command"].([]string)
+	for limit, want := range map[string]string{"memory=lots": "--limit memory=lots: use a whole number", "wind=1": "--limit wind is unknown"} {
+		if _, stderr, code := s.cli("run", "--limit", limit, "--", "true"); code != 2 || !strings.Contains(stderr, want) || strings.Contains(stderr, "strconv") {
+			t.Errorf("%s: %d %s", limit, code, stderr)
+		}
+	}
 	if stdout, stderr, code := s.cli(append([]string{"run", "--timeout", "60s", "--limit", "cpu_weight=1,memory=1000", "--"}, command...)...); code != 0 {
 		t.Errorf("run --limit: %d\n%s%s", code, stdout, stderr)
 	}

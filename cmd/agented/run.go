@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -43,7 +44,7 @@ A second Ctrl-C within five seconds cancels the execution.`,
 	f.String("model", "", "model of the agent")
 	f.String("permission", "", "permission of the agent: read, edit (default) or full")
 	f.String("sandbox", "", "isolation of the processes from the server: off, guard or strict (default: the server's setting)")
-	f.StringToInt("limit", nil, "limits of all its processes together: memory=MIB, swap=MIB, pids=N, cpu_weight=1..10000 (default: the server's settings)")
+	f.StringToString("limit", nil, "limits of all its processes together: memory=MIB, swap=MIB, pids=N, cpu_weight=1..10000 (default: the server's settings)")
 	f.StringArrayP("env", "e", nil, "environment variable of the process as NAME=VALUE, masked in its output; may be repeated")
 	f.StringArray("secret-env", nil, "environment variable with the value of a named secret, as NAME=SECRET; may be repeated")
 	f.StringArray("plain-env", nil, "like --env, for a value that is not secret and not masked")
@@ -201,7 +202,7 @@ func agentNames() string {
 
 // flagLimits returns the limits of --limit, or nil.
 func flagLimits(f *pflag.FlagSet) (*client.ResourceLimits, error) {
-	given, _ := f.GetStringToInt("limit")
+	given, _ := f.GetStringToString("limit")
 	if len(given) == 0 {
 		return nil, nil
 	}
@@ -211,7 +212,11 @@ func flagLimits(f *pflag.FlagSet) (*client.ResourceLimits, error) {
 		if field == nil {
 			return nil, usageError{fmt.Errorf("--limit %s is unknown: use memory, swap, pids or cpu_weight", name)}
 		}
-		*field = value
+		number, err := strconv.Atoi(value)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("--limit %s=%s: use a whole number, of MiB for memory and swap", name, value)}
+		}
+		*field = number
 	}
 	return &out, nil
 }

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+
+	"github.com/agented/agented/internal/format"
 )
 
 // MakeOut creates the folder that an attempt may fill, and returns its path.
@@ -80,7 +82,7 @@ func (req *Request) collect(rec *Record, temp string) error {
 		return nil
 	})
 	if special > 0 {
-		rec.note(fmt.Sprintf("%d artifacts were left out because they are no regular files, or cannot be read.", special))
+		rec.note(format.Plural(special, "file", "files") + " in artifacts left out: only regular files that can be read are kept.")
 	}
 	if over > 0 {
 		rec.Truncated = true

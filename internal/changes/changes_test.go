@@ -724,7 +724,7 @@ func TestMake_artifacts(t *testing.T) {
 	if r.Git || !r.Truncated || fmt.Sprint(r.Artifacts) != "[{a.txt 3} {b/in\uFFFDvalid 3} {g 5}]" {
 		t.Errorf("record %+v", r)
 	}
-	if !strings.Contains(r.Reason, "3 artifacts were left out because they are no regular files") || !strings.Contains(r.Reason, "limits of 3 files") {
+	if !strings.Contains(r.Reason, "3 files in artifacts left out: only regular files that can be read are kept.") || !strings.Contains(r.Reason, "limits of 3 files") {
 		t.Errorf("reason %q", r.Reason)
 	}
 	file, err := OpenArtifact(s.f, 1, 2)
