@@ -167,7 +167,7 @@ func (b *Broker) routeOf(r *http.Request) *route {
 	}
 	for i := range b.routes {
 		to := &b.routes[i]
-		if path, ok := strings.CutPrefix(r.URL.Path, to.Prefix); ok && strings.HasPrefix(path, "/") && allows(to.Vendor, path) {
+		if path, ok := strings.CutPrefix(r.URL.Path, to.Prefix); ok && strings.HasPrefix(path, "/") && allows(to.Vendor, r.Method, path) {
 			return to
 		}
 	}

@@ -176,6 +176,49 @@ func TestBroker_refuses_other_paths(t *testing.T) {
 	}
 }
 
+// With the real key, other methods would delete models and stored answers of the account, or read
+// answers of others.
+func TestBroker_refuses_other_methods(t *testing.T) {
+	t.Parallel()
+	to, calls := upstream(t, ok)
+	for _, c := range []struct{ vendor, method, path string }{
+		{broker.Anthropic, "DELETE", "/v1/messages"},
+		{broker.Anthropic, "GET", "/v1/messages"},
+		{broker.Anthropic, "POST", "/v1/models/claude-a"},
+		{broker.OpenAI, "DELETE", "/v1/models/ft:gpt-a"},
+		{broker.OpenAI, "DELETE", "/v1/responses/resp_1"},
+		{broker.OpenAI, "GET", "/v1/responses/resp_1"},
+		{broker.OpenAI, "POST", "/v1/models"},
+		{broker.OpenAI, "GET", "/v1/chat/completions"},
+		{broker.Gemini, "DELETE", "/v1beta/tunedModels/a"},
+		{broker.Gemini, "PATCH", "/v1beta/tunedModels/a"},
+		{broker.Gemini, "POST", "/v1beta/tunedModels"},
+		{broker.Gemini, "GET", "/v1beta/models/m:generateContent"},
+	} {
+		prefix := ""
+		if c.vendor == broker.OpenAI {
+			prefix = "/v1"
+		}
+		b := start(t, one(c.vendor, prefix, to))
+		req, err := http.NewRequestWithContext(t.Context(), c.method, b.url+c.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+placeholder)
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusForbidden {
+			t.Errorf("%s %s %s: %s", c.vendor, c.method, c.path, res.Status)
+		}
+	}
+	if len(calls) > 0 {
+		t.Errorf("%d calls were forwarded", len(calls))
+	}
+}
+
 func TestBroker_requires_the_placeholder(t *testing.T) {
 	t.Parallel()
 	to, calls := upstream(t, ok)

@@ -1,6 +1,9 @@
 package broker
 
-import "strings"
+import (
+	"net/http"
+	"strings"
+)
 
 // The vendors: the APIs that the broker forwards to.
 const (
@@ -22,9 +25,10 @@ func keyHeaders(vendor string) []string {
 	return nil
 }
 
-// allows reports whether a vendor's path calls or lists models. The path is relative to the base
-// address: for OpenAI it is without /v1.
-func allows(vendor, path string) bool {
+// allows reports whether a request calls a model or lists models. Other methods of the same paths
+// change what the account has stored. The path is relative to the base address: for OpenAI it is
+// without /v1.
+func allows(vendor, method, path string) bool {
 	parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	for _, p := range parts {
 		if p == "" || p == "." || p == ".." || strings.ContainsAny(p, "\\%") {
@@ -33,43 +37,42 @@ func allows(vendor, path string) bool {
 	}
 	switch vendor {
 	case Anthropic:
-		return parts[0] == "v1" && allowsAnthropic(parts[1:])
+		return parts[0] == "v1" && allowsAnthropic(method, parts[1:])
 	case OpenAI:
-		return allowsOpenAI(parts)
+		return allowsOpenAI(method, parts)
 	case Gemini:
-		return strings.HasPrefix(parts[0], "v1") && allowsGemini(parts[1:])
+		return strings.HasPrefix(parts[0], "v1") && allowsGemini(method, parts[1:])
 	}
 	return false
 }
 
-func allowsAnthropic(parts []string) bool {
-	switch path := strings.Join(parts, "/"); path {
-	case "messages", "messages/count_tokens", "models":
-		return true
-	default:
-		return len(parts) == 2 && parts[0] == "models"
+func allowsAnthropic(method string, parts []string) bool {
+	switch strings.Join(parts, "/") {
+	case "messages", "messages/count_tokens":
+		return method == http.MethodPost
 	}
+	return method == http.MethodGet && len(parts) > 0 && len(parts) <= 2 && parts[0] == "models"
 }
 
-func allowsOpenAI(parts []string) bool {
+func allowsOpenAI(method string, parts []string) bool {
 	switch strings.Join(parts, "/") {
 	case "chat/completions", "completions", "embeddings":
-		return true
+		return method == http.MethodPost
 	}
-	return parts[0] == "responses" || parts[0] == "models"
+	return method == http.MethodPost && parts[0] == "responses" || method == http.MethodGet && parts[0] == "models"
 }
 
-func allowsGemini(parts []string) bool {
+func allowsGemini(method string, parts []string) bool {
 	if len(parts) == 0 || parts[0] != "models" && parts[0] != "tunedModels" || len(parts) > 2 {
 		return false
 	}
-	if len(parts) == 1 {
-		return true
+	call, called := "", false
+	if len(parts) == 2 {
+		_, call, called = strings.Cut(parts[1], ":")
 	}
-	_, method, called := strings.Cut(parts[1], ":")
-	switch method {
+	switch call {
 	case "generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents":
-		return true
+		return method == http.MethodPost
 	}
-	return !called
+	return method == http.MethodGet && !called
 }
