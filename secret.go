@@ -155,7 +155,8 @@ func SecretValueFault(value string) string {
 	return ""
 }
 
-// OutOfScope returns why the execution may not use the secret, with the fix, or "".
+// OutOfScope returns why the execution may not use the secret, with the fix, or "". It does not
+// name what is in the scope: people who may see the execution may not see other triggers.
 func (s *Secret) OutOfScope(e *Execution) string {
 	if len(s.Triggers) > 0 && !slices.ContainsFunc(s.Triggers, func(p string) bool {
 		return e.Trigger != "" && (p == string(e.Trigger) || matches(strings.ToLower(p), strings.ToLower(e.TriggerName)))
@@ -164,8 +165,8 @@ func (s *Secret) OutOfScope(e *Execution) string {
 		if e.Trigger == "" {
 			who = fmt.Sprintf("%q, which no trigger fired", e.TriggerName)
 		}
-		return fmt.Sprintf("secret %q is limited to the triggers %s and is not available to %s: add it with `agented secret set %s --keep-value --trigger NAME` (repeat --trigger for each), or use another secret",
-			s.Name, strings.Join(s.Triggers, ", "), who, s.Name)
+		return fmt.Sprintf("secret %q is limited to other triggers and is not available to %s: add it with `agented secret set %s --keep-value --trigger NAME` (repeat --trigger for each), or use another secret",
+			s.Name, who, s.Name)
 	}
 	if len(s.Repositories) == 0 {
 		return ""
@@ -181,8 +182,8 @@ func (s *Secret) OutOfScope(e *Execution) string {
 	if address != "" {
 		where = "repository " + address
 	}
-	return fmt.Sprintf("secret %q is limited to the repositories %s and is not available to trigger %q with %s: add it with `agented secret set %s --keep-value --repository OWNER/NAME` (repeat --repository for each), or use another secret",
-		s.Name, strings.Join(s.Repositories, ", "), e.TriggerName, where, s.Name)
+	return fmt.Sprintf("secret %q is limited to other repositories and is not available to trigger %q with %s: add it with `agented secret set %s --keep-value --repository OWNER/NAME` (repeat --repository for each), or use another secret",
+		s.Name, e.TriggerName, where, s.Name)
 }
 
 // Matches reports whether the pattern of a scope covers the repository: owner/name for

@@ -117,7 +117,7 @@ func New(o Options) (*Server, error) {
 		o.Metrics = metrics.New(o.Version)
 	}
 	if o.Vault == nil {
-		o.Vault = vault.New(vault.Options{DB: o.DB, Key: o.Key, Log: o.Log})
+		o.Vault = vault.New(vault.Options{DB: o.DB, Key: o.Key})
 	}
 	if o.Passwords == nil {
 		o.Passwords = secret.NewPasswords(secret.DefaultCost, 2)

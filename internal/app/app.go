@@ -265,7 +265,7 @@ func (a *App) bind() (err error) {
 // vault returns the named secrets.
 func (a *App) vault() *vault.Vault {
 	return vault.New(vault.Options{
-		DB: a.db, Key: a.key, Log: a.o.Log, Now: a.now,
+		DB: a.db, Key: a.key, Now: a.now,
 		Lookup: func(name string) (string, bool) { return a.config.Load().Variable(name) },
 	})
 }

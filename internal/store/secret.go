@@ -86,6 +86,9 @@ func (db *DB) UpdateSecret(ctx context.Context, s *agented.Secret, sealed func(v
 		if err != nil {
 			return err
 		}
+		if !s.UpdatedAt.Equal(old.UpdatedAt) {
+			return agented.Errorf(agented.Conflict, "secret %q has just been changed by another request: look at it, then try again", s.Name)
+		}
 		now := stored(time.Now())
 		source := sealed != nil || old.Source != s.Source || old.Path != s.Path || !slices.Equal(old.Command, s.Command)
 		s.Version, s.CreatedAt, s.CreatedBy, s.UpdatedAt, s.Versions = old.Version, old.CreatedAt, old.CreatedBy, now, old.Versions

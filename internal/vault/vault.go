@@ -6,7 +6,6 @@ package vault
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -30,7 +29,6 @@ type Options struct {
 	Key    secret.Key
 	Lookup func(name string) (string, bool) // reads the server's environment; nil: nothing
 	Now    func() time.Time                 // nil means time.Now
-	Log    *slog.Logger                     // nil discards
 
 	CommandTimeout time.Duration // how long the command of a secret may take; 0 means 15 seconds
 }
@@ -48,9 +46,6 @@ func New(o Options) *Vault {
 	}
 	if o.Lookup == nil {
 		o.Lookup = func(string) (string, bool) { return "", false }
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Vault{o}
 }
