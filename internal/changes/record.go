@@ -20,6 +20,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/remove"
 )
 
@@ -74,6 +75,10 @@ func Make(ctx context.Context, req Request) (*Record, error) {
 	}
 	if m := req.Mask; m != nil {
 		rec.Mask(m)
+	}
+	// After masking, which does not recognize a part of a secret.
+	for i := range rec.Commits {
+		rec.Commits[i].Author, rec.Commits[i].Subject = format.Clip(rec.Commits[i].Author, 200), format.Clip(rec.Commits[i].Subject, 500)
 	}
 	return rec, rec.store(temp, req.Folders.Attempt(req.Attempt))
 }
@@ -203,11 +208,7 @@ func (r *repo) commits(ctx context.Context, rec *Record, l Limits) error {
 			break
 		}
 		seconds, _ := strconv.ParseInt(part[2], 10, 64)
-		subject := part[3]
-		if len(subject) > 500 {
-			subject = strings.ToValidUTF8(subject[:500], "") + "…"
-		}
-		rec.Commits = append(rec.Commits, Commit{ID: part[0], Author: part[1], At: time.Unix(seconds, 0).UTC(), Subject: subject})
+		rec.Commits = append(rec.Commits, Commit{ID: part[0], Author: part[1], At: time.Unix(seconds, 0).UTC(), Subject: part[3]})
 	}
 	return nil
 }
@@ -215,7 +216,7 @@ func (r *repo) commits(ctx context.Context, rec *Record, l Limits) error {
 // list returns the files that differ between the trees, and how many parts of the patch belong to
 // each.
 func (r *repo) list(ctx context.Context, tree string) (files []File, sections []int, err error) {
-	out, err := r.run(ctx, call{args: []string{"diff-tree", "-r", "-M", "-z", "--raw", "--numstat", "--full-index", "--no-ext-diff", "--no-textconv", r.base(), tree}, most: 1 << 30})
+	out, err := r.run(ctx, call{args: []string{"diff-tree", "-r", "-M", "-z", "--raw", "--numstat", "--full-index", "--no-ext-diff", "--no-textconv", r.base(), tree}, most: maxPathBytes})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -227,7 +227,7 @@ func (r *repo) copyIndex(ctx context.Context) error {
 	var flagged []byte
 	if usable {
 		var err error
-		if flagged, err = r.run(ctx, call{tree: true, args: []string{"ls-files", "-v", "-z"}, most: 256 << 20}); ctx.Err() != nil {
+		if flagged, err = r.run(ctx, call{tree: true, args: []string{"ls-files", "-v", "-z"}, most: 128 << 20}); ctx.Err() != nil {
 			return ctx.Err()
 		} else if err != nil {
 			usable = false
@@ -290,12 +290,16 @@ func (r *repo) copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
+	if info.Size() > maxIndex {
+		return fmt.Errorf("it has more than %d MiB", maxIndex>>20)
+	}
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer out.Close()
-	if _, err := io.Copy(out, in); err != nil {
+	if _, err := io.Copy(out, io.LimitReader(in, maxIndex)); err != nil {
+		_ = os.Remove(to)
 		return err
 	}
 	// Git compares file times with the time of the index.
@@ -339,6 +343,13 @@ func (r *repo) snapshot(ctx context.Context, l Limits, note func(string)) (tree 
 	return tree, p.heavy, nil
 }
 
+// maxPathBytes bounds a list of paths that git prints. An agent chooses number and length of the
+// paths, and a list is held in memory.
+const maxPathBytes = 32 << 20
+
+// maxIndex bounds the repository's index, which an agent can write.
+const maxIndex = 512 << 20
+
 // paths are the changed and untracked paths of a working tree.
 type paths struct {
 	update, gone                bytes.Buffer // separated by NUL
@@ -349,7 +360,7 @@ type paths struct {
 // changedPaths lists the paths whose content differs from the private index.
 func (r *repo) changedPaths(ctx context.Context, l Limits) (*paths, error) {
 	out, err := r.run(ctx, call{
-		tree: true, most: 512 << 20,
+		tree: true, most: maxPathBytes,
 		args: []string{"ls-files", "-z", "-t", "--modified", "--deleted", "--others", "--exclude-standard"},
 	})
 	if err != nil {
@@ -357,6 +368,7 @@ func (r *repo) changedPaths(ctx context.Context, l Limits) (*paths, error) {
 	}
 	p := &paths{heavy: map[string]stat{}}
 	last, count, total := "", 0, int64(0)
+	links := linkedFolders{root: r.state.Root}
 	for entry := range bytes.SplitSeq(out, []byte{0}) {
 		if len(entry) < 3 {
 			continue
@@ -371,6 +383,10 @@ func (r *repo) changedPaths(ctx context.Context, l Limits) (*paths, error) {
 		count++
 		if strings.HasSuffix(path, "/") {
 			p.nested++
+			continue
+		}
+		if links.contain(filepath.Dir(path)) {
+			p.gone.WriteString(path + "\x00") // git refuses paths beyond a symbolic link
 			continue
 		}
 		info, err := os.Lstat(filepath.Join(r.state.Root, path))
@@ -396,6 +412,31 @@ func (r *repo) changedPaths(ctx context.Context, l Limits) (*paths, error) {
 		}
 	}
 	return p, nil
+}
+
+// linkedFolders finds folders of a working tree that are symbolic links, or are below one.
+type linkedFolders struct {
+	root  string
+	known map[string]bool
+}
+
+func (l *linkedFolders) contain(dir string) bool {
+	if dir == "." {
+		return false
+	}
+	if linked, ok := l.known[dir]; ok {
+		return linked
+	}
+	linked := l.contain(filepath.Dir(dir))
+	if !linked {
+		info, err := os.Lstat(filepath.Join(l.root, dir))
+		linked = err == nil && info.Mode()&fs.ModeSymlink != 0
+	}
+	if l.known == nil {
+		l.known = map[string]bool{}
+	}
+	l.known[dir] = linked
+	return linked
 }
 
 func isRepository(dir string) bool {
