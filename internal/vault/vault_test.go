@@ -1,6 +1,7 @@
 package vault_test
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -177,5 +178,33 @@ func TestVault_command_is_bounded(t *testing.T) {
 	// The pipe reports its end when no process has it open.
 	if text, err := io.ReadAll(f); err != nil || len(text) > len("started\n") {
 		t.Errorf("the command wrote %q, %v", text, err)
+	}
+}
+
+// Two people change a secret that both have read.
+func TestUpdate_concurrent_change(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	if err := r.v.Create(t.Context(), &agented.Secret{Name: "token", Source: agented.SecretStored}, "first-value", "ada"); err != nil {
+		t.Fatal(err)
+	}
+	stale, err := r.db.Secret(t.Context(), "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	narrowed, err := r.db.Secret(t.Context(), "token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	narrowed.Triggers = []string{"nightly"}
+	if err := r.v.Update(t.Context(), narrowed, nil, "ada"); err != nil {
+		t.Fatal(err)
+	}
+	value := "second-value"
+	if err := r.v.Update(t.Context(), stale, &value, "bob"); !errors.Is(err, agented.Conflict) {
+		t.Errorf("the change of an old copy: %v", err)
+	}
+	if now, err := r.db.Secret(t.Context(), "token"); err != nil || len(now.Triggers) != 1 || now.Version != 1 {
+		t.Errorf("%+v, %v", now, err)
 	}
 }
