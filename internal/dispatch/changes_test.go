@@ -4,15 +4,18 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/changes"
+	"github.com/agented/agented/internal/retention"
 )
 
 const gitPerson = "git -c user.name=agent -c user.email=agent@example.org "
@@ -190,5 +193,75 @@ func TestChanges_secrets_are_masked(t *testing.T) {
 	b := string(text)
 	if strings.Contains(b, secret) || !strings.Contains(b, "\n-one\n+") {
 		t.Errorf("patch %s", b)
+	}
+}
+
+// Retention of logs and of executions removes what executions changed, and their artifacts. Those of
+// a pinned execution stay.
+func TestChanges_retention(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	address, commit := origin(t)
+	commit("one")
+	d := h.dispatcher(h.withWorkspaces)
+	defer h.run(d)()
+	fire := func() agented.ExecutionID {
+		spec := command("sh", "-c", "echo two > file; echo report > $AGENTED_OUT/artifacts/report.txt")
+		spec.Workspace = &agented.Workspace{Repository: address}
+		id := h.fire(d, spec)
+		h.await(id)
+		return id
+	}
+	old, pinned := fire(), fire()
+	h.cleanedUp(old, pinned)
+	if _, err := h.db.Pin(t.Context(), pinned, true, "ann", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	// The files of a record count as space of its execution.
+	bytes, err := h.db.ExecutionBytes(t.Context())
+	if folder := retention.FolderBytes(h.layout.Execution(old)) + retention.FolderBytes(h.layout.Execution(pinned)); err != nil || bytes != folder {
+		t.Errorf("%d bytes are in use, and %d on disk; %v", bytes, folder, err)
+	}
+	var limits retention.Settings
+	p := retention.New(retention.Options{
+		DB: h.db, Layout: h.layout, Log: slog.New(slog.DiscardHandler),
+		Settings: func() retention.Settings { return limits },
+		Hold:     func() (io.Closer, error) { return io.NopCloser(nil), nil },
+	})
+	has := func(id agented.ExecutionID, want bool) {
+		t.Helper()
+		f := changes.Folders{Execution: h.layout.Execution(id)}
+		_, err := changes.Load(f, 1)
+		_, statErr := os.Stat(filepath.Join(f.Attempt(1), "artifacts", "0"))
+		if want != (err == nil) || want != (statErr == nil) {
+			t.Errorf("%s: record %v, artifact %v; want them: %v", id, err, statErr, want)
+		}
+	}
+	has(old, true)
+	limits.Logs = time.Nanosecond
+	if _, err := p.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	has(old, false)
+	has(pinned, true)
+	// The counts stay as long as the execution does.
+	if e, err := h.db.Execution(t.Context(), old); err != nil || e.Changes() == nil || e.Changes().Files != 1 {
+		t.Errorf("%+v, %v", e.Changes(), err)
+	}
+	if _, err := h.db.Pin(t.Context(), pinned, false, "ann", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	limits = retention.Settings{Executions: time.Nanosecond}
+	if _, err := p.Prune(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	has(pinned, false)
+	for _, id := range []agented.ExecutionID{old, pinned} {
+		if _, err := h.db.Execution(t.Context(), id); agented.KindOf(err) != agented.NotFound {
+			t.Errorf("%s: %v", id, err)
+		}
+		if _, err := os.Stat(h.layout.Execution(id)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", id, err)
+		}
 	}
 }
