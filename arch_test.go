@@ -65,6 +65,8 @@ var mayImport = map[string][]string{
 	"internal/dotenv":             {},
 	"internal/filelock":           {},
 	"internal/format":             {},
+	"internal/github":             {},
+	"internal/github/githubtest":  {"internal/github"},
 	"internal/hub":                {"internal/redact", "internal/runlog"},
 	"internal/intake":             {"internal/auth", "internal/config", "internal/dispatch", "internal/format", "internal/ratelimit", "internal/store", "internal/webhook"},
 	"internal/localsocket":        {},
