@@ -57,7 +57,7 @@ type Broker struct {
 	transport *http.Transport
 	routes    []route
 	report    *report
-	done      chan struct{} // closed when it no longer accepts connections
+	serving   sync.WaitGroup // listeners that are open
 }
 
 // route is a Route that is ready to forward.
@@ -66,11 +66,10 @@ type route struct {
 	proxy *httputil.ReverseProxy
 }
 
-// Start forwards the connections of a listener, which it closes, until Close. It appends its
-// records to a file; see [Record]. The proxies and certificates of the process's environment
-// apply.
-func Start(l net.Listener, c Config, file string) (*Broker, error) {
-	b := &Broker{done: make(chan struct{}), report: newReport(file)}
+// New returns a broker that forwards nothing before Serve. It appends its records to a file; see
+// [Record]. The proxies and certificates of the process's environment apply.
+func New(c Config, file string) (*Broker, error) {
+	b := &Broker{report: newReport(file)}
 	b.transport = &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
@@ -84,7 +83,6 @@ func Start(l net.Listener, c Config, file string) (*Broker, error) {
 	if c.ExtraCA != "" {
 		pool, err := poolWith(c.ExtraCA)
 		if err != nil {
-			l.Close()
 			return nil, err
 		}
 		b.transport.TLSClientConfig = &tls.Config{RootCAs: pool}
@@ -92,7 +90,6 @@ func Start(l net.Listener, c Config, file string) (*Broker, error) {
 	for _, r := range c.Routes {
 		to, err := url.Parse(r.Upstream)
 		if err != nil || to.Scheme != "https" && to.Scheme != "http" || to.Host == "" {
-			l.Close()
 			return nil, fmt.Errorf("the address of the %s API is not a URL", r.Vendor)
 		}
 		b.routes = append(b.routes, route{Route: r, proxy: b.proxyTo(r, to)})
@@ -101,11 +98,14 @@ func Start(l net.Listener, c Config, file string) (*Broker, error) {
 		Handler: b, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
-	go func() {
-		defer close(b.done)
-		_ = b.server.Serve(&limitedListener{Listener: l, free: make(chan struct{}, maxConns)})
-	}()
 	return b, nil
+}
+
+// Serve forwards the connections of a listener, which it closes, until Close. It returns at once.
+func (b *Broker) Serve(l net.Listener) {
+	b.serving.Go(func() {
+		_ = b.server.Serve(&limitedListener{Listener: l, free: make(chan struct{}, maxConns)})
+	})
 }
 
 // poolWith returns the certificates of the system and those of a file.
@@ -132,7 +132,7 @@ func (b *Broker) Close() {
 	if b.server.Shutdown(ctx) != nil {
 		_ = b.server.Close()
 	}
-	<-b.done
+	b.serving.Wait()
 	b.transport.CloseIdleConnections()
 	b.report.close()
 }

@@ -38,10 +38,11 @@ func start(t *testing.T, c broker.Config) started {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "broker")
-	b, err := broker.Start(l, c, file)
+	b, err := broker.New(c, file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.Serve(l)
 	t.Cleanup(b.Close)
 	return started{b, "http://" + l.Addr().String(), file}
 }

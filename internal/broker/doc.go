@@ -3,7 +3,7 @@
 // the real credential, forwards calls of models to the provider, and refuses all other paths. It
 // streams answers unbuffered, and reads the token usage and the limits in them.
 //
-// [Setup] runs in the server and adapts the environment of the CLI. [Start] runs in the shim of the
+// [Setup] runs in the server and adapts the environment of the CLI. [New] runs in the shim of the
 // attempt, so that a stream continues while the server restarts. The shim links this package and
 // nothing else of it may cost time before main begins: package variables need no initialization.
 package broker

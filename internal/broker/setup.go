@@ -28,17 +28,20 @@ type Request struct {
 	Env     map[string]string // environment of the CLI; Setup changes it
 	Dir     string            // working directory
 	Foreign bool              // the CLI ignores the settings in the working directory
+	// Port is where the broker will listen in the network of the sandbox. 0 means that Setup opens a
+	// loopback address of this machine.
+	Port int
 }
 
 // Handed is what the shim receives.
 type Handed struct {
-	Listener *os.File // the loopback address in the CLI's environment
+	Listener *os.File // the loopback address in the CLI's environment; nil if it is in a sandbox
 	Config   Config
 }
 
 // Close closes the listener of this process.
 func (h *Handed) Close() {
-	if h != nil {
+	if h != nil && h.Listener != nil {
 		h.Listener.Close()
 	}
 }
@@ -103,12 +106,17 @@ func Setup(r Request) (h *Handed, why string, err error) {
 	if why = otherProvider(r); why != "" {
 		return nil, why, nil
 	}
-	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	h = &Handed{Config: Config{Routes: routes, ExtraCA: r.Env["NODE_EXTRA_CA_CERTS"]}}
+	address, err := h.open(r.Port)
 	if err != nil {
 		return nil, "", fmt.Errorf("open an address for the credential broker: %w", err)
 	}
-	defer l.Close()
-	base := "http://" + l.Addr().String()
+	defer func() {
+		if err != nil {
+			h.Close()
+		}
+	}()
+	base := "http://" + address
 	if r.Backend == agented.BackendOpenCode {
 		if err := pointOpenCode(r.Env, used, base); err != nil {
 			return nil, "", err
@@ -126,11 +134,22 @@ func Setup(r Request) (h *Handed, why string, err error) {
 		}
 	}
 	bypassProxies(r.Env)
-	f, err := l.File()
-	if err != nil {
-		return nil, "", fmt.Errorf("open an address for the credential broker: %w", err)
+	return h, "", nil
+}
+
+// open opens the loopback address, unless the broker listens on a port in a sandbox. It returns the
+// address.
+func (h *Handed) open(port int) (string, error) {
+	if port != 0 {
+		return fmt.Sprintf("127.0.0.1:%d", port), nil
 	}
-	return &Handed{Listener: f, Config: Config{Routes: routes, ExtraCA: r.Env["NODE_EXTRA_CA_CERTS"]}}, "", nil
+	l, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	h.Listener, err = l.File()
+	return l.Addr().String(), err
 }
 
 // route returns the route of a vendor, if the environment has a credential for it.

@@ -27,10 +27,11 @@ func setup(t *testing.T, backend string, env map[string]string) (map[string]stri
 	}
 	h.Close()
 	file := filepath.Join(t.TempDir(), "broker")
-	b, err := broker.Start(l, h.Config, file)
+	b, err := broker.New(h.Config, file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.Serve(l)
 	t.Cleanup(b.Close)
 	for name, value := range changed {
 		for _, k := range env {

@@ -18,12 +18,11 @@ func (d *Dispatcher) keepCredentials(p *preparation) error {
 	if d.o.Broker == nil || !d.o.Broker() {
 		return nil
 	}
+	r := broker.Request{Backend: p.cli.Name(), Env: p.vars, Dir: p.dir, Foreign: p.foreign}
 	if d.level(p.e) == agented.SandboxStrict {
-		return nil // it has no network but the forwarded port
+		r.Port = d.brokerPort()
 	}
-	handed, why, err := broker.Setup(broker.Request{
-		Backend: p.cli.Name(), Env: p.vars, Dir: p.dir, Foreign: p.foreign,
-	})
+	handed, why, err := broker.Setup(r)
 	if err != nil {
 		return agented.Errorf(agented.Unavailable, "the credential broker could not be set up: %v", err).Because(err)
 	}
@@ -32,6 +31,18 @@ func (d *Dispatcher) keepCredentials(p *preparation) error {
 	}
 	p.broker = handed
 	return nil
+}
+
+// brokerPort returns the port of a broker in a sandbox with a network of its own, in which nothing
+// else listens except the forwarded port.
+func (d *Dispatcher) brokerPort() int {
+	const usual = 20998
+	if d.o.Forward != nil {
+		if port, _ := d.o.Forward(); port == usual {
+			return usual + 1
+		}
+	}
+	return usual
 }
 
 // brokerLimit sets when an attempt that has ended at a limit can be continued, if the provider sent

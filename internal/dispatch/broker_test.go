@@ -72,7 +72,7 @@ func (h *house) brokered(script, url string) func(*dispatch.Options) {
 	if err := os.MkdirAll(bin, 0o700); err != nil {
 		h.t.Fatal(err)
 	}
-	text := "#!/bin/sh\nif [ \"$1\" = --version ]; then echo 'codex-cli 0.169.0'; exit; fi\ncat >/dev/null\n" +
+	text := "#!/bin/bash\nif [ \"$1\" = --version ]; then echo 'codex-cli 0.169.0'; exit; fi\ncat >/dev/null\n" +
 		`echo '{"type":"thread.started","thread_id":"019a0000-0000-7000-8000-000000000001"}'` + "\n" +
 		strings.ReplaceAll(script, "$CALL", "'"+self+"' call-model /responses CODEX_API_KEY OPENAI_BASE_URL")
 	if err := testrun.WriteProgram(filepath.Join(bin, "codex"), []byte(text), 0o700); err != nil {

@@ -91,7 +91,7 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution, secrets 
 	if err != nil {
 		return nil, err
 	}
-	box, err := d.box(e, cli, p.vars, path)
+	box, err := d.box(p, path)
 	if err != nil {
 		return nil, err
 	}

@@ -50,10 +50,10 @@ func (d *Dispatcher) levelOfBundle(e *agented.Execution) agented.Sandbox {
 	return spec.Sandbox.Level
 }
 
-// box returns the sandbox of an attempt, or nil if its level is off. vars is the environment of the
-// attempt; path is its program. Its errors are messages for users.
-func (d *Dispatcher) box(e *agented.Execution, b agentcli.CLI, vars map[string]string, path string) (*shim.Box, error) {
-	level := d.level(e)
+// box returns the sandbox of an attempt, or nil if its level is off. path is the attempt's program.
+// Its errors are messages for users.
+func (d *Dispatcher) box(p *preparation, path string) (*shim.Box, error) {
+	e, b, vars, level := p.e, p.cli, p.vars, d.level(p.e)
 	if level == agented.SandboxOff {
 		return nil, nil
 	}
@@ -74,8 +74,12 @@ func (d *Dispatcher) box(e *agented.Execution, b agentcli.CLI, vars map[string]s
 	}
 	r.Own = own
 	var forward *shim.Forward
+	port := 0
 	if level == agented.SandboxStrict {
-		forward, err = d.strict(e, b, vars, path, &r)
+		if p.broker != nil {
+			port = d.brokerPort()
+		}
+		forward, err = d.strict(e, b, vars, path, &r, port > 0)
 	} else {
 		d.guard(vars, &r)
 	}
@@ -99,7 +103,7 @@ func (d *Dispatcher) box(e *agented.Execution, b agentcli.CLI, vars map[string]s
 				"the %s %s is in %s, which sandbox %s hides because it contains data of the server or of its user: use another folder, or set sandbox to off", name, path, dir, level)
 		}
 	}
-	return &shim.Box{Level: level, Command: facts.Command(), Forward: forward}, nil
+	return &shim.Box{Level: level, Command: facts.Command(), Forward: forward, BrokerPort: port}, nil
 }
 
 // guard adds what an attempt uses at that level: the folders of its environment, unless they are
@@ -114,8 +118,9 @@ func (d *Dispatcher) guard(vars map[string]string, r *sandbox.Request) {
 }
 
 // strict adds what an attempt uses at that level: a home and temporary folder of the execution, the
-// login of its CLI, the programs on its PATH, and a port for the API of its model.
-func (d *Dispatcher) strict(e *agented.Execution, b agentcli.CLI, vars map[string]string, path string, r *sandbox.Request) (*shim.Forward, error) {
+// login of its CLI, the programs on its PATH, and a port for the API of its model unless a broker has
+// one.
+func (d *Dispatcher) strict(e *agented.Execution, b agentcli.CLI, vars map[string]string, path string, r *sandbox.Request, brokered bool) (*shim.Forward, error) {
 	var forward *shim.Forward
 	if d.o.Forward != nil {
 		if port, socket := d.o.Forward(); port > 0 {
@@ -123,9 +128,9 @@ func (d *Dispatcher) strict(e *agented.Execution, b agentcli.CLI, vars map[strin
 			r.Own = append(r.Own, sandbox.Folder{Path: filepath.Dir(socket), ReadOnly: true})
 		}
 	}
-	if forward == nil && b.Name() != agented.BackendCommand {
+	if forward == nil && !brokered && b.Name() != agented.BackendCommand {
 		return nil, agented.Errorf(agented.Invalid,
-			"sandbox strict has no network, so %s cannot reach the API of its model, and the execution does not run without the sandbox: set AGENTED_SANDBOX_FORWARD to a port and the socket of a proxy, or use sandbox guard", b.Name())
+			"sandbox strict has no network, so %s cannot reach the API of its model, and the execution does not run without the sandbox: give it an API key and set AGENTED_BROKER to on, set AGENTED_SANDBOX_FORWARD to a port and the socket of a proxy, or use sandbox guard", b.Name())
 	}
 	home := filepath.Join(d.o.Layout.Execution(e.ID), "home")
 	if c := e.Cause; c != nil && c.Conversation != "" {

@@ -173,6 +173,33 @@ func TestStrict_agent_needs_forward(t *testing.T) {
 	}
 }
 
+// TestStrict_broker lets an agent call its model from a sandbox without a network.
+func TestStrict_broker(t *testing.T) {
+	t.Parallel()
+	strictWorks(t)
+	h := newHouse(t)
+	url, keys := api(t, used("gpt-5", 1))
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The stand-in for the CLI is this program, which is not among the folders of programs.
+	d := h.dispatcher(h.brokered("env | grep -a -e KEY -e URL | rev\n(exec 3<>/dev/tcp/"+strings.Replace(strings.TrimPrefix(url, "http://"), ":", "/", 1)+") 2>/dev/null && echo LEAK\n$CALL\n"+codexEnd, url))
+	defer h.run(d)()
+	spec := codexSpec()
+	spec.Sandbox = agented.SandboxStrict
+	spec.Paths = []string{filepath.Dir(self)}
+	e := h.await(h.fire(d, spec))
+	text := h.text(e.ID)
+	if e.State != agented.StateSuccess || e.Attempts[0].Sandbox != agented.SandboxStrict || strings.Contains(text, "LEAK") ||
+		strings.Contains(text, backwards(realKey)) || !strings.Contains(text, backwards("sk-placeholder-of-agented-")) {
+		t.Fatalf("%s: %s\n%s", e.State, e.Reason, text)
+	}
+	if key := <-keys; key != realKey {
+		t.Errorf("the API received %q", key)
+	}
+}
+
 // TestStrict_forward connects a port with a socket, through which requests of several kilobytes pass
 // in both directions, also from several clients at once.
 func TestStrict_forward(t *testing.T) {

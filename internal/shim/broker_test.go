@@ -177,6 +177,34 @@ func TestBroker_in_sandbox(t *testing.T) {
 	}
 }
 
+// TestBroker_in_strict_sandbox calls a model from a sandbox without a network, in which nothing but
+// the broker can be reached.
+func TestBroker_in_strict_sandbox(t *testing.T) {
+	t.Parallel()
+	m := newModel(t)
+	r := newRun(t, agented.CaptureFile, `(exec 3<>/dev/tcp/$MODEL) 2>/dev/null && echo LEAK; exec -a stand-in "$SELF" call`)
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.spec.Path, r.spec.Args[0] = "/bin/bash", "bash"
+	const port = 20998
+	r.priv = withBrokerAt(r.priv, m.url, realKey, port)
+	if r.priv.Broker.Listener != nil {
+		t.Fatal("the broker has an address outside of the sandbox")
+	}
+	r.priv.Env = append(r.priv.Env, "SELF="+exe, "MODEL="+strings.Replace(strings.TrimPrefix(m.url, "http://"), ":", "/", 1))
+	r.spec.Sandbox = boxAt(t, agented.SandboxStrict, sandbox.Request{Own: []sandbox.Folder{{Path: filepath.Dir(exe), ReadOnly: true}}})
+	r.spec.Sandbox.BrokerPort = port
+	close(m.rest)
+	if exit := r.do(); exit.Code == nil || *exit.Code != 0 || !r.shows("the end") || r.shows("LEAK") {
+		t.Errorf("%+v\n%s", exit, r.describe())
+	}
+	if key := testrun.Receive(t, m.keys, "a call of the API"); key != realKey {
+		t.Errorf("the API received %q", key)
+	}
+}
+
 func TestBroker_start_fails(t *testing.T) {
 	t.Parallel()
 	m := newModel(t)

@@ -202,7 +202,7 @@ func prepare(bundle string, orders *orders) (*shim, error) {
 	if s.given, err = readHandover(orders); err != nil {
 		return nil, err
 	}
-	if s.broker, err = startBroker(bundle, orders.listener, s.given); err != nil {
+	if err = s.startBroker(orders.listener); err != nil {
 		return nil, fmt.Errorf("start credential broker: %w", err)
 	}
 	s.mask = redact.New(s.given.Mask)
@@ -288,6 +288,11 @@ func (s *shim) start() error {
 	if err != nil {
 		return err
 	}
+	if l := s.box.brokerListener(); l != nil && s.broker != nil {
+		if err := s.serveBroker(l); err != nil {
+			s.k.logf("The broker of the execution cannot be reached: %s.", plainCause(err))
+		}
+	}
 	s.out.closeChild()
 	preferVictim(s.child)
 	if missing = lowerPriority(&s.spec, s.child, missing); len(missing) > 0 {
@@ -365,34 +370,43 @@ func (s *shim) leaveNothing() bool {
 	return true
 }
 
-// startBroker starts the attempt's broker if the server has sent a listener. The broker reaches the
-// provider as the CLI would: with the same proxies and certificates.
-func startBroker(bundle string, listener *os.File, given *handover) (*broker.Broker, error) {
-	if listener == nil {
-		return nil, nil
+// startBroker starts the attempt's broker if the server has sent its configuration. Without a
+// listener, the broker serves that of the sandbox later. The broker reaches the provider as the CLI
+// would: with the same proxies and certificates.
+func (s *shim) startBroker(listener *os.File) error {
+	if listener != nil {
+		defer listener.Close()
 	}
-	defer listener.Close()
+	if len(s.given.Broker) == 0 {
+		return nil
+	}
 	var config broker.Config
-	if len(given.Broker) != 1 {
-		return nil, errors.New("it has no configuration")
+	if err := json.Unmarshal([]byte(s.given.Broker[0]), &config); err != nil {
+		return err
 	}
-	if err := json.Unmarshal([]byte(given.Broker[0]), &config); err != nil {
-		return nil, err
-	}
-	given.Broker = nil
-	l, err := net.FileListener(listener)
-	if err != nil {
-		return nil, err
-	}
-	for _, kv := range given.Env {
+	s.given.Broker = nil
+	for _, kv := range s.given.Env {
 		switch name, value, _ := strings.Cut(kv, "="); strings.ToUpper(name) {
 		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR":
 			if err := os.Setenv(name, value); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return broker.Start(l, config, bundle+"/"+brokerFile)
+	var err error
+	if s.broker, err = broker.New(config, s.bundle+"/"+brokerFile); err != nil || listener == nil {
+		return err
+	}
+	return s.serveBroker(listener)
+}
+
+// serveBroker makes the broker serve a listener.
+func (s *shim) serveBroker(listener *os.File) error {
+	l, err := net.FileListener(listener)
+	if err == nil {
+		s.broker.Serve(l)
+	}
+	return err
 }
 
 // BrokerRecords reads what the broker of an attempt has reported after a position, and returns the

@@ -12,7 +12,7 @@ import (
 // orders is the shim's end of the socket to the server.
 type orders struct {
 	conn     *net.UnixConn
-	listener *os.File // of the current order's broker; nil means none
+	listener *os.File // of the current order's broker; nil means none, or one in the sandbox
 }
 
 // openOrders opens the socket that the process inherited.

@@ -28,8 +28,9 @@ import (
 // process in them; when it ends, the kernel ends all others. It starts the CLI as the shim does
 // outside of sandboxes, and talks to the shim over a socket:
 //
-//	shim to init   the order: path, folder, capture, level and forwarded port; arguments; environment
-//	init to shim   startedMark with pidfds of init and CLI, or failedMark with the reason
+//	shim to init   the order: path, folder, capture, level, ports; arguments; environment
+//	init to shim   startedMark with pidfds of init and CLI, and the listener of the broker if it has
+//	               a port; or failedMark with the reason
 //	init to shim   endedMark with the CLI's status, once it has ended
 //	shim to init   doneMark: the shim signals the CLI no more, init may reap it
 const (
@@ -55,6 +56,7 @@ type box struct {
 	conn        *net.UnixConn
 	bwrap, init int      // pids
 	pidfd       *os.File // of init
+	listener    *os.File // of the broker, in the network of the sandbox; nil means none
 }
 
 // forkBox starts the CLI in a sandbox and returns its pid. The error is a message for users, or
@@ -136,7 +138,7 @@ func forkWrapper(spec *Spec, socket, in *os.File, out *outlet, errs *os.File, gr
 func (b *box) begin(spec *Spec, given *handover) (child int, err error) {
 	deadline := time.Now().Add(sandboxPatience)
 	_ = b.conn.SetDeadline(deadline)
-	facts := []string{spec.Path, spec.Dir, string(spec.Capture), string(spec.Sandbox.Level)}
+	facts := []string{spec.Path, spec.Dir, string(spec.Capture), string(spec.Sandbox.Level), strconv.Itoa(spec.Sandbox.BrokerPort)}
 	if f := spec.Sandbox.Forward; f != nil {
 		facts = append(facts, strconv.Itoa(f.Port), f.Socket)
 	}
@@ -144,7 +146,7 @@ func (b *box) begin(spec *Spec, given *handover) (child int, err error) {
 	// If bwrap fails, the read reports it.
 	_, _ = b.conn.Write(order)
 	var mark [1]byte
-	room := make([]byte, unix.CmsgSpace(2*4))
+	room := make([]byte, unix.CmsgSpace(3*4))
 	n, size, _, _, err := b.conn.ReadMsgUnix(mark[:], room)
 	var fds []int
 	if messages, parseErr := unix.ParseSocketControlMessage(room[:size]); parseErr == nil && len(messages) == 1 {
@@ -160,7 +162,7 @@ func (b *box) begin(spec *Spec, given *handover) (child int, err error) {
 	case mark[0] == failedMark:
 		text, _ := io.ReadAll(io.LimitReader(b.conn, 64<<10))
 		return 0, sandboxError(text)
-	case mark[0] != startedMark || len(fds) != 2:
+	case mark[0] != startedMark || len(fds) < 2 || (len(fds) == 3) != (spec.Sandbox.BrokerPort > 0):
 		return 0, errors.New("the sandbox gave an unknown answer")
 	}
 	b.init, child = pidOf(fds[0]), pidOf(fds[1])
@@ -172,6 +174,12 @@ func (b *box) begin(spec *Spec, given *handover) (child int, err error) {
 		return 0, err
 	}
 	b.pidfd = os.NewFile(uintptr(held), "pidfd")
+	if len(fds) == 3 {
+		if held, err = unix.FcntlInt(uintptr(fds[2]), unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return 0, err
+		}
+		b.listener = os.NewFile(uintptr(held), "broker")
+	}
 	_ = b.conn.SetDeadline(time.Time{})
 	return child, nil
 }
@@ -227,9 +235,19 @@ func (b *box) close() {
 		return
 	}
 	b.conn.Close()
-	if b.pidfd != nil {
-		b.pidfd.Close()
+	for _, f := range []*os.File{b.pidfd, b.listener} {
+		if f != nil {
+			f.Close()
+		}
 	}
+}
+
+// brokerListener returns the listener of the broker in the sandbox, or nil.
+func (b *box) brokerListener() *os.File {
+	if b == nil {
+		return nil
+	}
+	return b.listener
 }
 
 // initMain is the first process of a sandbox. It returns when no other process is left in it.
@@ -244,7 +262,7 @@ func initMain() int {
 	_ = unix.CloseRange(initSocketFD, 1<<31-1, unix.CLOSE_RANGE_CLOEXEC)
 	_ = os.WriteFile("/proc/self/comm", []byte(shimName), 0)
 	lists, err := readLists(os.NewFile(initSocketFD, "socket"), 3)
-	if err != nil || len(lists[0]) != 4 && len(lists[0]) != 6 {
+	if err != nil || len(lists[0]) != 5 && len(lists[0]) != 7 {
 		return 2
 	}
 	level := agented.Sandbox(lists[0][3])
@@ -256,12 +274,9 @@ func initMain() int {
 	if err != nil {
 		return initFailed(sandbox.Refusal(level, "its system calls could not be restricted: "+plainCause(err)+"; a kernel of version 5.3 or newer with seccomp is required"))
 	}
-	if len(lists[0]) == 6 {
-		l, err := net.Listen("tcp", "127.0.0.1:"+lists[0][4])
-		if err != nil {
-			return initFailed(sandbox.Refusal(level, "its port cannot be forwarded: "+plainCause(err)+"; run `agented doctor`"))
-		}
-		go sandbox.Forward(l, lists[0][5])
+	listener, err := openPorts(lists[0][4:])
+	if err != nil {
+		return initFailed(sandbox.Refusal(level, "a port of its network cannot be opened: "+plainCause(err)+"; run `agented doctor`"))
 	}
 	spec := &Spec{Path: lists[0][0], Dir: lists[0][1], Capture: agented.Capture(lists[0][2])}
 	child, err := forkExec(spec.Path, lists[1], &syscall.ProcAttr{
@@ -275,7 +290,11 @@ func initMain() int {
 	for fd := initStdinFD; fd <= initProgramFD; fd++ {
 		unix.Close(fd)
 	}
-	if err := reportStart(child); err != nil {
+	err = reportStart(child, listener)
+	if listener != nil {
+		listener.Close() // the shim has its own copy
+	}
+	if err != nil {
 		return initFailed(sandbox.Refusal(level, "its processes cannot be identified: "+plainCause(err)+"; a kernel of version 5.3 or newer is required"))
 	}
 	return initReap(child)
@@ -287,8 +306,30 @@ func initFailed(text string) int {
 	return 1
 }
 
-// reportStart sends pidfds of init and the CLI. The CLI cannot have been reaped.
-func reportStart(child int) error {
+// openPorts opens the ports of a sandbox's network: that of the broker, whose listener the shim
+// serves, and one that is forwarded to a socket.
+func openPorts(facts []string) (broker *os.File, err error) {
+	if len(facts) == 3 {
+		l, err := net.Listen("tcp4", "127.0.0.1:"+facts[1])
+		if err != nil {
+			return nil, err
+		}
+		go sandbox.Forward(l, facts[2])
+	}
+	if facts[0] == "0" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp4", "127.0.0.1:"+facts[0])
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.(*net.TCPListener).File()
+}
+
+// reportStart sends pidfds of init and the CLI, and a listener if there is one. The CLI cannot have
+// been reaped.
+func reportStart(child int, listener *os.File) error {
 	own, err := unix.PidfdOpen(1, 0)
 	if err != nil {
 		return err
@@ -299,7 +340,11 @@ func reportStart(child int) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return unix.Sendmsg(initSocketFD, []byte{startedMark}, unix.UnixRights(own, fd), nil, 0)
+	fds := []int{own, fd}
+	if listener != nil {
+		fds = append(fds, int(listener.Fd()))
+	}
+	return unix.Sendmsg(initSocketFD, []byte{startedMark}, unix.UnixRights(fds...), nil, 0)
 }
 
 // initReap reaps all processes of the sandbox until none is left. It reaps the CLI only when the

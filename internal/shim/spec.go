@@ -83,6 +83,8 @@ type Box struct {
 	Level   agented.Sandbox `json:"level"`
 	Command []string        `json:"command"` // bwrap and its options; see sandbox.Facts.Command
 	Forward *Forward        `json:"forward,omitempty"`
+	// BrokerPort is the port of the broker in a sandbox with a network of its own; 0 means none.
+	BrokerPort int `json:"broker_port,omitempty"`
 }
 
 // Forward connects a port of the loopback interface in a sandbox with a Unix socket outside. The
@@ -113,6 +115,8 @@ func (s *Spec) check() error {
 		return agented.Errorf(agented.Invalid, "the arguments must begin with the program's name")
 	case s.Sandbox != nil && (len(s.Sandbox.Command) == 0 || !filepath.IsAbs(s.Sandbox.Command[0])):
 		return agented.Errorf(agented.Invalid, "the program of the sandbox must be an absolute path")
+	case s.Sandbox != nil && (s.Sandbox.BrokerPort < 0 || s.Sandbox.BrokerPort > 65535):
+		return agented.Errorf(agented.Invalid, "the port of the broker is not a port")
 	case s.Sandbox != nil && s.Sandbox.Forward != nil && (s.Sandbox.Forward.Port < 1 || s.Sandbox.Forward.Port > 65535 || !filepath.IsAbs(s.Sandbox.Forward.Socket)):
 		return agented.Errorf(agented.Invalid, "the sandbox forwards a port to the absolute path of a socket")
 	case !slices.Contains([]agented.Capture{agented.CaptureFile, agented.CapturePipe, agented.CapturePTY}, s.Capture):

@@ -144,8 +144,13 @@ func runtimes(fd int) bool {
 
 // withBroker adds a broker for Claude Code to an attempt.
 func withBroker(p Private, upstream, secret string) Private {
+	return withBrokerAt(p, upstream, secret, 0)
+}
+
+// withBrokerAt is like withBroker, with a port in a sandbox.
+func withBrokerAt(p Private, upstream, secret string, port int) Private {
 	env := map[string]string{"ANTHROPIC_API_KEY": secret, "ANTHROPIC_BASE_URL": upstream}
-	handed, why, err := broker.Setup(broker.Request{Backend: agented.BackendClaude, Env: env})
+	handed, why, err := broker.Setup(broker.Request{Backend: agented.BackendClaude, Env: env, Port: port})
 	if err != nil || handed == nil {
 		panic(fmt.Sprint(why, err))
 	}

@@ -42,7 +42,10 @@ func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
 		if err != nil {
 			return nil, fmt.Errorf("start shim: %w", err)
 		}
-		hand.Broker, given = []string{string(config)}, append(given, p.Broker.Listener)
+		hand.Broker = []string{string(config)}
+		if p.Broker.Listener != nil {
+			given = append(given, p.Broker.Listener)
+		}
 	}
 	a, err := launch(bundle, given, hand.encode())
 	lock.Close()
