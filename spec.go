@@ -59,6 +59,7 @@ type Spec struct {
 	CeilingUSD     float64            `json:"ceiling_usd,omitempty"`   // cost at which a running execution is paused with a question; 0 means none
 	Agent          string             `json:"agent,omitempty"`         // id or name of an agent that provides prompt and backend settings
 	SystemPrompt   string             `json:"system_prompt,omitempty"` // role and goals, for backends that take them separately from the prompt
+	Notify         NotifyRules        `json:"notify,omitempty"`        // which channels are notified; kinds not listed follow the channels' rules
 	Resume         *ResumePoint       `json:"resume,omitempty"`        // set by the server only
 }
 
@@ -145,6 +146,7 @@ func (s *Spec) Validate() []Field {
 		refuse("sandbox", "%s", text)
 	}
 	s.Limits.validate(refuse)
+	s.Notify.validate(refuse)
 	s.validateWorkspace(refuse)
 	s.validateAccounts(refuse)
 	bad = append(bad, s.Retry.Validate()...)

@@ -145,7 +145,7 @@ func (tx *tx) pick(c *candidate, candidates policy.Candidates) (policy.Selection
 }
 
 // park makes a pending execution wait in its account queue for the reason in p.
-func (tx *tx) park(c *candidate, p policy.Selection) error {
+func (tx *tx) park(c *candidate, p policy.Selection, now time.Time) error {
 	if !c.parked {
 		seq, err := tx.change(c.id)
 		if err != nil {
@@ -154,6 +154,9 @@ func (tx *tx) park(c *candidate, p policy.Selection) error {
 		err = tx.exec(`UPDATE execution SET parked_on = $2, account_queue = $2, due_at = NULL, event_seq = $3,
 			reason = CASE WHEN attempt_no = 0 THEN '' ELSE reason END WHERE id = $1`, c.id, c.queue, seq)
 		if err != nil {
+			return err
+		}
+		if err := tx.noteParked(c.id, now); err != nil {
 			return err
 		}
 	}
@@ -262,6 +265,9 @@ func (tx *tx) failPending(id agented.ExecutionID, trigger agented.TriggerID, rea
 		return err
 	}
 	if err := tx.count(agented.StateFailed, 1); err != nil {
+		return err
+	}
+	if err := tx.notifyEnd(id, agented.StateFailed, "", reason, now); err != nil {
 		return err
 	}
 	return tx.release(trigger, 1)

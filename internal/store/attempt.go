@@ -139,7 +139,13 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 	if err := tx.endLease(&end, next, at); err != nil {
 		return err
 	}
+	if err := tx.notifyEnd(id, end.Next, a.Class, orText(end.Error, end.Reason), at); err != nil {
+		return err
+	}
 	if next.parkedOn != nil {
+		if err := tx.noteParked(id, at); err != nil {
+			return err
+		}
 		if err := tx.parkQueue(*next.parkedOn, next.picked); err != nil {
 			return err
 		}
@@ -231,6 +237,13 @@ func (tx *tx) endLease(end *AttemptEnd, next planned, at time.Time) error {
 		return nil
 	}
 	return tx.exec(`UPDATE execution_text SET result = $2 WHERE execution_id = $1`, id, format.Truncate(end.Result, agented.MaxResult))
+}
+
+func orText(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
 }
 
 func orTime(t, otherwise time.Time) time.Time {
@@ -436,6 +449,15 @@ func (tx *tx) recordOutcome(end *AttemptEnd, e *agented.Execution, at time.Time)
 		acc.ID, after.State, micros(after.Until), after.Evidence, after.Cause, after.ConsecutiveLimits, out.Probe)
 	if err != nil {
 		return 0, err
+	}
+	if after.State == agented.AccountNeedsLogin && acc.State != after.State {
+		err := tx.notify(agented.Notice{
+			Kind: agented.NotifyNeedsPerson, Execution: a.Execution, Subject: string(acc.ID), At: at,
+			Text: fmt.Sprintf("account %s/%s needs a login: its credentials were rejected", acc.Backend, acc.Name),
+		})
+		if err != nil {
+			return 0, err
+		}
 	}
 	if out.Wake {
 		if err := tx.wakeAccountQueues(at); err != nil {

@@ -29,6 +29,14 @@ type budget struct {
 	notified int
 }
 
+// trigger returns the trigger whose costs the budget counts, "" for another scope.
+func (b *budget) trigger() agented.TriggerID {
+	if b.Scope == agented.BudgetTrigger {
+		return agented.TriggerID(b.Target)
+	}
+	return ""
+}
+
 func scanBudget(b *budget, scan func(...any) error) error {
 	return scan(&b.ID, &b.Name, &b.Enabled, &b.Scope, &b.Target, &b.Period, &b.Limit, &b.Hard, &b.Pause, &b.Warn,
 		toTime{&b.Since}, &b.Spent, &b.Unknown, &b.notified, toTime{&b.CreatedAt}, toTime{&b.UpdatedAt})
@@ -374,6 +382,9 @@ func (db *DB) TakeBudgetNotices(ctx context.Context, now time.Time) ([]BudgetNot
 			out = append(out, BudgetNotice{b.Budget, level == 2})
 			err := tx.exec(`UPDATE budget SET notified = $2, since = $3, spent_usd = $4, unknown = $5 WHERE id = $1`, b.ID, level, micros(b.Since), b.Spent, b.Unknown)
 			if err != nil {
+				return err
+			}
+			if err := tx.notify(agented.Notice{Kind: agented.NotifyBudget, Trigger: b.trigger(), Subject: string(b.ID), Text: b.Sentence(), At: now}); err != nil {
 				return err
 			}
 			action := map[int]string{1: "budget.near", 2: "budget.reached"}[level]

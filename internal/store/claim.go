@@ -98,7 +98,7 @@ func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Dura
 		case policy.ActFail:
 			err = tx.failPending(c.id, c.trigger, reason, now)
 		case policy.ActPark:
-			err = tx.park(c, s)
+			err = tx.park(c, s, now)
 		default:
 			if err := tx.start(c, s, node, now, now.Add(ttl)); err != nil {
 				return nil, false, err
@@ -121,6 +121,9 @@ func (tx *tx) claim(node agented.NodeID, limit int, now time.Time, ttl time.Dura
 func (tx *tx) start(c *candidate, p policy.Selection, node agented.NodeID, now, expires time.Time) error {
 	seq, err := tx.change(c.id)
 	if err != nil {
+		return err
+	}
+	if err := tx.noteUnparked(c.id); err != nil {
 		return err
 	}
 	var account *agented.AccountID

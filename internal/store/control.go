@@ -107,6 +107,9 @@ func (db *DB) Paused(ctx context.Context, id agented.ExecutionID, lease agented.
 		if err != nil {
 			return err
 		}
+		if err := tx.notifyPause(id, p); err != nil {
+			return err
+		}
 		return tx.touch(id)
 	})
 }

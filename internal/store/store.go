@@ -11,11 +11,13 @@ import (
 	"database/sql"
 	"embed"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/naming"
 	"github.com/agented/agented/internal/sqlite"
 )
 
@@ -48,6 +50,9 @@ type DB struct {
 
 	rules atomic.Pointer[string] // latest committed version of the rules
 	gate  sync.RWMutex           // held for writing while rules change; see writeRules
+
+	channels atomic.Bool // there may be channels for notifications
+	onNotice func()      // see OnNotice
 }
 
 // Open opens the database file at path, creates it (mode 0600) if it does not
@@ -70,6 +75,10 @@ func open(ctx context.Context, path string, o Options, f sqlite.Format) (_ *DB, 
 		return nil, err
 	}
 	if err := db.loadRules(ctx); err != nil {
+		engine.Close()
+		return nil, err
+	}
+	if err := db.loadChannels(ctx); err != nil {
 		engine.Close()
 		return nil, err
 	}
@@ -115,4 +124,48 @@ func (db *DB) SetSetting(ctx context.Context, key, value string) error {
 	return db.write(ctx, "set setting", func(tx *tx) error {
 		return tx.exec(`INSERT INTO setting (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`, key, value)
 	})
+}
+
+// fold returns the key under which a name is unique.
+func fold(name string) string { return naming.Key(name) }
+
+// byName selects by name. Two old rows can have the same name in two Unicode
+// normalisations: then the one spelled like $2 comes first.
+const byName = `name_key IN ($1, $2) ORDER BY CASE WHEN name_key = $2 THEN 0 ELSE 1 END LIMIT 1`
+
+// nameKeys returns the arguments of byName.
+func nameKeys(name string) []any { return []any{fold(name), strings.ToLower(name)} }
+
+// refoldNames normalises keys that an earlier version stored without Unicode
+// composition. A row keeps its key if another row has the normalised one: both
+// remain usable. The history of executions keeps its keys too.
+func (db *DB) refoldNames(ctx context.Context) error {
+	for _, table := range []string{"trigger_", "user_", "api_key", "budget"} {
+		if err := db.refold(ctx, table); err != nil {
+			return explain("normalise the names in "+table, err)
+		}
+	}
+	return nil
+}
+
+func (db *DB) refold(ctx context.Context, table string) error {
+	type row struct{ id, name, key string }
+	rows, err := db.query(ctx, `SELECT id, name, name_key FROM `+table+` WHERE OCTET_LENGTH(name_key) <> LENGTH(name_key)`)
+	list, err := collect(rows, err, func(r *row, scan func(...any) error) error { return scan(&r.id, &r.name, &r.key) })
+	if err != nil {
+		return err
+	}
+	for _, r := range list {
+		key := fold(r.name)
+		if key == r.key {
+			continue
+		}
+		err := db.write(ctx, r.id, func(tx *tx) error {
+			return tx.exec(`UPDATE `+table+` SET name_key = $2 WHERE id = $1`, r.id, key)
+		})
+		if err != nil && !duplicate(err) {
+			return err
+		}
+	}
+	return nil
 }

@@ -22,6 +22,7 @@ type tx struct {
 	rules    string                   // version of the rules; empty: not read yet
 	ruled    bool                     // the version has changed
 	gated    bool                     // rules may be changed in it
+	noticed  bool                     // there are new notifications
 
 	fresh map[agented.ExecutionID]*agented.Execution // inserted and not changed since
 	loads map[agented.TriggerID]*policy.TriggerLoad  // read, and updated by insert
@@ -58,6 +59,9 @@ func (tx *tx) publish() {
 	}
 	for _, e := range tx.reported {
 		tx.db.onChange(e)
+	}
+	if tx.noticed && tx.db.onNotice != nil {
+		tx.db.onNotice()
 	}
 }
 
