@@ -172,8 +172,11 @@ func (s *Secret) OutOfScope(e *Execution) string {
 		return ""
 	}
 	address := ""
-	if e.Snapshot.Workspace != nil {
+	switch {
+	case e.Snapshot.Workspace != nil:
 		address = e.Snapshot.Workspace.Repository
+	case e.Snapshot.Resume != nil: // a later turn works in the checkout of the first
+		address = e.Snapshot.Resume.Repository
 	}
 	if r, err := ParseRepository(address); err == nil && slices.ContainsFunc(s.Repositories, r.Matches) {
 		return ""

@@ -29,6 +29,8 @@ type ResumePoint struct {
 	Account   AccountID   `json:"account,omitempty"`
 	Execution ExecutionID `json:"execution_id"` // the execution in whose folder the session worked
 	Dir       string      `json:"dir"`          // working directory, absolute
+	// Repository is the address of the repository that Dir is a checkout of; empty if it is none.
+	Repository string `json:"repository,omitempty"`
 }
 
 // Protocols lists the protocols for fetching a repository. A setting of the

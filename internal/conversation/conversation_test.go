@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -244,5 +245,37 @@ func TestAgent_missing(t *testing.T) {
 			t.Fatalf("events:\n%s", s.events())
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// Each turn works in the checkout of the first, and may use what is limited to its repository.
+func TestTurn_repository(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	const repository = "https://github.com/acme/web"
+	s.x.agent.Spec.Workspace = &agented.Workspace{Repository: repository}
+	own := agented.Secret{Name: "own", Repositories: []string{"acme/web"}}
+	other := agented.Secret{Name: "other", Repositories: []string{"acme/other"}}
+	for turn := range 3 {
+		s.say("hello")
+		e := s.claim()
+		if turn == 0 {
+			if e.Snapshot.Workspace == nil {
+				t.Fatal("the first turn has no workspace")
+			}
+			if err := os.MkdirAll(s.x.layout.WorkDir(e), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		} else if e.Snapshot.Workspace != nil || e.Snapshot.Resume == nil || e.Snapshot.Resume.Repository != repository {
+			t.Errorf("turn %d has workspace %+v and resumes %+v", turn, e.Snapshot.Workspace, e.Snapshot.Resume)
+		}
+		if why := own.OutOfScope(e); why != "" {
+			t.Errorf("turn %d: %s", turn, why)
+		}
+		if other.OutOfScope(e) == "" {
+			t.Errorf("turn %d may use a secret of another repository", turn)
+		}
+		s.end(e, agented.StateSuccess, "done", "s1")
+		receive(t, "clean-up", s.x.cleaned)
 	}
 }

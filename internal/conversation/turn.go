@@ -129,8 +129,22 @@ func resumePoint(e *agented.Execution, dir string) *agented.ResumePoint {
 	for i := len(e.Attempts) - 1; i >= 0; i-- {
 		a := &e.Attempts[i]
 		if a.SessionID != "" && !a.SessionGone {
-			return &agented.ResumePoint{Session: a.SessionID, Backend: a.Backend, Account: a.Account, Execution: e.ID, Dir: dir}
+			return &agented.ResumePoint{
+				Session: a.SessionID, Backend: a.Backend, Account: a.Account, Execution: e.ID,
+				Dir: dir, Repository: repositoryOf(e),
+			}
 		}
 	}
 	return nil
+}
+
+// repositoryOf returns the address of the repository whose checkout a turn worked in, or "".
+func repositoryOf(e *agented.Execution) string {
+	switch {
+	case e.Snapshot.Workspace != nil:
+		return e.Snapshot.Workspace.Repository
+	case e.Snapshot.Resume != nil:
+		return e.Snapshot.Resume.Repository
+	}
+	return ""
 }
