@@ -67,7 +67,9 @@ func Make(ctx context.Context, req Request) (*Record, error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if err := req.collect(rec, temp); err != nil {
+	if err := req.collect(ctx, rec, temp); ctx.Err() != nil {
+		return nil, ctx.Err()
+	} else if err != nil {
 		rec.note("The artifacts could not be copied: " + sentence(plain(err)))
 	}
 	if !rec.Git && len(rec.Artifacts) == 0 && rec.Reason == "" {
