@@ -38,6 +38,7 @@ setup: ## fetch the Go modules and check the tools
 build: ## build bin/agented
 	@mkdir -p bin
 	$(GO) build -trimpath -ldflags '-s -w' -o cmd/agented/agshim_$$($(GO) env GOARCH).bin ./cmd/agshim
+	GOOS= GOARCH= $(GO) run ./scripts/pack cmd/agented/agshim_$$($(GO) env GOARCH).bin
 	$(GO) build -trimpath -tags agshim -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/agented
 
 ui: ## build the web interface into web/dist/app (needs Node 20 or newer)

@@ -20,6 +20,7 @@ if [ "${1:-}" = --snapshot ]; then ./scripts/build-ui.sh --if-possible; else ./s
 [ -f web/dist/app/index.html ] || { echo "the web interface was not built" >&2; exit 1; }
 for arch in amd64 arm64; do
 	GOOS=linux GOARCH=$arch $GO build -trimpath -ldflags '-s -w' -o "cmd/agented/agshim_$arch.bin" ./cmd/agshim
+	$GO run ./scripts/pack "cmd/agented/agshim_$arch.bin"
 done
 
 rm -rf "$out"

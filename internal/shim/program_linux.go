@@ -3,24 +3,27 @@ package shim
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"unsafe"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 )
 
 // program is the small program that runs as shim; see UseProgram.
 var program struct {
 	mu   sync.Mutex // guards the following fields
-	text string     // "" once it is in a memory file, or unusable
+	text string     // compressed; "" once it is in a memory file, or unusable
 	file *os.File   // memory file; if nil, shims run this program
 }
 
 // UseProgram makes shims run another, smaller program that contains only Main. text is its
-// content and must be part of this program's file; "" means none. If the system does not permit
-// running it, shims run this program.
+// content, compressed with zstd, and must be part of this program's file; "" means none. If the
+// system does not permit running it, shims run this program.
 func UseProgram(text string) {
 	program.mu.Lock()
 	program.text = text
@@ -66,15 +69,25 @@ func theProgram() *os.File {
 	defer program.mu.Unlock()
 	if program.text != "" {
 		// On an error shims run this program instead.
-		program.file, _ = unpack(program.text)
+		program.file, _ = decompress(program.text)
 		releasePages(program.text)
 		program.text = ""
 	}
 	return program.file
 }
 
-// unpack copies a program to a sealed memory file.
-func unpack(text string) (_ *os.File, err error) {
+// decompress writes a compressed program to a sealed memory file.
+func decompress(text string) (*os.File, error) {
+	dec, err := zstd.NewReader(strings.NewReader(text), zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return nil, err
+	}
+	defer dec.Close()
+	return unpack(dec)
+}
+
+// unpack writes a program to a sealed memory file.
+func unpack(from io.Reader) (_ *os.File, err error) {
 	const flags = unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("agshim", flags|unix.MFD_EXEC)
 	if errors.Is(err, unix.EINVAL) { // a kernel before 6.3
@@ -84,10 +97,7 @@ func unpack(text string) (_ *os.File, err error) {
 		return nil, err
 	}
 	f := os.NewFile(uintptr(fd), "agshim")
-	for rest := text; rest != "" && err == nil; rest = rest[min(len(rest), 256<<10):] {
-		_, err = f.Write([]byte(rest[:min(len(rest), 256<<10)]))
-	}
-	if err == nil {
+	if _, err = io.Copy(f, from); err == nil {
 		const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
 		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
@@ -25,19 +26,31 @@ func use(t *testing.T, f *os.File) {
 	t.Cleanup(func() { set(nil) })
 }
 
-// self is this program as a memory file.
+// self is this program as a memory file, unpacked as an embedded one is.
 func self(t *testing.T) *os.File {
 	t.Helper()
 	text, err := os.ReadFile("/proc/self/exe")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := unpack(string(text))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := decompress(string(enc.EncodeAll(text, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// A program that is damaged is not run: shims run this program.
+func TestProgram_damaged(t *testing.T) {
+	if f, err := decompress("not compressed"); err == nil {
+		f.Close()
+		t.Error("it was unpacked")
+	}
 }
 
 func TestProgram_in_memory(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -23,14 +24,15 @@ const credentialsDirectory = "CREDENTIALS_DIRECTORY"
 
 // readFile reads the file of a secret.
 func (v *Vault) readFile(s *agented.Secret) (string, error) {
+	// Viewers of an execution can read its reason, and must not learn the path from it.
 	refuse := func(format string, args ...any) (string, error) {
-		return "", agented.Errorf(agented.Invalid, "the file of secret %q "+format, append([]any{s.Name}, args...)...)
+		return "", agented.Errorf(agented.Invalid, "the file of secret %q "+format+" (`agented secret show %s` prints the path)", append(append([]any{s.Name}, args...), s.Name)...)
 	}
 	path := s.Path
 	if !filepath.IsAbs(path) {
 		dir, _ := v.o.Lookup(credentialsDirectory)
 		if dir == "" {
-			return refuse("is %s, relative to CREDENTIALS_DIRECTORY, which the server does not have: add LoadCredential=%s:/path to its systemd unit, or set an absolute path", path, path)
+			return refuse("has a path relative to CREDENTIALS_DIRECTORY, which the server does not have: add LoadCredential= to its systemd unit, or set an absolute path")
 		}
 		path = filepath.Join(dir, path)
 	}
@@ -38,9 +40,9 @@ func (v *Vault) readFile(s *agented.Secret) (string, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return refuse("does not exist: create %s, or change it with `agented secret set %s --file PATH`", path, s.Name)
+		return refuse("does not exist: create it, or change the path with `agented secret set %s --file PATH`", s.Name)
 	case err != nil:
-		return refuse("cannot be read (%v): make %s readable for the user that runs the server", reason(err), path)
+		return refuse("cannot be read (%v): make it readable for the user that runs the server", reason(err))
 	}
 	defer f.Close()
 	info, err := f.Stat()
@@ -48,9 +50,9 @@ func (v *Vault) readFile(s *agented.Secret) (string, error) {
 	case err != nil:
 		return refuse("cannot be read (%v)", reason(err))
 	case !info.Mode().IsRegular():
-		return refuse("is not a regular file: %s", path)
+		return refuse("is not a regular file")
 	case info.Mode().Perm()&0o002 != 0:
-		return refuse("can be changed by every user: run `chmod o-w %s`", path)
+		return refuse("can be changed by every user: run `chmod o-w` on it")
 	}
 	data, err := io.ReadAll(io.LimitReader(f, agented.MaxSecret+1))
 	if err != nil {
@@ -100,6 +102,10 @@ func (v *Vault) runCommand(ctx context.Context, s *agented.Secret) (string, erro
 	var out limited
 	cmd.Stdout = &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// The kernel ends the command with the thread that started it, also if the server is killed.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	endWithParent(cmd.SysProcAttr)
 	// Also its children. A child that left the group and holds the output open is waited
 	// for only briefly.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

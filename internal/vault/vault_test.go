@@ -105,6 +105,9 @@ func TestVault_file(t *testing.T) {
 		if got != c.want || c.fault == "" != (err == nil) || err != nil && !strings.Contains(agented.Message(err), c.fault) {
 			t.Errorf("%s: %q, %v", c.name, got, err)
 		}
+		if err != nil && strings.Contains(err.Error(), r.dir) {
+			t.Errorf("%s: the error contains the path: %v", c.name, err)
+		}
 	}
 	// The next attempt reads the file again.
 	r.file("a", "another-value-now\n", 0o600)
@@ -116,7 +119,7 @@ func TestVault_file(t *testing.T) {
 		t.Errorf("received %v, %v", got, err)
 	}
 	delete(r.env, "CREDENTIALS_DIRECTORY")
-	if err := r.v.Resolve(t.Context(), r.e, []string{"credential"}); err == nil || !strings.Contains(agented.Message(err), "LoadCredential=b") {
+	if err := r.v.Resolve(t.Context(), r.e, []string{"credential"}); err == nil || !strings.Contains(agented.Message(err), "LoadCredential=") {
 		t.Errorf("without the folder: %v", err)
 	}
 }
