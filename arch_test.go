@@ -100,6 +100,7 @@ var mayImport = map[string][]string{
 	"internal/webhook":            {"internal/format"},
 	"internal/workspace":          {"internal/agentcli/registry", "internal/disk", "internal/filelock", "internal/format", "internal/remove"},
 	"scripts/contain":             {"internal/testrun"},
+	"scripts/pack":                {},
 	"scripts/notices":             {},
 	"scripts/testtable":           {},
 	"web":                         {},
