@@ -27,6 +27,7 @@ import (
 	"github.com/agented/agented/internal/costs"
 	"github.com/agented/agented/internal/disk"
 	"github.com/agented/agented/internal/dispatch"
+	"github.com/agented/agented/internal/github"
 	"github.com/agented/agented/internal/hub"
 	"github.com/agented/agented/internal/localsocket"
 	"github.com/agented/agented/internal/metrics"
@@ -87,6 +88,8 @@ type App struct {
 	certs         *certificates               // nil without TLS
 	backups       *backup.Scheduler           // nil without a backup folder
 	config        atomic.Pointer[config.Config]
+	github        atomic.Pointer[github.Client] // nil without a credential
+	githubTokens  issuedTokens
 
 	reloading sync.Mutex // held while settings or drained change
 
@@ -231,6 +234,11 @@ func (a *App) assemble(ctx context.Context, node agented.NodeID) (err error) {
 	if a.prices, err = agentcli.ReadPrices(c.PricesFile); err != nil {
 		return err
 	}
+	hub, err := a.newGitHub(c)
+	if err != nil {
+		return err
+	}
+	a.github.Store(hub)
 	a.db.SetZone(zone(c))
 	a.db.CheckAccounts(a.checkAccount)
 	a.pruner = retention.New(retention.Options{DB: a.db, Layout: a.layout, Settings: a.retention, Hold: a.hold, Log: a.o.Log})
@@ -403,6 +411,7 @@ func (a *App) secrets() (out []string, err error) {
 	if key, err := os.ReadFile(a.layout.CLIKey()); err == nil {
 		out = append(out, string(key))
 	}
+	out = append(out, a.githubTokens.list()...)
 	if a.api != nil {
 		out = append(out, a.api.WebhookSecrets()...)
 		var values []string

@@ -12,6 +12,7 @@ import (
 	"github.com/agented/agented/internal/agentcli"
 	"github.com/agented/agented/internal/backup"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/github"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 )
@@ -44,6 +45,9 @@ func Check(c *config.Config) []agented.Field {
 	})
 	if !errors.Is(err, agented.NotFound) { // the first start creates it
 		no("SECRET_KEY", err)
+	}
+	if _, err := github.New(githubOptions(c)); c.GitHubSet() {
+		no("GITHUB_APP_ID", err)
 	}
 	no("AGENTED_DATA_DIR", writable(c.DataDir, "AGENTED_DATA_DIR"))
 	if err := store.CheckUpgradable(c.DBPath); err != nil {

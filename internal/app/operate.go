@@ -18,6 +18,7 @@ import (
 var reloadable = append([]string{
 	"AGENTED_TLS_CERT", "AGENTED_TLS_KEY", "AGENTED_REQUEST_TIMEOUT", "AGENTED_MAX_CONNECTIONS", "AGENTED_SHUTDOWN_TIMEOUT",
 	"AGENTED_API_KEY", "LOG_LEVEL", "CORS_ALLOWED_ORIGINS", "AGENTED_ALLOWED_HOSTS", "AGENTED_TRUSTED_PROXIES", "GITHUB_WEBHOOK_SECRET", "AGENTED_GITHUB_LOGINS",
+	"GITHUB_APP_ID", "GITHUB_APP_PRIVATE_KEY", "AGENTED_GITHUB_TOKEN", "AGENTED_GITHUB_API_URL",
 	"AGENTED_MAX_CONCURRENT",
 }, config.BackendSettings()...)
 
@@ -47,9 +48,14 @@ func (a *App) Reload() (out *api.Reloaded, err error) {
 			return nil, err
 		}
 	}
+	hub, err := a.newGitHub(next)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.api.Reload(next); err != nil {
 		return nil, err
 	}
+	a.github.Store(hub)
 	if certs != nil {
 		a.certs.current.Store(certs)
 	}

@@ -55,6 +55,11 @@ func (c *Config) text(s setting) string {
 	}
 }
 
+// GitHubSet reports whether a credential for GitHub's API is set.
+func (c *Config) GitHubSet() bool {
+	return c.GitHubAppID != "" || c.GitHubAppKey.IsSet() || c.GitHubToken.IsSet()
+}
+
 // BackendSettings returns the names of the variables of default accounts.
 func BackendSettings() []string {
 	var names []string

@@ -15,7 +15,7 @@ import (
 //	old      an older name, used if the new one is not set in the same source
 //	default  the default as it would be written
 //	shown    text in place of a default that is computed at start
-//	kind     type of a string: path, url, sink, zone, origins, hosts, logins
+//	kind     type of a string: path, url, sink, zone, origins, hosts, logins, pem
 //	choice   the allowed words
 //	min, max bounds of a number or duration
 //	secret   "server": never leaves the server; "backend", of a CLI's setting: passed to its CLI
@@ -62,6 +62,11 @@ type Config struct {
 	BasePath            string   `env:"AGENTED_BASE_PATH" kind:"basepath" help:"Path under which a reverse proxy publishes the server, for example /agented. The proxy may strip it or pass it through."`
 	GitHubWebhookSecret Secret   `env:"GITHUB_WEBHOOK_SECRET" secret:"server" help:"Secret that GitHub signs webhooks with. If unset, the GitHub endpoint responds with 503 and the reason."`
 	GitHubLogins        []string `env:"AGENTED_GITHUB_LOGINS" kind:"logins" help:"GitHub accounts, separated by commas, that agents of this server use. Events caused by them fire no trigger, so that agents do not reply to themselves."`
+
+	GitHubAppID  string `env:"GITHUB_APP_ID" section:"GitHub" help:"Id or client id of the GitHub App that the server calls GitHub's API as. It needs GITHUB_APP_PRIVATE_KEY_FILE."`
+	GitHubAppKey Secret `env:"GITHUB_APP_PRIVATE_KEY" kind:"pem" secret:"server" help:"Private key of the GitHub App in PEM, as GitHub's settings page of the App creates it."`
+	GitHubToken  Secret `env:"AGENTED_GITHUB_TOKEN" secret:"server" help:"Fine-grained personal access token that the server calls GitHub's API with where no GitHub App is set. GitHub accepts check runs from Apps only."`
+	GitHubAPI    string `env:"AGENTED_GITHUB_API_URL" default:"https://api.github.com" kind:"url" help:"Address of GitHub's API. That of GitHub Enterprise Server is https://HOST/api/v3."`
 
 	MaxConcurrent     int            `env:"AGENTED_MAX_CONCURRENT" default:"0" shown:"from CPU and memory" min:"0" max:"10000" section:"Executions" help:"Limit of concurrent executions on this machine. 0 computes it: two per CPU, at most one per GiB of memory, at least 2."`
 	SSEReplayLimit    int            `env:"SSE_REPLAY_LIMIT" default:"500" min:"0" max:"2000000000" help:"Number of lines replayed to a log stream that requests no position. 0 replays from the start."`

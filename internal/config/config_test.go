@@ -81,7 +81,7 @@ func TestLoad_defaults(t *testing.T) {
 		"ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": "", "CLAUDE_CODE_OAUTH_TOKEN": "", "CLAUDE_CONFIG_DIR": "",
 		"CLAUDE_PLUGIN_ROOT": "", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "CODEX_HOME": "", "GEMINI_API_KEY": "", "GOOGLE_GEMINI_BASE_URL": "", "GEMINI_CLI_HOME": "",
 		"OPENCODE_HOME": "", "SENTRY_DSN": "", "OTEL_EXPORTER_OTLP_ENDPOINT": "", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "", "OTEL_EXPORTER_OTLP_PROTOCOL": "", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "", "OTEL_RESOURCE_ATTRIBUTES": "", "OTEL_EXPORTER_OTLP_HEADERS": "", "OTEL_SERVICE_NAME": "agented",
-		"AGENTED_URL": "", "AGENTED_GITHUB_LOGINS": "", "HOME": "/home/u", "PATH": "/bin", "XDG_DATA_HOME": "",
+		"AGENTED_URL": "", "AGENTED_GITHUB_LOGINS": "", "AGENTED_GITHUB_TOKEN": "", "AGENTED_GITHUB_API_URL": "https://api.github.com", "GITHUB_APP_ID": "", "GITHUB_APP_PRIVATE_KEY": "", "HOME": "/home/u", "PATH": "/bin", "XDG_DATA_HOME": "",
 		"XDG_STATE_HOME": "", "XDG_RUNTIME_DIR": "", "NO_COLOR": "",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -543,5 +543,37 @@ func TestSettings_documented(t *testing.T) {
 	}
 	if count < 35 {
 		t.Errorf("%d settings", count)
+	}
+}
+
+func TestLoad_private_key(t *testing.T) {
+	t.Parallel()
+	const pem = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA\n-----END RSA PRIVATE KEY-----\n"
+	file := filepath.Join(t.TempDir(), "app.pem")
+	if err := os.WriteFile(file, []byte("\n"+pem+"\n\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, env := range map[string]string{
+		"file":    "GITHUB_APP_PRIVATE_KEY_FILE=" + file,
+		"value":   "GITHUB_APP_PRIVATE_KEY=" + pem,
+		"escaped": "GITHUB_APP_PRIVATE_KEY=" + strings.ReplaceAll(pem, "\n", `\n`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := load(t, options(t, "", env))
+			if got := c.GitHubAppKey.Reveal(); got != pem || !c.GitHubSet() {
+				t.Errorf("the key is %q", got)
+			}
+			if _, found := c.Variable("GITHUB_APP_PRIVATE_KEY"); found {
+				t.Error("triggers can pass the key on")
+			}
+			if hidden, _ := c.Hidden(); name == "file" && !slices.Contains(hidden, file) {
+				t.Error("sandboxes do not hide the file")
+			}
+		})
+	}
+	_, err := config.Load(options(t, "", "GITHUB_APP_PRIVATE_KEY=secret-that-is-no-key"))
+	if err == nil || !strings.Contains(err.Error(), "PEM") || strings.Contains(err.Error(), "secret-that-is-no-key") {
+		t.Errorf("a key that is not in PEM: %v", err)
 	}
 }

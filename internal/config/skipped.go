@@ -62,7 +62,7 @@ func ofDotenv(name string) bool {
 
 // fixText returns how to set a real secret.
 func (s setting) fixText() string {
-	if s.secret == "backend" || s.name == "SENTRY_DSN" || s.kind == "headers" {
+	if s.secret == "backend" || s.name == "SENTRY_DSN" || s.name == "AGENTED_GITHUB_TOKEN" || s.kind == "headers" || s.kind == "pem" {
 		return "write the value that the service issued, or remove the setting"
 	}
 	return "run `openssl rand -hex 32` and write its output here, or remove the setting"

@@ -114,6 +114,13 @@ func convertSecret(s setting, raw string) (any, error) {
 	if s.name == "SECRET_KEY" {
 		return NewSecret(raw), nil // unchanged
 	}
+	if s.kind == "pem" {
+		// Environments that hold no line breaks often contain \n instead.
+		if raw = strings.TrimSpace(strings.ReplaceAll(raw, `\n`, "\n")); !strings.HasPrefix(raw, "-----BEGIN ") || !strings.HasSuffix(raw, "-----") {
+			return nil, fmt.Errorf("is not in PEM format, which begins with -----BEGIN; set %s to the path of the file", s.fileName)
+		}
+		return NewSecret(raw + "\n"), nil
+	}
 	if strings.ContainsFunc(raw, unicode.IsControl) || strings.TrimSpace(raw) != raw {
 		return nil, errors.New("contains a line break, a control character, or spaces at its ends; write it on one line without them")
 	}

@@ -91,7 +91,8 @@ func Check(ctx context.Context, o Options) []Finding {
 	if o.Config != nil {
 		wg.Go(func() { clis = checkCLIs(ctx, o.Config) })
 	}
-	var accounts, hints, prices []Finding
+	var accounts, hints, prices, hub []Finding
+	wg.Go(func() { hub = checkGitHub(ctx, o) })
 	wg.Go(func() { accounts = checkAccounts(ctx, o) })
 	wg.Go(func() { hints = checkHints(ctx, o) })
 	wg.Go(func() { prices = checkPrices(ctx, o) })
@@ -112,7 +113,7 @@ func Check(ctx context.Context, o Options) []Finding {
 	}
 	rest = append(rest, checkSystem(ctx, o, holder)...)
 	wg.Wait()
-	return named(slices.Concat(clis, accounts, prices, rest, hints))
+	return named(slices.Concat(clis, accounts, prices, rest, hub, hints))
 }
 
 // named sets the id of findings that have none, from area and name.

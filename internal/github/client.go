@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -72,7 +73,10 @@ func New(o Options) (*Client, error) {
 	}
 	base, err := url.Parse(strings.TrimRight(o.URL, "/"))
 	if err != nil || base.Host == "" || base.Scheme != "https" && base.Scheme != "http" {
-		return nil, agented.Errorf(agented.Invalid, "the address of GitHub's API is no http or https URL")
+		return nil, agented.Errorf(agented.Invalid, "AGENTED_GITHUB_API_URL is no http or https URL")
+	}
+	if base.Scheme == "http" && !loopback(base.Hostname()) {
+		return nil, agented.Errorf(agented.Invalid, "AGENTED_GITHUB_API_URL would send the credential without encryption: use https")
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -84,7 +88,12 @@ func New(o Options) (*Client, error) {
 		base: base, token: o.Token, now: o.Now, blocked: map[string]time.Time{}, quotas: map[string]Quota{},
 		http: &http.Client{Transport: o.Transport, CheckRedirect: sameHost},
 	}
-	if o.AppID != "" {
+	switch {
+	case o.AppID != "" && len(o.PrivateKey) == 0:
+		return nil, agented.Errorf(agented.Invalid, "GITHUB_APP_ID is set without a key: set GITHUB_APP_PRIVATE_KEY_FILE to the file of the App's private key")
+	case o.AppID == "" && len(o.PrivateKey) > 0:
+		return nil, agented.Errorf(agented.Invalid, "GITHUB_APP_PRIVATE_KEY_FILE is set without an App: set GITHUB_APP_ID")
+	case o.AppID != "":
 		if c.app, err = newApp(o.AppID, o.PrivateKey, o.Issued); err != nil {
 			return nil, err
 		}
@@ -93,6 +102,11 @@ func New(o Options) (*Client, error) {
 		return nil, agented.Errorf(agented.Invalid, "there is no credential for GitHub's API: set a GitHub App or a token")
 	}
 	return c, nil
+}
+
+func loopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.IsLoopback()
 }
 
 // HasApp reports whether the client calls as a GitHub App.

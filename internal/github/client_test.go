@@ -91,6 +91,9 @@ func TestNew_invalid_options(t *testing.T) {
 	}{
 		"none":      {github.Options{}, "no credential"},
 		"bad_url":   {github.Options{URL: "ftp://x", Token: "t"}, "http"},
+		"cleartext": {github.Options{URL: "http://ghe.example.org", Token: "t"}, "https"},
+		"no_key":    {github.Options{AppID: "1", Token: "t"}, "PRIVATE_KEY_FILE"},
+		"no_app":    {github.Options{PrivateKey: []byte("k"), Token: "t"}, "GITHUB_APP_ID"},
 		"bad_key":   {github.Options{AppID: "1", PrivateKey: []byte("key")}, "PEM"},
 		"wrong_key": {github.Options{AppID: "1", PrivateKey: []byte("-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----\n")}, "cannot be read"},
 	} {
