@@ -54,7 +54,7 @@ func (h *accounts) routes() []rest.Route {
 			ID: "get-account", Tag: "accounts", Summary: "Show an account", Errors: []int{http.StatusNotFound}, Text: "Returns one account. Credentials are never returned.",
 		}),
 		rest.Op("PATCH /api/v1/accounts/{id}", admin, h.update, rest.About{
-			ID: "update-account", Tag: "accounts", Summary: "Update an account", Errors: []int{http.StatusNotFound, http.StatusConflict},
+			ID: "update-account", Tag: "accounts", Summary: "Update an account", Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
 			Text: "Takes a JSON merge patch. `credentials` is replaced as a whole; the value `***` keeps the stored value of that name. Changing the credentials or the directory, or enabling the account, makes it ready. Of a default account, only order, limit and enabled can change.",
 		}),
 		rest.Op("DELETE /api/v1/accounts/{id}", admin, h.remove, rest.About{
@@ -97,6 +97,7 @@ type AccountView struct {
 	UsedAt            *time.Time                   `json:"used_at" nullable:"true" doc:"Start of the latest attempt that used it"`
 	CreatedAt         time.Time                    `json:"created_at"`
 	UpdatedAt         time.Time                    `json:"updated_at"`
+	ETag              string                       `json:"etag" doc:"Version of the object, for If-Match in an update"`
 }
 
 func (h *accounts) view(ctx context.Context, a *agented.Account) AccountView {
@@ -104,7 +105,7 @@ func (h *accounts) view(ctx context.Context, a *agented.Account) AccountView {
 		ID: a.ID, Backend: agentBackend(a.Backend), Name: a.Name, Label: a.Label(), Default: a.Default, Enabled: a.Enabled, Order: a.Order,
 		MaxConcurrent: a.MaxConcurrent, Config: a.Config, Credentials: map[string]AccountCredential{}, State: a.State, Until: rest.OptionalTime(a.Until),
 		Evidence: h.mask(a.Evidence), Cause: a.Cause, Hint: a.Hint, Fix: a.Fix, ConsecutiveLimits: a.ConsecutiveLimits, Probing: a.Probing, Running: a.Running, UsedAt: rest.OptionalTime(a.UsedAt),
-		CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt),
+		CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt), ETag: accountETag(a),
 	}
 	if a.State != agented.AccountCooling {
 		v.Until = nil
@@ -325,24 +326,28 @@ func (h *accounts) find(ctx context.Context, id string) (*agented.Account, error
 	return h.db.Account(ctx, aid)
 }
 
-func (h *accounts) get(ctx context.Context, in *accountPath) (*rest.Output[AccountView], error) {
+func (h *accounts) get(ctx context.Context, in *accountPath) (*rest.Tagged[AccountView], error) {
 	a, err := h.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return rest.Reply(h.view(ctx, a)), nil
+	return rest.Versioned(h.view(ctx, a), accountETag(a)), nil
 }
 
 type accountChange struct {
-	ID   string `path:"id" maxLength:"100" doc:"The account's id, acc-… or default-BACKEND"`
+	ID string `path:"id" maxLength:"100" doc:"The account's id, acc-… or default-BACKEND"`
+	rest.IfMatch
 	Body AccountUpdate
 }
 
-func (h *accounts) update(ctx context.Context, in *accountChange) (*rest.Output[AccountView], error) {
+func (h *accounts) update(ctx context.Context, in *accountChange) (*rest.Tagged[AccountView], error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	a, err := h.find(ctx, in.ID)
 	if err != nil {
+		return nil, err
+	}
+	if err := in.Check("account", accountETag(a), func() any { return h.view(ctx, a) }); err != nil {
 		return nil, err
 	}
 	if f := &in.Body.AccountFields; a.Default && (f.Name.Set || f.Config.Set || f.Credentials.Set) {
@@ -355,7 +360,7 @@ func (h *accounts) update(ctx context.Context, in *accountChange) (*rest.Output[
 		return nil, err
 	}
 	h.changed()
-	return rest.Reply(h.view(ctx, a)), nil
+	return rest.Versioned(h.view(ctx, a), accountETag(a)), nil
 }
 
 func (h *accounts) remove(ctx context.Context, in *accountPath) (*struct{}, error) {
@@ -370,7 +375,7 @@ func (h *accounts) remove(ctx context.Context, in *accountPath) (*struct{}, erro
 	return nil, nil
 }
 
-func (h *accounts) reset(ctx context.Context, in *accountPath) (*rest.Output[AccountView], error) {
+func (h *accounts) reset(ctx context.Context, in *accountPath) (*rest.Tagged[AccountView], error) {
 	id, err := accountID(in.ID)
 	if err != nil {
 		return nil, err
@@ -381,7 +386,7 @@ func (h *accounts) reset(ctx context.Context, in *accountPath) (*rest.Output[Acc
 	}
 	h.queue.Wake()
 	h.changes.Notify(sse.ChangedAccounts)
-	return rest.Reply(h.view(ctx, a)), nil
+	return rest.Versioned(h.view(ctx, a), accountETag(a)), nil
 }
 
 // probeModel returns a cheap model for probes that every account of a backend

@@ -49,7 +49,7 @@ func (h *agents) routes() []rest.Route {
 			Text: "Returns one agent by id or name. Secret values of variables are never returned.",
 		}),
 		rest.Op("PATCH /api/v1/agents/{id}", admin, h.update, rest.About{
-			ID: "update-agent", Tag: "agents", Summary: "Update an agent", Errors: []int{http.StatusNotFound, http.StatusConflict},
+			ID: "update-agent", Tag: "agents", Summary: "Update an agent", Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
 			Text: "Takes a JSON merge patch: omitted fields are unchanged, null resets a field to its default. `env` is replaced as a whole. Existing executions and turns keep the settings that they started with.",
 		}),
 		rest.Op("DELETE /api/v1/agents/{id}", admin, h.remove, rest.About{
@@ -84,6 +84,7 @@ type AgentView struct {
 	Env            map[string]EnvValue `json:"env" doc:"Variables for the process. *** stands for each secret value, {value, secret: false} is a value that is not secret, null passes the server's variable of that name"`
 	CreatedAt      time.Time           `json:"created_at"`
 	UpdatedAt      time.Time           `json:"updated_at"`
+	ETag           string              `json:"etag" doc:"Version of the object, for If-Match in an update"`
 }
 
 func (h *agents) show(ctx context.Context, a *agented.Agent) AgentView {
@@ -93,7 +94,7 @@ func (h *agents) show(ctx context.Context, a *agented.Agent) AgentView {
 		Account: a.Spec.Account, Model: a.Spec.Model, Fallback: rest.NotNil(a.Spec.Fallback), Permission: a.Spec.Permission,
 		Args: rest.NotNil(a.Spec.Args), WorkingDir: a.Spec.WorkingDir, Workspace: a.Spec.Workspace, TrustRepo: a.Spec.TrustRepo, Paths: rest.NotNil(a.Spec.Paths),
 		TimeoutSeconds: a.Spec.TimeoutSeconds, SilenceSeconds: a.Spec.SilenceSeconds, Sandbox: a.Spec.Sandbox, Limits: a.Spec.Limits, CeilingUSD: a.Spec.CeilingUSD,
-		Env: h.env.show(&a.Spec, admin), CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt),
+		Env: h.env.show(&a.Spec, admin), CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt), ETag: agentETag(a),
 	}
 	if admin {
 		return v
@@ -213,25 +214,30 @@ type agentPath struct {
 	ID string `path:"id" maxLength:"100" doc:"The agent's id, agt-…, or its name"`
 }
 
-func (h *agents) get(ctx context.Context, in *agentPath) (*rest.Output[AgentView], error) {
+func (h *agents) get(ctx context.Context, in *agentPath) (*rest.Tagged[AgentView], error) {
 	a, err := h.db.Agent(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return rest.Reply(h.show(ctx, a)), nil
+	v := h.show(ctx, a)
+	return rest.Versioned(v, v.ETag), nil
 }
 
 type agentChange struct {
-	ID     string `path:"id" maxLength:"100" doc:"The agent's id, agt-…, or its name"`
+	ID string `path:"id" maxLength:"100" doc:"The agent's id, agt-…, or its name"`
+	rest.IfMatch
 	DryRun string `query:"dry_run" enum:"true,false" doc:"true: validate the request and return the result without storing it"`
 	Body   AgentUpdate
 }
 
-func (h *agents) update(ctx context.Context, in *agentChange) (*rest.Output[AgentView], error) {
+func (h *agents) update(ctx context.Context, in *agentChange) (*rest.Tagged[AgentView], error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	a, err := h.db.Agent(ctx, in.ID)
 	if err != nil {
+		return nil, err
+	}
+	if err := in.Check("agent", agentETag(a), func() any { return h.show(ctx, a) }); err != nil {
 		return nil, err
 	}
 	keep, changed := in.DryRun != "true", false
@@ -240,12 +246,15 @@ func (h *agents) update(ctx context.Context, in *agentChange) (*rest.Output[Agen
 		return err
 	})
 	if err == nil && changed && keep {
-		err = h.changed(ctx)
+		if err = h.changed(ctx); err == nil {
+			a, err = h.db.Agent(ctx, string(a.ID)) // as stored: its version is that of the next GET
+		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	return rest.Reply(h.show(ctx, a)), nil
+	v := h.show(ctx, a)
+	return rest.Versioned(v, v.ETag), nil
 }
 
 // store applies the fields to a, and stores it if it has changed. The

@@ -32,7 +32,7 @@ type BudgetGuard interface {
 // routes returns the routes of budgets.
 func (h *budgets) routes() []rest.Route {
 	const viewer, admin = agented.RoleViewer, agented.RoleAdmin
-	conflict := []int{http.StatusNotFound, http.StatusConflict}
+	conflict := []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed}
 	return []rest.Route{
 		rest.Op("GET /api/v1/budgets", viewer, h.list, rest.About{
 			ID: "list-budgets", Tag: "money", Summary: "List budgets", Text: "Lists budgets by name, with the spending in their current period.",
@@ -74,13 +74,14 @@ type BudgetView struct {
 	PeriodEnds   time.Time           `json:"period_ends"`
 	CreatedAt    time.Time           `json:"created_at"`
 	UpdatedAt    time.Time           `json:"updated_at"`
+	ETag         string              `json:"etag" doc:"Version of the object, for If-Match in an update"`
 }
 
 func viewBudget(b *agented.Budget) BudgetView {
 	v := BudgetView{
 		ID: b.ID, Name: b.Name, Enabled: b.Enabled, Scope: b.Scope, Target: b.Target, Period: b.Period, LimitUSD: b.Limit, Hard: b.Hard,
 		Pause: b.Pause, WarnPercent: b.Warn, SpentUSD: b.Spent, UnknownCost: b.Unknown, State: "ok",
-		PeriodBegins: rest.Time(b.Since), PeriodEnds: rest.Time(b.Until), CreatedAt: rest.Time(b.CreatedAt), UpdatedAt: rest.Time(b.UpdatedAt),
+		PeriodBegins: rest.Time(b.Since), PeriodEnds: rest.Time(b.Until), CreatedAt: rest.Time(b.CreatedAt), UpdatedAt: rest.Time(b.UpdatedAt), ETag: budgetETag(b),
 	}
 	switch {
 	case b.Reached():
@@ -156,24 +157,28 @@ type budgetPath struct {
 	ID string `path:"id" maxLength:"100" doc:"The budget's id, bud-…"`
 }
 
-func (h *budgets) get(ctx context.Context, in *budgetPath) (*rest.Output[BudgetView], error) {
+func (h *budgets) get(ctx context.Context, in *budgetPath) (*rest.Tagged[BudgetView], error) {
 	b, err := h.db.Budget(ctx, agented.BudgetID(in.ID), h.now())
 	if err != nil {
 		return nil, err
 	}
-	return rest.Reply(viewBudget(b)), nil
+	return rest.Versioned(viewBudget(b), budgetETag(b)), nil
 }
 
 type budgetChange struct {
-	ID   string `path:"id" maxLength:"100" doc:"The budget's id, bud-…"`
+	ID string `path:"id" maxLength:"100" doc:"The budget's id, bud-…"`
+	rest.IfMatch
 	Body BudgetUpdate
 }
 
-func (h *budgets) update(ctx context.Context, in *budgetChange) (*rest.Output[BudgetView], error) {
+func (h *budgets) update(ctx context.Context, in *budgetChange) (*rest.Tagged[BudgetView], error) {
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	b, err := h.db.Budget(ctx, agented.BudgetID(in.ID), h.now())
 	if err != nil {
+		return nil, err
+	}
+	if err := in.Check("budget", budgetETag(b), func() any { return viewBudget(b) }); err != nil {
 		return nil, err
 	}
 	if err := in.Body.apply(b); err != nil {
@@ -185,7 +190,7 @@ func (h *budgets) update(ctx context.Context, in *budgetChange) (*rest.Output[Bu
 	if err := h.changed(ctx); err != nil {
 		return nil, err
 	}
-	return rest.Reply(viewBudget(b)), nil
+	return rest.Versioned(viewBudget(b), budgetETag(b)), nil
 }
 
 func (h *budgets) remove(ctx context.Context, in *budgetPath) (*struct{}, error) {

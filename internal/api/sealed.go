@@ -7,7 +7,36 @@ import (
 	"slices"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/rest"
 )
+
+// triggerETag returns the version of a trigger.
+func triggerETag(t *agented.Trigger) string {
+	secrets := make([]string, len(t.Webhooks))
+	to := make([]agented.Address, len(t.Messages))
+	for i, w := range t.Webhooks {
+		secrets[i] = w.Secret
+	}
+	for i, m := range t.Messages {
+		to[i] = m.To
+	}
+	return rest.ETag(t.ID, t.Name, t.Enabled, t.Spec, t.Schedules, t.Webhooks, secrets, t.Messages, to)
+}
+
+// agentETag returns the version of an agent.
+func agentETag(a *agented.Agent) string {
+	return rest.ETag(a.ID, a.Name, a.Role, a.Goals, a.Enabled, a.Spec)
+}
+
+// accountETag returns the version of an account, without its state.
+func accountETag(a *agented.Account) string {
+	return rest.ETag(a.ID, a.Name, a.Enabled, a.Order, a.MaxConcurrent, a.Config, a.Credentials)
+}
+
+// budgetETag returns the version of a budget, without what is spent.
+func budgetETag(b *agented.Budget) string {
+	return rest.ETag(b.ID, b.Name, b.Enabled, b.Scope, b.Target, b.Period, b.Limit, b.Hard, b.Pause, b.Warn)
+}
 
 // sameTrigger reports whether a change left a trigger unchanged.
 func sameTrigger(a, b *agented.Trigger) bool {

@@ -81,6 +81,7 @@ type TriggerView struct {
 	LastExecution  *ExecutionView      `json:"last_execution,omitempty" doc:"The newest execution. Omitted in responses to changes, and if it never fired"`
 	CreatedAt      time.Time           `json:"created_at"`
 	UpdatedAt      time.Time           `json:"updated_at"`
+	ETag           string              `json:"etag" doc:"Version of the object, for If-Match in an update"`
 }
 
 func viewTrigger(t *agented.Trigger) TriggerView {
@@ -92,7 +93,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 		MaxConcurrent: t.Spec.MaxConcurrent, Overlap: t.Spec.Overlap,
 		Account: t.Spec.Account, Fallback: rest.NotNil(t.Spec.Fallback), Retry: t.Spec.Retry,
 		Workspace: t.Spec.Workspace, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD,
-		CreatedAt: rest.Time(t.CreatedAt), UpdatedAt: rest.Time(t.UpdatedAt),
+		CreatedAt: rest.Time(t.CreatedAt), UpdatedAt: rest.Time(t.UpdatedAt), ETag: triggerETag(t),
 	}
 }
 
@@ -317,6 +318,11 @@ func (h *triggers) create(ctx context.Context, in *tryInput[TriggerCreate]) (*cr
 	if err != nil {
 		return nil, err
 	}
+	if keep {
+		if t, err = h.db.Trigger(ctx, t.ID); err != nil {
+			return nil, err
+		}
+	}
 	out := &createdTrigger{Body: h.show(ctx, t)}
 	if keep {
 		out.Location = "/api/v1/triggers/" + string(t.ID)
@@ -360,7 +366,7 @@ func (h *triggers) storeNew(ctx context.Context, fields *TriggerFields) (*agente
 	return t, h.db.CreateTrigger(ctx, t, rest.Principal(ctx).Name)
 }
 
-func (h *triggers) get(ctx context.Context, in *triggerPath) (*rest.Output[TriggerView], error) {
+func (h *triggers) get(ctx context.Context, in *triggerPath) (*rest.Tagged[TriggerView], error) {
 	t, err := findTrigger(ctx, h.db, in.ID)
 	if err != nil {
 		return nil, err
@@ -371,22 +377,26 @@ func (h *triggers) get(ctx context.Context, in *triggerPath) (*rest.Output[Trigg
 	}
 	v := h.show(ctx, t)
 	v.LastExecution = last[t.ID]
-	return rest.Reply(v), nil
+	return rest.Versioned(v, v.ETag), nil
 }
 
 type triggerChange struct {
-	ID     string `path:"id" maxLength:"100" doc:"The trigger's id, trg-…"`
+	ID string `path:"id" maxLength:"100" doc:"The trigger's id, trg-…"`
+	rest.IfMatch
 	DryRun string `query:"dry_run" enum:"true,false" doc:"true: validate the request and return the result without storing it"`
 	Body   TriggerUpdate
 }
 
-func (h *triggers) update(ctx context.Context, in *triggerChange) (*rest.Output[TriggerView], error) {
+func (h *triggers) update(ctx context.Context, in *triggerChange) (*rest.Tagged[TriggerView], error) {
 	// Serialise read, change and write, so that concurrent changes are not
 	// lost.
 	h.changing.Lock()
 	defer h.changing.Unlock()
 	t, err := findTrigger(ctx, h.db, in.ID)
 	if err != nil {
+		return nil, err
+	}
+	if err := in.Check("trigger", triggerETag(t), func() any { return h.show(ctx, t) }); err != nil {
 		return nil, err
 	}
 	keep, changed := in.DryRun != "true", false
@@ -399,8 +409,12 @@ func (h *triggers) update(ctx context.Context, in *triggerChange) (*rest.Output[
 	}
 	if changed && keep {
 		h.changed()
+		if t, err = h.db.Trigger(ctx, t.ID); err != nil { // as stored: its version is that of the next GET
+			return nil, err
+		}
 	}
-	return rest.Reply(h.show(ctx, t)), nil
+	v := h.show(ctx, t)
+	return rest.Versioned(v, v.ETag), nil
 }
 
 // store applies the fields to t, and stores it if it has changed. The
@@ -462,7 +476,7 @@ func (h *triggers) routes() []rest.Route {
 			Text: "Returns one trigger. Secret values of variables are never returned.",
 		}).Reaching(rest.OwnTrigger),
 		rest.Op("PATCH /api/v1/triggers/{id}", admin, h.update, rest.About{
-			ID: "update-trigger", Tag: "triggers", Summary: "Update a trigger", Errors: []int{http.StatusNotFound, http.StatusConflict},
+			ID: "update-trigger", Tag: "triggers", Summary: "Update a trigger", Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
 			Text: "Takes a JSON merge patch: omitted fields are unchanged, null resets a field to its default. `env` is replaced as a whole; the value `***` keeps the stored value of that name, and null passes the server's variable. Existing executions keep the settings that they were fired with.",
 		}),
 		rest.Op("DELETE /api/v1/triggers/{id}", admin, h.remove, rest.About{

@@ -35,6 +35,7 @@ type UserChange struct {
 	Password *string
 	Role     *agented.Role
 	Disabled *bool
+	Check    func(*store.User) error // is called with the user before the change; may be nil
 }
 
 // UpdateUser changes a user, and ends the streams that the user may no longer
@@ -53,6 +54,9 @@ func (a *Service) UpdateUser(ctx context.Context, id agented.UserID, c UserChang
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	u, err := a.o.DB.User(ctx, id)
+	if err == nil && c.Check != nil {
+		err = c.Check(u)
+	}
 	if err != nil {
 		return nil, err
 	}

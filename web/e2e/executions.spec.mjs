@@ -116,19 +116,11 @@ test('log: complete after kill -9 at 200 lines per second', async ({ server }) =
   const page = await open(server)
   await page.addInitScript(() => {
     window.seqs = []
-    const add = EventSource.prototype.addEventListener
-    EventSource.prototype.addEventListener = function (name, f, ...rest) {
-      if (name !== 'log') return add.call(this, name, f, ...rest)
-      return add.call(
-        this,
-        name,
-        e => {
-          const seq = JSON.parse(e.data).seq
-          if (seq) window.seqs.push(seq)
-          f(e)
-        },
-        ...rest,
-      )
+    const parse = JSON.parse
+    JSON.parse = (...args) => {
+      const v = parse(...args)
+      if (v?.seq && 'content' in v) window.seqs.push(v.seq) // a line of the stream
+      return v
     }
   })
   await page.goto(`/executions/${id}`)

@@ -1,5 +1,6 @@
 import { createApp } from 'vue'
 import App from './App.vue'
+import { pageStarted } from './api/client'
 import { router } from './router'
 import { loadSession } from './session'
 import './style.css'
@@ -10,6 +11,9 @@ app.use(router)
 // Without a login the browser is already on its way to the login page; without a
 // connection the page shows an error.
 void loadSession()
-  .then(() => sessionStorage.removeItem('agented.reloaded'))
+  .then(() => {
+    sessionStorage.removeItem('agented.reloaded')
+    pageStarted()
+  })
   .catch(() => {})
   .finally(() => app.mount('#app'))

@@ -27,10 +27,6 @@ const clis = [
   cli('bare', 'No tools', { permissions: [] }),
 ]
 
-class NoStream {
-  addEventListener() {}
-  close() {}
-}
 const apps: App[] = []
 afterEach(() => {
   for (const app of apps.splice(0)) app.unmount()
@@ -46,7 +42,6 @@ async function show(page: Component, props: Record<string, unknown>): Promise<HT
       ),
     ),
   )
-  vi.stubGlobal('EventSource', NoStream)
   session.me = { name: 'ann', role: 'admin' } as never
   const el = document.createElement('div')
   document.body.append(el)

@@ -25,10 +25,14 @@ type UserView struct {
 	Role      agented.Role   `json:"role" enum:"viewer,operator,admin"`
 	Disabled  bool           `json:"disabled" doc:"Cannot log in"`
 	CreatedAt time.Time      `json:"created_at"`
+	ETag      string         `json:"etag" doc:"Version of the object, for If-Match in an update"`
 }
 
+// userETag returns the version of a user.
+func userETag(u *store.User) string { return rest.ETag(u.ID, u.Name, u.Role, u.Disabled) }
+
 func viewUser(u *store.User) UserView {
-	return UserView{ID: u.ID, Name: u.Name, Role: u.Role, Disabled: u.Disabled, CreatedAt: rest.Time(u.CreatedAt)}
+	return UserView{ID: u.ID, Name: u.Name, Role: u.Role, Disabled: u.Disabled, CreatedAt: rest.Time(u.CreatedAt), ETag: userETag(u)}
 }
 
 // UserCreate is the request to create a user.
@@ -81,22 +85,24 @@ func (h *users) find(ctx context.Context, id string) (*store.User, error) {
 	return h.db.User(ctx, agented.UserID(id))
 }
 
-func (h *users) get(ctx context.Context, in *userPath) (*rest.Output[UserView], error) {
+func (h *users) get(ctx context.Context, in *userPath) (*rest.Tagged[UserView], error) {
 	u, err := h.find(ctx, in.ID)
 	if err != nil {
 		return nil, err
 	}
-	return rest.Reply(viewUser(u)), nil
+	return rest.Versioned(viewUser(u), userETag(u)), nil
 }
 
 type userChange struct {
-	ID   string `path:"id" maxLength:"100" doc:"The user's id, usr-…"`
+	ID string `path:"id" maxLength:"100" doc:"The user's id, usr-…"`
+	rest.IfMatch
 	Body UserUpdate
 }
 
-func (h *users) update(ctx context.Context, in *userChange) (*rest.Output[UserView], error) {
+func (h *users) update(ctx context.Context, in *userChange) (*rest.Tagged[UserView], error) {
 	b := &in.Body
 	c := auth.UserChange{Name: b.Name.Pointer(), Password: b.Password.Pointer(), Disabled: b.Disabled.Pointer()}
+	c.Check = func(u *store.User) error { return in.Check("user", userETag(u), func() any { return viewUser(u) }) }
 	if b.Role.Set {
 		c.Role = new(agented.Role(b.Role.Value))
 	}
@@ -107,7 +113,7 @@ func (h *users) update(ctx context.Context, in *userChange) (*rest.Output[UserVi
 	if err != nil {
 		return nil, err
 	}
-	return rest.Reply(viewUser(u)), nil
+	return rest.Versioned(viewUser(u), userETag(u)), nil
 }
 
 func (h *users) remove(ctx context.Context, in *userPath) (*struct{}, error) {
@@ -132,7 +138,7 @@ func (h *users) routes() []rest.Route {
 			ID: "get-user", Tag: "auth", Summary: "Show a user", Errors: []int{http.StatusNotFound}, Text: "Returns one user without the password.",
 		}),
 		rest.Op("PATCH /api/v1/auth/users/{id}", admin, h.update, rest.About{
-			ID: "update-user", Tag: "auth", Summary: "Update a user", Errors: []int{http.StatusNotFound, http.StatusConflict},
+			ID: "update-user", Tag: "auth", Summary: "Update a user", Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
 			Text: "Omitted fields are unchanged. The role of the last active admin cannot change.", MaxBody: maxForm,
 		}),
 		rest.Op("DELETE /api/v1/auth/users/{id}", admin, h.remove, rest.About{

@@ -22,7 +22,7 @@ import (
 // contentPolicy lets pages load resources of this server only, and nothing
 // inline.
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; " +
-	"connect-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+	"connect-src 'self'; worker-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // headers sets the headers of every response.
 func (m *Router) headers(next http.Handler) http.Handler {
@@ -166,8 +166,8 @@ func corsConfig(origins []string) *cors.Config {
 		Origins:         origins,
 		Credentialed:    true,
 		Methods:         []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPatch, http.MethodDelete},
-		RequestHeaders:  []string{"Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID"},
-		ResponseHeaders: []string{"Idempotent-Replayed", "Location", "Retry-After", "X-Request-ID"},
+		RequestHeaders:  []string{"Authorization", "Cache-Control", "Content-Type", "Idempotency-Key", "If-Match", "Last-Event-ID", "X-API-Key", "X-Request-ID"},
+		ResponseHeaders: []string{"ETag", "Idempotent-Replayed", "Location", "Retry-After", "X-Request-ID"},
 		MaxAgeInSeconds: 600,
 		// Agented is often used over plain HTTP inside a network, and so are
 		// the dashboards that call it.

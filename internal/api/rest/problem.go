@@ -28,8 +28,10 @@ type Problem struct {
 	Kind      agented.Kind   `json:"kind" doc:"Kind of the problem, for programs" enum:"internal,invalid,unauthenticated,denied,not_found,conflict,too_large,rate_limited,unavailable"`
 	Errors    []ProblemField `json:"errors,omitempty" doc:"Invalid parts of the request, and why they are invalid"`
 	RequestID string         `json:"request_id,omitempty" doc:"Identifies this request in the server's log"`
+	Current   any            `json:"current,omitempty" doc:"With status 412: the object as it is stored now, as GET returns it"`
 
-	retryAfter int // seconds; 0 sends no header
+	retryAfter int    // seconds; 0 sends no header
+	etag       string // of Current
 }
 
 // ProblemField is one invalid part of a request.
@@ -176,6 +178,9 @@ func (p *Problem) headers(h http.Header) {
 	if p.Status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", `Bearer realm="agented"`)
 	}
+	if h.Del("Etag"); p.etag != "" {
+		h.Set("Etag", quoted(p.etag))
+	}
 	h.Set("Cache-Control", "no-store")
 }
 
@@ -207,7 +212,6 @@ func (p *Problem) write(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	p.headers(h)
 	h.Del("Content-Length")
-	h.Del("Etag")
 	h.Set("Content-Type", problemType)
 	w.WriteHeader(p.Status)
 	if r.Method != http.MethodHead {

@@ -37,7 +37,7 @@ func (s *Secrets) Routes() []rest.Route {
 			Text: "Returns scope, versions, last use and users of one secret, without its value.",
 		}),
 		rest.Op("PATCH /api/v1/secrets/{name}", admin, s.update, rest.About{
-			ID: "update-secret", Tag: "secrets", Summary: "Update a named secret", Errors: []int{http.StatusNotFound, http.StatusConflict},
+			ID: "update-secret", Tag: "secrets", Summary: "Update a named secret", Errors: []int{http.StatusNotFound, http.StatusConflict, http.StatusPreconditionFailed},
 			Text: "Takes a JSON merge patch. A value, a file or a command makes a new version, which the next attempts receive; attempts that run keep theirs. The last two versions are kept.",
 		}),
 		rest.Op("POST /api/v1/secrets/{name}/rotate", admin, s.rotate, rest.About{
@@ -76,6 +76,7 @@ type SecretView struct {
 	CreatedAt    time.Time            `json:"created_at"`
 	CreatedBy    string               `json:"created_by"`
 	UpdatedAt    time.Time            `json:"updated_at"`
+	ETag         string               `json:"etag" doc:"Version of the object, for If-Match in an update"`
 }
 
 func used(at time.Time, by agented.ExecutionID) (*time.Time, *agented.ExecutionID) {
@@ -85,11 +86,16 @@ func used(at time.Time, by agented.ExecutionID) (*time.Time, *agented.ExecutionI
 	return rest.OptionalTime(at), &by
 }
 
+// etag returns the version of a secret, with its scope.
+func etag(s *agented.Secret) string {
+	return rest.ETag(s.Name, s.Source, s.Path, s.Command, s.Triggers, s.Repositories, s.Version)
+}
+
 func view(s *agented.Secret) SecretView {
 	v := SecretView{
 		Name: s.Name, Source: s.Source, File: s.Path, Command: s.Command, Triggers: rest.NotNil(s.Triggers), Repositories: rest.NotNil(s.Repositories),
 		Version: s.Version, Versions: make([]VersionView, len(s.Versions)),
-		CreatedAt: rest.Time(s.CreatedAt), CreatedBy: s.CreatedBy, UpdatedAt: rest.Time(s.UpdatedAt),
+		CreatedAt: rest.Time(s.CreatedAt), CreatedBy: s.CreatedBy, UpdatedAt: rest.Time(s.UpdatedAt), ETag: etag(s),
 	}
 	v.UsedAt, v.UsedBy = used(s.UsedAt())
 	for i, n := range s.Versions {
@@ -154,6 +160,7 @@ type secretPath struct {
 
 type secretChange struct {
 	Name string `path:"name" maxLength:"100" doc:"The secret's name"`
+	rest.IfMatch
 	Body SecretUpdate
 }
 
@@ -189,13 +196,13 @@ func (s *Secrets) show(ctx context.Context, one *agented.Secret) (SecretView, er
 	return v, err
 }
 
-func (s *Secrets) get(ctx context.Context, in *secretPath) (*rest.Output[SecretView], error) {
+func (s *Secrets) get(ctx context.Context, in *secretPath) (*rest.Tagged[SecretView], error) {
 	one, err := s.DB.Secret(ctx, in.Name)
 	if err != nil {
 		return nil, err
 	}
 	v, err := s.show(ctx, one)
-	return rest.Reply(v), err
+	return rest.Versioned(v, v.ETag), err
 }
 
 func (s *Secrets) create(ctx context.Context, in *rest.Input[SecretCreate]) (*createdSecret, error) {
@@ -218,9 +225,12 @@ func (s *Secrets) create(ctx context.Context, in *rest.Input[SecretCreate]) (*cr
 	return &createdSecret{Location: "/api/v1/secrets/" + one.Name, Body: view(one)}, nil
 }
 
-func (s *Secrets) update(ctx context.Context, in *secretChange) (*rest.Output[SecretView], error) {
+func (s *Secrets) update(ctx context.Context, in *secretChange) (*rest.Tagged[SecretView], error) {
 	one, err := s.DB.Secret(ctx, in.Name)
 	if err != nil {
+		return nil, err
+	}
+	if err := in.Check("secret", etag(one), func() any { return view(one) }); err != nil {
 		return nil, err
 	}
 	value, err := in.Body.apply(one)
@@ -231,16 +241,16 @@ func (s *Secrets) update(ctx context.Context, in *secretChange) (*rest.Output[Se
 }
 
 // store stores a changed secret, and returns it with its users.
-func (s *Secrets) store(ctx context.Context, one *agented.Secret, value *string) (*rest.Output[SecretView], error) {
+func (s *Secrets) store(ctx context.Context, one *agented.Secret, value *string) (*rest.Tagged[SecretView], error) {
 	if err := s.Vault.Update(ctx, one, value, rest.Principal(ctx).Name); err != nil {
 		return nil, err
 	}
 	s.changed()
 	v, err := s.show(ctx, one)
-	return rest.Reply(v), err
+	return rest.Versioned(v, v.ETag), err
 }
 
-func (s *Secrets) rotate(ctx context.Context, in *secretRotation) (*rest.Output[SecretView], error) {
+func (s *Secrets) rotate(ctx context.Context, in *secretRotation) (*rest.Tagged[SecretView], error) {
 	one, err := s.DB.Secret(ctx, in.Name)
 	if err != nil {
 		return nil, err

@@ -1,5 +1,7 @@
 import { onBeforeUnmount, reactive, readonly } from 'vue'
 import { at } from '@/lib/base'
+import type { Told } from './multiplex'
+import { own, shared, type Source } from './source'
 
 /** connecting: not open yet; reconnecting: was open, or fails; closed: ended for good. */
 export type LiveState = 'connecting' | 'open' | 'reconnecting' | 'closed'
@@ -9,42 +11,47 @@ interface Options {
   url: string
   /** The stream starts after this number; undefined: the server decides. */
   after?: number
-  /** Handlers by event name. The id is the browser's last event id. */
+  /** Handlers by event name. The id is the last event id. */
   on: Record<string, (data: string, id: string) => void>
   state?: (s: LiveState) => void
   /** Called when the server rejects the stream, for example because the login has expired. */
   refused?: () => void
+  /** Called when there is nothing at the URL. */
+  missing?: () => void
 }
 
-// A hidden page closes its connection, because a browser allows six per server for all
-// tabs.
+// A hidden page lets go of its streams.
 const hiddenFor = 20_000
 // A larger gap between two timer ticks means that the machine slept.
 const sleptFor = 25_000
 
+/** Set once the worker's requests are rejected although those of the page are not. */
+let ownOnly = false
+
 /**
- * LiveStream is an EventSource that always reconnects: also after a response that ends
- * an EventSource, after sleep, and when its page becomes visible again. It resumes after
- * the last id that it received.
+ * LiveStream is a stream of events that always reconnects: also after sleep, and when its
+ * page becomes visible again. It resumes after the last id that it received. All tabs of
+ * the browser share a few connections.
  */
 export class LiveStream {
-  private source: EventSource | undefined
+  private stop: (() => void) | undefined
+  private source: Source | undefined
   private lastId: string | undefined
-  private tries = 0
-  private timer = 0
   private hideTimer = 0
   private clock = 0
   private seen = Date.now()
   private done = false
-  private opened = false
 
   constructor(private readonly o: Options) {
     if (o.after !== undefined) this.lastId = String(o.after)
     document.addEventListener('visibilitychange', this.visibility)
     window.addEventListener('online', this.again)
+    window.addEventListener('agented:login', this.again)
     window.addEventListener('pageshow', this.shown)
     this.clock = window.setInterval(this.tick, 5000)
     this.connect()
+    // A tab that was opened in the background is hidden without an event.
+    if (document.hidden) this.visibility()
   }
 
   close(): void {
@@ -55,6 +62,7 @@ export class LiveStream {
     clearTimeout(this.hideTimer)
     document.removeEventListener('visibilitychange', this.visibility)
     window.removeEventListener('online', this.again)
+    window.removeEventListener('agented:login', this.again)
     window.removeEventListener('pageshow', this.shown)
     this.tell('closed')
   }
@@ -64,49 +72,56 @@ export class LiveStream {
   }
 
   private drop(): void {
-    clearTimeout(this.timer)
-    this.source?.close()
-    this.source = undefined
+    this.stop?.()
+    this.stop = undefined
   }
 
   private connect(): void {
     this.drop()
     if (this.done) return
-    const url = new URL(at(this.o.url), location.origin)
-    if (this.lastId !== undefined) url.searchParams.set('after', this.lastId)
-    const source = new EventSource(url)
+    const url = new URL(at(this.o.url), location.origin).href
+    // These events are the same for all tabs. A page that joins reads the state after `open`.
+    const same = /\/api\/v1\/events\/stream/.test(url)
+    const source = ownOnly ? own() : shared()
     this.source = source
-    source.onopen = () => {
-      this.tries = 0
-      this.opened = true
-      this.tell('open')
-    }
-    source.onerror = e => {
-      // The server may also send an event named error.
-      if (this.source !== source || e instanceof MessageEvent) return
-      this.tell(this.opened || this.tries > 0 ? 'reconnecting' : 'connecting')
-      this.tries++
-      if (source.readyState !== EventSource.CLOSED) return // the browser reconnects
-      this.o.refused?.()
-      const wait = Math.min(10_000, 500 * 2 ** Math.min(this.tries, 5)) * (0.75 + Math.random() / 2)
-      clearTimeout(this.timer)
-      this.timer = window.setTimeout(() => this.connect(), wait)
-      this.tell('reconnecting')
-    }
-    // The stream of all executions sends its start position in this event.
-    const on: Options['on'] = { position: () => {}, ...this.o.on }
-    for (const [name, take] of Object.entries(on)) {
-      source.addEventListener(name, e => {
-        if (this.source !== source || this.done || !(e instanceof MessageEvent)) return
-        const m = e as MessageEvent<string>
-        if (m.lastEventId !== '') this.lastId = m.lastEventId
-        take(m.data, m.lastEventId)
-      })
+    const stop = source.open(url, this.lastId, same, m => {
+      if (this.stop === stop && !this.done) this.take(m, source)
+    })
+    this.stop = stop
+  }
+
+  private take(m: Told, from: Source): void {
+    switch (m.state) {
+      case 'event':
+        if (m.last !== '') this.lastId = m.last
+        this.o.on[m.name]?.(m.data, m.last)
+        break
+      case 'open':
+      case 'reconnecting':
+        this.tell(m.state)
+        break
+      case 'ended':
+        this.stop = undefined
+        this.tell('open')
+        break
+      case 'refused':
+        this.stop = undefined
+        if (m.status === 401 && from !== own()) {
+          ownOnly = true // for example, a proxy authenticates the page only
+          this.connect()
+          return
+        }
+        if (m.status === 404) this.o.missing?.()
+        else this.tell('reconnecting')
+        this.o.refused?.()
+        break
     }
   }
 
   private readonly again = (): void => {
-    if (!this.done && this.source?.readyState !== EventSource.OPEN) this.connect()
+    if (this.done) return
+    if (this.stop) this.source?.again()
+    else if (!document.hidden) this.connect()
   }
 
   private readonly shown = (e: PageTransitionEvent): void => {
@@ -117,7 +132,7 @@ export class LiveStream {
     clearTimeout(this.hideTimer)
     if (document.hidden) {
       this.hideTimer = window.setTimeout(() => this.drop(), hiddenFor)
-    } else if (!this.source && !this.done) {
+    } else if (!this.stop && !this.done) {
       this.connect()
     }
   }

@@ -2378,6 +2378,8 @@ export interface components {
             /** @description Defined by the server's environment */
             default: boolean;
             enabled: boolean;
+            /** @description Version of the object, for If-Match in an update */
+            etag: string;
             /** @description Output from which the state was derived */
             evidence: string;
             /** @description The fix for the hint, with the command; empty without a hint */
@@ -2659,6 +2661,8 @@ export interface components {
                     secret: string;
                 };
             };
+            /** @description Version of the object, for If-Match in an update */
+            etag: string;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback: components["schemas"]["Choice"][];
             /** @description What it works towards, and how; used as the system prompt */
@@ -2953,6 +2957,8 @@ export interface components {
             /** Format: date-time */
             created_at: string;
             enabled: boolean;
+            /** @description Version of the object, for If-Match in an update */
+            etag: string;
             /** @description New executions wait when it is used up */
             hard: boolean;
             /** @example bud-01jdc4q7zv8m3k2n5p6r7s8t9w */
@@ -4412,6 +4418,8 @@ export interface components {
             source: string;
         };
         Problem: {
+            /** @description With status 412: the object as it is stored now, as GET returns it */
+            current?: unknown;
             /** @description What is wrong and how to fix it, as a sentence for people */
             detail: string;
             /** @description Invalid parts of the request, and why they are invalid */
@@ -4924,6 +4932,8 @@ export interface components {
             /** Format: date-time */
             created_at: string;
             created_by: string;
+            /** @description Version of the object, for If-Match in an update */
+            etag: string;
             /** @description Source file: the path, relative to the server's CREDENTIALS_DIRECTORY unless absolute */
             file?: string;
             name: string;
@@ -5283,6 +5293,8 @@ export interface components {
                     secret: string;
                 };
             };
+            /** @description Version of the object, for If-Match in an update */
+            etag: string;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback: components["schemas"]["Choice"][];
             /** @description Problems that keep the trigger from firing; omitted if there are none. For admins only */
@@ -5414,6 +5426,8 @@ export interface components {
             created_at: string;
             /** @description Cannot log in */
             disabled: boolean;
+            /** @description Version of the object, for If-Match in an update */
+            etag: string;
             id: string;
             /** @description Unique, ignoring case */
             name: string;
@@ -5782,6 +5796,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5931,7 +5946,10 @@ export interface operations {
     "update-account": {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The etag of the object that the update is based on. If the object has changed since, the response is 412 and nothing is stored. Omit it to update any version */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The account's id, acc-… or default-BACKEND */
                 id: string;
@@ -5947,6 +5965,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5991,6 +6010,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Precondition Failed */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6166,6 +6194,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6557,6 +6586,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6700,7 +6730,10 @@ export interface operations {
                 /** @description true: validate the request and return the result without storing it */
                 dry_run?: "true" | "false";
             };
-            header?: never;
+            header?: {
+                /** @description The etag of the object that the update is based on. If the object has changed since, the response is 412 and nothing is stored. Omit it to update any version */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The agent's id, agt-…, or its name */
                 id: string;
@@ -6716,6 +6749,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -6760,6 +6794,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Precondition Failed */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8202,6 +8245,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8351,7 +8395,10 @@ export interface operations {
     "update-user": {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The etag of the object that the update is based on. If the object has changed since, the response is 412 and nothing is stored. Omit it to update any version */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The user's id, usr-… */
                 id: string;
@@ -8367,6 +8414,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8411,6 +8459,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Precondition Failed */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8698,6 +8755,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8838,7 +8896,10 @@ export interface operations {
     "update-budget": {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The etag of the object that the update is based on. If the object has changed since, the response is 412 and nothing is stored. Omit it to update any version */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The budget's id, bud-… */
                 id: string;
@@ -8854,6 +8915,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -8898,6 +8960,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Precondition Failed */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -13656,6 +13727,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -13805,7 +13877,10 @@ export interface operations {
     "update-secret": {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The etag of the object that the update is based on. If the object has changed since, the response is 412 and nothing is stored. Omit it to update any version */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The secret's name */
                 name: string;
@@ -13821,6 +13896,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -13865,6 +13941,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Precondition Failed */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -13938,6 +14023,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -14424,6 +14510,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -14567,7 +14654,10 @@ export interface operations {
                 /** @description true: validate the request and return the result without storing it */
                 dry_run?: "true" | "false";
             };
-            header?: never;
+            header?: {
+                /** @description The etag of the object that the update is based on. If the object has changed since, the response is 412 and nothing is stored. Omit it to update any version */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The trigger's id, trg-… */
                 id: string;
@@ -14583,6 +14673,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -14627,6 +14718,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Precondition Failed */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
