@@ -152,6 +152,7 @@ func New(o Options) (*Server, error) {
 	if err := s.rest.Mount(s.allRoutes(html.Routes())); err != nil {
 		return nil, err
 	}
+	s.rest.Unmatched(html.Unmatched())
 	if err := finishDocument(s.rest.OpenAPI()); err != nil {
 		return nil, err
 	}

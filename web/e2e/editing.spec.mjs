@@ -62,6 +62,7 @@ test('conflict: a change elsewhere is shown, and saving asks which one stays', a
 })
 
 test('conflict: agents, accounts, budgets, users and secrets', async ({ server }) => {
+  const page = await userPage(server)
   await server.api('POST', '/api/v1/auth/users', { name: 'bob', password, role: 'viewer' })
   const agent = await server.api('POST', '/api/v1/agents', { name: 'writer', backend: 'claude', role: 'writes' })
   const account = await server.api('POST', '/api/v1/accounts', { backend: 'claude', name: 'spare', config: '/srv/x' })
@@ -69,7 +70,6 @@ test('conflict: agents, accounts, budgets, users and secrets', async ({ server }
   await server.api('POST', '/api/v1/secrets', { name: 'token', value: 'a-long-enough-value' })
   const users = await server.api('GET', '/api/v1/auth/users')
   const bob = users.items.find(u => u.name === 'bob')
-  const page = await userPage(server)
   const cases = [
     {
       at: `/agents/${agent.id}`,

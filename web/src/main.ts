@@ -12,7 +12,6 @@ app.use(router)
 // connection the page shows an error.
 void loadSession()
   .then(() => {
-    sessionStorage.removeItem('agented.reloaded')
     pageStarted()
   })
   .catch(() => {})

@@ -1,4 +1,5 @@
-import { base } from '@/lib/base'
+import { at, base } from '@/lib/base'
+import { ref } from 'vue'
 import { createRouter, createWebHistory, type RouteRecordRaw } from 'vue-router'
 
 // Each path needs an entry in uiPaths of internal/api/pages/ui.go. meta.nav puts a page into
@@ -150,10 +151,30 @@ router.afterEach((to, from) => {
   if (from.name && to.path !== from.path) document.getElementById('main')?.focus({ preventScroll: true })
 })
 
-// After a server upgrade the chunks that this page refers to no longer exist.
-router.onError((err, to) => {
-  if (/import|fetch|load/i.test(String(err)) && !sessionStorage.getItem('agented.reloaded')) {
-    sessionStorage.setItem('agented.reloaded', '1')
-    location.assign(router.resolve(to).href)
+/** The page that opens when the server can be reached again; the banner names it. */
+export const waitingFor = ref('')
+
+// The code of a page cannot be loaded while the server restarts, and after an upgrade the
+// files that this page refers to no longer exist: the browser stays here until the server
+// answers, then loads the page anew.
+router.onError(async (err, to) => {
+  if (!/import|fetch|load/i.test(String(err))) return
+  const first = waitingFor.value === ''
+  waitingFor.value = router.resolve(to).href
+  if (!first) return
+  for (let wait = 200; ; wait = Math.min(2000, wait * 2)) {
+    const alive = await fetch(at('/health/liveness'), { cache: 'no-store' }).then(
+      r => r.ok,
+      () => false,
+    )
+    if (alive) break
+    await new Promise(done => setTimeout(done, wait))
   }
+  const href = waitingFor.value
+  waitingFor.value = ''
+  if (sessionStorage.getItem('agented.reloaded') === href) return // the file is missing on the server
+  sessionStorage.setItem('agented.reloaded', href)
+  location.assign(href)
 })
+// A page that opens, or another one that is chosen meanwhile, ends the wait.
+router.afterEach(() => void sessionStorage.removeItem('agented.reloaded'))

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"mime"
 	"net/http"
+	"net/url"
 	"path"
 	"strconv"
 	"strings"
@@ -19,7 +20,7 @@ import (
 )
 
 // uiPaths are the paths of the user interface. Each serves its single page,
-// whose script reads the path; other paths are a 404 of the server.
+// whose script reads the path; at other paths the page has status 404.
 var uiPaths = []string{
 	"/{$}",
 	"/executions",
@@ -83,7 +84,7 @@ func newIndexPages(files fs.FS) (*indexPages, error) {
 		return nil, err
 	}
 	p := new(indexPages)
-	for depth := range 4 {
+	for depth := range maxDepth {
 		to := "./"
 		if depth > 0 {
 			to = strings.Repeat("../", depth)
@@ -99,6 +100,52 @@ func newIndexPages(files fs.FS) (*indexPages, error) {
 	}
 	return p, nil
 }
+
+// maxDepth limits the depth of unknown paths that get the page, for which its references
+// are relative.
+const maxDepth = 12
+
+// Unmatched serves the page of the user interface at unknown paths, with status 404: its
+// script shows that there is nothing. A path of the interface with a slash at its end is
+// redirected.
+func (p *Pages) Unmatched() http.Handler {
+	index := p.index()
+	known := http.NewServeMux()
+	for _, path := range uiPaths {
+		known.Handle("GET "+path, http.NotFoundHandler())
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path := strings.TrimRight(r.URL.Path, "/"); path != "" && path != r.URL.Path {
+			to := r.Clone(r.Context())
+			to.URL.Path = path
+			if _, pattern := known.Handler(to); pattern != "" {
+				w.Header().Set("Location", (&url.URL{Path: path, RawQuery: r.URL.RawQuery}).String())
+				w.WriteHeader(http.StatusPermanentRedirect)
+				return
+			}
+		}
+		if strings.Count(r.URL.Path, "/") >= maxDepth {
+			rest.Fail(w, r, agented.Errorf(agented.NotFound, "there is nothing at this path"))
+			return
+		}
+		r.Header.Del("If-None-Match") // 304 would stand for 200
+		r.Header.Del("Range")
+		index(&notFound{ResponseWriter: w}, r)
+	})
+}
+
+// notFound turns status 200 into 404.
+type notFound struct{ http.ResponseWriter }
+
+func (w *notFound) WriteHeader(status int) {
+	if status == http.StatusOK {
+		status = http.StatusNotFound
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap supports http.ResponseController.
+func (w *notFound) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // at returns the page for a path of the user interface.
 func (p *indexPages) at(path string) *uiFile {

@@ -50,6 +50,7 @@ type Router struct {
 	spec    spec
 	table   []Route
 	current *Route // the route being mounted
+	page    http.Handler // for browsers, where no route matches; may be nil
 	handler http.Handler
 	cors    *cors.Middleware
 	live    atomic.Pointer[live]
@@ -97,6 +98,9 @@ func (m *Router) Mount(routes []Route) error {
 	}
 	return nil
 }
+
+// Unmatched sets the handler of requests by browsers that match no route.
+func (m *Router) Unmatched(page http.Handler) { m.page = page }
 
 // ServeHTTP handles a request.
 func (m *Router) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.handler.ServeHTTP(w, r) }

@@ -213,9 +213,21 @@ func (m *Router) route(w http.ResponseWriter, r *http.Request) {
 	case probe.status/100 == 3:
 		w.Header().Set("Location", probe.header.Get("Location"))
 		w.WriteHeader(probe.status)
+	case m.page != nil && wantsPage(r):
+		m.page.ServeHTTP(w, r)
 	default:
 		m.fail(w, r, agented.Errorf(agented.NotFound, "there is nothing at this path; /docs lists the operations"))
 	}
+}
+
+// wantsPage reports whether a request comes from the address bar of a browser, and not for
+// a path of programs.
+func wantsPage(r *http.Request) bool {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead || !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		return false
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	return !slices.Contains([]string{"api", "assets", "health", "hooks", "metrics", "static"}, first)
 }
 
 // probe is a response writer that discards the response.

@@ -16,8 +16,6 @@ interface Options {
   state?: (s: LiveState) => void
   /** Called when the server rejects the stream, for example because the login has expired. */
   refused?: () => void
-  /** Called when there is nothing at the URL. */
-  missing?: () => void
 }
 
 // A hidden page lets go of its streams.
@@ -111,8 +109,6 @@ export class LiveStream {
           this.connect()
           return
         }
-        if (m.status === 404) this.o.missing?.()
-        else this.tell('reconnecting')
         this.o.refused?.()
         break
     }

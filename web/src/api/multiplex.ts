@@ -164,7 +164,8 @@ export class Multiplexer {
       end: status => {
         if (s.stop !== stop) return
         this.drop(s)
-        if (status === 204 || (status >= 400 && status < 500)) {
+        const over = status >= 400 && status < 500 && status !== 408 && status !== 429
+        if (status === 204 || over) {
           this.tell(s, status === 204 ? { state: 'ended' } : { state: 'refused', status })
           this.streams.delete(s)
         } else {
