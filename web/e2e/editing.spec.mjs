@@ -111,7 +111,7 @@ test('conflict: agents, accounts, budgets, users and secrets', async ({ server }
           .click()
         await page
           .locator('dialog[open]')
-          .getByLabel(/^Triggers/)
+          .getByLabel(/these triggers/)
           .fill('nightly')
       },
       theirs: { repositories: ['o/n'] },
