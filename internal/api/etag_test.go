@@ -9,10 +9,12 @@ import (
 
 // Objects that can be updated: where they are made, and an update.
 var updatable = []struct{ noun, list, create, update, other string }{
-	{"trigger", "/api/v1/triggers", `{"name":"a","backend":"command","command":["true"],"env":{"K":"secret-value"},"paths":["/tmp"],
+	{
+		"trigger", "/api/v1/triggers", `{"name":"a","backend":"command","command":["true"],"env":{"K":"secret-value"},"paths":["/tmp"],
 		"schedules":[{"every":"15m"},{"cron":"0 3 * * *","zone":"Europe/Berlin"}],"messages":[{"to":"topic:x"}],
 		"webhooks":[{"source":"webhook","auth":{"kind":"hmac","header":"X-Sig"},"secret":"0123456789abcdef"}]}`,
-		`{"timeout_seconds":11}`, `{"max_concurrent":3}`},
+		`{"timeout_seconds":11}`, `{"max_concurrent":3}`,
+	},
 	{"agent", "/api/v1/agents", `{"name":"a","backend":"claude","env":{"K":"secret-value"},"args":["-x"]}`, `{"role":"r"}`, `{"goals":"g"}`},
 	{"account", "/api/v1/accounts", `{"backend":"claude","name":"a","credentials":{"ANTHROPIC_API_KEY":"sk-ant-0123456789"}}`, `{"order":1}`, `{"max_concurrent":2}`},
 	{"budget", "/api/v1/budgets", `{"name":"a","limit_usd":1}`, `{"limit_usd":2}`, `{"hard":true}`},

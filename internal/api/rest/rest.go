@@ -49,7 +49,7 @@ type Router struct {
 	doc     *huma.OpenAPI
 	spec    spec
 	table   []Route
-	current *Route // the route being mounted
+	current *Route       // the route being mounted
 	page    http.Handler // for browsers, where no route matches; may be nil
 	handler http.Handler
 	cors    *cors.Middleware
