@@ -33,7 +33,7 @@ test('conflict: a change elsewhere is shown, and saving asks which one stays', a
   // Without changes, the form follows.
   await server.api('PATCH', `/api/v1/triggers/${t.id}`, { prompt: 'second prompt' })
   await until('the form shows the newer version', async () => (await prompt(page).inputValue()) === 'second prompt')
-  // With changes, it says so and keeps them.
+  // With changes, a banner reports it and the form keeps them.
   await page.locator('[data-path=permission] select').selectOption('full')
   await server.api('PATCH', `/api/v1/triggers/${t.id}`, { prompt: 'prompt by tab A' })
   await page.getByTestId('elsewhere').waitFor()

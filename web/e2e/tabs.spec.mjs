@@ -42,7 +42,7 @@ test('eight tabs with logs stay alive, each follows its log', async ({ server })
   await ninth.getByRole('heading', { name: 'Overview' }).waitFor()
 })
 
-test('tabs that are opened in the background let go of their streams', async ({ server }) => {
+test('tabs that are opened in the background release their streams', async ({ server }) => {
   const id = await server.run('Log', 'echo begin; sleep 600')
   const first = await loggedIn(server)
   const context = first.context()
@@ -62,5 +62,5 @@ test('tabs that are opened in the background let go of their streams', async ({ 
     return Number(/^agented_sse_readers (\d+)/m.exec(text)?.[1] ?? -1)
   }
   assert.ok((await streams()) >= 1)
-  await until('the hidden tabs let go', async () => (await streams()) === 0, 60_000)
+  await until('the hidden tabs release them', async () => (await streams()) === 0, 60_000)
 })

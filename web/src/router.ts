@@ -156,7 +156,7 @@ export const waitingFor = ref('')
 
 // The code of a page cannot be loaded while the server restarts, and after an upgrade the
 // files that this page refers to no longer exist: the browser stays here until the server
-// answers, then loads the page anew.
+// answers, then loads the page again.
 router.onError(async (err, to) => {
   if (!/import|fetch|load/i.test(String(err))) return
   const first = waitingFor.value === ''

@@ -18,7 +18,7 @@ interface Options {
   refused?: () => void
 }
 
-// A hidden page lets go of its streams.
+// A hidden page releases its streams.
 const hiddenFor = 20_000
 // A larger gap between two timer ticks means that the machine slept.
 const sleptFor = 25_000

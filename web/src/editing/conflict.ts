@@ -70,7 +70,7 @@ interface Versioned {
   name: string
 }
 
-/** An update of an object that somebody else may change at the same time. */
+/** An update of an object that another user may change at the same time. */
 export interface Update<T extends Versioned, B extends object> {
   noun: string
   /** The object that the form was filled from. */
