@@ -70,3 +70,7 @@ func (l Layout) ServerLock() string { return filepath.Join(l.Root, "server.lock"
 
 // SecretKey is the file with the generated SECRET_KEY.
 func (l Layout) SecretKey() string { return filepath.Join(l.Root, ".secret_key") }
+
+// FormerSecretKey is the server's own key before its rotation, until every stored value is sealed
+// with the new one.
+func (l Layout) FormerSecretKey() string { return l.SecretKey() + ".previous" }

@@ -43,6 +43,9 @@ as the database.`,
 				if err != nil {
 					return agented.Errorf(agented.KindOf(err), "%s; or use --without-key to leave the key out", agented.Message(err))
 				}
+				if _, err := os.Lstat(src.Layout.FormerSecretKey()); err == nil {
+					return agented.Errorf(agented.Conflict, "SECRET_KEY was replaced, and stored values are still sealed with the former key: start the server once, then back up")
+				}
 				src.Key, src.KeyID = key.Reveal(), key.ID()
 				if src.Passphrase, err = passphrase(cmd, true); err != nil {
 					return err

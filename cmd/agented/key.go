@@ -17,6 +17,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/client"
 	"github.com/agented/agented/internal/naming"
+	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/term"
 )
 
@@ -40,7 +41,7 @@ func keyLife(text string) (time.Duration, error) {
 }
 
 func keyCommand() *cobra.Command {
-	return group("key", "Create and revoke API keys", keyCreate(), keyList(), keyRevoke(), keySecret())
+	return group("key", "Create and revoke API keys", keyCreate(), keyList(), keyRevoke(), keySecret(), keyRotate())
 }
 
 func keyCreate() *cobra.Command {
@@ -205,7 +206,7 @@ func keySecret() *cobra.Command {
 		Use: "secret", Short: "Print a new random SECRET_KEY, without a server", Args: exactArgs(),
 		Long: `Print 32 random bytes in hexadecimal, for use as SECRET_KEY. Nothing is changed: put
 the value into the environment or the .env file of a new server. An existing server
-must keep its key, because it cannot read its sealed secrets with another one.`,
+needs its old key as SECRET_KEY_PREVIOUS, or it cannot read its sealed secrets.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			b := make([]byte, 32)
 			rand.Read(b) // never fails: crypto/rand aborts the process instead
@@ -213,6 +214,37 @@ must keep its key, because it cannot read its sealed secrets with another one.`,
 				return term.PrintJSON(os.Stdout, map[string]string{"secret_key": hex.EncodeToString(b)})
 			}
 			fmt.Println(hex.EncodeToString(b))
+			return nil
+		},
+	})
+}
+
+func keyRotate() *cobra.Command {
+	return jsonFlag(&cobra.Command{
+		Use: "rotate", Short: "Replace the SECRET_KEY of the data folder", Args: exactArgs(),
+		Long: `Replace the SECRET_KEY that the server keeps in its data folder with a new random one. At
+its next start, which should follow at once, the server encrypts all stored credentials with
+the new key and removes the old one; if it is killed meanwhile, the next start continues. All
+users must log in again, and executions that are running cannot use messages any more.
+
+If you set SECRET_KEY yourself, change it and set SECRET_KEY_PREVIOUS to the old value.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := serverConfig(cmd)
+			if err != nil {
+				return err
+			}
+			if c.SecretKey.IsSet() || c.SecretKeyFile != "" {
+				return agented.Errorf(agented.Invalid, "SECRET_KEY is not kept in the data folder: change it where it is set, set SECRET_KEY_PREVIOUS to the old value, and restart the server")
+			}
+			layout := agented.Layout{Root: c.DataDir}
+			key, err := secret.Rotate(layout.SecretKey(), layout.FormerSecretKey())
+			if err != nil {
+				return err
+			}
+			if wantJSON(cmd) {
+				return term.PrintJSON(os.Stdout, map[string]string{"fingerprint": key.Fingerprint()})
+			}
+			fmt.Fprintf(os.Stderr, "new key %s; restart the server now\n", key.Fingerprint())
 			return nil
 		},
 	})

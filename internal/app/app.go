@@ -221,6 +221,9 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	a.onClose("close the database", a.db.Close)
+	if err := a.reseal(ctx); err != nil {
+		return err
+	}
 	if err := a.defaultAccounts(ctx, c); err != nil {
 		return err
 	}

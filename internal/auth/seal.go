@@ -9,13 +9,6 @@ import (
 	"github.com/agented/agented/internal/secret"
 )
 
-// The purposes under which stored secrets are sealed.
-const (
-	envPurpose     = "trigger env"
-	accountPurpose = "account credential"
-	webhookPurpose = "webhook secret"
-)
-
 // Sealer seals the secrets that the database stores: values of variables,
 // credentials of accounts, and secrets of webhooks.
 type Sealer struct{ key secret.Key }
@@ -25,7 +18,7 @@ func NewSealer(key secret.Key) Sealer { return Sealer{key} }
 
 // OpenEnv returns the value of a variable.
 func (s Sealer) OpenEnv(name, sealed string) (string, error) {
-	return s.key.OpenText(envPurpose, name, sealed)
+	return s.key.OpenText(secret.PurposeEnv, name, sealed)
 }
 
 // SealEnv seals the values of a spec's variables. An unchanged value keeps its
@@ -47,7 +40,7 @@ func (s Sealer) SealEnv(spec *agented.Spec, before map[string]*string) {
 				continue
 			}
 		}
-		text := s.key.SealText(envPurpose, name, *value)
+		text := s.key.SealText(secret.PurposeEnv, name, *value)
 		sealed[name] = &text
 	}
 	spec.Env = sealed
@@ -61,16 +54,16 @@ func refers(value string) bool {
 
 // OpenCredential returns a credential of an account.
 func (s Sealer) OpenCredential(id agented.AccountID, name, sealed string) (string, error) {
-	return s.key.OpenText(accountPurpose, credentialName(id, name), sealed)
+	return s.key.OpenText(secret.PurposeAccount, CredentialName(id, name), sealed)
 }
 
 // SealCredential seals a credential of an account.
 func (s Sealer) SealCredential(id agented.AccountID, name, value string) string {
-	return s.key.SealText(accountPurpose, credentialName(id, name), value)
+	return s.key.SealText(secret.PurposeAccount, CredentialName(id, name), value)
 }
 
-// credentialName returns the name that a credential is sealed under.
-func credentialName(id agented.AccountID, name string) string { return fmt.Sprintf("%s/%s", id, name) }
+// CredentialName returns the name that a credential is sealed under.
+func CredentialName(id agented.AccountID, name string) string { return fmt.Sprintf("%s/%s", id, name) }
 
 // Credentials returns the readable credentials of accounts, for masking.
 func (s Sealer) Credentials(accounts []agented.Account) []string {
@@ -91,10 +84,10 @@ func (s Sealer) Credentials(accounts []agented.Account) []string {
 
 // OpenWebhook returns the secret of a webhook.
 func (s Sealer) OpenWebhook(id, sealed string) (string, error) {
-	return s.key.OpenText(webhookPurpose, id, sealed)
+	return s.key.OpenText(secret.PurposeWebhook, id, sealed)
 }
 
 // SealWebhook seals the secret of a webhook.
 func (s Sealer) SealWebhook(id, plain string) string {
-	return s.key.SealText(webhookPurpose, id, plain)
+	return s.key.SealText(secret.PurposeWebhook, id, plain)
 }

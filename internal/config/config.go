@@ -40,9 +40,10 @@ type Config struct {
 	DBPath      string `env:"AGENTED_DB_PATH" kind:"path" shown:"agented.db in the data folder" help:"SQLite database file. Must be on a local disk."`
 	DatabaseURL Secret `env:"AGENTED_DATABASE_URL" secret:"server" help:"Reserved for PostgreSQL, which this version does not support: the server does not start if it is set."`
 
-	SecretKey     Secret `env:"SECRET_KEY" secret:"server" shown:".secret_key in the data folder" section:"Secrets" help:"Key that signs sessions and encrypts stored credentials; use 16 characters or more. If it is not set, a random key is generated once and stored in the data folder. Changing it logs all users out and makes stored credentials unreadable."`
-	SecretKeyFile string `env:"SECRET_KEY_FILE" kind:"path" help:"File to read SECRET_KEY from, for container secrets."`
-	APIKey        Secret `env:"AGENTED_API_KEY" secret:"server" client:"yes" min:"16" help:"A static admin API key of 16 characters or more, for containers and scripts. Client commands use it to authenticate."`
+	SecretKey       Secret `env:"SECRET_KEY" secret:"server" shown:".secret_key in the data folder" section:"Secrets" help:"Key that signs sessions and encrypts stored credentials; use 16 characters or more. If it is not set, a random key is generated once and stored in the data folder. Changing it logs all users out, and makes stored credentials unreadable unless SECRET_KEY_PREVIOUS is the old one."`
+	SecretKeyFile   string `env:"SECRET_KEY_FILE" kind:"path" help:"File to read SECRET_KEY from, for container secrets."`
+	FormerSecretKey Secret `env:"SECRET_KEY_PREVIOUS" secret:"server" help:"The former SECRET_KEY, after SECRET_KEY was changed. At its next start the server encrypts all stored credentials with SECRET_KEY; afterwards, remove this setting. For the key in the data folder use agented key rotate instead."`
+	APIKey          Secret `env:"AGENTED_API_KEY" secret:"server" client:"yes" min:"16" help:"A static admin API key of 16 characters or more, for containers and scripts. Client commands use it to authenticate."`
 
 	LogLevel  slog.Level `env:"LOG_LEVEL" default:"info" choice:"debug info warning error critical" section:"Logging" help:"Lowest severity that the server logs, in any case; warn is the same as warning."`
 	LogFormat string     `env:"LOG_FORMAT" default:"auto" choice:"auto text json" help:"Format of the server's log on standard error. auto is text on a terminal, otherwise json."`

@@ -7,6 +7,16 @@ import (
 	"github.com/agented/agented"
 )
 
+// The purposes under which stored values are sealed. [Key.Derive] requires that a released one is
+// never renamed. Package reseal must know where the values of each are.
+const (
+	PurposeEnv       = "trigger env"
+	PurposeAccount   = "account credential"
+	PurposeWebhook   = "webhook secret"
+	PurposeSecret    = "named secret"
+	PurposeSecretUse = "named secret of an attempt"
+)
+
 // sealedPrefix begins a text returned by SealText.
 const sealedPrefix = "sealed:v1:"
 
@@ -33,4 +43,12 @@ func (k Key) OpenText(purpose, name, sealed string) (string, error) {
 		return "", agented.Errorf(agented.Invalid, "the value of %s was sealed with another SECRET_KEY: enter it again, or restore the old key", name).Because(err)
 	}
 	return string(b), nil
+}
+
+// Marker returns a text that every text sealed by the key contains, to search for them. Texts of
+// another key contain it with a probability of 2^-28.
+func (k Key) Marker() string {
+	head := append([]byte{sealVersion}, k.id()...)
+	// Six digits are 36 of the 40 bits; the next digit depends on what follows.
+	return sealedPrefix + base64.RawStdEncoding.EncodeToString(head)[:6]
 }

@@ -10,6 +10,9 @@ import (
 	"github.com/agented/agented/internal/notices"
 )
 
+// Querier reads in a transaction, for packages that have statements of their own. See View.
+type Querier = notices.Querier
+
 // Tx is a write transaction for packages that have tables of their own. See Update.
 type Tx interface {
 	notices.Tx
@@ -27,7 +30,7 @@ func (db *DB) Update(ctx context.Context, what string, f func(Tx) error) error {
 }
 
 // View runs f in a read transaction. It is for packages that have tables of their own.
-func (db *DB) View(ctx context.Context, what string, f func(notices.Querier) error) error {
+func (db *DB) View(ctx context.Context, what string, f func(Querier) error) error {
 	return db.read(ctx, what, func(r *reader) error { return f(r) })
 }
 

@@ -17,12 +17,6 @@ import (
 	"github.com/agented/agented/internal/store"
 )
 
-// The purposes under which values are sealed.
-const (
-	purpose    = "named secret"
-	usePurpose = "named secret of an attempt"
-)
-
 // Options configure a Vault.
 type Options struct {
 	DB     *store.DB
@@ -50,9 +44,11 @@ func New(o Options) *Vault {
 	return &Vault{o}
 }
 
-func versionName(name string, number int) string { return fmt.Sprintf("%s/%d", name, number) }
+// VersionName returns the name that a version of a secret is sealed under.
+func VersionName(name string, number int) string { return fmt.Sprintf("%s/%d", name, number) }
 
-func useName(id agented.ExecutionID, attempt int, name string) string {
+// UseName returns the name that the value of a secret is sealed under for an attempt.
+func UseName(id agented.ExecutionID, attempt int, name string) string {
 	return fmt.Sprintf("%s/%d/%s", id, attempt, name)
 }
 
@@ -82,7 +78,7 @@ func (v *Vault) Create(ctx context.Context, s *agented.Secret, value, by string)
 		if err := checkValue(value); err != nil {
 			return err
 		}
-		sealed = v.o.Key.SealText(purpose, versionName(s.Name, 1), value)
+		sealed = v.o.Key.SealText(secret.PurposeSecret, VersionName(s.Name, 1), value)
 	}
 	return v.o.DB.CreateSecret(ctx, s, sealed, by)
 }
@@ -99,7 +95,7 @@ func (v *Vault) Update(ctx context.Context, s *agented.Secret, value *string, by
 		return err
 	}
 	return v.o.DB.UpdateSecret(ctx, s, func(version int) string {
-		return v.o.Key.SealText(purpose, versionName(s.Name, version), *value)
+		return v.o.Key.SealText(secret.PurposeSecret, VersionName(s.Name, version), *value)
 	}, by)
 }
 
@@ -111,7 +107,7 @@ func (v *Vault) Value(ctx context.Context, name string, number int) (string, err
 	}
 	for _, s := range list {
 		if s.Number == number {
-			return v.o.Key.OpenText(purpose, versionName(s.Name, s.Number), s.Sealed)
+			return v.o.Key.OpenText(secret.PurposeSecret, VersionName(s.Name, s.Number), s.Sealed)
 		}
 	}
 	return "", agented.Errorf(agented.NotFound, "secret %q has no stored value of version %d", name, number)
@@ -125,7 +121,7 @@ func (v *Vault) Known(ctx context.Context) ([]string, error) {
 	}
 	var out []string
 	for _, s := range list {
-		if value, err := v.o.Key.OpenText(purpose, versionName(s.Name, s.Number), s.Sealed); err == nil {
+		if value, err := v.o.Key.OpenText(secret.PurposeSecret, VersionName(s.Name, s.Number), s.Sealed); err == nil {
 			out = append(out, value)
 		}
 	}
@@ -152,7 +148,7 @@ func (v *Vault) Resolve(ctx context.Context, e *agented.Execution, names []strin
 		}
 		uses = append(uses, store.SecretUse{
 			Attempt: e.AttemptNo, Secret: s.Name, Version: s.Version,
-			Sealed: v.o.Key.SealText(usePurpose, useName(e.ID, e.AttemptNo, s.Name), value),
+			Sealed: v.o.Key.SealText(secret.PurposeSecretUse, UseName(e.ID, e.AttemptNo, s.Name), value),
 		})
 	}
 	return v.o.DB.UseSecrets(ctx, e.ID, uses, v.o.Now())
@@ -189,7 +185,7 @@ func (v *Vault) Received(ctx context.Context, id agented.ExecutionID, attempt in
 		if u.Attempt != attempt {
 			continue
 		}
-		if out[u.Secret], err = v.o.Key.OpenText(usePurpose, useName(id, u.Attempt, u.Secret), u.Sealed); err != nil {
+		if out[u.Secret], err = v.o.Key.OpenText(secret.PurposeSecretUse, UseName(id, u.Attempt, u.Secret), u.Sealed); err != nil {
 			return nil, err
 		}
 	}
@@ -204,7 +200,7 @@ func (v *Vault) ReceivedByAll(ctx context.Context, id agented.ExecutionID) ([]st
 	}
 	out := map[string]bool{}
 	for _, u := range uses {
-		if value, err := v.o.Key.OpenText(usePurpose, useName(id, u.Attempt, u.Secret), u.Sealed); err == nil {
+		if value, err := v.o.Key.OpenText(secret.PurposeSecretUse, UseName(id, u.Attempt, u.Secret), u.Sealed); err == nil {
 			out[value] = true
 		}
 	}
