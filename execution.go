@@ -171,7 +171,22 @@ type Attempt struct {
 	ResumedFrom string    // session that it resumed; empty: it started a new one
 	SessionGone bool      // the CLI no longer has that session
 
-	Changes *Changes // what it changed; nil: it has not ended, or there was nothing to compare
+	Changes *Changes   // what it changed; nil: it has not ended, or there was nothing to compare
+	Broker  *BrokerUse // what its broker did; nil: it has not ended, or it had none
+}
+
+// BrokerUse is what the broker of an attempt did.
+type BrokerUse struct {
+	Credentials bool             `json:"credentials" doc:"Whether the broker held the credentials, so that the processes had placeholders"`
+	Refused     []RefusedAddress `json:"refused,omitempty" doc:"Addresses that were refused, because network.allow does not include them; at most 50"`
+	More        int              `json:"more,omitempty" doc:"Number of refusals of addresses that are not listed"`
+}
+
+// RefusedAddress is an address that an attempt was not allowed to reach.
+type RefusedAddress struct {
+	Address string `json:"address" doc:"Host and port"`
+	Reason  string `json:"reason" doc:"Why it was refused"`
+	Count   int    `json:"count" doc:"How often; a lower bound if the supervisor was killed"`
 }
 
 // Changes counts what an attempt changed in its repository, and its artifacts. The details are in

@@ -55,6 +55,7 @@ type Spec struct {
 	Workspace      *Workspace         `json:"workspace,omitempty"`          // a git repository to work in
 	TrustRepo      bool               `json:"trust_repository,omitempty"`   // use agent files of the checkout as they are, instead of those of the default branch
 	Sandbox        Sandbox            `json:"sandbox,omitempty"`            // empty: the server's default
+	Network        *Network           `json:"network,omitempty"`            // nil: only the API of the model and the host of the workspace
 	Limits         Limits             `json:"limits,omitzero"`
 	CeilingUSD     float64            `json:"ceiling_usd,omitempty"`   // cost at which a running execution is paused with a question; 0 means none
 	Agent          string             `json:"agent,omitempty"`         // id or name of an agent that provides prompt and backend settings
@@ -145,6 +146,7 @@ func (s *Spec) Validate() []Field {
 	if text := s.Sandbox.Problem(); text != "" {
 		refuse("sandbox", "%s", text)
 	}
+	s.Network.validate(s.Sandbox, refuse)
 	s.Limits.validate(refuse)
 	s.Notify.validate(refuse)
 	s.validateWorkspace(refuse)
@@ -194,6 +196,7 @@ func (s *Spec) validateByAgent(refuse func(path, format string, args ...any)) {
 		{"working_dir", s.WorkingDir != ""},
 		{"workspace", s.Workspace != nil},
 		{"trust_repository", s.TrustRepo},
+		{"network", s.Network != nil},
 		{"paths", len(s.Paths) > 0},
 		{"env", len(s.Env) > 0},
 	} {

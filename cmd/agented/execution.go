@@ -98,6 +98,19 @@ func executionShow() *cobra.Command {
 	})
 }
 
+// showRefused prints the addresses that the network of an attempt refused.
+func showRefused(a *client.Attempt, line func(name, text string)) {
+	if a.Broker == nil {
+		return
+	}
+	for _, r := range a.Broker.Refused {
+		line("refused", fmt.Sprintf("%s (%d): %s", term.Printable(r.Address), r.Count, term.Printable(r.Reason)))
+	}
+	if a.Broker.More > 0 {
+		line("refused", fmt.Sprintf("other addresses (%d)", a.Broker.More))
+	}
+}
+
 // showExecution prints an execution. accountName maps the id of an account to its label.
 func showExecution(w io.Writer, e *client.Execution, accountName func(id string) string) error {
 	line := func(name, value string) {
@@ -156,6 +169,9 @@ func showExecution(w io.Writer, e *client.Execution, accountName func(id string)
 		if a.Sandbox != "" && a.Sandbox != "off" {
 			text += ", sandbox " + term.Printable(a.Sandbox)
 		}
+		if a.Broker != nil && a.Broker.Credentials {
+			text += ", credentials in the broker"
+		}
 		if a.Signal != "" {
 			text += ", ended by " + a.Signal
 		}
@@ -166,6 +182,7 @@ func showExecution(w io.Writer, e *client.Execution, accountName func(id string)
 		if a.Reason != "" && a.Reason != e.Reason {
 			line("", term.Indented(a.Reason, 11))
 		}
+		showRefused(&a, line)
 	}
 	for _, block := range []struct{ name, text string }{{"prompt", e.Prompt}, {"result", e.Result}} {
 		if block.text != "" {

@@ -79,6 +79,7 @@ type AgentView struct {
 	SilenceSeconds int                 `json:"silence_timeout_seconds" doc:"Limit on seconds without output; 0 means no limit"`
 	TrustRepo      bool                `json:"trust_repository" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
 	Sandbox        agented.Sandbox     `json:"sandbox" doc:"Isolation of the processes: off, guard or strict; empty: the server's default (AGENTED_SANDBOX)"`
+	Network        *agented.Network    `json:"network,omitempty" doc:"What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; omitted: nothing"`
 	Limits         agented.Limits      `json:"limits" doc:"Limits of all processes of a turn together; 0 or absent: the server's default"`
 	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running turn is paused with a question; 0 means none"`
 	Env            map[string]EnvValue `json:"env" doc:"Variables for the process. *** stands for each secret value, {value, secret: false} is a value that is not secret, null passes the server's variable of that name"`
@@ -93,7 +94,7 @@ func (h *agents) show(ctx context.Context, a *agented.Agent) AgentView {
 		ID: a.ID, Name: a.Name, Role: a.Role, Goals: a.Goals, Enabled: a.Enabled, Backend: a.Spec.Backend,
 		Account: a.Spec.Account, Model: a.Spec.Model, Fallback: rest.NotNil(a.Spec.Fallback), Permission: a.Spec.Permission,
 		Args: rest.NotNil(a.Spec.Args), WorkingDir: a.Spec.WorkingDir, Workspace: a.Spec.Workspace, TrustRepo: a.Spec.TrustRepo, Paths: rest.NotNil(a.Spec.Paths),
-		TimeoutSeconds: a.Spec.TimeoutSeconds, SilenceSeconds: a.Spec.SilenceSeconds, Sandbox: a.Spec.Sandbox, Limits: a.Spec.Limits, CeilingUSD: a.Spec.CeilingUSD,
+		TimeoutSeconds: a.Spec.TimeoutSeconds, SilenceSeconds: a.Spec.SilenceSeconds, Sandbox: a.Spec.Sandbox, Network: a.Spec.Network, Limits: a.Spec.Limits, CeilingUSD: a.Spec.CeilingUSD,
 		Env: h.env.show(&a.Spec, admin), CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt), ETag: agentETag(a),
 	}
 	if admin {
@@ -128,6 +129,7 @@ type AgentFields struct {
 	SilenceSeconds rest.Optional[int]                 `json:"silence_timeout_seconds,omitzero" doc:"Limit on seconds without output; 0 means no limit. Default 0"`
 	TrustRepo      rest.Optional[bool]                `json:"trust_repository,omitzero" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
 	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX"`
+	Network        rest.Optional[*agented.Network]    `json:"network,omitzero" doc:"What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing"`
 	Limits         rest.Optional[agented.Limits]      `json:"limits,omitzero" doc:"Limits of all processes of a turn together; replaced as a whole. What is 0 or absent has the server's default"`
 	CeilingUSD     rest.Optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running turn is paused with a question; 0 means none"`
 	Env            rest.Optional[map[string]EnvValue] `json:"env,omitzero" doc:"Variables for the process. Replaces all stored ones. A value is a secret, which is masked in everything that executions print, unless it is written as {\"value\": \"…\", \"secret\": false}. In an update, the value *** keeps the stored value of that name"`
@@ -146,7 +148,7 @@ func (f *AgentFields) apply(a *agented.Agent) error {
 	f.TrustRepo.Into(&a.Spec.TrustRepo, false)
 	spec := SpecFields{
 		Backend: f.Backend, Model: f.Model, Permission: f.Permission, Args: f.Args, WorkingDir: f.WorkingDir, Paths: f.Paths,
-		TimeoutSeconds: f.TimeoutSeconds, SilenceSeconds: f.SilenceSeconds, Sandbox: f.Sandbox, Limits: f.Limits, Env: f.Env,
+		TimeoutSeconds: f.TimeoutSeconds, SilenceSeconds: f.SilenceSeconds, Sandbox: f.Sandbox, Network: f.Network, Limits: f.Limits, Env: f.Env,
 	}
 	if err := spec.apply(&a.Spec, 0); err != nil {
 		return err

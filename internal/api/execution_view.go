@@ -51,25 +51,26 @@ type ExecutionView struct {
 
 // AttemptView is an attempt in responses.
 type AttemptView struct {
-	Number      int               `json:"number" doc:"Attempt number, from 1"`
-	Backend     string            `json:"backend"`
-	Account     agented.AccountID `json:"account" doc:"Account that it used; empty for command"`
-	Model       string            `json:"model" doc:"Requested model; empty: the CLI's default"`
-	CLIVersion  string            `json:"cli_version" doc:"Version reported by the CLI; empty for command"`
-	Sandbox     agented.Sandbox   `json:"sandbox" doc:"Sandbox level that it ran at, off, guard or strict; empty: it has not started, or a version without sandboxes ran it"`
-	Status      agented.State     `json:"status" enum:"running,success,failed,timeout,cancelled,interrupted"`
-	Reason      string            `json:"reason"`
-	ExitCode    *int              `json:"exit_code" nullable:"true"`
-	Signal      string            `json:"signal" doc:"The signal that ended it, such as SIGKILL"`
-	StartedAt   *time.Time        `json:"started_at" nullable:"true"`
-	FinishedAt  *time.Time        `json:"finished_at" nullable:"true"`
-	DurationMS  *int64            `json:"duration_ms" nullable:"true"`
-	Usage       *agented.Usage    `json:"usage" nullable:"true"`
-	SessionID   string            `json:"session_id" doc:"Session id of the CLI, for resuming"`
-	Class       agented.Class     `json:"class" doc:"Who is responsible for its end: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it succeeded, or Agented or a user ended it"`
-	Evidence    string            `json:"evidence" doc:"Output from which class was derived"`
-	RetryAt     *time.Time        `json:"retry_at" nullable:"true" doc:"Planned time of the next attempt, if known"`
-	ResumedFrom string            `json:"resumed_from" doc:"Session that it resumed; empty: it started a new one"`
+	Number      int                `json:"number" doc:"Attempt number, from 1"`
+	Backend     string             `json:"backend"`
+	Account     agented.AccountID  `json:"account" doc:"Account that it used; empty for command"`
+	Model       string             `json:"model" doc:"Requested model; empty: the CLI's default"`
+	CLIVersion  string             `json:"cli_version" doc:"Version reported by the CLI; empty for command"`
+	Sandbox     agented.Sandbox    `json:"sandbox" doc:"Sandbox level that it ran at, off, guard or strict; empty: it has not started, or a version without sandboxes ran it"`
+	Broker      *agented.BrokerUse `json:"broker,omitempty" doc:"What its broker did; omitted: it has not ended, or it had none"`
+	Status      agented.State      `json:"status" enum:"running,success,failed,timeout,cancelled,interrupted"`
+	Reason      string             `json:"reason"`
+	ExitCode    *int               `json:"exit_code" nullable:"true"`
+	Signal      string             `json:"signal" doc:"The signal that ended it, such as SIGKILL"`
+	StartedAt   *time.Time         `json:"started_at" nullable:"true"`
+	FinishedAt  *time.Time         `json:"finished_at" nullable:"true"`
+	DurationMS  *int64             `json:"duration_ms" nullable:"true"`
+	Usage       *agented.Usage     `json:"usage" nullable:"true"`
+	SessionID   string             `json:"session_id" doc:"Session id of the CLI, for resuming"`
+	Class       agented.Class      `json:"class" doc:"Who is responsible for its end: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it succeeded, or Agented or a user ended it"`
+	Evidence    string             `json:"evidence" doc:"Output from which class was derived"`
+	RetryAt     *time.Time         `json:"retry_at" nullable:"true" doc:"Planned time of the next attempt, if known"`
+	ResumedFrom string             `json:"resumed_from" doc:"Session that it resumed; empty: it started a new one"`
 }
 
 // ChangesSummary counts what an attempt changed.
@@ -122,7 +123,7 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 	for i := range e.Attempts {
 		a := &e.Attempts[i]
 		v.Attempts[i] = AttemptView{
-			Number: a.Number, Backend: a.Backend, Account: a.Account, Model: a.Model, CLIVersion: a.CLIVersion, Sandbox: a.Sandbox, Status: a.State,
+			Number: a.Number, Backend: a.Backend, Account: a.Account, Model: a.Model, CLIVersion: a.CLIVersion, Sandbox: a.Sandbox, Broker: a.Broker, Status: a.State,
 			Reason: a.Reason, ExitCode: a.ExitCode, Signal: a.Signal, StartedAt: rest.OptionalTime(a.StartedAt),
 			FinishedAt: rest.OptionalTime(a.FinishedAt), DurationMS: durationMS(a.StartedAt, a.FinishedAt), Usage: usage(a.Usage),
 			SessionID: a.SessionID, Class: a.Class, Evidence: a.Evidence, RetryAt: rest.OptionalTime(a.RetryAt), ResumedFrom: a.ResumedFrom,

@@ -69,6 +69,7 @@ type TriggerView struct {
 	Workspace      *agented.Workspace  `json:"workspace,omitempty" doc:"A git repository to work in; omitted: none"`
 	TrustRepo      bool                `json:"trust_repository" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
 	Sandbox        agented.Sandbox     `json:"sandbox" doc:"Isolation of the processes: off, guard or strict; empty: the server's default (AGENTED_SANDBOX)"`
+	Network        *agented.Network    `json:"network,omitempty" doc:"What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; omitted: nothing"`
 	Limits         agented.Limits      `json:"limits" doc:"Limits of all processes together; 0 or absent: the server's default"`
 	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running execution is paused with a question; 0 means none"`
 	Schedules      []ScheduleView      `json:"schedules" doc:"Schedules that fire it"`
@@ -92,7 +93,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 		TimeoutSeconds: t.Spec.TimeoutSeconds, SilenceSeconds: t.Spec.SilenceSeconds,
 		MaxConcurrent: t.Spec.MaxConcurrent, Overlap: t.Spec.Overlap,
 		Account: t.Spec.Account, Fallback: rest.NotNil(t.Spec.Fallback), Retry: t.Spec.Retry,
-		Workspace: t.Spec.Workspace, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD,
+		Workspace: t.Spec.Workspace, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Network: t.Spec.Network, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD,
 		CreatedAt: rest.Time(t.CreatedAt), UpdatedAt: rest.Time(t.UpdatedAt), ETag: triggerETag(t),
 	}
 }
@@ -150,6 +151,7 @@ type SpecFields struct {
 	Workspace      rest.Optional[*agented.Workspace]  `json:"workspace,omitzero" doc:"A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one"`
 	TrustRepo      rest.Optional[bool]                `json:"trust_repository,omitzero" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
 	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts"`
+	Network        rest.Optional[*agented.Network]    `json:"network,omitzero" doc:"What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing"`
 	Limits         rest.Optional[agented.Limits]      `json:"limits,omitzero" doc:"Limits of all processes of an execution together; replaced as a whole. What is 0 or absent has the server's default. With an agent, the lower of both counts"`
 	CeilingUSD     rest.Optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running execution is paused with a question; 0 (default) means none"`
 }
@@ -178,6 +180,7 @@ func (f *SpecFields) apply(s *agented.Spec, maxConcurrent int) error {
 	f.CeilingUSD.Into(&s.CeilingUSD, 0)
 	f.TrustRepo.Into(&s.TrustRepo, false)
 	f.Sandbox.Into(&s.Sandbox, "")
+	f.Network.Into(&s.Network, nil)
 	if s.Backend == agented.BackendCommand && f.Backend.Set && !f.Permission.Set {
 		s.Permission = "" // from the agent that it had before
 	}

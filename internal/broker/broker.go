@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/agented/agented/internal/egress"
 )
 
 // Limits of a broker.
@@ -35,6 +37,17 @@ type Config struct {
 	Routes []Route `json:"routes"`
 	// ExtraCA is a file with certificates that count besides those of the system; "" means none.
 	ExtraCA string `json:"extra_ca,omitempty"`
+	// Allow are the hosts that a proxy at the same address reaches; nil means that there is no proxy.
+	Allow []string `json:"allow,omitempty"`
+	// Env are variables of the broker's process: proxies and certificates.
+	Env map[string]string `json:"env,omitempty"`
+}
+
+// Options are what a broker tells the process that it runs in.
+type Options struct {
+	File string              // where it appends its records; see [Record]
+	Mask func(string) string // masks secrets in what the agent has sent; nil masks nothing
+	Note func(string)        // receives lines for the run log; nil drops them
 }
 
 // Route is one vendor.
@@ -58,6 +71,9 @@ type Broker struct {
 	routes    []route
 	report    *report
 	serving   sync.WaitGroup // listeners that are open
+	proxy     *egress.Proxy  // nil: none
+	refusals  *egress.Refusals
+	inner     *innerListener // of connections to itself through the proxy
 }
 
 // route is a Route that is ready to forward.
@@ -66,10 +82,13 @@ type route struct {
 	proxy *httputil.ReverseProxy
 }
 
-// New returns a broker that forwards nothing before Serve. It appends its records to a file; see
-// [Record]. The proxies and certificates of the process's environment apply.
-func New(c Config, file string) (*Broker, error) {
-	b := &Broker{report: newReport(file)}
+// New returns a broker that forwards nothing before Serve. The proxies and certificates of the
+// process's environment apply.
+func New(c Config, o Options) (*Broker, error) {
+	b := &Broker{report: newReport(o.File)}
+	if err := b.openProxy(c.Allow, o); err != nil {
+		return nil, err
+	}
 	b.transport = &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
@@ -106,6 +125,9 @@ func (b *Broker) Serve(l net.Listener) {
 	b.serving.Go(func() {
 		_ = b.server.Serve(&limitedListener{Listener: l, free: make(chan struct{}, maxConns)})
 	})
+	if b.inner != nil {
+		b.serving.Go(func() { _ = b.server.Serve(b.inner) })
+	}
 }
 
 // poolWith returns the certificates of the system and those of a file.
@@ -122,23 +144,28 @@ func poolWith(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Close ends the broker. Answers that are being sent have a moment to complete.
+// Close ends the broker. Model answers that are being sent have a moment to complete.
 func (b *Broker) Close() {
 	if b == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
 	defer cancel()
+	b.proxy.Close()
 	if b.server.Shutdown(ctx) != nil {
 		_ = b.server.Close()
 	}
 	b.serving.Wait()
 	b.transport.CloseIdleConnections()
+	b.reportRefused()
 	b.report.close()
 }
 
 // ServeHTTP handles one call of the CLI.
 func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if b.proxy != nil && egress.For(r) && b.proxied(w, r) {
+		return
+	}
 	if r.Method == http.MethodHead {
 		w.WriteHeader(http.StatusOK) // a probe of the address, which needs no credential
 		return

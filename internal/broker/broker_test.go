@@ -38,7 +38,7 @@ func start(t *testing.T, c broker.Config) started {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "broker")
-	b, err := broker.New(c, file)
+	b, err := broker.New(c, broker.Options{File: file})
 	if err != nil {
 		t.Fatal(err)
 	}

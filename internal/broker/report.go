@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/egress"
 )
 
 // Limits of the records.
@@ -28,12 +29,15 @@ const (
 // that it came with.
 type Record struct {
 	At     time.Time         `json:"at"`
-	Vendor string            `json:"vendor"`
+	Vendor string            `json:"vendor,omitempty"`
 	Status int               `json:"status,omitempty"`
 	Model  string            `json:"model,omitempty"`
 	Usage  *agented.Usage    `json:"usage,omitempty"`
 	Until  time.Time         `json:"until,omitzero"`   // when a refused call may be repeated, if the provider sent it
 	Limits map[string]string `json:"limits,omitempty"` // the limit headers
+	// Refused is an address that the proxy refused, with the count so far; those that are not listed
+	// have no address.
+	Refused *egress.Refusal `json:"refused,omitempty"`
 }
 
 // Limited reports whether the record is a call that the provider refused because of a limit.

@@ -31,6 +31,11 @@ type Request struct {
 	// Port is where the broker will listen in the network of the sandbox. 0 means that Setup opens a
 	// loopback address of this machine.
 	Port int
+	// Credentials is whether the broker keeps credentials.
+	Credentials bool
+	// Allow are the hosts that the CLI reaches through a proxy, besides those of its model; nil means
+	// that there is no proxy.
+	Allow []string
 }
 
 // Handed is what the shim receives.
@@ -96,17 +101,22 @@ func Setup(r Request) (h *Handed, why string, err error) {
 	var routes []Route
 	var used []offer
 	for _, o := range offers(r.Backend) {
-		if route, ok := o.route(r.Env); ok {
+		if route, ok := o.route(r.Env); ok && r.Credentials {
 			routes, used = append(routes, route), append(used, o)
 		}
 	}
-	if len(routes) == 0 {
-		return nil, "", nil
+	if len(routes) > 0 {
+		if why = otherProvider(r); why != "" {
+			routes, used = nil, nil
+		}
 	}
-	if why = otherProvider(r); why != "" {
+	if r.Allow != nil && len(routes) == 0 {
+		r.Allow = append(r.Allow, modelHosts(r.Backend, r.Env)...)
+	}
+	if len(routes) == 0 && len(r.Allow) == 0 {
 		return nil, why, nil
 	}
-	h = &Handed{Config: Config{Routes: routes, ExtraCA: r.Env["NODE_EXTRA_CA_CERTS"]}}
+	h = &Handed{Config: Config{Routes: routes, ExtraCA: r.Env["NODE_EXTRA_CA_CERTS"], Allow: r.Allow, Env: processEnv(r.Env)}}
 	address, err := h.open(r.Port)
 	if err != nil {
 		return nil, "", fmt.Errorf("open an address for the credential broker: %w", err)
@@ -117,6 +127,9 @@ func Setup(r Request) (h *Handed, why string, err error) {
 		}
 	}()
 	base := "http://" + address
+	if len(routes) == 0 {
+		return h, why, useProxy(r.Env, base, r.Allow)
+	}
 	if r.Backend == agented.BackendOpenCode {
 		if err := pointOpenCode(r.Env, used, base); err != nil {
 			return nil, "", err
@@ -133,8 +146,94 @@ func Setup(r Request) (h *Handed, why string, err error) {
 			}
 		}
 	}
+	if r.Allow != nil {
+		return h, "", useProxy(r.Env, base, r.Allow)
+	}
 	bypassProxies(r.Env)
 	return h, "", nil
+}
+
+// Holds reports whether the broker keeps credentials.
+func (h *Handed) Holds() bool { return h != nil && len(h.Config.Routes) > 0 }
+
+// modelHosts returns the hosts of a CLI's model and of its login, for a CLI that has its own
+// credentials.
+func modelHosts(backend string, env map[string]string) (hosts []string) {
+	switch backend {
+	case agented.BackendClaude:
+		hosts = []string{"api.anthropic.com", "platform.claude.com", "console.anthropic.com"}
+	case agented.BackendCodex:
+		hosts = []string{"api.openai.com", "chatgpt.com", "auth.openai.com"}
+	case agented.BackendGemini:
+		hosts = []string{"generativelanguage.googleapis.com", "cloudcode-pa.googleapis.com", "oauth2.googleapis.com"}
+	case agented.BackendOpenCode:
+		hosts = []string{"api.anthropic.com", "api.openai.com", "generativelanguage.googleapis.com", "models.dev"}
+	case agented.BackendAnthropic:
+		hosts = []string{"api.anthropic.com"}
+	}
+	for _, name := range []string{"ANTHROPIC_BASE_URL", "OPENAI_BASE_URL", "GOOGLE_GEMINI_BASE_URL"} {
+		if host := HostOf(env[name]); host != "" && len(hosts) > 0 {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
+// HostOf returns the host and port of a URL as an entry of [agented.Network], or "".
+func HostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return ""
+	}
+	port := u.Port()
+	switch {
+	case port != "":
+	case u.Scheme == "https":
+		port = "443"
+	case u.Scheme == "http":
+		port = "80"
+	default:
+		return ""
+	}
+	host := net.JoinHostPort(u.Hostname(), port)
+	if _, err := agented.NewAllowList([]string{host}); err != nil {
+		return ""
+	}
+	return host
+}
+
+// proxyVariables name the proxies of a process.
+var proxyVariables = []string{"HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"}
+
+// processEnv returns the variables with which the broker reaches the provider as the CLI would.
+func processEnv(env map[string]string) map[string]string {
+	out := map[string]string{}
+	for _, name := range append([]string{"NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"}, proxyVariables...) {
+		if value, ok := env[name]; ok {
+			out[name] = value
+		}
+	}
+	return out
+}
+
+// useProxy makes the programs of the attempt use the proxy, except for servers in the sandbox.
+func useProxy(env map[string]string, base string, allow []string) error {
+	list, err := agented.NewAllowList(allow)
+	if err != nil {
+		return err
+	}
+	for _, name := range proxyVariables {
+		env[name] = base
+	}
+	for _, name := range []string{"ALL_PROXY", "all_proxy"} {
+		delete(env, name)
+	}
+	inside := "localhost,127.0.0.1,::1"
+	if list.Loopback() { // the machine's, which programs must reach through the proxy
+		inside = ""
+	}
+	env["NO_PROXY"], env["no_proxy"] = inside, inside
+	return nil
 }
 
 // open opens the loopback address, unless the broker listens on a port in a sandbox. It returns the

@@ -17,7 +17,7 @@ import (
 func setup(t *testing.T, backend string, env map[string]string) (map[string]string, started) {
 	t.Helper()
 	changed := maps.Clone(env)
-	h, why, err := broker.Setup(broker.Request{Backend: backend, Env: changed, Dir: t.TempDir()})
+	h, why, err := broker.Setup(broker.Request{Credentials: true, Backend: backend, Env: changed, Dir: t.TempDir()})
 	if err != nil || why != "" || h == nil {
 		t.Fatalf("%s: %v, %q, %v", backend, h, why, err)
 	}
@@ -27,7 +27,7 @@ func setup(t *testing.T, backend string, env map[string]string) (map[string]stri
 	}
 	h.Close()
 	file := filepath.Join(t.TempDir(), "broker")
-	b, err := broker.New(h.Config, file)
+	b, err := broker.New(h.Config, broker.Options{File: file})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,15 +149,15 @@ func TestSetup_leaves_others_alone(t *testing.T) {
 		r   broker.Request
 		why string
 	}{
-		"no_key":        {r: broker.Request{Backend: "claude", Env: map[string]string{"ANTHROPIC_BASE_URL": "http://x"}}},
-		"other_backend": {r: broker.Request{Backend: "command", Env: map[string]string{"ANTHROPIC_API_KEY": secret}}},
-		"address":       {r: broker.Request{Backend: "claude", Env: map[string]string{"ANTHROPIC_API_KEY": secret, "ANTHROPIC_BASE_URL": "nowhere"}}},
-		"bedrock":       {r: broker.Request{Backend: "claude", Env: map[string]string{"ANTHROPIC_API_KEY": secret, "CLAUDE_CODE_USE_BEDROCK": "1"}}, why: "CLAUDE_CODE_USE_BEDROCK"},
-		"settings":      {r: broker.Request{Backend: "claude", Env: map[string]string{"ANTHROPIC_API_KEY": secret, "CLAUDE_CONFIG_DIR": home + "/other"}}, why: "settings.json"},
-		"project":       {r: broker.Request{Backend: "claude", Dir: home + "/work", Env: map[string]string{"ANTHROPIC_API_KEY": secret}}, why: "settings.json"},
-		"codex":         {r: broker.Request{Backend: "codex", Env: map[string]string{"OPENAI_API_KEY": secret, "CODEX_HOME": home + "/codex"}}, why: "config.toml"},
-		"gemini":        {r: broker.Request{Backend: "gemini", Env: map[string]string{"GEMINI_API_KEY": secret, "HOME": home}}, why: `"selectedType":"gemini-api-key"`},
-		"opencode":      {r: broker.Request{Backend: "opencode", Env: map[string]string{"OPENAI_API_KEY": secret, "HOME": home}}, why: "opencode.json"},
+		"no_key":        {r: broker.Request{Credentials: true, Backend: "claude", Env: map[string]string{"ANTHROPIC_BASE_URL": "http://x"}}},
+		"other_backend": {r: broker.Request{Credentials: true, Backend: "command", Env: map[string]string{"ANTHROPIC_API_KEY": secret}}},
+		"address":       {r: broker.Request{Credentials: true, Backend: "claude", Env: map[string]string{"ANTHROPIC_API_KEY": secret, "ANTHROPIC_BASE_URL": "nowhere"}}},
+		"bedrock":       {r: broker.Request{Credentials: true, Backend: "claude", Env: map[string]string{"ANTHROPIC_API_KEY": secret, "CLAUDE_CODE_USE_BEDROCK": "1"}}, why: "CLAUDE_CODE_USE_BEDROCK"},
+		"settings":      {r: broker.Request{Credentials: true, Backend: "claude", Env: map[string]string{"ANTHROPIC_API_KEY": secret, "CLAUDE_CONFIG_DIR": home + "/other"}}, why: "settings.json"},
+		"project":       {r: broker.Request{Credentials: true, Backend: "claude", Dir: home + "/work", Env: map[string]string{"ANTHROPIC_API_KEY": secret}}, why: "settings.json"},
+		"codex":         {r: broker.Request{Credentials: true, Backend: "codex", Env: map[string]string{"OPENAI_API_KEY": secret, "CODEX_HOME": home + "/codex"}}, why: "config.toml"},
+		"gemini":        {r: broker.Request{Credentials: true, Backend: "gemini", Env: map[string]string{"GEMINI_API_KEY": secret, "HOME": home}}, why: `"selectedType":"gemini-api-key"`},
+		"opencode":      {r: broker.Request{Credentials: true, Backend: "opencode", Env: map[string]string{"OPENAI_API_KEY": secret, "HOME": home}}, why: "opencode.json"},
 	} {
 		before := maps.Clone(c.r.Env)
 		h, why, err := broker.Setup(c.r)
@@ -166,7 +166,7 @@ func TestSetup_leaves_others_alone(t *testing.T) {
 		}
 	}
 	// Settings that the CLI ignores do not turn the broker off.
-	h, why, err := broker.Setup(broker.Request{Backend: "claude", Dir: home + "/work", Foreign: true, Env: map[string]string{"ANTHROPIC_API_KEY": secret}})
+	h, why, err := broker.Setup(broker.Request{Credentials: true, Backend: "claude", Dir: home + "/work", Foreign: true, Env: map[string]string{"ANTHROPIC_API_KEY": secret}})
 	if h == nil || why != "" || err != nil {
 		t.Errorf("a foreign repository: %q, %v", why, err)
 	}

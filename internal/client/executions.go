@@ -52,9 +52,18 @@ type Attempt struct {
 	Class      string `json:"class"`
 	CLIVersion string `json:"cli_version"`
 	Sandbox    string `json:"sandbox"`
-	ExitCode   *int   `json:"exit_code"`
-	Signal     string `json:"signal"`
-	SessionID  string `json:"session_id"`
+	Broker     *struct {
+		Credentials bool `json:"credentials"`
+		Refused     []struct {
+			Address string `json:"address"`
+			Reason  string `json:"reason"`
+			Count   int    `json:"count"`
+		} `json:"refused"`
+		More int `json:"more"`
+	} `json:"broker"`
+	ExitCode  *int   `json:"exit_code"`
+	Signal    string `json:"signal"`
+	SessionID string `json:"session_id"`
 }
 
 // Tokens holds the tokens and the cost of an execution; nil means unknown.

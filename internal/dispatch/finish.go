@@ -158,6 +158,7 @@ func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit ag
 	}
 	end.Attempt.Class, end.Attempt.Evidence = classOf(result), result.Limit.Evidence
 	end.Attempt.SessionGone = result.SessionGone
+	end.Attempt.Broker = d.brokerUse(e, text.Mask)
 	if end.Next != agented.StateSuccess {
 		end.Error = result.Reason
 	}

@@ -130,7 +130,7 @@ func (d *Dispatcher) strict(e *agented.Execution, b agentcli.CLI, vars map[strin
 	}
 	if forward == nil && !brokered && b.Name() != agented.BackendCommand {
 		return nil, agented.Errorf(agented.Invalid,
-			"sandbox strict has no network, so %s cannot reach the API of its model, and the execution does not run without the sandbox: give it an API key and set AGENTED_BROKER to on, set AGENTED_SANDBOX_FORWARD to a port and the socket of a proxy, or use sandbox guard", b.Name())
+			"sandbox strict has no network, so %s cannot reach the API of its model, and the execution does not run without the sandbox: set AGENTED_BROKER to on, set AGENTED_SANDBOX_FORWARD to a port and the socket of a proxy, or use sandbox guard", b.Name())
 	}
 	home := filepath.Join(d.o.Layout.Execution(e.ID), "home")
 	if c := e.Cause; c != nil && c.Conversation != "" {

@@ -1,14 +1,19 @@
 package dispatch_test
 
 import (
+	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/dispatch"
@@ -197,6 +202,85 @@ func TestStrict_broker(t *testing.T) {
 	}
 	if key := <-keys; key != realKey {
 		t.Errorf("the API received %q", key)
+	}
+}
+
+// TestStrict_allow_list leaves a sandbox through the proxy, which reaches one address only.
+func TestStrict_allow_list(t *testing.T) {
+	t.Parallel()
+	strictWorks(t)
+	curl, err := exec.LookPath("curl")
+	if err != nil {
+		t.Skip("NOT TESTED: curl IS NOT INSTALLED, WHICH IS THE CLIENT OF THE PROXY")
+	}
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, "reached", r.URL.Path) }))
+	defer web.Close()
+	secure := httptest.NewTLSServer(web.Config.Handler)
+	defer secure.Close()
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "LEAK") }))
+	defer other.Close()
+	secret := "a-secret-0123456789"
+	h, d, _ := strictHouse(t, func(o *dispatch.Options) { o.Secrets = func() []string { return []string{secret} } })
+	defer h.run(d)()
+	script := `curl() { ` + curl + ` -sS --max-time 60 "$@" || echo failed; }
+		curl ` + web.URL + `/plain
+		curl -k ` + secure.URL + `/secure
+		curl ` + other.URL + `
+		curl ` + other.URL + `
+		curl https://example.org
+		curl https://` + secret + `.example.org
+		curl --noproxy '*' ` + web.URL + `
+		curl -x '' http://192.0.2.1
+		curl http://169.254.169.254/latest/meta-data`
+	spec := strictly("{ " + script + "; } 2>/dev/null")
+	spec.Network = &agented.Network{Allow: []string{strings.TrimPrefix(web.URL, "http://"), strings.TrimPrefix(secure.URL, "https://")}}
+	e := h.await(h.fire(d, spec))
+	var refused, reached []string
+	text := h.text(e.ID)
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "reached") {
+			reached = append(reached, strings.TrimSpace(line))
+		}
+	}
+	if e.State != agented.StateSuccess || strings.Join(reached, " ") != "reached /plain reached /secure" || strings.Contains(text, "LEAK") || strings.Count(text, "failed") != 4 {
+		t.Errorf("%s: %s: it printed %q", e.State, e.Reason, text)
+	}
+	b := e.Attempts[0].Broker
+	if b == nil || b.Credentials || b.More != 0 {
+		t.Fatalf("the broker: %+v", b)
+	}
+	for _, r := range b.Refused {
+		refused = append(refused, fmt.Sprint(r.Address, " ", r.Count))
+	}
+	want := []string{strings.TrimPrefix(other.URL, "http://") + " 2", "example.org:443 1", "***.example.org:443 1", "169.254.169.254:80 1"}
+	if diff := cmp.Diff(want, refused); diff != "" {
+		t.Errorf("refused: %s", diff)
+	}
+	log := h.system(e.ID)
+	for _, line := range []string{
+		"The network of the execution refused example.org:443: it is not in network.allow.",
+		"The network of the execution refused 5 connections to 4 addresses.",
+	} {
+		if !strings.Contains(log, line) {
+			t.Errorf("the log does not contain %q:\n%s", line, log)
+		}
+	}
+	if strings.Contains(log, secret) {
+		t.Error("the log contains a secret")
+	}
+}
+
+// TestStrict_allow_list_at_other_levels refuses to run what would have more of a network than its
+// trigger says.
+func TestStrict_allow_list_at_other_levels(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(nil)
+	defer h.run(d)()
+	spec := command("true")
+	spec.Network = &agented.Network{Allow: []string{"github"}}
+	if e := h.await(h.fire(d, spec)); e.State != agented.StateFailed || !strings.Contains(e.Reason, "network applies at sandbox level strict only") {
+		t.Errorf("%s: %q", e.State, e.Reason)
 	}
 }
 

@@ -189,6 +189,7 @@ func prepare(bundle string, orders *orders) (*shim, error) {
 		wake:    make(chan struct{}, 1),
 		stops:   make(chan agented.Cause, 8),
 		pauses:  make(chan pausing),
+		notes:   make(chan string, maxNotes),
 		signals: make(chan os.Signal, 1),
 		swept:   make(chan sweepReport, 1),
 		synced:  make(chan [2]int64, 1),
@@ -202,11 +203,11 @@ func prepare(bundle string, orders *orders) (*shim, error) {
 	if s.given, err = readHandover(orders); err != nil {
 		return nil, err
 	}
+	s.mask = redact.New(s.given.Mask)
+	s.k.mask = s.mask
 	if err = s.startBroker(orders.listener); err != nil {
 		return nil, fmt.Errorf("start credential broker: %w", err)
 	}
-	s.mask = redact.New(s.given.Mask)
-	s.k.mask = s.mask
 	if s.spec.Capture == agented.CaptureFile {
 		s.k.batch.keep, s.k.plain = true, &unmaskedWriter{path: bundle + "/" + unmaskedFile}
 	}
@@ -327,6 +328,10 @@ func (s *shim) start() error {
 func (s *shim) finish() {
 	s.unwatch()
 	s.broker.Close()
+	s.k.logNotes()
+	if text := s.broker.RefusedSummary(); text != "" {
+		s.k.logf("%s", text)
+	}
 	for len(s.k.batch.recs) > 0 { // the reason of a failed start is among them
 		if err := s.log.Append(s.k.batch.recs); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -385,16 +390,14 @@ func (s *shim) startBroker(listener *os.File) error {
 		return err
 	}
 	s.given.Broker = nil
-	for _, kv := range s.given.Env {
-		switch name, value, _ := strings.Cut(kv, "="); strings.ToUpper(name) {
-		case "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR":
-			if err := os.Setenv(name, value); err != nil {
-				return err
-			}
+	for name, value := range config.Env {
+		if err := os.Setenv(name, value); err != nil {
+			return err
 		}
 	}
 	var err error
-	if s.broker, err = broker.New(config, s.bundle+"/"+brokerFile); err != nil || listener == nil {
+	s.broker, err = broker.New(config, broker.Options{File: s.bundle + "/" + brokerFile, Mask: s.mask.MaskString, Note: s.k.note})
+	if err != nil || listener == nil {
 		return err
 	}
 	return s.serveBroker(listener)

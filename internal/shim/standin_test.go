@@ -150,7 +150,7 @@ func withBroker(p Private, upstream, secret string) Private {
 // withBrokerAt is like withBroker, with a port in a sandbox.
 func withBrokerAt(p Private, upstream, secret string, port int) Private {
 	env := map[string]string{"ANTHROPIC_API_KEY": secret, "ANTHROPIC_BASE_URL": upstream}
-	handed, why, err := broker.Setup(broker.Request{Backend: agented.BackendClaude, Env: env, Port: port})
+	handed, why, err := broker.Setup(broker.Request{Backend: agented.BackendClaude, Env: env, Port: port, Credentials: true})
 	if err != nil || handed == nil {
 		panic(fmt.Sprint(why, err))
 	}

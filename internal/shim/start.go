@@ -22,7 +22,8 @@ const startPatience = time.Minute
 //
 // The calling process may end at any moment. The next server calls [Inspect].
 func Start(bundle string, spec Spec, p Private, stdin []byte) (*Handle, error) {
-	spec.Version, spec.BootID, spec.Stdin, spec.Broker = Version, bootID(), stdin != nil, p.Broker != nil
+	spec.Version, spec.BootID, spec.Stdin = Version, bootID(), stdin != nil
+	spec.Broker, spec.Credentials = p.Broker != nil, p.Broker.Holds()
 	if err := spec.check(); err != nil {
 		return nil, err
 	}

@@ -61,6 +61,7 @@ type supervisor struct {
 	signals chan os.Signal
 	swept   chan sweepReport
 	synced  chan [2]int64
+	notes   chan string // lines of the broker
 	ending  atomic.Bool // for hello
 	pauses  chan pausing
 	paused  atomic.Pointer[PauseState] // nil unless paused
@@ -129,6 +130,8 @@ func (k *supervisor) run() {
 			k.end(cause, stopText(cause))
 		case p := <-k.pauses:
 			k.setPause(p)
+		case text := <-k.notes:
+			k.logf("%s", text)
 		case <-k.signals:
 			k.interrupted()
 		case done := <-k.synced:
@@ -504,6 +507,29 @@ func (k *supervisor) logf(format string, args ...any) {
 	from := len(k.batch.arena)
 	k.batch.arena = fmt.Appendf(k.batch.arena, format, args...)
 	k.batch.add(time.Now(), agented.System, agented.PartWhole, false, from, 0)
+}
+
+// maxNotes is how many lines of the broker wait to be logged; more are dropped.
+const maxNotes = 64
+
+// note adds a line of the broker to the log.
+func (k *supervisor) note(text string) {
+	select {
+	case k.notes <- text:
+	default:
+	}
+}
+
+// logNotes logs the lines that wait.
+func (k *supervisor) logNotes() {
+	for {
+		select {
+		case text := <-k.notes:
+			k.logf("%s", text)
+		default:
+			return
+		}
+	}
 }
 
 // logEnd adds the final lines about the end, after all output.

@@ -189,17 +189,25 @@ func (tx *tx) endAttempt(end *AttemptEnd, retry, at time.Time) error {
 		}
 		changes = string(b)
 	}
+	broker := ""
+	if a.Broker != nil {
+		b, err := json.Marshal(a.Broker)
+		if err != nil {
+			return err
+		}
+		broker = string(b)
+	}
 	return tx.exec(`UPDATE attempt SET status = $3, exit_code = $4, signal = $5, reason = $6,
 			account = CASE WHEN $7 = '' THEN account ELSE $7 END,
 			cli_version = CASE WHEN $8 = '' THEN cli_version ELSE $8 END, session_id = $9,
 			input_tokens = $10, output_tokens = $11, cache_read_tokens = $12, cache_write_tokens = $13, cost_usd = $14, cumulative = $15,
 			started_at = COALESCE($16, started_at), finished_at = $17,
-			class = $18, evidence = $19, unknown_limit = $20, retry_at = $21, session_gone = $22, sandbox = CASE WHEN $23 = '' THEN sandbox ELSE $23 END, changes = $24
+			class = $18, evidence = $19, unknown_limit = $20, retry_at = $21, session_gone = $22, sandbox = CASE WHEN $23 = '' THEN sandbox ELSE $23 END, changes = $24, broker = $25
 		WHERE execution_id = $1 AND number = $2`,
 		a.Execution, a.Number, a.State, a.ExitCode, a.Signal, format.Truncate(a.Reason, maxSentence), a.Account, a.CLIVersion, a.SessionID,
 		a.Usage.InputTokens, a.Usage.OutputTokens, a.Usage.CacheReadTokens, a.Usage.CacheWriteTokens, a.Usage.CostUSD, a.Usage.CumulativeSession,
 		micros(a.StartedAt), micros(orTime(a.FinishedAt, at)),
-		a.Class, format.Truncate(a.Evidence, agented.MaxEvidence), end.Limit.Unknown, micros(retry), a.SessionGone, a.Sandbox, changes)
+		a.Class, format.Truncate(a.Evidence, agented.MaxEvidence), end.Limit.Unknown, micros(retry), a.SessionGone, a.Sandbox, changes, broker)
 }
 
 // endLease writes the execution's next state into its row, with the usage of all

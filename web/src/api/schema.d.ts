@@ -2506,6 +2506,11 @@ export interface components {
             model?: string | null;
             /** @description Letters, digits, -, _ and .; at most 64. Unique, ignoring case */
             name?: string | null;
+            /** @description What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing */
+            network?: {
+                /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
+                allow: string[];
+            } | null;
             /** @description Additional directories, absolute paths */
             paths?: string[] | null;
             /** @description read, edit (default) or full */
@@ -2599,6 +2604,11 @@ export interface components {
             model?: string | null;
             /** @description Letters, digits, -, _ and .; at most 64. Unique, ignoring case */
             name?: string | null;
+            /** @description What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing */
+            network?: {
+                /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
+                allow: string[];
+            } | null;
             /** @description Additional directories, absolute paths */
             paths?: string[] | null;
             /** @description read, edit (default) or full */
@@ -2675,6 +2685,8 @@ export interface components {
             model: string;
             /** @description Unique, ignoring case; part of the agent's address */
             name: string;
+            /** @description What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; omitted: nothing */
+            network?: components["schemas"]["Network"];
             /** @description Additional directories that the agent may use */
             paths: string[];
             /** @description read, edit or full */
@@ -2762,6 +2774,8 @@ export interface components {
             /** @description Account that it used; empty for command */
             account: string;
             backend: string;
+            /** @description What its broker did; omitted: it has not ended, or it had none */
+            broker?: components["schemas"]["BrokerUse"];
             /** @description Who is responsible for its end: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it succeeded, or Agented or a user ended it */
             class: string;
             /** @description Version reported by the CLI; empty for command */
@@ -2900,6 +2914,17 @@ export interface components {
             problem: string;
             running: boolean;
             schedule: string;
+        };
+        BrokerUse: {
+            /** @description Whether the broker held the credentials, so that the processes had placeholders */
+            credentials: boolean;
+            /**
+             * Format: int64
+             * @description Number of refusals of addresses that are not listed
+             */
+            more?: number;
+            /** @description Addresses that were refused, because network.allow does not include them; at most 50 */
+            refused?: components["schemas"]["RefusedAddress"][];
         };
         BudgetCreate: {
             /** @description Default true */
@@ -3543,6 +3568,11 @@ export interface components {
             model?: string | null;
             /** @description Display name. Default: the program, or the backend */
             name?: string | null;
+            /** @description What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing */
+            network?: {
+                /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
+                allow: string[];
+            } | null;
             /** @description Rule while an earlier execution has not ended: queue (default), skip or replace */
             overlap?: string | null;
             /** @description Additional directories, absolute paths; {paths} in a prompt */
@@ -4273,6 +4303,10 @@ export interface components {
             /** @enum {string} */
             type: "message" | "request" | "response" | "status" | "alert" | "artifact";
         };
+        Network: {
+            /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
+            allow: string[];
+        };
         NewKey: {
             /** @description The key is valid only from these networks. Empty: from everywhere */
             addresses: string[];
@@ -4466,6 +4500,17 @@ export interface components {
             reason?: string;
             /** @enum {string} */
             verdict: "accepted" | "ignored" | "duplicate";
+        };
+        RefusedAddress: {
+            /** @description Host and port */
+            address: string;
+            /**
+             * Format: int64
+             * @description How often; a lower bound if the supervisor was killed
+             */
+            count: number;
+            /** @description Why it was refused */
+            reason: string;
         };
         Reloaded: {
             /** @description Settings that changed and are in use from now on */
@@ -5082,6 +5127,11 @@ export interface components {
             model?: string | null;
             /** @description Unique, ignoring case; at most 200 bytes */
             name: string | null;
+            /** @description What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing */
+            network?: {
+                /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
+                allow: string[];
+            } | null;
             /** @description Rule while an earlier execution has not ended: queue (default), skip or replace */
             overlap?: string | null;
             /** @description Additional directories, absolute paths; {paths} in a prompt */
@@ -5205,6 +5255,11 @@ export interface components {
             model?: string | null;
             /** @description Unique, ignoring case; at most 200 bytes */
             name?: string | null;
+            /** @description What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing */
+            network?: {
+                /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
+                allow: string[];
+            } | null;
             /** @description Rule while an earlier execution has not ended: queue (default), skip or replace */
             overlap?: string | null;
             /** @description Additional directories, absolute paths; {paths} in a prompt */
@@ -5316,6 +5371,8 @@ export interface components {
             model: string;
             /** @description Unique, ignoring case */
             name: string;
+            /** @description What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; omitted: nothing */
+            network?: components["schemas"]["Network"];
             /**
              * Format: date-time
              * @description When the first of the schedules will fire; null if none will

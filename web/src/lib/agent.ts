@@ -8,7 +8,7 @@ import {
   type Choice,
   type WorkspaceForm,
 } from './spec'
-import { envBody, envForm, type EnvRow } from './trigger'
+import { envBody, envForm, networkBody, type EnvRow } from './trigger'
 
 export type Agent = Schemas['AgentView']
 export type AgentBody = Schemas['AgentUpdate']
@@ -28,6 +28,7 @@ export interface AgentForm {
   workspace: WorkspaceForm
   trust_repository: boolean
   sandbox: string
+  network: { allow: string[] }
   paths: string[]
   timeout_seconds: number
   silence_timeout_seconds: number
@@ -51,6 +52,7 @@ export function emptyAgent(): AgentForm {
     workspace: emptyWorkspace(),
     trust_repository: false,
     sandbox: '',
+    network: { allow: [] },
     paths: [],
     timeout_seconds: 3600,
     silence_timeout_seconds: 0,
@@ -81,6 +83,7 @@ export function agentForm(a: AgentBody | Agent): AgentForm {
     workspace: workspaceForm(a.workspace),
     trust_repository: a.trust_repository === true,
     sandbox: text(a.sandbox),
+    network: { allow: texts(a.network?.allow) },
     paths: texts(a.paths),
     timeout_seconds: number(a.timeout_seconds, f.timeout_seconds),
     silence_timeout_seconds: number(a.silence_timeout_seconds, 0),
@@ -109,6 +112,7 @@ export function agentBody(f: AgentForm): AgentBody {
     silence_timeout_seconds: f.silence_timeout_seconds,
     ceiling_usd: f.ceiling_usd,
     sandbox: f.sandbox || null,
+    network: networkBody(f.network),
     env: envBody(f.env),
   }
 }

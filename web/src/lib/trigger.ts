@@ -108,6 +108,7 @@ export interface TriggerForm {
   workspace: WorkspaceForm
   trust_repository: boolean
   sandbox: string
+  network: { allow: string[] }
   ceiling_usd: number
   limits: LimitsForm
 }
@@ -182,6 +183,7 @@ export function emptyTrigger(): TriggerForm {
     workspace: emptyWorkspace(),
     trust_repository: false,
     sandbox: '',
+    network: { allow: [] },
     ceiling_usd: 0,
     limits: emptyLimits(),
   }
@@ -331,6 +333,7 @@ export function formOf(t: Body | Trigger): TriggerForm {
     workspace: workspaceForm(t.workspace),
     trust_repository: t.trust_repository === true,
     sandbox: text(t.sandbox),
+    network: { allow: texts(t.network?.allow) },
     ceiling_usd: number(t.ceiling_usd, 0),
     limits: {
       memory: number(t.limits?.memory, 0),
@@ -424,6 +427,12 @@ export function messageBody(m: MessageForm): Schemas['MessageRuleFields'] {
   return { to: m.to.trim(), ...(m.types.length > 0 && { types: m.types }), ...(!m.enabled && { enabled: false }) }
 }
 
+/** Returns the hosts that processes may reach at sandbox level strict, or null for none. */
+export function networkBody(n: { allow: string[] }) {
+  const allow = n.allow.map(h => h.trim()).filter(Boolean)
+  return allow.length > 0 ? { allow } : null
+}
+
 /** Converts a form to a change of the trigger. Fields that do not apply to the backend are reset. */
 export function bodyOf(f: TriggerForm, before?: Trigger): Body {
   const both = {
@@ -459,6 +468,7 @@ export function bodyOf(f: TriggerForm, before?: Trigger): Body {
       fallback: null,
       workspace: null,
       trust_repository: null,
+      network: null,
     }
   }
   const command = f.backend === 'command'
@@ -478,6 +488,7 @@ export function bodyOf(f: TriggerForm, before?: Trigger): Body {
     env: envBody(f.env),
     workspace: workspaceBody(f.workspace),
     trust_repository: workspaceBody(f.workspace) ? f.trust_repository : null,
+    network: networkBody(f.network),
     account: command ? null : f.account.trim(),
     fallback: command ? null : choicesBody(f.fallback),
     ceiling_usd: command ? null : f.ceiling_usd,

@@ -5,6 +5,7 @@ import {
   envBody,
   limitsBody,
   messageBody,
+  networkBody,
   retryBody,
   scheduleBody,
   webhookBody,
@@ -47,6 +48,7 @@ export function fileOf(f: TriggerForm): Record<string, unknown> {
     ...(f.max_concurrent !== 1 && { max_concurrent: f.max_concurrent }),
     ...(f.overlap !== 'queue' && { overlap: f.overlap }),
     ...(f.sandbox && { sandbox: f.sandbox }),
+    ...(own && networkBody(f.network) && { network: networkBody(f.network) }),
     ...(limitsBody(f.limits) && { limits: limitsBody(f.limits) }),
     ...(f.schedules.length > 0 && { schedules: f.schedules.map(s => bare(scheduleBody(s))) }),
     ...(f.webhooks.length > 0 && {
@@ -88,6 +90,7 @@ const known = {
     'workspace',
     'trust_repository',
     'sandbox',
+    'network',
     'ceiling_usd',
     'limits',
   ],
@@ -114,6 +117,7 @@ const known = {
   retry: Object.keys(emptyRetry()),
   limits: Object.keys(emptyLimits()),
   workspace: Object.keys(emptyWorkspace()),
+  network: ['allow'],
 }
 const lists = ['command', 'args', 'paths', 'schedules', 'webhooks', 'messages', 'fallback']
 const numbers = ['timeout_seconds', 'silence_timeout_seconds', 'max_concurrent', 'ceiling_usd']
@@ -132,7 +136,7 @@ export function wrongIn(doc: unknown): string[] {
   for (const k of numbers)
     if (doc[k] !== undefined && doc[k] !== null && typeof doc[k] !== 'number') bad.push(`${k} must be a number.`)
   if (doc.env !== undefined && doc.env !== null && !object(doc.env)) bad.push('env must be a map of names to values.')
-  for (const part of ['retry', 'workspace', 'limits'] as const) {
+  for (const part of ['retry', 'workspace', 'limits', 'network'] as const) {
     const v = doc[part]
     if (v === undefined || v === null) continue
     if (object(v)) names(v, known[part], `${part}.`)
