@@ -163,7 +163,7 @@ Get started:
 	)
 	root.AddCommand(
 		serveCommand(), configCommand(), doctorCommand(), serviceCommand(), backupCommand(), restoreCommand(), chaosCommand(), chaosAgentCommand(),
-		runCommand(), triggerCommand(), exampleCommand(), agentCommand(), chatCommand(), messageCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), budgetCommand(), usageCommand(), accountCommand(), pruneCommand(), secretCommand(), keyCommand(), auditCommand(), versionCommand(),
+		runCommand(), triggerCommand(), exampleCommand(), agentCommand(), chatCommand(), messageCommand(), scheduleCommand(), tickCommand(), deliveryCommand(), executionCommand(), budgetCommand(), usageCommand(), accountCommand(), pruneCommand(), secretCommand(), channelCommand(), notificationCommand(), keyCommand(), auditCommand(), versionCommand(),
 	)
 	root.AddCommand(restartCommand(), stopCommand(), reloadCommand(), drainCommand())
 	root.AddCommand(conversationCommand())

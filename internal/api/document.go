@@ -36,6 +36,7 @@ var tags = []*huma.Tag{
 	{Name: "executions", Description: "Firings of triggers, and their results"},
 	{Name: "accounts", Description: "Sets of credentials for attempts, and their state"},
 	{Name: "secrets", Description: "Named secrets for variables, accounts and workspaces"},
+	{Name: "notifications", Description: "Channels, and the notifications that are sent to them"},
 	{Name: "money", Description: "Usage and cost of executions, and budgets"},
 	{Name: "logs", Description: "Output of executions, stored or live"},
 	{Name: "changes", Description: "What executions changed, and their artifacts"},

@@ -36,6 +36,7 @@ var limitedKeys = map[string][]string{
 	"filtered": {"list-triggers", "list-executions"},
 	// 403.
 	"": {
+		"list-channels", "create-channel", "delete-channel", "get-channel", "update-channel", "test-channel", "list-notifications",
 		"list-secrets", "create-secret", "delete-secret", "get-secret", "update-secret", "rotate-secret",
 		"list-accounts", "create-account", "delete-account", "get-account", "update-account", "probe-account", "reset-account",
 		"list-agents", "create-agent", "apply-agents", "delete-agent", "get-agent", "update-agent",

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/channels"
 	"github.com/agented/agented/internal/api/conversations"
 	"github.com/agented/agented/internal/api/diffs"
 	"github.com/agented/agented/internal/api/hooks"
@@ -44,6 +45,9 @@ func (s *Server) allRoutes(pages []rest.Route) []rest.Route {
 	s.accounts = &accounts{
 		db: db, sealer: s.sealer, runs: o.Dispatch, queue: o.Dispatch, changes: changes, now: s.now, mask: s.mask, secretsChanged: o.SecretsChanged,
 	}
+	s.channels = &channels.Channels{
+		DB: db, Sealer: s.sealer, Notifier: o.Notifier, Guard: o.NotifyGuard, Zone: o.Config.Zone, Now: s.now, Changed: s.accounts.changed,
+	}
 	return slices.Concat(
 		triggers.routes(), plans.routes(), executions.routes(),
 		(&retentions{db: db, keep: o.Keep}).routes(), (&backups{keep: o.Keep}).routes(),
@@ -61,6 +65,7 @@ func (s *Server) allRoutes(pages []rest.Route) []rest.Route {
 		(&budgets{db: db, guard: o.Budgets, queue: o.Dispatch, changes: changes, now: s.now}).routes(),
 		(&usageReports{db: db, prices: o.Prices, now: s.now}).routes(),
 		(&secrets.Secrets{DB: db, Vault: o.Vault, Changed: s.accounts.changed}).Routes(),
+		s.channels.Routes(),
 	)
 }
 

@@ -48,9 +48,9 @@ func sameTrigger(a, b *agented.Trigger) bool {
 // sameAgent reports whether a change left an agent unchanged.
 func sameAgent(a, b *agented.Agent) bool { return sameJSON(a, b) && sameSpec(&a.Spec, &b.Spec) }
 
-// sameSpec compares variables exactly: an empty or null one differs from none.
+// sameSpec compares variables and rules for notifications exactly: an empty one differs from none.
 func sameSpec(a, b *agented.Spec) bool {
-	return sameJSON(a, b) && maps.EqualFunc(a.Env, b.Env, func(x, y *string) bool {
+	return sameJSON(a, b) && maps.EqualFunc(a.Notify, b.Notify, slices.Equal[[]string]) && maps.EqualFunc(a.Env, b.Env, func(x, y *string) bool {
 		return x == nil && y == nil || x != nil && y != nil && *x == *y
 	})
 }

@@ -13,10 +13,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/channels"
 	"github.com/agented/agented/internal/api/conversations"
 	"github.com/agented/agented/internal/api/messages"
 	"github.com/agented/agented/internal/api/pages"
@@ -28,6 +30,7 @@ import (
 	"github.com/agented/agented/internal/hub"
 	"github.com/agented/agented/internal/intake"
 	"github.com/agented/agented/internal/metrics"
+	"github.com/agented/agented/internal/notify"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
@@ -84,8 +87,10 @@ type Options struct {
 	// SecretsChanged is called when WebhookSecrets may have changed; may be
 	// nil.
 	SecretsChanged func()
-	Vault          *vault.Vault    // named secrets; nil: those of DB and Key
-	Prices         *agented.Prices // for cost estimates; nil: no estimates
+	Vault          *vault.Vault     // named secrets; nil: those of DB and Key
+	Notifier       *notify.Notifier // sends notifications; nil: a new one, which does not run
+	NotifyGuard    *notify.Guard    // decides which addresses channels may reach; nil: public ones only
+	Prices         *agented.Prices  // for cost estimates; nil: no estimates
 }
 
 // Server is the HTTP API, an http.Handler. HTTP returns an http.Server for it.
@@ -98,6 +103,7 @@ type Server struct {
 	sealer   auth.Sealer
 	intake   *intake.Intake
 	accounts *accounts
+	channels *channels.Channels
 	started  time.Time
 	draining atomic.Bool
 }
@@ -118,6 +124,13 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Vault == nil {
 		o.Vault = vault.New(vault.Options{DB: o.DB, Key: o.Key})
+	}
+	if o.NotifyGuard == nil {
+		o.NotifyGuard = notify.PublicOnly()
+	}
+	if o.Notifier == nil {
+		sealer := auth.NewSealer(o.Key)
+		o.Notifier = notify.New(notify.Options{DB: o.DB, Guard: o.NotifyGuard, Open: sealer.OpenChannel, Secret: o.Vault.ForServer, Now: o.Now, Log: o.Log})
 	}
 	if o.Passwords == nil {
 		o.Passwords = secret.NewPasswords(secret.DefaultCost, 2)
@@ -234,14 +247,16 @@ func (s *Server) WebhookSecrets() []string { return s.intake.Secrets() }
 // first call arrives.
 func (s *Server) LoadWebhooks() error { return s.intake.Load() }
 
-// StoredSecrets returns the credentials of all accounts and the values of named secrets, for masking.
+// StoredSecrets returns the credentials of all accounts, the values of named secrets and the secrets of
+// channels, for masking.
 // With an error the list is incomplete.
 func (s *Server) StoredSecrets() ([]string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	credentials, err := s.accounts.secrets()
 	named, namedErr := s.o.Vault.Known(ctx)
-	return append(credentials, named...), errors.Join(err, namedErr)
+	sealed, sealedErr := s.channels.Secrets(ctx)
+	return slices.Concat(credentials, named, sealed), errors.Join(err, namedErr, sealedErr)
 }
 
 const (

@@ -72,6 +72,7 @@ type TriggerView struct {
 	Network        *agented.Network    `json:"network,omitempty" doc:"What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; omitted: nothing"`
 	Limits         agented.Limits      `json:"limits" doc:"Limits of all processes together; 0 or absent: the server's default"`
 	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running execution is paused with a question; 0 means none"`
+	Notify         agented.NotifyRules `json:"notify,omitempty" doc:"Channels that are notified about its executions, by kind of notification; other stands for the kinds that are not listed. Omitted: the channels' own rules"`
 	Schedules      []ScheduleView      `json:"schedules" doc:"Schedules that fire it"`
 	NextRunAt      *time.Time          `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null if none will"`
 	Webhooks       []hooks.WebhookView `json:"webhooks" doc:"Webhooks that fire it"`
@@ -94,6 +95,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 		MaxConcurrent: t.Spec.MaxConcurrent, Overlap: t.Spec.Overlap,
 		Account: t.Spec.Account, Fallback: rest.NotNil(t.Spec.Fallback), Retry: t.Spec.Retry,
 		Workspace: t.Spec.Workspace, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Network: t.Spec.Network, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD,
+		Notify:    t.Spec.Notify,
 		CreatedAt: rest.Time(t.CreatedAt), UpdatedAt: rest.Time(t.UpdatedAt), ETag: triggerETag(t),
 	}
 }
@@ -193,6 +195,7 @@ type TriggerFields struct {
 	Name    rest.Optional[string] `json:"name,omitzero" doc:"Unique, ignoring case; at most 200 bytes"`
 	Enabled rest.Optional[bool]   `json:"enabled,omitzero" doc:"Default true"`
 	SpecFields
+	Notify    rest.Optional[agented.NotifyRules]   `json:"notify,omitzero" doc:"Channels that are notified about its executions, by kind of notification: failed, recovered, needs_person, paused, parked, budget, no_effect, dead_man, held, rounds_exhausted, webhook_lag, or other for all kinds that are not listed. An empty list sends nothing. Default: the channels' own rules"`
 	Schedules rest.Optional[[]ScheduleFields]      `json:"schedules,omitzero" doc:"Schedules that fire it; replaces all stored ones. An equivalent schedule keeps its id and its state"`
 	Messages  rest.Optional[[]MessageRuleFields]   `json:"messages,omitzero" doc:"Messages that fire it; replaces all stored ones"`
 	Webhooks  rest.Optional[[]hooks.WebhookFields] `json:"webhooks,omitzero" doc:"Webhooks that fire it; replaces all stored ones. One with a known id keeps its secret if that is omitted or ***"`
@@ -202,6 +205,7 @@ func (f *TriggerFields) apply(t *agented.Trigger) error {
 	before := t.Name
 	f.Name.Into(&t.Name, "")
 	f.Enabled.Into(&t.Enabled, true)
+	f.Notify.Into(&t.Spec.Notify, nil)
 	if err := f.SpecFields.apply(&t.Spec, agented.DefaultMaxConcurrent); err != nil {
 		return err
 	}

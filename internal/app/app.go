@@ -31,6 +31,7 @@ import (
 	"github.com/agented/agented/internal/hub"
 	"github.com/agented/agented/internal/localsocket"
 	"github.com/agented/agented/internal/metrics"
+	"github.com/agented/agented/internal/notify"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/retention"
 	"github.com/agented/agented/internal/scheduler"
@@ -82,6 +83,8 @@ type App struct {
 	http          *http.Server
 	conns         connections
 	notify        *notifier
+	guard         *notify.Guard
+	notifications *notify.Notifier
 	draining      atomic.Bool
 	prices        *agented.Prices
 	drained       atomic.Pointer[api.Drained] // nil unless drain mode is on
@@ -244,6 +247,7 @@ func (a *App) assemble(ctx context.Context, node agented.NodeID) (err error) {
 	a.github.Store(hub)
 	a.db.SetZone(zone(c))
 	a.db.CheckAccounts(a.checkAccount)
+	a.openNotifications()
 	a.pruner = retention.New(retention.Options{DB: a.db, Layout: a.layout, Settings: a.retention, Hold: a.hold, Log: a.o.Log})
 	a.costs = costs.New(costs.Options{DB: a.db, Layout: a.layout, Prices: a.prices, Notified: a.metrics.BudgetNotified, Log: a.o.Log})
 	a.dispatch = dispatch.New(a.dispatchOptions(node))
@@ -344,6 +348,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 		},
 		DB: a.db, Dispatch: a.traced(), Turns: a.conversations, Budgets: a.costs, Scheduler: a.scheduler, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
+		Notifier: a.notifications, NotifyGuard: a.guard,
 		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Vault: a.vault(), Prices: a.prices, Operator: a,
 	})
 	if err != nil {

@@ -35,6 +35,7 @@ func (a *App) Run(ctx context.Context) error {
 	loops.Go(func() { a.conversations.Run(work) })
 	loops.Go(func() { a.scheduler.Run(work) })
 	loops.Go(func() { a.pruner.Run(work) })
+	loops.Go(func() { a.notifications.Run(work) })
 	backedUp := make(chan error, 1)
 	if a.backups != nil {
 		go func() { backedUp <- a.backups.Run(work) }()

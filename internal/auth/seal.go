@@ -91,3 +91,16 @@ func (s Sealer) OpenWebhook(id, sealed string) (string, error) {
 func (s Sealer) SealWebhook(id, plain string) string {
 	return s.key.SealText(secret.PurposeWebhook, id, plain)
 }
+
+// OpenChannel returns a setting of a channel for notifications.
+func (s Sealer) OpenChannel(id, field, sealed string) (string, error) {
+	return s.key.OpenText(secret.PurposeChannel, ChannelFieldName(id, field), sealed)
+}
+
+// SealChannel seals a setting of a channel for notifications.
+func (s Sealer) SealChannel(id, field, value string) string {
+	return s.key.SealText(secret.PurposeChannel, ChannelFieldName(id, field), value)
+}
+
+// ChannelFieldName returns the name that a setting of a channel is sealed under.
+func ChannelFieldName(id, field string) string { return id + "/" + field }

@@ -179,6 +179,7 @@ func (k *Scheduler) RunNow(ctx context.Context) error {
 	k.mu.Lock()
 	s := &k.status
 	s.Running = false
+	failing := s.LastFailure.After(s.LastSuccess)
 	if err == nil {
 		s.LastSuccess, s.LastFile, s.LastBytes, s.LastDurationMS, s.LastError = began, r.File, r.Size, r.DurationMS, ""
 	} else {
@@ -187,7 +188,7 @@ func (k *Scheduler) RunNow(ctx context.Context) error {
 	}
 	text, _ := json.Marshal(s) // marshalling strings and times cannot fail
 	k.mu.Unlock()
-	if err := k.plan.DB.SetSetting(ctx, settingName, string(text)); err != nil {
+	if err := k.store(ctx, string(text), failing, err); err != nil {
 		k.plan.Log.Warn("the status of the backup cannot be stored", "err", err)
 	}
 	if err == nil {
@@ -198,6 +199,23 @@ func (k *Scheduler) RunNow(ctx context.Context) error {
 		k.prune()
 	}
 	return err
+}
+
+// store stores the status after a backup, and notifies about the first failure and about the
+// first success after one. failing reports that the backup before had failed.
+func (k *Scheduler) store(ctx context.Context, status string, failing bool, failure error) error {
+	return k.plan.DB.Together(ctx, "backup", true, func(ctx context.Context) error {
+		if err := k.plan.DB.SetSetting(ctx, settingName, status); err != nil || failing == (failure != nil) {
+			return err
+		}
+		if failure == nil {
+			return k.plan.DB.Notify(ctx, agented.Notice{Kind: agented.NotifyRecovered, Subject: "backup", Text: "the scheduled backup was taken again"})
+		}
+		return k.plan.DB.Notify(ctx, agented.Notice{
+			Kind: agented.NotifyBackup, Subject: "backup",
+			Text: fmt.Sprintf("the scheduled backup failed: %s. It is tried again every %s", agented.Message(failure), retryAfter),
+		})
+	})
 }
 
 func (k *Scheduler) run(ctx context.Context, at time.Time) (Report, error) {

@@ -15,7 +15,7 @@ import (
 //	old      an older name, used if the new one is not set in the same source
 //	default  the default as it would be written
 //	shown    text in place of a default that is computed at start
-//	kind     type of a string: path, url, sink, zone, origins, hosts, logins, pem
+//	kind     type of a string: path, url, sink, zone, origins, hosts, logins, pem, prefixes
 //	choice   the allowed words
 //	min, max bounds of a number or duration
 //	secret   "server": never leaves the server; "backend", of a CLI's setting: passed to its CLI
@@ -68,6 +68,10 @@ type Config struct {
 	GitHubAppKey Secret `env:"GITHUB_APP_PRIVATE_KEY" kind:"pem" secret:"server" help:"Private key of the GitHub App in PEM, as GitHub's settings page of the App creates it."`
 	GitHubToken  Secret `env:"AGENTED_GITHUB_TOKEN" secret:"server" help:"Fine-grained personal access token that the server calls GitHub's API with where no GitHub App is set. GitHub accepts check runs from Apps only."`
 	GitHubAPI    string `env:"AGENTED_GITHUB_API_URL" default:"https://api.github.com" kind:"url" help:"Address of GitHub's API. That of GitHub Enterprise Server is https://HOST/api/v3."`
+
+	PublicURL         string        `env:"AGENTED_PUBLIC_URL" kind:"url" section:"Notifications" help:"Address under which people reach the server, for links in notifications, for example https://agented.example.org. Without it, messages have no links."`
+	NotifyAllow       []string      `env:"AGENTED_NOTIFY_ALLOW" kind:"prefixes" help:"Addresses and prefixes, separated by commas, that channels may reach although they are not public, for example 10.1.2.3 or 192.168.0.0/16. All other private, loopback, link-local and metadata addresses are rejected, and this server itself in any case."`
+	NotifyParkedAfter time.Duration `env:"AGENTED_NOTIFY_PARKED_AFTER" default:"30m" min:"0s" max:"720h" help:"How long an execution may be parked before a notification is sent. 0 sends none."`
 
 	MaxConcurrent     int            `env:"AGENTED_MAX_CONCURRENT" default:"0" shown:"from CPU and memory" min:"0" max:"10000" section:"Executions" help:"Limit of concurrent executions on this machine. 0 computes it: two per CPU, at most one per GiB of memory, at least 2."`
 	SSEReplayLimit    int            `env:"SSE_REPLAY_LIMIT" default:"500" min:"0" max:"2000000000" help:"Number of lines replayed to a log stream that requests no position. 0 replays from the start."`

@@ -72,6 +72,29 @@ func parseProxy(item string) (string, error) {
 	return p.Masked().String(), nil
 }
 
+// parsePrefix parses an address or prefix of AGENTED_NOTIFY_ALLOW.
+func parsePrefix(item string) (string, error) {
+	if strings.EqualFold(item, "localhost") {
+		return "", errors.New("has the entry localhost; write 127.0.0.0/8 or ::1")
+	}
+	ip, err := netip.ParseAddr(strings.Trim(item, "[]"))
+	if err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		return netip.PrefixFrom(ip, ip.BitLen()).String(), nil
+	}
+	p, err := netip.ParsePrefix(item)
+	if err != nil {
+		return "", fmt.Errorf("has an entry that is neither an address nor a prefix (%s); write 10.1.2.3, 192.168.0.0/16 or fd00::/8", quote(item))
+	}
+	if p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	return p.Masked().String(), nil
+}
+
+// NotifyPrefixes returns the addresses of AGENTED_NOTIFY_ALLOW.
+func (c *Config) NotifyPrefixes() []netip.Prefix { return prefixes(c.NotifyAllow) }
+
 // ownPaths are the first segments of paths that the server serves itself.
 var ownPaths = []string{
 	"api", "assets", "docs", "health", "hooks", "login", "logout", "metrics", "openapi.json", "openapi.yaml", "setup", "static",

@@ -244,6 +244,8 @@ func parseList(s setting, raw string) (any, error) {
 			item, err = parseProtocol(item)
 		case "proxies":
 			item, err = parseProxy(item)
+		case "prefixes":
+			item, err = parsePrefix(item)
 		case "logins":
 			item, err = parseLogin(item)
 		default:

@@ -117,10 +117,10 @@ func appendTo(tx Tx, channel string, n agented.Notice, now time.Time) error {
 	if recent >= Burst || pending >= maxPending {
 		collects, position = true, now.Add(Window)
 	}
-	return insert(tx, channel, n, position, collects)
+	return insert(tx, channel, n, position, collects, maxText)
 }
 
-func insert(tx Tx, channel string, n agented.Notice, position time.Time, collects bool) error {
+func insert(tx Tx, channel string, n agented.Notice, position time.Time, collects bool, maxText int) error {
 	return tx.Exec(`INSERT INTO notification (id, seq, channel_id, kind, trigger_id, trigger_name, execution_id, subject, text, at, collects, status, position)
 		VALUES ($1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM notification), $2, $3, $4, $5, $6, $7, $8, $9, $10, 'pending', $11)`,
 		agented.NewID("ntf", n.At), channel, n.Kind, n.Trigger, n.TriggerName, n.Execution, n.Subject,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/auth"
+	"github.com/agented/agented/internal/notices"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/vault"
@@ -44,6 +45,7 @@ var places = []place{
 	{"execution_text", "snapshot", []string{"execution_id"}, environment},
 	{"account", "credentials", []string{"id"}, credentials},
 	{"account", "previous_credentials", []string{"id"}, credentials},
+	{"channel", "settings", []string{"id"}, channel},
 	{"webhook", "secret", []string{"id"}, func(key []string, text string) ([]value, error) {
 		return []value{{secret.PurposeWebhook, key[0], text}}, nil
 	}},
@@ -81,6 +83,19 @@ func credentials(key []string, text string) (list []value, err error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(sealed)) {
 		list = append(list, value{secret.PurposeAccount, auth.CredentialName(agented.AccountID(key[0]), name), sealed[name]})
+	}
+	return list, nil
+}
+
+// channel returns the sealed settings of a channel.
+func channel(key []string, text string) (list []value, err error) {
+	var settings notices.Settings
+	if err := json.Unmarshal([]byte(text), &settings); err != nil {
+		return nil, err
+	}
+	sealed := settings.Sealed()
+	for _, field := range slices.Sorted(maps.Keys(sealed)) {
+		list = append(list, value{secret.PurposeChannel, auth.ChannelFieldName(key[0], field), *sealed[field]})
 	}
 	return list, nil
 }

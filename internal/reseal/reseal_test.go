@@ -15,6 +15,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/auth"
+	"github.com/agented/agented/internal/notices"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/testrun"
@@ -112,6 +113,11 @@ func fill(t *testing.T, path string) {
 	}
 	e.AttemptNo = 1
 	if err := v.Resolve(ctx, e, []string{"s"}); err != nil {
+		t.Fatal(err)
+	}
+	c := &notices.Channel{ID: agented.NewID("chan", now), Name: "c", Kind: notices.Slack, CreatedAt: now, UpdatedAt: now}
+	c.Settings.URL, c.Settings.Password = sealer.SealChannel(c.ID, "url", plain), sealer.SealChannel(c.ID, "password", plain+`"`)
+	if err := db.Update(ctx, "channel", func(tx store.Tx) error { return notices.Insert(tx, c) }); err != nil {
 		t.Fatal(err)
 	}
 	// What attempts that run may still have of an account.

@@ -14,6 +14,7 @@ const (
 	PurposeAccount   = "account credential"
 	PurposeWebhook   = "webhook secret"
 	PurposeSecret    = "named secret"
+	PurposeChannel   = "channel"
 	PurposeSecretUse = "named secret of an attempt"
 )
 

@@ -233,3 +233,12 @@ func (db *DB) NotifyParked(ctx context.Context, before, now time.Time) error {
 		return nil
 	})
 }
+
+// checkNotify rejects rules with channels that do not exist.
+func (tx *tx) checkNotify(rules agented.NotifyRules) error {
+	bad, err := notices.Unknown(tx, rules)
+	if err != nil {
+		return err
+	}
+	return agented.InvalidFields(bad)
+}

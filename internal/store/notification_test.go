@@ -111,7 +111,6 @@ func TestNotify_rules(t *testing.T) {
 		{"one kind", agented.NotifyRules{"failed": {"B"}}, []string{"b failed x", "a held x"}},
 		{"silent", agented.NotifyRules{"failed": {}}, []string{"a held x"}},
 		{"other", agented.NotifyRules{"failed": {"a", "b"}, "other": {}}, []string{"a failed x", "b failed x"}},
-		{"a channel that is gone", agented.NotifyRules{"other": {"c"}}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tr := agented.Trigger{ID: agented.TriggerID(agented.NewID("trg", start)), Name: c.name, Enabled: true, Spec: agented.Spec{

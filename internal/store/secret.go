@@ -313,6 +313,7 @@ func secretUsers(q querier, name string) ([]string, error) {
 		{"trigger", `SELECT name FROM trigger_ WHERE instr(spec, $1) > 0 OR instr(spec, $2) > 0 ORDER BY name_key`},
 		{"agent", `SELECT name FROM agent WHERE instr(spec, $1) > 0 OR instr(spec, $2) > 0 ORDER BY name_key`},
 		{"account", `SELECT backend || '/' || name FROM account WHERE instr(credentials, $1) > 0 OR instr(credentials, $2) > 0 ORDER BY backend, name_key`},
+		{"channel", `SELECT name FROM channel WHERE instr(settings, $1) > 0 OR instr(settings, $2) > 0 ORDER BY name_key`},
 		{"execution", `SELECT e.id FROM execution e JOIN execution_text t ON t.execution_id = e.id
 			WHERE e.status IN ('pending', 'running') AND (instr(t.snapshot, $1) > 0 OR instr(t.snapshot, $2) > 0) ORDER BY e.id LIMIT 20`},
 	} {

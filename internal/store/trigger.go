@@ -51,6 +51,9 @@ func (db *DB) CreateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 		if err := tx.checkSecretRefs(t.Spec.SecretRefs()); err != nil {
 			return err
 		}
+		if err := tx.checkNotify(t.Spec.Notify); err != nil {
+			return err
+		}
 		err := tx.exec(`INSERT INTO trigger_ (id, name, name_key, enabled, spec, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 			t.ID, t.Name, fold(t.Name), t.Enabled, string(spec), micros(t.CreatedAt), micros(t.UpdatedAt))
@@ -88,6 +91,9 @@ func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 	}
 	return db.writeRules(ctx, "update trigger", func(tx *tx) error {
 		if err := tx.checkSecretRefs(t.Spec.SecretRefs()); err != nil {
+			return err
+		}
+		if err := tx.checkNotify(t.Spec.Notify); err != nil {
 			return err
 		}
 		old, err := tx.triggerBefore(t.ID)

@@ -154,6 +154,19 @@ func (v *Vault) Resolve(ctx context.Context, e *agented.Execution, names []strin
 	return v.o.DB.UseSecrets(ctx, e.ID, uses, v.o.Now())
 }
 
+// ForServer returns the current value of a secret for the server itself. A secret that is limited to
+// triggers or repositories is only for their executions.
+func (v *Vault) ForServer(ctx context.Context, name string) (string, error) {
+	s, err := v.o.DB.Secret(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if len(s.Triggers)+len(s.Repositories) > 0 {
+		return "", agented.Errorf(agented.Denied, "secret %q is limited to triggers or repositories: remove the limit, or use another secret", s.Name)
+	}
+	return v.fetch(ctx, s)
+}
+
 // fetch returns the current value of a secret.
 func (v *Vault) fetch(ctx context.Context, s *agented.Secret) (value string, err error) {
 	switch s.Source {

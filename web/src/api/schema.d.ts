@@ -676,6 +676,90 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List channels
+         * @description Lists all channels by name. Where a channel sends to is shown to admins only. Secrets are never returned.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["list-channels"];
+        put?: never;
+        /**
+         * Create a channel
+         * @description A channel is a signed `webhook`, an incoming webhook of `slack`, `teams` or `discord`, a topic of `ntfy`, or `email`. URLs, tokens and passwords are sealed at rest, or named secrets. Addresses that are not public are rejected unless AGENTED_NOTIFY_ALLOW contains them.
+         *
+         *     Requires the role admin.
+         */
+        post: operations["create-channel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channels/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Show a channel
+         * @description Returns one channel, by its id or its name.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["get-channel"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a channel
+         * @description Deletes the channel with its notifications, also those that wait. Returns 409 while triggers name it.
+         *
+         *     Requires the role admin.
+         */
+        delete: operations["delete-channel"];
+        options?: never;
+        head?: never;
+        /**
+         * Update a channel
+         * @description Takes a JSON merge patch. Name and kind never change. The value `***` keeps a stored secret. Notifications that wait are tried again at once.
+         *
+         *     Requires the role admin.
+         */
+        patch: operations["update-channel"];
+        trace?: never;
+    };
+    "/api/v1/channels/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a test message
+         * @description Sends a message now, once, and returns what the other side answered.
+         *
+         *     Requires the role admin.
+         */
+        post: operations["test-channel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/config": {
         parameters: {
             query?: never;
@@ -1540,6 +1624,28 @@ export interface paths {
          *     Requires the role viewer.
          */
         get: operations["get-message"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/notifications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List notifications
+         * @description Lists what was sent to channels and what waits, newest first, with the latest answer of the other side. The latest 2,000 of each channel are kept.
+         *
+         *     Requires the role operator.
+         */
+        get: operations["list-notifications"];
         put?: never;
         post?: never;
         delete?: never;
@@ -3151,6 +3257,161 @@ export interface components {
             /** @description The patch, or a part of a list, is missing because of a limit or an error */
             truncated: boolean;
         };
+        ChannelCreate: {
+            /** @description Regular summary: cron (five fields), zone (default: the server's) and empty (send or skip a summary about nothing). Default: none */
+            digest?: {
+                cron: string;
+                empty?: string;
+                zone?: string;
+            } | null;
+            /** @description Default true */
+            enabled?: boolean | null;
+            /** @description Kinds of notifications that it receives from every trigger. Default: all of them. An empty list: only what triggers send to it by name */
+            events?: string[] | null;
+            /** @description Kind email: the sender's address */
+            from?: string | null;
+            /** @description Kind email: the mail server */
+            host?: string | null;
+            /** @enum {string} */
+            kind: "webhook" | "slack" | "teams" | "discord" | "ntfy" | "email";
+            /** @description 1 to 100 letters, digits and . _ -; unique, ignoring case; never changes */
+            name: string;
+            /** @description Kind email */
+            password?: (Record<string, never> | null) & (string | {
+                /** @description Name of a secret */
+                secret: string;
+            });
+            /**
+             * Format: int64
+             * @description Kind email: default 587, with tls 465
+             */
+            port?: number | null;
+            /** @description Kind webhook: secret of the signature, whsec_ and base64. Omitted: the server creates one and returns it once */
+            secret?: (Record<string, never> | null) & (string | {
+                /** @description Name of a secret */
+                secret: string;
+            });
+            /** @description Kind email: starttls (default), tls, or none for an address in AGENTED_NOTIFY_ALLOW */
+            tls?: string | null;
+            /** @description Kind email: up to 20 recipients */
+            to?: string[] | null;
+            /** @description Kind ntfy: access token */
+            token?: (Record<string, never> | null) & (string | {
+                /** @description Name of a secret */
+                secret: string;
+            });
+            /** @description Kinds webhook, slack, teams, discord and ntfy: the address, for ntfy with the topic as its last part. {"secret": NAME} uses a named secret */
+            url?: (Record<string, never> | null) & (string | {
+                /** @description Name of a secret */
+                secret: string;
+            });
+            /** @description Kind email: default is no login */
+            username?: string | null;
+        };
+        ChannelTarget: {
+            from?: string;
+            host?: string;
+            password?: string | {
+                /** @description Name of a secret */
+                secret: string;
+            };
+            /** Format: int64 */
+            port?: number;
+            /** @description Secret that signs a webhook */
+            secret?: string | {
+                /** @description Name of a secret */
+                secret: string;
+            };
+            /** @enum {string} */
+            tls?: "starttls" | "tls" | "none";
+            to?: string[];
+            token?: string | {
+                /** @description Name of a secret */
+                secret: string;
+            };
+            url?: string | {
+                /** @description Name of a secret */
+                secret: string;
+            };
+            username?: string;
+        };
+        ChannelUpdate: {
+            /** @description Regular summary: cron (five fields), zone (default: the server's) and empty (send or skip a summary about nothing). Default: none */
+            digest?: {
+                cron: string;
+                empty?: string;
+                zone?: string;
+            } | null;
+            /** @description Default true */
+            enabled?: boolean | null;
+            /** @description Kinds of notifications that it receives from every trigger. Default: all of them. An empty list: only what triggers send to it by name */
+            events?: string[] | null;
+            /** @description Kind email: the sender's address */
+            from?: string | null;
+            /** @description Kind email: the mail server */
+            host?: string | null;
+            /** @description Kind email */
+            password?: (Record<string, never> | null) & (string | {
+                /** @description Name of a secret */
+                secret: string;
+            });
+            /**
+             * Format: int64
+             * @description Kind email: default 587, with tls 465
+             */
+            port?: number | null;
+            /** @description Kind webhook: secret of the signature, whsec_ and base64. Omitted: the server creates one and returns it once */
+            secret?: (Record<string, never> | null) & (string | {
+                /** @description Name of a secret */
+                secret: string;
+            });
+            /** @description Kind email: starttls (default), tls, or none for an address in AGENTED_NOTIFY_ALLOW */
+            tls?: string | null;
+            /** @description Kind email: up to 20 recipients */
+            to?: string[] | null;
+            /** @description Kind ntfy: access token */
+            token?: (Record<string, never> | null) & (string | {
+                /** @description Name of a secret */
+                secret: string;
+            });
+            /** @description Kinds webhook, slack, teams, discord and ntfy: the address, for ntfy with the topic as its last part. {"secret": NAME} uses a named secret */
+            url?: (Record<string, never> | null) & (string | {
+                /** @description Name of a secret */
+                secret: string;
+            });
+            /** @description Kind email: default is no login */
+            username?: string | null;
+        };
+        ChannelView: {
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            /** @description Regular summary; omitted: none */
+            digest?: components["schemas"]["DigestView"];
+            enabled: boolean;
+            /** @description Kinds of notifications that it receives from every trigger, unless the trigger's notify says otherwise */
+            events: string[];
+            /**
+             * Format: int64
+             * @description Consecutive attempts that failed
+             */
+            failures: number;
+            /** @description chan-… */
+            id: string;
+            /** @enum {string} */
+            kind: "webhook" | "slack" | "teams" | "discord" | "ntfy" | "email";
+            /** @description Unique, ignoring case */
+            name: string;
+            /**
+             * Format: int64
+             * @description Notifications that wait
+             */
+            pending: number;
+            /** @description Where it sends to. For admins only */
+            target?: components["schemas"]["ChannelTarget"];
+            /** Format: date-time */
+            updated_at: string;
+        };
         CheckoutView: {
             /** Format: date-time */
             checked_out_at: string;
@@ -3357,6 +3618,16 @@ export interface components {
             triggers: components["schemas"]["DeliveryTriggerView"][];
             /** @enum {string} */
             verdict: "accepted" | "ignored" | "duplicate" | "rejected";
+        };
+        DigestView: {
+            cron: string;
+            empty?: string;
+            /**
+             * Format: date-time
+             * @description When the next one is due
+             */
+            next_at: string | null;
+            zone?: string;
         };
         DrainInputBody: {
             /** @description true: start no executions. false: start them again */
@@ -4055,6 +4326,11 @@ export interface components {
             /** @description Cursor of the next page; null on the last one */
             next_cursor: string | null;
         };
+        ListOfChannelView: {
+            items: components["schemas"]["ChannelView"][];
+            /** @description Cursor of the next page; null on the last one */
+            next_cursor: string | null;
+        };
         ListOfConversationView: {
             items: components["schemas"]["ConversationView"][];
             /** @description Cursor of the next page; null on the last one */
@@ -4077,6 +4353,11 @@ export interface components {
         };
         ListOfMemberView: {
             items: components["schemas"]["MemberView"][];
+            /** @description Cursor of the next page; null on the last one */
+            next_cursor: string | null;
+        };
+        ListOfNotificationView: {
+            items: components["schemas"]["NotificationView"][];
             /** @description Cursor of the next page; null on the last one */
             next_cursor: string | null;
         };
@@ -4307,6 +4588,38 @@ export interface components {
             /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
             allow: string[];
         };
+        NewChannel: {
+            /** Format: date-time */
+            created_at: string;
+            created_by: string;
+            /** @description Regular summary; omitted: none */
+            digest?: components["schemas"]["DigestView"];
+            enabled: boolean;
+            /** @description Kinds of notifications that it receives from every trigger, unless the trigger's notify says otherwise */
+            events: string[];
+            /**
+             * Format: int64
+             * @description Consecutive attempts that failed
+             */
+            failures: number;
+            /** @description chan-… */
+            id: string;
+            /** @enum {string} */
+            kind: "webhook" | "slack" | "teams" | "discord" | "ntfy" | "email";
+            /** @description Unique, ignoring case */
+            name: string;
+            /**
+             * Format: int64
+             * @description Notifications that wait
+             */
+            pending: number;
+            /** @description The secret that signs its messages. Shown only here, and only if the server created it */
+            signing_secret?: string;
+            /** @description Where it sends to. For admins only */
+            target?: components["schemas"]["ChannelTarget"];
+            /** Format: date-time */
+            updated_at: string;
+        };
         NewKey: {
             /** @description The key is valid only from these networks. Empty: from everywhere */
             addresses: string[];
@@ -4346,6 +4659,47 @@ export interface components {
             /** Format: date-time */
             at: string;
             trigger_id: string;
+            trigger_name: string;
+        };
+        NotificationView: {
+            /** @description What the other side answered last, or why it could not be reached */
+            answer: string;
+            /**
+             * Format: date-time
+             * @description When it happened
+             */
+            at: string;
+            /** Format: int64 */
+            attempts: number;
+            /** @description Name of the channel */
+            channel: string;
+            channel_id: string;
+            execution_id: string | null;
+            /** @description ntf-…, the same in every attempt to send it */
+            id: string;
+            /** @description A kind of event, digest or test */
+            kind: string;
+            /**
+             * Format: int64
+             * @description Further events of the kind that are counted in it and not listed
+             */
+            more: number;
+            /**
+             * Format: date-time
+             * @description When it is sent or tried again, while it is pending
+             */
+            next_at: string | null;
+            /**
+             * Format: date-time
+             * @description When it was sent or given up
+             */
+            settled_at: string | null;
+            /** @enum {string} */
+            status: "pending" | "sent" | "gave_up";
+            /** @description Id of another object that it is about, such as an account or a budget */
+            subject: string;
+            text: string;
+            trigger_id: string | null;
             trigger_name: string;
         };
         Origin: {
@@ -5132,6 +5486,10 @@ export interface components {
                 /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
                 allow: string[];
             } | null;
+            /** @description Channels that are notified about its executions, by kind of notification: failed, recovered, needs_person, paused, parked, budget, no_effect, dead_man, held, rounds_exhausted, webhook_lag, or other for all kinds that are not listed. An empty list sends nothing. Default: the channels' own rules */
+            notify?: {
+                [key: string]: string[];
+            } | null;
             /** @description Rule while an earlier execution has not ended: queue (default), skip or replace */
             overlap?: string | null;
             /** @description Additional directories, absolute paths; {paths} in a prompt */
@@ -5260,6 +5618,10 @@ export interface components {
                 /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
                 allow: string[];
             } | null;
+            /** @description Channels that are notified about its executions, by kind of notification: failed, recovered, needs_person, paused, parked, budget, no_effect, dead_man, held, rounds_exhausted, webhook_lag, or other for all kinds that are not listed. An empty list sends nothing. Default: the channels' own rules */
+            notify?: {
+                [key: string]: string[];
+            } | null;
             /** @description Rule while an earlier execution has not ended: queue (default), skip or replace */
             overlap?: string | null;
             /** @description Additional directories, absolute paths; {paths} in a prompt */
@@ -5378,6 +5740,10 @@ export interface components {
              * @description When the first of the schedules will fire; null if none will
              */
             next_run_at: string | null;
+            /** @description Channels that are notified about its executions, by kind of notification; other stands for the kinds that are not listed. Omitted: the channels' own rules */
+            notify?: {
+                [key: string]: string[];
+            };
             /** @enum {string} */
             overlap: "queue" | "skip" | "replace";
             /** @description Additional directories that the agent may use */
@@ -9121,6 +9487,555 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-channels": {
+        parameters: {
+            query?: {
+                /** @description Page size */
+                limit?: number;
+                /** @description next_cursor of the previous page; omit it for the first page */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOfChannelView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "create-channel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChannelCreate"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    Location?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewChannel"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "get-channel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The channel's id or name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "delete-channel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The channel's id or name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "update-channel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The channel's id or name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChannelUpdate"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "test-channel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The channel's id or name */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NotificationView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -13088,6 +14003,84 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-notifications": {
+        parameters: {
+            query?: {
+                /** @description Page size */
+                limit?: number;
+                /** @description next_cursor of the previous page; omit it for the first page */
+                cursor?: string;
+                /** @description Only of this channel, by id or name */
+                channel?: string;
+                /** @description Only with this status */
+                status?: "pending" | "sent" | "gave_up";
+                /** @description Only of this kind */
+                kind?: string;
+                /** @description Only about this execution */
+                execution?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListOfNotificationView"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
