@@ -88,6 +88,7 @@ func (a *Agent) Fill(t Spec) Spec {
 		s.CeilingUSD = t.CeilingUSD
 	}
 	s.Limits = s.Limits.Lower(t.Limits)
+	s.Publish, s.PublishTo = t.Publish, t.PublishTo
 	if t.Sandbox.Stronger(s.Sandbox) {
 		s.Sandbox = t.Sandbox
 	}

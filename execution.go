@@ -120,7 +120,9 @@ type Execution struct {
 	LogRemovedAt time.Time // when retention removed its log; zero: the log exists
 
 	Checkout *Checkout // what it works in; nil: no repository
-	Pause    *Pause    // set while it is paused
+	// Publications are what it publishes, in order, without their proposals.
+	Publications []Publication
+	Pause        *Pause // set while it is paused
 }
 
 // Origin identifies the row that caused an execution. The JSON names are stored

@@ -59,6 +59,8 @@ type Spec struct {
 	Limits         Limits             `json:"limits,omitzero"`
 	CeilingUSD     float64            `json:"ceiling_usd,omitempty"`   // cost at which a running execution is paused with a question; 0 means none
 	Agent          string             `json:"agent,omitempty"`         // id or name of an agent that provides prompt and backend settings
+	Publish        *Publish           `json:"publish,omitempty"`       // what the server may write to the forge; nil: nothing
+	PublishTo      *PublishTarget     `json:"publish_to,omitempty"`    // set by the server only
 	SystemPrompt   string             `json:"system_prompt,omitempty"` // role and goals, for backends that take them separately from the prompt
 	Notify         NotifyRules        `json:"notify,omitempty"`        // which channels are notified; kinds not listed follow the channels' rules
 	Resume         *ResumePoint       `json:"resume,omitempty"`        // set by the server only
@@ -151,6 +153,7 @@ func (s *Spec) Validate() []Field {
 	s.Notify.validate(refuse)
 	s.validateWorkspace(refuse)
 	s.validateAccounts(refuse)
+	s.validatePublish(refuse)
 	bad = append(bad, s.Retry.Validate()...)
 	for name, value := range s.Env {
 		path := "env." + clip(name)

@@ -32,7 +32,7 @@ func executionTook(e *client.Execution) string {
 
 func executionCommand() *cobra.Command {
 	c := group("execution", "List, follow, pause, cancel and retry executions",
-		executionList(), executionShow(), executionLogs(), executionDiff(), executionCancel(), executionPause(), executionContinue(), executionRetry(), executionPin(true), executionPin(false))
+		executionList(), executionShow(), executionLogs(), executionDiff(), executionPublications(), executionApprove(), executionReject(), executionCancel(), executionPause(), executionContinue(), executionRetry(), executionPin(true), executionPin(false))
 	c.Aliases = []string{"exec"}
 	return c
 }
@@ -137,6 +137,7 @@ func showExecution(w io.Writer, e *client.Execution, accountName func(id string)
 		line("commit", c.Commit+" of "+term.Indented(c.Repository, 11))
 	}
 	line("changes", changesLine(e))
+	line("publishes", strings.Join(publicationLines(e), "; "))
 	line("source", e.Source)
 	line("retry of", e.RetryOf)
 	line("created", term.Ago(e.CreatedAt))

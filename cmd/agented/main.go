@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	_ "time/tzdata" // makes time zones independent of the machine
@@ -206,4 +207,20 @@ func group(use, short string, children ...*cobra.Command) *cobra.Command {
 	}
 	c.AddCommand(children...)
 	return c
+}
+
+func versionCommand() *cobra.Command {
+	return jsonFlag(&cobra.Command{
+		Use: "version", Short: "Print the version of this program", Args: exactArgs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			platform := runtime.GOOS + "/" + runtime.GOARCH
+			if wantJSON(cmd) {
+				return term.PrintJSON(os.Stdout, map[string]string{
+					"version": version, "go_version": runtime.Version(), "platform": platform,
+				})
+			}
+			fmt.Printf("agented %s (%s, %s)\n", version, runtime.Version(), platform)
+			return nil
+		},
+	})
 }

@@ -43,6 +43,7 @@ type ExecutionView struct {
 	Pinned          bool                 `json:"pinned" doc:"Excluded from retention"`
 	Pause           *PauseView           `json:"pause,omitempty" doc:"The current pause; omitted if it is not paused"`
 	Changes         *ChangesSummary      `json:"changes,omitempty" doc:"What its latest attempt with changes changed; GET /api/v1/executions/{id}/changes returns the files"`
+	Publications    []PublicationSummary `json:"publications,omitempty" doc:"What it publishes; GET /api/v1/executions/{id}/publications returns the texts"`
 	Checkout        *CheckoutView        `json:"checkout,omitempty" doc:"The commit that it works on, if its trigger has a workspace; omitted in lists"`
 	RetryRole       agented.Role         `json:"retry_role,omitempty" enum:"operator,admin" doc:"The role required to retry it; only in the response for one execution that has ended"`
 	RetryNote       string               `json:"retry_note,omitempty" doc:"Why only an admin may retry it"`
@@ -87,6 +88,28 @@ type ChangesSummary struct {
 	Reason    string `json:"reason" doc:"Why it is truncated, or could not be recorded"`
 }
 
+// PublicationSummary is a publication of an execution, in short.
+type PublicationSummary struct {
+	Number     int                       `json:"number" doc:"From 1, within the execution"`
+	Kind       agented.PublicationKind   `json:"kind" doc:"What is written, such as pull_request or comment"`
+	Status     agented.PublicationStatus `json:"status" enum:"pending,held,published,superseded,refused,failed,rejected"`
+	Repository string                    `json:"repository" doc:"owner/name"`
+	Title      string                    `json:"title"`
+	Rule       string                    `json:"rule,omitempty" doc:"The rule that refused it"`
+	Reason     string                    `json:"reason" doc:"Why it has its status, or waits"`
+	URL        string                    `json:"url,omitempty" doc:"Address of what was written"`
+}
+
+func viewPublications(list []agented.Publication) []PublicationSummary {
+	var out []PublicationSummary
+	for _, p := range list {
+		out = append(out, PublicationSummary{
+			Number: p.Number, Kind: p.Kind, Status: p.Status, Repository: p.Repository, Title: p.Title, Rule: p.Rule, Reason: p.Reason, URL: p.URL,
+		})
+	}
+	return out
+}
+
 func viewChanges(c *agented.Changes) *ChangesSummary {
 	if c == nil {
 		return nil
@@ -110,6 +133,7 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 		Attempts: make([]AttemptView, len(e.Attempts)), LastSeq: e.LastSeq, Usage: usage(e.Usage),
 	}
 	v.Pause, v.Checkout, v.Changes = viewPause(e.Pause), viewCheckout(e.Checkout), viewChanges(e.Changes())
+	v.Publications = viewPublications(e.Publications)
 	v.Pinned, v.LogRemovedAt = !e.PinnedAt.IsZero(), rest.OptionalTime(e.LogRemovedAt)
 	if e.Trigger != "" {
 		v.TriggerID = &e.Trigger

@@ -31,6 +31,7 @@ var limitedKeys = map[string][]string{
 		"get-execution", "cancel-execution", "continue-execution", "pause-execution", "retry-execution", "pin-execution", "unpin-execution",
 		"list-log-lines", "download-log", "search-log", "stream-execution",
 		"get-changes", "download-patch", "get-changed-file", "download-artifact",
+		"list-publications", "approve-publication", "reject-publication",
 	},
 	// The list contains what belongs to triggers of the key only.
 	"filtered": {"list-triggers", "list-executions"},

@@ -14,6 +14,7 @@ import (
 	"github.com/agented/agented/internal/api/hooks"
 	"github.com/agented/agented/internal/api/identity"
 	"github.com/agented/agented/internal/api/messages"
+	"github.com/agented/agented/internal/api/publications"
 	"github.com/agented/agented/internal/api/rest"
 	"github.com/agented/agented/internal/api/secrets"
 )
@@ -53,6 +54,7 @@ func (s *Server) allRoutes(pages []rest.Route) []rest.Route {
 		(&retentions{db: db, keep: o.Keep}).routes(), (&backups{keep: o.Keep}).routes(),
 		(&logs{db: db, streams: s.streams, layout: o.Layout, masker: s.masker, schemaOf: s.rest.SchemaOf}).routes(),
 		diffs.Routes(diffs.Options{DB: db, Layout: o.Layout, Streams: s.streams, Masker: s.masker}),
+		publications.Routes(publications.Options{DB: db, Masker: s.masker, Now: s.now, Note: log.note, Decided: o.PublicationDecided}),
 		identity.Routes(identity.Options{DB: db, Auth: s.auth, Now: s.now, Note: log.note}),
 		s.serverRoutes(log), pages, calls.Routes(), agents.routes(),
 		[]rest.Route{triggers.applyRoute(), agents.applyRoute()},

@@ -87,10 +87,12 @@ type Options struct {
 	// SecretsChanged is called when WebhookSecrets may have changed; may be
 	// nil.
 	SecretsChanged func()
-	Vault          *vault.Vault     // named secrets; nil: those of DB and Key
-	Notifier       *notify.Notifier // sends notifications; nil: a new one, which does not run
-	NotifyGuard    *notify.Guard    // decides which addresses channels may reach; nil: public ones only
-	Prices         *agented.Prices  // for cost estimates; nil: no estimates
+	// PublicationDecided is called after a publication was approved or rejected; may be nil.
+	PublicationDecided func()
+	Vault              *vault.Vault     // named secrets; nil: those of DB and Key
+	Notifier           *notify.Notifier // sends notifications; nil: a new one, which does not run
+	NotifyGuard        *notify.Guard    // decides which addresses channels may reach; nil: public ones only
+	Prices             *agented.Prices  // for cost estimates; nil: no estimates
 }
 
 // Server is the HTTP API, an http.Handler. HTTP returns an http.Server for it.

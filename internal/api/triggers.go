@@ -67,6 +67,7 @@ type TriggerView struct {
 	Fallback       []agented.Choice    `json:"fallback" doc:"Choices that are tried in order when no earlier one is ready"`
 	Retry          agented.RetryPolicy `json:"retry" doc:"What happens after an attempt that did not succeed; omitted fields have their defaults"`
 	Workspace      *agented.Workspace  `json:"workspace,omitempty" doc:"A git repository to work in; omitted: none"`
+	Publish        *agented.Publish    `json:"publish,omitempty" doc:"What the server may write to the forge; omitted: nothing"`
 	TrustRepo      bool                `json:"trust_repository" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
 	Sandbox        agented.Sandbox     `json:"sandbox" doc:"Isolation of the processes: off, guard or strict; empty: the server's default (AGENTED_SANDBOX)"`
 	Network        *agented.Network    `json:"network,omitempty" doc:"What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; omitted: nothing"`
@@ -94,7 +95,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 		TimeoutSeconds: t.Spec.TimeoutSeconds, SilenceSeconds: t.Spec.SilenceSeconds,
 		MaxConcurrent: t.Spec.MaxConcurrent, Overlap: t.Spec.Overlap,
 		Account: t.Spec.Account, Fallback: rest.NotNil(t.Spec.Fallback), Retry: t.Spec.Retry,
-		Workspace: t.Spec.Workspace, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Network: t.Spec.Network, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD,
+		Workspace: t.Spec.Workspace, Publish: t.Spec.Publish, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Network: t.Spec.Network, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD,
 		Notify:    t.Spec.Notify,
 		CreatedAt: rest.Time(t.CreatedAt), UpdatedAt: rest.Time(t.UpdatedAt), ETag: triggerETag(t),
 	}
@@ -151,6 +152,7 @@ type SpecFields struct {
 	Fallback       rest.Optional[[]agented.Choice]    `json:"fallback,omitzero" doc:"Choices that are tried in order when no earlier one is ready"`
 	Retry          rest.Optional[agented.RetryPolicy] `json:"retry,omitzero" doc:"What happens after an attempt that did not succeed; replaced as a whole. By default limits, overloads and network failures are waited out, and a failure of the agent is final"`
 	Workspace      rest.Optional[*agented.Workspace]  `json:"workspace,omitzero" doc:"A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one"`
+	Publish        rest.Optional[*agented.Publish]    `json:"publish,omitzero" doc:"What the server may write to the forge with its own credentials, from proposals of the agent; replaced as a whole"`
 	TrustRepo      rest.Optional[bool]                `json:"trust_repository,omitzero" doc:"Use the agent files of the checkout (CLAUDE.md, .claude, .mcp.json and so on) as they are. Otherwise they come from the default branch, and project settings, hooks and servers are off"`
 	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts"`
 	Network        rest.Optional[*agented.Network]    `json:"network,omitzero" doc:"What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing"`
@@ -178,6 +180,7 @@ func (f *SpecFields) apply(s *agented.Spec, maxConcurrent int) error {
 	f.Fallback.Into(&s.Fallback, nil)
 	f.Retry.Into(&s.Retry, agented.RetryPolicy{})
 	f.Workspace.Into(&s.Workspace, nil)
+	f.Publish.Into(&s.Publish, nil)
 	f.Limits.Into(&s.Limits, agented.Limits{})
 	f.CeilingUSD.Into(&s.CeilingUSD, 0)
 	f.TrustRepo.Into(&s.TrustRepo, false)

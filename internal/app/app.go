@@ -32,6 +32,7 @@ import (
 	"github.com/agented/agented/internal/localsocket"
 	"github.com/agented/agented/internal/metrics"
 	"github.com/agented/agented/internal/notify"
+	"github.com/agented/agented/internal/publish"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/retention"
 	"github.com/agented/agented/internal/scheduler"
@@ -76,6 +77,8 @@ type App struct {
 	conversations *conversation.Manager
 	costs         *costs.Guard
 	scheduler     *scheduler.Scheduler
+	publisher     *publish.Publisher
+	writesAs      account
 	pruner        *retention.Pruner
 	api           *api.Server
 	listener      net.Listener
@@ -255,6 +258,7 @@ func (a *App) assemble(ctx context.Context, node agented.NodeID) (err error) {
 		DB: a.db, Layout: a.layout, Executions: a.dispatch, StaleAfter: c.StaleConversation, Log: a.o.Log,
 		Notified: func(id agented.ConversationID) { a.api.ConversationChanged(id) },
 	})
+	a.publisher = a.newPublisher()
 	a.scheduler = scheduler.New(scheduler.Options{DB: a.db, Dispatcher: a.dispatch, Zone: c.Zone, Log: a.o.Log, Ticked: a.ticked})
 	return a.restoreDrained(ctx)
 }
@@ -302,7 +306,7 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 		Environment: dispatch.Environment{
 			Account: func(backend string) map[string]string { return a.config.Load().BackendEnv(backend) },
 			Lookup:  func(name string) (string, bool) { return a.config.Load().Variable(name) },
-			OpenEnv: sealer.OpenEnv, OpenCredential: sealer.OpenCredential, Vault: a.vault(), Sandbox: a.sandbox, Hidden: a.hidden, Forward: a.forward, Broker: a.broker,
+			OpenEnv: sealer.OpenEnv, OpenCredential: sealer.OpenCredential, Vault: a.vault(), Sandbox: a.sandbox, Hidden: a.hidden, Forward: a.forward, Broker: a.broker, PublishesAs: a.publishesAs,
 			Secrets: a.toMask,
 			Token:   func(id agented.ExecutionID, attempt int) string { return auth.ExecutionToken(a.key, id, attempt) },
 			URL:     func() string { return baseURL(a.config.Load(), a.listener.Addr()) },
@@ -310,6 +314,7 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 		Observe: dispatch.Observer{
 			Expired: func(inbox agented.Address, seq int64) { a.api.Expired(inbox, seq) },
 			Claimed: a.metrics.Claimed, AttemptEnded: a.metrics.AttemptEnded, Paused: a.metrics.Paused,
+			Proposed: func() { a.publisher.Wake() },
 		},
 	}
 }
@@ -350,6 +355,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
 		Notifier: a.notifications, NotifyGuard: a.guard,
 		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Vault: a.vault(), Prices: a.prices, Operator: a,
+		PublicationDecided: a.publisher.Wake,
 	})
 	if err != nil {
 		return err

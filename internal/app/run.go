@@ -36,6 +36,8 @@ func (a *App) Run(ctx context.Context) error {
 	loops.Go(func() { a.scheduler.Run(work) })
 	loops.Go(func() { a.pruner.Run(work) })
 	loops.Go(func() { a.notifications.Run(work) })
+	loops.Go(func() { a.publisher.Run(work) })
+	loops.Go(func() { a.learnAccount(work) })
 	backedUp := make(chan error, 1)
 	if a.backups != nil {
 		go func() { backedUp <- a.backups.Run(work) }()

@@ -124,7 +124,7 @@ var entryName = sync.OnceValue(func() *regexp.Regexp {
 })
 
 var changesName = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^executions/(exec-[0-9a-z]{26})/(changes/[1-9][0-9]{0,5}/(?:record\.zst|patch\.zst|artifacts/(?:0|[1-9][0-9]{0,5})))$`)
+	return regexp.MustCompile(`^executions/(exec-[0-9a-z]{26})/(changes/[1-9][0-9]{0,5}/(?:record\.zst|patch\.zst|full\.zst|artifacts/(?:0|[1-9][0-9]{0,5})))$`)
 })
 
 // placeOf returns the position of the entry with that name; it returns false for a name that no

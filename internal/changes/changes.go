@@ -12,6 +12,7 @@
 //	changes/start/         the private git directory, and start.json
 //	changes/N/record.zst   the record of attempt N, JSON
 //	changes/N/patch.zst    its patch, independent zstd frames
+//	changes/N/full.zst     its full patch, if a publication needs it
 //	changes/N/artifacts/I  its artifacts, named by their index
 //	out/N/                 the folder that attempt N may fill (AGENTED_OUT)
 package changes
@@ -118,6 +119,7 @@ type Record struct {
 	Artifacts []Artifact `json:"artifacts"`
 	PatchSize int64      `json:"patch_size"` // in bytes
 	Frames    [][2]int64 `json:"frames"`     // size and compressed size of each frame of the patch
+	Full      *Full      `json:"full,omitempty"`
 }
 
 // version is the version of the format of records.

@@ -116,6 +116,8 @@ type call struct {
 	in   io.Reader
 	out  io.Writer // nil collects the output, at most most bytes
 	most int
+	env  []string // in addition
+	http bool     // http addresses are allowed
 }
 
 const killAfter = 5 * time.Second
@@ -129,7 +131,10 @@ func (r *repo) run(ctx context.Context, c call) ([]byte, error) {
 		cmd.Dir = r.state.Root
 		cmd.Env = append(cmd.Env, "GIT_WORK_TREE="+r.state.Root)
 	}
-	cmd.Env = append(cmd.Env, "PWD="+cmd.Dir)
+	cmd.Env = append(append(cmd.Env, "PWD="+cmd.Dir), c.env...)
+	if c.http {
+		cmd.Env = append(cmd.Env, "GIT_ALLOW_PROTOCOL=http", "GIT_ASKPASS=/bin/false", "NO_PROXY=*", "no_proxy=*")
+	}
 	cmd.Stdin = c.in
 	return runGit(ctx, cmd, c)
 }

@@ -37,6 +37,7 @@ type Request struct {
 	Git     Git
 	Limits  Limits
 	Mask    Masker // for the patch and names; nil masks nothing
+	Full    bool   // also store the full patch, for a publication
 }
 
 // Make compares the working tree with the state that Take stored, copies the artifacts, and stores
@@ -96,6 +97,9 @@ func plain(err error) error {
 // Mask masks secrets in texts of the record.
 func (r *Record) Mask(m Masker) {
 	r.Reason = m.MaskString(r.Reason)
+	if r.Full != nil {
+		r.Full.Reason = m.MaskString(r.Full.Reason)
+	}
 	for i := range r.Files {
 		f := &r.Files[i]
 		f.Path, f.Old = m.MaskString(f.Path), m.MaskString(f.Old)
@@ -161,8 +165,14 @@ func (req *Request) fill(ctx context.Context, r *repo, rec *Record, temp string)
 	if err := req.patch(ctx, r, tree, files, sections, rec, temp); err != nil {
 		return err
 	}
+	small := len(files)
 	if files, err = r.addHeavy(ctx, files, heavy); err != nil {
 		return err
+	}
+	if req.Full {
+		if err := req.full(ctx, r, tree, len(files) > small || changedHeavy(files, heavy), rec, temp); err != nil {
+			return err
+		}
 	}
 	slices.SortStableFunc(files, func(a, b File) int { return cmp.Compare(a.Path, b.Path) })
 	rec.FileCount = len(files)
@@ -353,6 +363,11 @@ func (r *repo) addHeavy(ctx context.Context, files []File, heavy map[string]stat
 		}
 	}
 	return files, nil
+}
+
+// changedHeavy reports whether a file that is compared by size and time is listed.
+func changedHeavy(files []File, heavy map[string]stat) bool {
+	return slices.ContainsFunc(files, func(f File) bool { _, ok := heavy[f.Path]; return ok })
 }
 
 // inTree reports which paths are in the tree at the start.

@@ -63,7 +63,10 @@ func (d *Dispatcher) recordChanges(ctx context.Context, e *agented.Execution, ex
 	if exit.Cause == agented.CauseNoStart || exit.Cause == agented.CauseCancelled && exit.Code == nil && exit.Signal == "" {
 		return nil // nothing ran
 	}
-	req := changes.Request{Folders: d.recordsOf(e.ID), Attempt: e.AttemptNo, Git: d.gitProgram()}
+	req := changes.Request{
+		Folders: d.recordsOf(e.ID), Attempt: e.AttemptNo, Git: d.gitProgram(),
+		Full: e.Snapshot.Publish.Allows(agented.PublishesPullRequest) && a.State == agented.StateSuccess,
+	}
 	mask, err := d.masker(ctx, e)
 	if err == nil {
 		req.Mask = mask

@@ -36,6 +36,7 @@ func (d *Dispatcher) Deliver(ctx context.Context, in Inbound) (store.DeliveryRes
 	subject := ""
 	if in.Event != nil {
 		subject = in.Event.Subject()
+		a.CausedBy, a.Repository, a.Limits = d.causedBy(in.Event), in.Event.Repository, d.chainLimits()
 	}
 	for _, h := range in.Hits {
 		f := store.DeliveryFiring{DeliveryTrigger: agented.DeliveryTrigger{
@@ -92,7 +93,10 @@ func (d *Dispatcher) fromEvent(in Inbound, h Hit) (*agented.Execution, error) {
 	if by := in.Delivery.Actor; by != "" {
 		actor = by // the user who sent the test or the replay, instead of the sender named in its body
 	}
-	e, err := d.Admissible(Firing{Trigger: h.Trigger, Source: h.Webhook.Source, Actor: actor, Message: values["message"], Values: values, Raw: raw}, d.now())
+	e, err := d.Admissible(Firing{
+		Trigger: h.Trigger, Source: h.Webhook.Source, Actor: actor, Message: values["message"], Values: values, Raw: raw,
+		PublishTo: publishTo(h.Webhook.Source, in.Event),
+	}, d.now())
 	if e != nil {
 		e.Cause = &agented.Origin{Kind: h.Webhook.Source, Delivery: in.Delivery.ID}
 	}

@@ -75,6 +75,9 @@ type Environment struct {
 	Forward func() (port int, socket string)
 	// Broker reports whether credentials are kept from agents by a broker; nil means no.
 	Broker func() bool
+	// PublishesAs returns the forge account that the server writes as; nil, or empty, if it is
+	// unknown.
+	PublishesAs func() string
 }
 
 // Observer receives events for metrics. Nil functions are not called.
@@ -83,6 +86,7 @@ type Observer struct {
 	AttemptEnded func(backend string, state agented.State, took time.Duration)
 	Expired      func(inbox agented.Address, seq int64) // a message in it has expired
 	Paused       func(why agented.Question)
+	Proposed     func() // an execution that ended has something to publish
 }
 
 // Dispatcher runs the executions of one node. Create it with New, call Recover once, then Run,

@@ -29,6 +29,9 @@ func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agen
 	if err := d.recordChanges(ctx, e, exit, &end.Attempt); err != nil {
 		return // the server shuts down: the next one finds the exit record
 	}
+	if err := d.propose(ctx, e, &end); err != nil {
+		return
+	}
 	d.end(ctx, e, exit, end)
 }
 
@@ -59,6 +62,9 @@ func (d *Dispatcher) end(ctx context.Context, e *agented.Execution, exit agented
 		"status", end.Attempt.State, "cause", exit.Cause, "duration_ms", took.Milliseconds())
 	if d.o.Observe.AttemptEnded != nil {
 		d.o.Observe.AttemptEnded(end.Attempt.Backend, end.Attempt.State, took)
+	}
+	if len(end.Publications) > 0 && d.o.Observe.Proposed != nil {
+		d.o.Observe.Proposed()
 	}
 	if plan.Next == agented.StatePending {
 		// The log is free: a new claim waits until this is done.

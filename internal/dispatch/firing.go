@@ -26,6 +26,7 @@ type Firing struct {
 	KeyDigest      string            // digest of the request that uses the key; another request with the same key is rejected; empty means unknown
 	RetryOf        agented.ExecutionID
 	ProbeAccount   agented.AccountID // account to probe, whatever its state; empty means none
+	PublishTo      *agented.PublishTarget
 }
 
 // Fire stores the execution durably and returns it. repeated is true if the idempotency key was
@@ -132,6 +133,10 @@ func (d *Dispatcher) Admissible(f Firing, now time.Time) (*agented.Execution, er
 			"the prompt is %d bytes once its placeholders are filled; the limit is %d: send a shorter message", n, agented.MaxPrompt)
 	}
 	e.Prompt = agented.Render(e.Snapshot.Prompt, values)
+	if e.Snapshot.Publish != nil {
+		e.Snapshot.PublishTo = f.PublishTo
+		e.Prompt = withPublishing(&e.Snapshot, e.Prompt)
+	}
 	if strings.ContainsRune(e.Prompt, 0) {
 		e.Prompt = strings.ReplaceAll(e.Prompt, "\x00", "")
 		return e, agented.Errorf(agented.Invalid, "the message contains a NUL byte, which a prompt cannot contain: remove it")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -147,6 +148,10 @@ func (d *Dispatcher) prepareEnv(p *preparation) error {
 		}
 	}
 	p.spec = specOf(p.e)
+	if p.spec.Publish != nil {
+		// CLIs only write into folders that are passed to them.
+		p.spec.Paths = append(slices.Clone(p.spec.Paths), d.recordsOf(p.e.ID).Out(p.e.AttemptNo))
+	}
 	if p.spec.Env, err = d.openEnv(p.e.Snapshot.Env, p.secrets); err != nil {
 		return err
 	}

@@ -153,7 +153,7 @@ func (d *Dispatcher) firstFired(ctx context.Context, e *agented.Execution) (time
 // with placeholders never compares equal.
 func sameWork(a, b agented.Spec) bool {
 	plain := func(s agented.Spec) []byte {
-		s.Resume, s.MaxConcurrent, s.Overlap = nil, 0, ""
+		s.Resume, s.PublishTo, s.MaxConcurrent, s.Overlap = nil, nil, 0, ""
 		names := make(map[string]*string, len(s.Env))
 		for name, value := range s.Env {
 			if names[name] = nil; value != nil {

@@ -38,6 +38,8 @@ type Metrics struct {
 
 	pauses  *prometheus.CounterVec
 	budgets *prometheus.CounterVec
+
+	publications *prometheus.CounterVec
 }
 
 // New returns metrics with their own registry, including those of the Go
@@ -87,6 +89,7 @@ func New(version string) *Metrics {
 		}),
 	}
 	m.makeBudgetMetrics()
+	m.publications = newPublications()
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "agented_build_info", Help: "Always 1; the labels give the version.",
 		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
@@ -103,7 +106,7 @@ func New(version string) *Metrics {
 	}
 	m.registry.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build,
-		m.requests, m.latency, m.inFlight, m.refused, m.logins, m.deliveries, m.queueWait, m.attempts, m.ticks, m.tickLag, m.logLines, m.logBytes,
+		m.requests, m.latency, m.inFlight, m.refused, m.logins, m.deliveries, m.queueWait, m.attempts, m.ticks, m.tickLag, m.logLines, m.logBytes, m.publications,
 	)
 	return m
 }

@@ -22,6 +22,8 @@ type AttemptEnd struct {
 	Error       string
 	Result      string // at most MaxResult bytes are stored
 	LastSeq     agented.Seq
+	// Publications are stored if the execution ends with success.
+	Publications []agented.Publication
 
 	Model string                                                              // reported by the CLI; empty: the requested one
 	Price func(backend, model string, u agented.Usage) (usd float64, ok bool) // cost of usage without a cost; nil: unknown
@@ -133,6 +135,11 @@ func (tx *tx) finish(end AttemptEnd, lease agented.Lease, at time.Time) error {
 			return err
 		}
 		if err := tx.settleInbox(id, end.Next, at); err != nil {
+			return err
+		}
+	}
+	if end.Next == agented.StateSuccess {
+		if err := tx.insertPublications(id, end.Publications, at); err != nil {
 			return err
 		}
 	}

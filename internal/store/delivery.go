@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,12 @@ type DeliveryAdmission struct {
 	Body     []byte
 	Rules    string           // HookVersion of the evaluated rules; empty: not checked
 	Triggers []DeliveryFiring // results of the rules, in their order
+
+	// CausedBy is the execution that the event names as its cause, and Repository that of the event.
+	// If it published there, the executions join its chain within the Limits.
+	CausedBy   agented.ExecutionID
+	Repository string
+	Limits     agented.ChainLimits
 }
 
 // DeliveryFiring is the result of a delivery for one trigger. It fires if it
@@ -68,6 +76,9 @@ func (tx *tx) admitDelivery(a DeliveryAdmission, body []byte, packed bool, now t
 			}
 			return DeliveryResult{Stale: true}, err
 		}
+	}
+	if err := tx.joinChain(&a); err != nil {
+		return DeliveryResult{}, err
 	}
 	d.Verdict, d.Triggers = agented.VerdictIgnored, nil
 	if d.Reason == "" {
@@ -121,6 +132,38 @@ func (tx *tx) admitDelivery(a DeliveryAdmission, body []byte, packed bool, now t
 	d.BodyKept = true
 	got.Delivery = d
 	return got, nil
+}
+
+// joinChain puts the executions of a delivery into the chain of the execution that caused it. What
+// the limits of the chain do not allow does not fire.
+func (tx *tx) joinChain(a *DeliveryAdmission) error {
+	if a.CausedBy == "" {
+		return nil
+	}
+	c, published, err := publishingChain(tx, a.CausedBy, a.Repository)
+	if err != nil || !published {
+		return err
+	}
+	list := slices.Clone(a.Triggers)
+	for i, t := range list {
+		if t.Admission == nil {
+			continue
+		}
+		next := c.Next(string(a.CausedBy))
+		err := tx.mayFollow(next, a.Limits)
+		if errors.Is(err, agented.Conflict) {
+			list[i].Admission, list[i].Rule, list[i].Reason = nil, "chain", agented.Message(err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		admission, e := *t.Admission, *t.Admission.Execution
+		e.Chain, admission.Execution = next, &e
+		list[i].Admission = &admission
+	}
+	a.Triggers = list
+	return nil
 }
 
 // repeatedDelivery stores a repeated call as its own row.

@@ -110,6 +110,9 @@ func loadBrief(q querier, ids []agented.ExecutionID) ([]agented.Execution, error
 	if err := loadPauses(q, list); err != nil {
 		return nil, err
 	}
+	if err := loadPublications(q, list); err != nil {
+		return nil, err
+	}
 	for i := range list {
 		policy.ExplainWait(&list[i])
 	}

@@ -54,11 +54,12 @@ func (e *Expired) Add(other Expired) {
 	e.IdempotencyKeys += other.IdempotencyKeys
 }
 
-// endedOnes selects the executions that retention may remove: ended, cleaned up and
-// not pinned. keptOnes selects those of them that have their files.
+// endedOnes selects the executions that retention may remove: ended, cleaned up, not
+// pinned, and with nothing left to publish. keptOnes selects those of them that have their files.
 const (
-	endedOnes = `finished_at IS NOT NULL AND cleanup_due_at IS NULL AND pinned_at IS NULL`
-	keptOnes  = endedOnes + ` AND log_removed_at IS NULL`
+	endedOnes = `finished_at IS NOT NULL AND cleanup_due_at IS NULL AND pinned_at IS NULL
+		AND id NOT IN (SELECT execution_id FROM publication WHERE status IN ('pending', 'held'))`
+	keptOnes = endedOnes + ` AND log_removed_at IS NULL`
 )
 
 // Conditions for rows that are removed by age alone. Rows of an execution that

@@ -380,3 +380,21 @@ func (e *Event) message() string {
 	line("Comment", e.Comment)
 	return strings.TrimRight(b.String(), "\n")
 }
+
+// OwnText returns the text that the event is about, in which its writer may have left a mark: of the
+// comment or review, the pull request or issue, the last commit, or the check.
+func (e *Event) OwnText() string {
+	body, _ := e.JSON.(map[string]any)
+	switch e.Name {
+	case "check_run":
+		return text(object(body, "check_run"), "external_id")
+	case "check_suite", "workflow_run":
+		return text(object(object(body, e.Name), "head_commit"), "message")
+	case "status":
+		return text(object(object(body, "commit"), "commit"), "message")
+	}
+	if e.Comment != "" {
+		return e.Comment
+	}
+	return e.Body
+}

@@ -127,3 +127,7 @@ func quoteByte(s string, i *int) string {
 	*i = end - 1
 	return regexp.QuoteMeta(c)
 }
+
+// MatchPath reports whether one of the patterns matches a path, ignoring case. Patterns are those of
+// the conditions of webhooks, without exclusions.
+func MatchPath(patterns []string, path string) bool { return compileGlobs(patterns, true).match(path) }

@@ -1,10 +1,14 @@
 package workspace
 
 import (
+	"encoding/json"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/agented/agented"
 	"github.com/agented/agented/internal/agentcli/registry"
 )
 
@@ -96,4 +100,23 @@ func fold(list []string, s string) bool {
 		}
 	}
 	return false
+}
+
+// AgentFile returns the part of a name in a repository that agent CLIs read instructions or settings
+// from, or "".
+func AgentFile(name string, symlink bool) string { return protectedPath(name, symlink) }
+
+// MirrorObjects returns the folder with the objects of the mirror that the execution's checkout was
+// made from, and the mirror's file of shallow commits. They are empty if there is no mirror any more.
+func (m *Manager) MirrorObjects(id agented.ExecutionID) (objects, shallow string) {
+	b, err := os.ReadFile(filepath.Join(m.o.Layout.Execution(id), marker))
+	var c Checkout
+	if err != nil || json.Unmarshal(b, &c) != nil || c.Mirror == "" || filepath.Base(c.Mirror) != c.Mirror {
+		return "", ""
+	}
+	mirror := filepath.Join(m.root(), c.Mirror, "mirror.git")
+	if info, err := os.Stat(filepath.Join(mirror, "objects")); err != nil || !info.IsDir() {
+		return "", ""
+	}
+	return filepath.Join(mirror, "objects"), filepath.Join(mirror, "shallow")
 }

@@ -139,7 +139,7 @@ func (s *Server) routes() {
 	s.pullRoutes()
 	s.issueRoutes()
 	s.handle("GET /repos/{owner}/{repo}", s.repo(func(_ *request, r *Repo) answer {
-		return ok(map[string]any{"id": 1, "full_name": r.Name, "default_branch": r.Default, "html_url": "https://github.com/" + r.Name, "clone_url": "https://github.com/" + r.Name + ".git"})
+		return ok(map[string]any{"id": 1, "full_name": r.Name, "default_branch": r.Default, "html_url": "https://github.com/" + r.Name, "clone_url": s.cloneURL(r)})
 	}))
 	s.handle("GET /repos/{owner}/{repo}/git/ref/heads/{branch...}", s.repo(func(q *request, r *Repo) answer {
 		sha := r.head(q.PathValue("branch"))

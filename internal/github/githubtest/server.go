@@ -89,7 +89,7 @@ func (s *Server) Calls() []Call {
 func (s *Server) Writes() []Call {
 	var out []Call
 	for _, c := range s.Calls() {
-		if c.Done && c.Method != http.MethodGet && !strings.HasSuffix(c.Path, "/access_tokens") {
+		if c.Done && c.Method != http.MethodGet && !strings.HasSuffix(c.Path, "/access_tokens") && !strings.HasSuffix(c.Path, "/git-upload-pack") {
 			out = append(out, c)
 		}
 	}
@@ -221,6 +221,9 @@ func (*recorder) Write(p []byte) (int, error) { return len(p), nil }
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
+		return
+	}
+	if s.serveGit(w, r, body) {
 		return
 	}
 	s.mu.Lock()

@@ -1378,6 +1378,72 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/executions/{id}/publications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what an execution publishes
+         * @description Returns the proposals of the execution with their status and their texts as they are written to the forge, in order.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["list-publications"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{id}/publications/{number}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve a held publication
+         * @description The server writes it to the forge, unless the pull request has newer commits by then. Returns 409 if it is not held.
+         *
+         *     Requires the role operator.
+         */
+        post: operations["approve-publication"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{id}/publications/{number}/reject": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Reject a held publication
+         * @description Nothing is written. Returns 409 if it is not held.
+         *
+         *     Requires the role operator.
+         */
+        post: operations["reject-publication"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/executions/{id}/retry": {
         parameters: {
             query?: never;
@@ -3852,6 +3918,13 @@ export interface components {
             permission?: string | null;
             /** @description The agent's task; backend command receives it on standard input. {message}, {vars.NAME} and the other placeholders are filled in when it fires; {{name}} stands for the text {name} */
             prompt?: string | null;
+            /** @description What the server may write to the forge with its own credentials, from proposals of the agent; replaced as a whole */
+            publish?: {
+                comment?: components["schemas"]["PublishComment"];
+                hold?: boolean;
+                pull_request?: components["schemas"]["PublishPullRequest"];
+                repository?: string;
+            } | null;
             /** @description What happens after an attempt that did not succeed; replaced as a whole. By default limits, overloads and network failures are waited out, and a failure of the agent is final */
             retry?: {
                 /** Format: int64 */
@@ -3966,6 +4039,8 @@ export interface components {
             probe_account_id?: string;
             /** @description The prompt as rendered; omitted in lists and in the event stream */
             prompt?: string;
+            /** @description What it publishes; GET /api/v1/executions/{id}/publications returns the texts */
+            publications?: components["schemas"]["PublicationSummary"][];
             /** @description One sentence: why it is waiting, or why it ended */
             reason: string;
             /** @description The agent's final text; omitted in lists and in the event stream */
@@ -4844,6 +4919,105 @@ export interface components {
             /** @description What is wrong and how to fix it */
             message: string;
         };
+        PublicationList: {
+            items: components["schemas"]["PublicationView"][];
+        };
+        PublicationSummary: {
+            /** @description What is written, such as pull_request or comment */
+            kind: string;
+            /**
+             * Format: int64
+             * @description From 1, within the execution
+             */
+            number: number;
+            /** @description Why it has its status, or waits */
+            reason: string;
+            /** @description owner/name */
+            repository: string;
+            /** @description The rule that refused it */
+            rule?: string;
+            /** @enum {string} */
+            status: "pending" | "held" | "published" | "superseded" | "refused" | "failed" | "rejected";
+            title: string;
+            /** @description Address of what was written */
+            url?: string;
+        };
+        PublicationView: {
+            /**
+             * Format: int64
+             * @description The attempt that proposed it
+             */
+            attempt: number;
+            /** @description Branch of the pull request */
+            branch?: string;
+            /** @description Commit on that branch */
+            commit?: string;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            decided_at?: string;
+            /** @description Who approved or rejected it */
+            decided_by?: string;
+            /** @description What is written, such as pull_request or comment; empty if the proposal could not be read */
+            kind: string;
+            /** @description It waits for an approval */
+            needs_person: boolean;
+            /** Format: date-time */
+            next_try_at?: string;
+            /**
+             * Format: int64
+             * @description From 1, within the execution
+             */
+            number: number;
+            /** @description The proposal as it is written */
+            proposal: unknown;
+            /** @description Why it has its status, or waits */
+            reason: string;
+            /** @description owner/name */
+            repository: string;
+            /** @description The rule that refused it, such as secret or forbidden_paths */
+            rule?: string;
+            /** @enum {string} */
+            status: "pending" | "held" | "published" | "superseded" | "refused" | "failed" | "rejected";
+            /**
+             * Format: int64
+             * @description Number of the pull request or issue that it is written to
+             */
+            subject?: number;
+            /** @description Title, or the beginning of the text */
+            title: string;
+            /**
+             * Format: int64
+             * @description Failed tries
+             */
+            tries?: number;
+            /** Format: date-time */
+            updated_at: string;
+            /** @description Address of what was written */
+            url?: string;
+        };
+        Publish: {
+            comment?: components["schemas"]["PublishComment"];
+            hold?: boolean;
+            pull_request?: components["schemas"]["PublishPullRequest"];
+            repository?: string;
+        };
+        PublishComment: {
+            new?: boolean;
+        };
+        PublishPullRequest: {
+            allow_paths?: string[];
+            author?: string;
+            base?: string;
+            branch_prefix?: string;
+            draft?: boolean;
+            forbidden_paths?: string[];
+            labels?: string[];
+            /** Format: int64 */
+            max_bytes?: number;
+            /** Format: int64 */
+            max_files?: number;
+        };
         Received: {
             /** @example dlv-01jdc4q7zv8m3k2n5p6r7s8t9w */
             delivery_id: string;
@@ -5040,6 +5214,8 @@ export interface components {
             probe_account_id?: string;
             /** @description The prompt as rendered; omitted in lists and in the event stream */
             prompt?: string;
+            /** @description What it publishes; GET /api/v1/executions/{id}/publications returns the texts */
+            publications?: components["schemas"]["PublicationSummary"][];
             /** @description One sentence: why it is waiting, or why it ended */
             reason: string;
             /** @description The agent's final text; omitted in lists and in the event stream */
@@ -5498,6 +5674,13 @@ export interface components {
             permission?: string | null;
             /** @description The agent's task; backend command receives it on standard input. {message}, {vars.NAME} and the other placeholders are filled in when it fires; {{name}} stands for the text {name} */
             prompt?: string | null;
+            /** @description What the server may write to the forge with its own credentials, from proposals of the agent; replaced as a whole */
+            publish?: {
+                comment?: components["schemas"]["PublishComment"];
+                hold?: boolean;
+                pull_request?: components["schemas"]["PublishPullRequest"];
+                repository?: string;
+            } | null;
             /** @description What happens after an attempt that did not succeed; replaced as a whole. By default limits, overloads and network failures are waited out, and a failure of the agent is final */
             retry?: {
                 /** Format: int64 */
@@ -5630,6 +5813,13 @@ export interface components {
             permission?: string | null;
             /** @description The agent's task; backend command receives it on standard input. {message}, {vars.NAME} and the other placeholders are filled in when it fires; {{name}} stands for the text {name} */
             prompt?: string | null;
+            /** @description What the server may write to the forge with its own credentials, from proposals of the agent; replaced as a whole */
+            publish?: {
+                comment?: components["schemas"]["PublishComment"];
+                hold?: boolean;
+                pull_request?: components["schemas"]["PublishPullRequest"];
+                repository?: string;
+            } | null;
             /** @description What happens after an attempt that did not succeed; replaced as a whole. By default limits, overloads and network failures are waited out, and a failure of the agent is final */
             retry?: {
                 /** Format: int64 */
@@ -5752,6 +5942,8 @@ export interface components {
             permission: string;
             /** @description Template of the prompt */
             prompt: string;
+            /** @description What the server may write to the forge; omitted: nothing */
+            publish?: components["schemas"]["Publish"];
             /** @description What happens after an attempt that did not succeed; omitted fields have their defaults */
             retry: components["schemas"]["RetryPolicy"];
             /** @description Isolation of the processes: off, guard or strict; empty: the server's default (AGENTED_SANDBOX) */
@@ -12832,6 +13024,313 @@ export interface operations {
             };
             /** @description Not Found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-publications": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PublicationList"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "approve-publication": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+                /** @description Number of the publication */
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PublicationView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Request Entity Too Large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unsupported Media Type */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unprocessable Entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "reject-publication": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The execution's id, exec-… */
+                id: string;
+                /** @description Number of the publication */
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PublicationView"];
+                };
+            };
+            /** @description Bad Request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not Found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

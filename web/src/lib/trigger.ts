@@ -107,6 +107,7 @@ export interface TriggerForm {
   retry: Retry
   workspace: WorkspaceForm
   trust_repository: boolean
+  publish: Schemas['Publish'] | null // edited in the trigger file
   sandbox: string
   network: { allow: string[] }
   ceiling_usd: number
@@ -182,6 +183,7 @@ export function emptyTrigger(): TriggerForm {
     retry: emptyRetry(),
     workspace: emptyWorkspace(),
     trust_repository: false,
+    publish: null,
     sandbox: '',
     network: { allow: [] },
     ceiling_usd: 0,
@@ -332,6 +334,7 @@ export function formOf(t: Body | Trigger): TriggerForm {
     retry: retryForm(t.retry),
     workspace: workspaceForm(t.workspace),
     trust_repository: t.trust_repository === true,
+    publish: t.publish ?? null,
     sandbox: text(t.sandbox),
     network: { allow: texts(t.network?.allow) },
     ceiling_usd: number(t.ceiling_usd, 0),
@@ -444,6 +447,7 @@ export function bodyOf(f: TriggerForm, before?: Trigger): Body {
     overlap: f.overlap,
     sandbox: f.sandbox || null,
     limits: limitsBody(f.limits),
+    publish: f.publish,
     schedules: f.schedules.map(scheduleBody),
     webhooks: f.webhooks.map(webhookBody),
     messages: f.messages.map(messageBody),
