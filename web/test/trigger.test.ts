@@ -174,8 +174,10 @@ describe('what a trigger runs on', () => {
         { to: 'topic:x', types: ['alert'] },
         { to: 'reviewer', enabled: false },
       ],
+      notify: { failed: ['team'], other: [] },
     }
     expect(wrongIn(doc)).toEqual([])
+    expect(wrongIn({ ...doc, notify: { failed: 'team' } })).toEqual(['notify.failed must be a list of channels.'])
     expect(fileOf(formOf(doc as never))).toEqual(doc)
     expect(bodyOf(formOf(doc as never))).toMatchObject({ ...doc, agent: null })
   })

@@ -121,8 +121,7 @@ func (f *ChannelFields) apply(c *notices.Channel) (plain, []agented.Field) {
 			refuse(fmt.Sprintf("events.%d", i), "is not a kind of notification: use %s", kinds())
 		}
 	}
-	slices.Sort(c.Events)
-	c.Events = slices.Compact(c.Events)
+	c.Events = slices.DeleteFunc(slices.Clone(agented.NotificationKinds), func(k agented.NotificationKind) bool { return !slices.Contains(c.Events, k) })
 	return fresh, bad
 }
 

@@ -1,3 +1,4 @@
+import { notifyBody, notifyForm, type NotifyRow } from './notify'
 import type { Schemas } from '@/api/client'
 import {
   choicesBody,
@@ -112,6 +113,7 @@ export interface TriggerForm {
   network: { allow: string[] }
   ceiling_usd: number
   limits: LimitsForm
+  notify: NotifyRow[]
 }
 
 /** The limits of all processes of an execution; 0 is the default of the server. */
@@ -188,6 +190,7 @@ export function emptyTrigger(): TriggerForm {
     network: { allow: [] },
     ceiling_usd: 0,
     limits: emptyLimits(),
+    notify: [],
   }
 }
 
@@ -344,6 +347,7 @@ export function formOf(t: Body | Trigger): TriggerForm {
       pids: number(t.limits?.pids, 0),
       cpu_weight: number(t.limits?.cpu_weight, 0),
     },
+    notify: notifyForm(t.notify),
   }
 }
 
@@ -452,6 +456,7 @@ export function bodyOf(f: TriggerForm, before?: Trigger): Body {
     webhooks: f.webhooks.map(webhookBody),
     messages: f.messages.map(messageBody),
     retry: retryBody(f.retry),
+    notify: notifyBody(f.notify),
   }
   if (f.agent) {
     return {

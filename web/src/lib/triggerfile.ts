@@ -1,3 +1,4 @@
+import { notifyBody } from './notify'
 import { choicesBody, emptyWorkspace, workspaceBody } from './spec'
 import {
   emptyLimits,
@@ -51,6 +52,7 @@ export function fileOf(f: TriggerForm): Record<string, unknown> {
     ...(f.sandbox && { sandbox: f.sandbox }),
     ...(own && networkBody(f.network) && { network: networkBody(f.network) }),
     ...(limitsBody(f.limits) && { limits: limitsBody(f.limits) }),
+    ...(f.notify.length > 0 && { notify: notifyBody(f.notify) }),
     ...(f.schedules.length > 0 && { schedules: f.schedules.map(s => bare(scheduleBody(s))) }),
     ...(f.webhooks.length > 0 && {
       webhooks: f.webhooks.map(w => {
@@ -95,6 +97,7 @@ const known = {
     'network',
     'ceiling_usd',
     'limits',
+    'notify',
   ],
   schedules: [
     'id',
@@ -137,6 +140,12 @@ export function wrongIn(doc: unknown): string[] {
     if (doc[k] !== undefined && doc[k] !== null && !Array.isArray(doc[k])) bad.push(`${k} must be a list.`)
   for (const k of numbers)
     if (doc[k] !== undefined && doc[k] !== null && typeof doc[k] !== 'number') bad.push(`${k} must be a number.`)
+  if (doc.notify !== undefined && doc.notify !== null) {
+    if (!object(doc.notify)) bad.push('notify must be a map of kinds to lists of channels.')
+    else
+      for (const [k, v] of Object.entries(doc.notify))
+        if (!Array.isArray(v)) bad.push(`notify.${k} must be a list of channels.`)
+  }
   if (doc.env !== undefined && doc.env !== null && !object(doc.env)) bad.push('env must be a map of names to values.')
   for (const part of ['retry', 'workspace', 'limits', 'network'] as const) {
     const v = doc[part]
