@@ -157,7 +157,7 @@ type Attempt struct {
 	Account    AccountID // empty: it uses no account
 	Model      string    // as requested; empty: the CLI's default
 	CLIVersion string    // as reported by the CLI; empty for command
-	Sandbox    Sandbox   // level that it ran at; empty: it did not start, or an older version ran it
+	Sandbox    Isolation // level that it ran at; empty: it did not start, or an older version ran it
 	State      State     // running or final
 	ExitCode   *int      // nil unless it exited by itself
 	Signal     string    // "SIGKILL", when a signal ended it

@@ -23,6 +23,16 @@ const (
 	SandboxStrict Sandbox = "strict"
 )
 
+// SandboxAuto is a value of the server's default level only: guard where the machine provides it,
+// otherwise off.
+const SandboxAuto Sandbox = "auto"
+
+// Isolation is the level that an attempt runs at, and why.
+type Isolation struct {
+	Level  Sandbox
+	Reason string // one phrase, for display
+}
+
 // Sandboxes lists the levels from the weakest to the strongest.
 var Sandboxes = []Sandbox{SandboxOff, SandboxGuard, SandboxStrict}
 

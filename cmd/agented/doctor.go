@@ -71,6 +71,7 @@ func examined(cmd *cobra.Command) doctor.Options {
 	o.FailedRemovals = func(ctx context.Context) (map[string]string, error) { return queryFailedRemovals(ctx, c) }
 	o.Accounts = func(ctx context.Context) ([]agented.Account, error) { return queryAccounts(ctx, c) }
 	o.Models = func(ctx context.Context) ([]doctor.ModelUse, error) { return queryModels(ctx, c) }
+	o.Sandbox = func(ctx context.Context) (doctor.SandboxState, error) { return querySandbox(ctx, c) }
 	o.Hints = func(ctx context.Context) ([]doctor.TriggerHint, error) { return queryHints(ctx, c) }
 	return o
 }
@@ -175,6 +176,23 @@ func queryModels(ctx context.Context, c *config.Config) ([]doctor.ModelUse, erro
 		out = append(out, doctor.ModelUse{Model: i.Key, Attempts: i.Attempts, Unknown: i.Unknown, Estimated: i.Estimated})
 	}
 	return out, nil
+}
+
+// querySandbox fetches the state of sandboxes from the server.
+func querySandbox(ctx context.Context, c *config.Config) (doctor.SandboxState, error) {
+	client, err := dial(c)
+	if err != nil {
+		return doctor.SandboxState{}, err
+	}
+	got, err := client.Sandbox(ctx)
+	out := doctor.SandboxState{
+		Setting: agented.Sandbox(got.Setting), Default: agented.Sandbox(got.Default),
+		Missing: agented.Sandbox(got.Missing), Fix: got.Fix, Problem: got.Problem,
+	}
+	for _, level := range got.Available {
+		out.Available = append(out.Available, agented.Sandbox(level))
+	}
+	return out, err
 }
 
 // queryHints asks the server for problems that keep its enabled triggers from firing.

@@ -43,7 +43,7 @@ A second Ctrl-C within five seconds cancels the execution.`,
 	f.String("backend", "", agentNames()+" (default: run the arguments as a command)")
 	f.String("model", "", "model of the agent")
 	f.String("permission", "", "permission of the agent: read, edit (default) or full")
-	f.String("sandbox", "", "isolation of the processes from the server: off, guard or strict (default: the server's setting)")
+	f.String("sandbox", "", "isolation of the processes from the server: off, guard or strict (default: AGENTED_SANDBOX of the server)")
 	f.StringToString("limit", nil, "limits of all its processes together: memory=MIB, swap=MIB, pids=N, cpu_weight=1..10000 (default: the server's settings)")
 	f.StringArrayP("env", "e", nil, "environment variable of the process as NAME=VALUE, masked in its output; may be repeated")
 	f.StringArray("secret-env", nil, "environment variable with the value of a named secret, as NAME=SECRET; may be repeated")

@@ -179,3 +179,58 @@ func TestSandbox_flag_of_run(t *testing.T) {
 		}
 	}
 }
+
+// TestSandbox_auto starts servers without a setting: where guard works it is the default, otherwise
+// executions run without a sandbox, and the log, the API and the doctor warn about that.
+func TestSandbox_auto(t *testing.T) {
+	t.Parallel()
+	guardWorks(t)
+	state := func(s *server) (health struct {
+		Health struct{ Notices []string }
+	},
+	) {
+		s.call("GET", "/api/v1/overview", nil, &health)
+		return health
+	}
+	s := newServer(t, "AGENTED_SANDBOX=")
+	look := map[string]any{"name": "look", "backend": "command", "command": []string{"sh", "-c", "[ -e " + s.data() + "/agented.db ] && echo visible || echo hidden"}}
+	e := s.await(s.fire(s.trigger(look)))
+	if a := e.Attempts[0]; a.Sandbox != "guard" || a.Reason != "default of the server" || !strings.Contains(string(s.logText(e.ID)), "hidden") {
+		t.Errorf("it ran at %+v: %s", a, s.logText(e.ID))
+	}
+	look["name"], look["sandbox"] = "opted out", "off"
+	e = s.await(s.fire(s.trigger(look)))
+	if a := e.Attempts[0]; a.Sandbox != "off" || a.Reason != "set in the trigger" || !strings.Contains(string(s.logText(e.ID)), "visible") {
+		t.Errorf("with sandbox off it ran at %+v: %s", a, s.logText(e.ID))
+	}
+	if n := state(s).Health.Notices; len(n) > 0 {
+		t.Errorf("notices: %q", n)
+	}
+
+	// guard cannot hide a data folder that is the home folder of the agents.
+	s = prepare(t, "AGENTED_SANDBOX=")
+	s.env = append(s.env, "HOME="+s.data())
+	s.start()
+	delete(look, "sandbox")
+	e = s.await(s.fire(s.trigger(look)))
+	if a := e.Attempts[0]; a.Sandbox != "off" || !strings.Contains(a.Reason, "set AGENTED_DATA_DIR to a folder of its own") || e.Status != "success" {
+		t.Errorf("without a sandbox it ran at %+v: %s", a, e.Status)
+	}
+	if n := state(s).Health.Notices; len(n) != 1 || !strings.Contains(n[0], "Executions run without a sandbox") {
+		t.Errorf("notices: %q", n)
+	}
+	s.mu.Lock()
+	log := s.log.String()
+	s.mu.Unlock()
+	if !strings.Contains(log, "Executions run without a sandbox") {
+		t.Error("the server's log has no warning")
+	}
+	if out, _, _ := s.cli("doctor"); !strings.Contains(out, "AGENTED_SANDBOX=off to run agents without a sandbox") {
+		t.Errorf("doctor:\n%s", out)
+	}
+	// A level that is asked for is refused instead.
+	look["name"], look["sandbox"] = "required", "guard"
+	if e = s.await(s.fire(s.trigger(look))); e.Status != "failed" || !strings.Contains(e.Reason, "set AGENTED_DATA_DIR to a folder of its own") {
+		t.Errorf("with sandbox guard: %s %s", e.Status, e.Reason)
+	}
+}

@@ -286,6 +286,7 @@ type execution struct {
 		Status     string `json:"status"`
 		CLIVersion string `json:"cli_version"`
 		Sandbox    string `json:"sandbox"`
+		Reason     string `json:"sandbox_reason"`
 		SessionID  string `json:"session_id"`
 	} `json:"attempts"`
 }

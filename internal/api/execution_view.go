@@ -58,6 +58,7 @@ type AttemptView struct {
 	Model       string             `json:"model" doc:"Requested model; empty: the CLI's default"`
 	CLIVersion  string             `json:"cli_version" doc:"Version reported by the CLI; empty for command"`
 	Sandbox     agented.Sandbox    `json:"sandbox" doc:"Sandbox level that it ran at, off, guard or strict; empty: it has not started, or a version without sandboxes ran it"`
+	BoxReason   string             `json:"sandbox_reason" doc:"Why it ran at that level"`
 	Broker      *agented.BrokerUse `json:"broker,omitempty" doc:"What its broker did; omitted: it has not ended, or it had none"`
 	Status      agented.State      `json:"status" enum:"running,success,failed,timeout,cancelled,interrupted"`
 	Reason      string             `json:"reason"`
@@ -147,7 +148,7 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 	for i := range e.Attempts {
 		a := &e.Attempts[i]
 		v.Attempts[i] = AttemptView{
-			Number: a.Number, Backend: a.Backend, Account: a.Account, Model: a.Model, CLIVersion: a.CLIVersion, Sandbox: a.Sandbox, Broker: a.Broker, Status: a.State,
+			Number: a.Number, Backend: a.Backend, Account: a.Account, Model: a.Model, CLIVersion: a.CLIVersion, Sandbox: a.Sandbox.Level, BoxReason: a.Sandbox.Reason, Broker: a.Broker, Status: a.State,
 			Reason: a.Reason, ExitCode: a.ExitCode, Signal: a.Signal, StartedAt: rest.OptionalTime(a.StartedAt),
 			FinishedAt: rest.OptionalTime(a.FinishedAt), DurationMS: durationMS(a.StartedAt, a.FinishedAt), Usage: usage(a.Usage),
 			SessionID: a.SessionID, Class: a.Class, Evidence: a.Evidence, RetryAt: rest.OptionalTime(a.RetryAt), ResumedFrom: a.ResumedFrom,

@@ -22,6 +22,7 @@ type information struct {
 	config  func() *config.Config
 	now     func() time.Time
 	mask    func(string) string
+	sandbox func() SandboxState // nil: no state
 }
 
 // routes returns the routes of the server's description.
@@ -48,6 +49,26 @@ type Info struct {
 	CLIs          []AgentCLI     `json:"clis" doc:"What each backend is, in the order of backends"`
 	Placeholders  []Placeholder  `json:"placeholders" doc:"The names that a prompt template can use as {name}"`
 	MaxConcurrent int            `json:"max_concurrent" doc:"Concurrent executions on this node"`
+	Sandbox       SandboxState   `json:"sandbox" doc:"Which sandbox levels this machine provides, and the default"`
+}
+
+// SandboxState describes the sandbox levels of this machine.
+type SandboxState struct {
+	Setting   agented.Sandbox   `json:"setting" doc:"Value of AGENTED_SANDBOX: auto, off, guard or strict"`
+	Default   agented.Sandbox   `json:"default" doc:"Level of executions whose trigger or agent names none"`
+	Reason    string            `json:"reason" doc:"Why this is the default"`
+	Available []agented.Sandbox `json:"available" doc:"Levels that this machine provides, weakest first; empty: unknown"`
+	Missing   agented.Sandbox   `json:"missing" doc:"Weakest level that it does not provide; empty: none"`
+	Fix       string            `json:"fix" doc:"Why it does not provide that level, and how to fix it"`
+	Problem   string            `json:"problem" doc:"Set if executions run without a sandbox, or fail, because of that; one or more sentences"`
+}
+
+// sandboxState is a state without levels if there is no function.
+func sandboxState(f func() SandboxState) SandboxState {
+	if f == nil {
+		return SandboxState{Setting: agented.SandboxOff, Default: agented.SandboxOff, Available: []agented.Sandbox{}}
+	}
+	return f()
 }
 
 // AgentCLI describes a backend, for forms.
@@ -91,7 +112,7 @@ func (h *information) info(context.Context, *struct{}) (*rest.Output[Info], erro
 	out := rest.Reply(Info{
 		Version: h.version, GoVersion: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
 		Node: h.node, StartedAt: rest.Time(h.started), UptimeSeconds: int64(h.now().Sub(h.started).Seconds()),
-		Backends: registry.Names(), CLIs: agentCLIs(), MaxConcurrent: h.config().MaxConcurrent,
+		Backends: registry.Names(), CLIs: agentCLIs(), MaxConcurrent: h.config().MaxConcurrent, Sandbox: sandboxState(h.sandbox),
 	})
 	for _, p := range agented.Placeholders {
 		out.Body.Placeholders = append(out.Body.Placeholders, Placeholder{Name: p.Name, Help: p.Help})

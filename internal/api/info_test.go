@@ -51,3 +51,20 @@ func TestInfo_describes_the_CLIs(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestInfo_sandbox also tests the notice of the overview.
+func TestInfo_sandbox(t *testing.T) {
+	t.Parallel()
+	state := api.SandboxState{Setting: "auto", Default: "off", Available: []agented.Sandbox{"off"}, Missing: "guard", Fix: "install it", Problem: "Executions run without a sandbox."}
+	g := start(t, settings{options: func(o *api.Options) { o.Sandbox = func() api.SandboxState { return state } }})
+	var info api.Info
+	g.admin("GET", "/api/v1/info", "").want(200).json(&info)
+	if diff := cmp.Diff(state, info.Sandbox); diff != "" {
+		t.Error(diff)
+	}
+	var o api.Overview
+	g.admin("GET", "/api/v1/overview", "").want(200).json(&o)
+	if len(o.Health.Notices) != 1 || o.Health.Notices[0] != state.Problem {
+		t.Errorf("notices: %q", o.Health.Notices)
+	}
+}

@@ -75,7 +75,7 @@ type HealthView struct {
 	DiskBytes     *int64    `json:"disk_bytes" nullable:"true"`
 	Drained       *Drained  `json:"drained,omitempty" doc:"When drain mode was turned on, and by whom; omitted while it is off"`
 	Problem       string    `json:"problem" doc:"Why the server cannot work; empty if it can"`
-	Notices       []string  `json:"notices" doc:"Conditions that need attention although the server works: a disk that is nearly full, a failed backup"`
+	Notices       []string  `json:"notices" doc:"Conditions that need attention although the server works: a disk that is nearly full, a failed backup, executions without a sandbox"`
 }
 
 // CLIView is an agent CLI, and whether executions find it.
@@ -109,6 +109,7 @@ type overview struct {
 	healthy   func() error // an error if no execution would be started or no schedule fired
 	now       func() time.Time
 	masker    func() *redact.Masker
+	sandbox   func() SandboxState // nil: no state
 
 	mu     sync.Mutex
 	days   map[string]keptDays
@@ -268,6 +269,9 @@ func (h *overview) state(ctx context.Context) (HealthView, error) {
 	v := HealthView{Version: h.version, StartedAt: rest.Time(h.started), CLIs: h.foundCLIs(), Drained: h.operation.drained(), Notices: h.keep.texts()}
 	if v.Drained != nil {
 		v.Notices = append(v.Notices, "The server is drained by "+v.Drained.By+": new executions wait until `agented drain --off`.")
+	}
+	if problem := sandboxState(h.sandbox).Problem; problem != "" {
+		v.Notices = append(v.Notices, problem)
 	}
 	if !rest.Principal(ctx).May(agented.RoleAdmin) {
 		v.CLIs = append([]CLIView{}, v.CLIs...)

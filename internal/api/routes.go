@@ -78,9 +78,9 @@ func (s *Server) serverRoutes(log *auditLog) []rest.Route {
 	return slices.Concat(
 		(&overview{
 			db: o.DB, operation: operation, keep: o.Keep, layout: o.Layout, version: o.Version, started: s.started, log: o.Log,
-			config: s.rest.Config, healthy: s.healthy, now: s.now, masker: s.masker,
+			config: s.rest.Config, healthy: s.healthy, now: s.now, masker: s.masker, sandbox: o.Sandbox,
 		}).routes(),
-		(&information{version: o.Version, node: o.Node, key: o.Key, started: s.started, config: s.rest.Config, now: s.now, mask: s.mask}).routes(),
+		(&information{version: o.Version, node: o.Node, key: o.Key, started: s.started, config: s.rest.Config, now: s.now, mask: s.mask, sandbox: o.Sandbox}).routes(),
 		operation.routes(),
 		log.routes(),
 		(&health{

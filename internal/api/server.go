@@ -82,6 +82,7 @@ type Options struct {
 	Now       func() time.Time  // nil means time.Now
 	Loopback  bool              // all listeners are reachable from this machine only
 	Keep      Maintenance
+	Sandbox   func() SandboxState // state of sandboxes; nil: off
 	// Operator reloads and drains; nil disables both.
 	Operator Operator
 	// SecretsChanged is called when WebhookSecrets may have changed; may be

@@ -97,6 +97,8 @@ type App struct {
 	github        atomic.Pointer[github.Client] // nil without a credential
 	githubTokens  issuedTokens
 
+	sandboxes sandboxes
+
 	reloading sync.Mutex // held while settings or drained change
 
 	masking sync.Mutex               // held while known is rebuilt
@@ -147,6 +149,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.openData(); err != nil {
 		return nil, err
 	}
+	a.examineSandboxes()
 	if err := a.loadKey(); err != nil {
 		return nil, err
 	}
@@ -231,6 +234,9 @@ func (a *App) openStore(ctx context.Context) (err error) {
 		return err
 	}
 	if err := a.defaultAccounts(ctx, c); err != nil {
+		return err
+	}
+	if err := a.keepCommands(ctx); err != nil {
 		return err
 	}
 	return a.openLocal(ctx)
@@ -347,6 +353,7 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 	})
 	var err error
 	a.api, err = api.New(api.Options{
+		Sandbox: a.sandboxState,
 		Keep: api.Maintenance{
 			Disk: a.dispatch.Disk, Retention: a.retention, Expirable: a.pruner.Expirable, Prune: a.pruner.Prune,
 			FailedRemovalCount: a.pruner.FailedRemovalCount, FailedRemovals: a.pruner.FailedRemovals, Backup: a.backups.Status,
@@ -486,12 +493,3 @@ func (a *App) now() time.Time { return time.Now().UTC().Truncate(time.Microsecon
 
 // broker reports whether credentials are kept from agents.
 func (a *App) broker() bool { return a.config.Load().Broker == "on" }
-
-// sandbox returns the default level of sandboxes.
-func (a *App) sandbox() agented.Sandbox { return agented.Sandbox(a.config.Load().Sandbox) }
-
-// forward returns the port in sandboxes without a network that is connected with a socket.
-func (a *App) forward() (port int, socket string) { return a.config.Load().Forward() }
-
-// hidden returns what sandboxes hide outside of the data folder.
-func (a *App) hidden() (paths []string, runtime string) { return a.config.Load().Hidden() }

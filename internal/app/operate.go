@@ -60,6 +60,7 @@ func (a *App) Reload() (out *api.Reloaded, err error) {
 		a.certs.current.Store(certs)
 	}
 	a.config.Store(next)
+	a.sandboxes.forget() // bubblewrap may have been installed
 	a.dispatch.SetLimit(next.MaxConcurrent)
 	if a.o.Level != nil {
 		a.o.Level.Set(next.LogLevel)

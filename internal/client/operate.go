@@ -19,6 +19,25 @@ func (c *Client) Ready(ctx context.Context) error {
 	return c.Do(ctx, http.MethodGet, "/health/readiness", nil, nil, nil)
 }
 
+// Sandbox describes the sandbox levels that a server can create.
+type Sandbox struct {
+	Setting   string   `json:"setting"`
+	Default   string   `json:"default"`
+	Available []string `json:"available"`
+	Missing   string   `json:"missing"`
+	Fix       string   `json:"fix"`
+	Problem   string   `json:"problem"`
+}
+
+// Sandbox fetches the state of sandboxes.
+func (c *Client) Sandbox(ctx context.Context) (Sandbox, error) {
+	var out struct {
+		Sandbox Sandbox `json:"sandbox"`
+	}
+	err := c.Do(ctx, http.MethodGet, "/api/v1/info", nil, nil, &out)
+	return out.Sandbox, err
+}
+
 // Me returns an error unless the server accepts the API key.
 func (c *Client) Me(ctx context.Context) error {
 	return c.Do(ctx, http.MethodGet, "/api/v1/auth/me", nil, nil, nil)

@@ -67,11 +67,11 @@ func (d *Dispatcher) begin(ctx context.Context, e *agented.Execution, w *work) {
 		return
 	}
 	if a := current(e); a != nil {
-		a.CLIVersion, a.Sandbox = ready.version, ready.level()
+		a.CLIVersion, a.Sandbox = ready.version, ready.level
 	}
 	d.attach(e.ID, w, h)
-	log.Info("attempt started", "backend", backendOf(e), "cli_version", ready.version, "sandbox", ready.level())
-	noted := d.noteSoon(ctx, e, ready.version, ready.level(), began)
+	log.Info("attempt started", "backend", backendOf(e), "cli_version", ready.version, "sandbox", ready.level.Level)
+	noted := d.noteSoon(ctx, e, ready.version, ready.level, began)
 	d.follow(ctx, e, h, noted)
 }
 
@@ -81,7 +81,7 @@ const noteAfter = 10 * time.Millisecond
 
 // noteSoon records that the attempt is running, unless the returned function is called before.
 // After that function has returned, no write is in progress.
-func (d *Dispatcher) noteSoon(ctx context.Context, e *agented.Execution, version string, level agented.Sandbox, at time.Time) (enough func()) {
+func (d *Dispatcher) noteSoon(ctx context.Context, e *agented.Execution, version string, level agented.Isolation, at time.Time) (enough func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	d.attempts.Go(func() {
@@ -97,7 +97,7 @@ func (d *Dispatcher) noteSoon(ctx context.Context, e *agented.Execution, version
 
 // noteStart records that the attempt is running. Only the display depends on it, since recovery
 // reads the bundle; so an error of the store must not stop the attempt.
-func (d *Dispatcher) noteStart(ctx context.Context, e *agented.Execution, version string, level agented.Sandbox, at time.Time) {
+func (d *Dispatcher) noteStart(ctx context.Context, e *agented.Execution, version string, level agented.Isolation, at time.Time) {
 	err := d.o.DB.AttemptStarted(ctx, e.ID, e.Lease, e.AttemptNo, version, level, at)
 	if err != nil && ctx.Err() == nil {
 		d.o.Log.Warn("record the start of the attempt", "execution", e.ID, "attempt", e.AttemptNo, "err", err)

@@ -20,7 +20,7 @@ func (d *Dispatcher) keepCredentials(p *preparation) error {
 	on := d.o.Broker != nil && d.o.Broker()
 	r := broker.Request{Backend: p.cli.Name(), Env: p.vars, Dir: p.dir, Foreign: p.foreign, Credentials: on}
 	network := p.e.Snapshot.Network
-	switch level := d.level(p.e); {
+	switch level := p.level.Level; {
 	case level == agented.SandboxStrict:
 		forwarded := d.forwardedPort()
 		r.Port = d.brokerPort()

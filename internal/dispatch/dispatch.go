@@ -67,10 +67,10 @@ type Environment struct {
 	// OpenCredential decrypts a value of an account; if nil, values are not encrypted.
 	OpenCredential func(id agented.AccountID, name, sealed string) (string, error)
 	Vault          Vault // named secrets; if nil, there are none
-	// Sandbox returns the default level; nil means off. Hidden returns files and folders outside of
+	// Sandbox returns the default level and its reason; nil means off. Hidden returns files and folders outside of
 	// the data folder that sandboxes hide, and XDG_RUNTIME_DIR. Forward returns the port in sandboxes
 	// of level strict that is connected with a Unix socket; nil or port 0 means none.
-	Sandbox func() agented.Sandbox
+	Sandbox func() agented.Isolation
 	Hidden  func() (paths []string, runtime string)
 	Forward func() (port int, socket string)
 	// Broker reports whether credentials are kept from agents by a broker; nil means no.

@@ -26,14 +26,7 @@ type prepared struct {
 	private shim.Private
 	plan    agentcli.Plan
 	version string // version of the CLI, if known without running it
-}
-
-// level returns the sandbox level of the attempt.
-func (p *prepared) level() agented.Sandbox {
-	if p.spec.Sandbox == nil {
-		return agented.SandboxOff
-	}
-	return p.spec.Sandbox.Level
+	level   agented.Isolation
 }
 
 // preparation is an attempt that is being prepared. Each step fills fields that later steps use.
@@ -48,6 +41,7 @@ type preparation struct {
 	vars    map[string]string
 	from    continuation
 	plan    agentcli.Plan
+	level   agented.Isolation
 	broker  *broker.Handed // nil: the environment contains the credentials
 }
 
@@ -67,7 +61,7 @@ func (d *Dispatcher) prepare(ctx context.Context, e *agented.Execution, secrets 
 	if err := d.fillChanges(ctx, e); err != nil {
 		return nil, err
 	}
-	p := &preparation{e: e, cli: cli, account: account, secrets: secrets}
+	p := &preparation{e: e, cli: cli, account: account, secrets: secrets, level: d.level(e)}
 	defer func() {
 		if err != nil {
 			p.broker.Close()
@@ -252,7 +246,7 @@ func (d *Dispatcher) shimInput(ctx context.Context, p *preparation, path string,
 	if err != nil {
 		return nil, err
 	}
-	ready := &prepared{plan: p.plan, private: shim.Private{Mask: append(mask, p.broker.Placeholders()...), Broker: p.broker}}
+	ready := &prepared{plan: p.plan, level: p.level, private: shim.Private{Mask: append(mask, p.broker.Placeholders()...), Broker: p.broker}}
 	for name, value := range p.vars {
 		ready.private.Env = append(ready.private.Env, name+"="+value)
 	}
@@ -263,7 +257,7 @@ func (d *Dispatcher) shimInput(ctx context.Context, p *preparation, path string,
 		Timeout: time.Duration(e.Snapshot.TimeoutSeconds) * time.Second,
 		Silence: time.Duration(e.Snapshot.SilenceSeconds) * time.Second,
 		Grace:   d.o.Grace, OutputCap: d.o.OutputCap, MinFree: d.o.MinFree,
-		MaxMemory: int64(limits.Memory) << 20, MaxSwap: int64(limits.Swap) << 20, MaxProcesses: limits.PIDs, CPUWeight: limits.CPUWeight, Sandbox: box,
+		MaxMemory: int64(limits.Memory) << 20, MaxSwap: int64(limits.Swap) << 20, MaxProcesses: limits.PIDs, CPUWeight: limits.CPUWeight, Sandbox: box, SandboxReason: p.level.Reason,
 		CreatedAt: d.now(),
 	}
 	return ready, nil

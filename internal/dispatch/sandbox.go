@@ -14,24 +14,33 @@ import (
 )
 
 // level returns the sandbox level of an execution's next attempt.
-func (d *Dispatcher) level(e *agented.Execution) agented.Sandbox {
-	if e.Snapshot.Sandbox != "" {
-		return e.Snapshot.Sandbox
+func (d *Dispatcher) level(e *agented.Execution) agented.Isolation {
+	if s := e.Snapshot; s.Sandbox != "" {
+		by := "set for this execution"
+		switch {
+		case s.Agent != "" && e.Trigger != "":
+			by = "set in the trigger or in its agent"
+		case s.Agent != "":
+			by = "set in the agent"
+		case e.Trigger != "":
+			by = "set in the trigger"
+		}
+		return agented.Isolation{Level: s.Sandbox, Reason: by}
 	}
 	if d.o.Sandbox != nil {
-		if level := d.o.Sandbox(); level != "" {
-			return level
+		if box := d.o.Sandbox(); box.Level != "" {
+			return box
 		}
 	}
-	return agented.SandboxOff
+	return agented.Isolation{Level: agented.SandboxOff}
 }
 
 // ranAt returns the level that an ended attempt ran at. It is empty if the attempt did not start.
-func (d *Dispatcher) ranAt(e *agented.Execution, exit agented.Exit) agented.Sandbox {
+func (d *Dispatcher) ranAt(e *agented.Execution, exit agented.Exit) agented.Isolation {
 	if exit.Cause == agented.CauseNoStart {
-		return ""
+		return agented.Isolation{}
 	}
-	if a := current(e); a != nil && a.Sandbox != "" {
+	if a := current(e); a != nil && a.Sandbox.Level != "" {
 		return a.Sandbox
 	}
 	return d.levelOfBundle(e)
@@ -39,21 +48,21 @@ func (d *Dispatcher) ranAt(e *agented.Execution, exit agented.Exit) agented.Sand
 
 // levelOfBundle returns the level of an attempt that an earlier server started. It is empty if the
 // attempt has no bundle.
-func (d *Dispatcher) levelOfBundle(e *agented.Execution) agented.Sandbox {
+func (d *Dispatcher) levelOfBundle(e *agented.Execution) agented.Isolation {
 	spec, err := shim.ReadSpec(d.o.Layout.Attempt(e.ID, e.AttemptNo))
 	switch {
 	case err != nil:
-		return ""
+		return agented.Isolation{}
 	case spec.Sandbox == nil:
-		return agented.SandboxOff
+		return agented.Isolation{Level: agented.SandboxOff, Reason: spec.SandboxReason}
 	}
-	return spec.Sandbox.Level
+	return agented.Isolation{Level: spec.Sandbox.Level, Reason: spec.SandboxReason}
 }
 
 // box returns the sandbox of an attempt, or nil if its level is off. path is the attempt's program.
 // Its errors are messages for users.
 func (d *Dispatcher) box(p *preparation, path string) (*shim.Box, error) {
-	e, b, vars, level := p.e, p.cli, p.vars, d.level(p.e)
+	e, b, vars, level := p.e, p.cli, p.vars, p.level.Level
 	if level == agented.SandboxOff {
 		return nil, nil
 	}

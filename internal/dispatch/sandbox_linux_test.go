@@ -17,7 +17,7 @@ func guardWorks(t *testing.T) {
 	t.Helper()
 	f, err := sandbox.Resolve(sandbox.Request{Root: os.Geteuid() == 0, UID: os.Getuid(), Secret: []string{t.TempDir()}})
 	if err == nil {
-		err = sandbox.Probe(f)
+		err = sandbox.Probe(t.Context(), f)
 	}
 	if err != nil {
 		t.Skip("NOT TESTED AT SANDBOX LEVEL GUARD: ", err)
@@ -36,7 +36,9 @@ func TestSandbox_levels(t *testing.T) {
 	guardWorks(t)
 	h := newHouse(t)
 	level := agented.SandboxOff
-	d := h.dispatcher(func(o *dispatch.Options) { o.Sandbox = func() agented.Sandbox { return level } })
+	d := h.dispatcher(func(o *dispatch.Options) {
+		o.Sandbox = func() agented.Isolation { return agented.Isolation{Level: level, Reason: "the default"} }
+	})
 	defer h.run(d)()
 	const look = `ls -A $(dirname $(dirname $PWD)); ls -A ..; touch file $TMPDIR/file && echo usable`
 	for _, c := range []struct {
@@ -51,8 +53,12 @@ func TestSandbox_levels(t *testing.T) {
 		spec := command("sh", "-c", look)
 		spec.Sandbox = c.trigger
 		e := h.await(h.fire(d, spec))
-		if e.State != agented.StateSuccess || e.Attempts[0].Sandbox != c.want {
-			t.Errorf("%+v: %s at %q: %s", c, e.State, e.Attempts[0].Sandbox, e.Reason)
+		want := agented.Isolation{Level: c.want, Reason: "the default"}
+		if c.trigger != "" {
+			want.Reason = "set for this execution"
+		}
+		if e.State != agented.StateSuccess || e.Attempts[0].Sandbox != want {
+			t.Errorf("%+v: %s at %+v: %s", c, e.State, e.Attempts[0].Sandbox, e.Reason)
 		}
 		text := h.text(e.ID)
 		sees := strings.Contains(text, "attempt-1")
@@ -84,7 +90,7 @@ func TestSandbox_refused(t *testing.T) {
 		"home is the data folder":       {home, "set AGENTED_DATA_DIR to a folder of its own"},
 	} {
 		e := h.await(h.fire(d, c.spec))
-		if e.State != agented.StateFailed || !strings.Contains(e.Reason, c.want) || e.Attempts[0].Sandbox != "" {
+		if e.State != agented.StateFailed || !strings.Contains(e.Reason, c.want) || e.Attempts[0].Sandbox.Level != "" {
 			t.Errorf("%s: %s at %q because %q", name, e.State, e.Attempts[0].Sandbox, e.Reason)
 		}
 	}
@@ -111,8 +117,8 @@ func TestSandbox_adopted_attempt(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := h.await(id)
-	if e.State != agented.StateSuccess || e.Attempts[0].Sandbox != agented.SandboxGuard {
-		t.Errorf("%s at %q: %s", e.State, e.Attempts[0].Sandbox, e.Reason)
+	if e.State != agented.StateSuccess || e.Attempts[0].Sandbox != (agented.Isolation{Level: agented.SandboxGuard, Reason: "set for this execution"}) {
+		t.Errorf("%s at %+v: %s", e.State, e.Attempts[0].Sandbox, e.Reason)
 	}
 	if text := h.text(id); text != "ready\nout\ntmp\nwork\nend\n" {
 		t.Errorf("it printed %q", text)

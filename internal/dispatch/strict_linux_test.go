@@ -25,7 +25,7 @@ func strictWorks(t *testing.T) {
 	t.Helper()
 	f, err := sandbox.Resolve(sandbox.Request{Level: agented.SandboxStrict, Root: os.Geteuid() == 0, UID: os.Getuid(), Secret: []string{t.TempDir()}})
 	if err == nil {
-		err = sandbox.Probe(f)
+		err = sandbox.Probe(t.Context(), f)
 	}
 	if err != nil {
 		t.Skip("NOT TESTED AT SANDBOX LEVEL STRICT: ", err)
@@ -93,8 +93,8 @@ func TestStrict_files(t *testing.T) {
 	}
 	e := h.await(h.fire(d, spec))
 	text := h.text(e.ID)
-	if e.State != agented.StateSuccess || e.Attempts[0].Sandbox != agented.SandboxStrict || text != "usable\nown\nown2\nend\n" {
-		t.Errorf("%s at %q: %s: it printed %q", e.State, e.Attempts[0].Sandbox, e.Reason, text)
+	if e.State != agented.StateSuccess || e.Attempts[0].Sandbox.Level != agented.SandboxStrict || text != "usable\nown\nown2\nend\n" {
+		t.Errorf("%s at %q: %s: it printed %q", e.State, e.Attempts[0].Sandbox.Level, e.Reason, text)
 	}
 	for _, name := range []string{".ssh/id", ".claude/.credentials.json", "file"} {
 		if _, err := os.Stat(filepath.Join(home, name)); err != nil {
@@ -196,7 +196,7 @@ func TestStrict_broker(t *testing.T) {
 	spec.Paths = []string{filepath.Dir(self)}
 	e := h.await(h.fire(d, spec))
 	text := h.text(e.ID)
-	if e.State != agented.StateSuccess || e.Attempts[0].Sandbox != agented.SandboxStrict || strings.Contains(text, "LEAK") ||
+	if e.State != agented.StateSuccess || e.Attempts[0].Sandbox.Level != agented.SandboxStrict || strings.Contains(text, "LEAK") ||
 		strings.Contains(text, backwards(realKey)) || !strings.Contains(text, backwards("sk-placeholder-of-agented-")) {
 		t.Fatalf("%s: %s\n%s", e.State, e.Reason, text)
 	}

@@ -72,6 +72,8 @@ type Options struct {
 	// Models returns the models that a running server has used in the last 30 days. If nil, no
 	// server is contacted.
 	Models func(context.Context) ([]ModelUse, error)
+	// Sandbox returns the state of sandboxes of a running server. If nil, no server is contacted.
+	Sandbox func(context.Context) (SandboxState, error)
 	// Systemctl runs systemctl; if nil, the program is executed.
 	Systemctl func(ctx context.Context, args ...string) ([]byte, error)
 	// Now returns the current time; if nil, time.Now is used.

@@ -24,6 +24,9 @@ const fewFiles = 4096
 // checkSystem checks the resources that the machine grants a server.
 func checkSystem(ctx context.Context, o Options, holder int) []Finding {
 	out := []Finding{checkFiles(), checkClock(o), checkZones(o), checkUser(o, holder)}
+	if o.Root == "" {
+		out = append(out, checkSandbox(ctx, o))
+	}
 	return append(out, checkPlatform(ctx, o, holder)...)
 }
 

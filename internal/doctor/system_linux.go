@@ -21,9 +21,6 @@ func synchronised() bool {
 func checkPlatform(ctx context.Context, o Options, holder int) []Finding {
 	root := o.Root
 	out := checkInotify(root)
-	if root == "" {
-		out = append(out, checkSandbox(o))
-	}
 	_, err := os.Stat(filepath.Join(root, "/run/systemd/system"))
 	group, unit := cgroupOf(root, holder)
 	systemd := Finding{Area: AreaSystem, Name: "systemd", Status: OK, Text: "not running; the server needs another way to start after a reboot"}

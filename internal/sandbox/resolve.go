@@ -10,7 +10,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/agented/agented"
 )
@@ -64,19 +63,21 @@ func Find(path string) (string, error) {
 	return "", ErrMissing
 }
 
-// Missing returns the message for an error of Find.
-func Missing(level agented.Sandbox, err error) string {
+// missing returns the error of Resolve for an error of Find.
+func missing(level agented.Sandbox, err error) error {
+	why := err.Error() + ": there is no other way"
 	if errors.Is(err, ErrMissing) {
-		return Refusal(level, "bubblewrap is not installed: install the package bubblewrap, for example with apt-get install bubblewrap")
+		why = "bubblewrap is not installed: install the package bubblewrap, for example with apt-get install bubblewrap"
 	}
-	return Refusal(level, err.Error()+": there is no other way")
+	return &Impossible{Level: level, Why: why}
 }
 
-// Resolve examines the file system and returns the facts. Its errors are messages for users.
+// Resolve examines the file system and returns the facts. Its errors are messages for users; an
+// [Impossible] means that the machine does not provide the level.
 func Resolve(r Request) (Facts, error) {
 	program, err := Find(r.Path)
 	if err != nil {
-		return Facts{}, errors.New(Missing(r.Level, err))
+		return Facts{}, missing(r.Level, err)
 	}
 	f := Facts{Level: r.Level, Program: program, Root: r.Root}
 	if info, err := os.Stat("/sys/fs/cgroup"); err == nil && info.IsDir() {
@@ -84,7 +85,7 @@ func Resolve(r Request) (Facts, error) {
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
-		return Facts{}, errors.New(Refusal(r.Level, "/proc/self/mountinfo cannot be read: mount /proc"))
+		return Facts{}, &Impossible{Level: r.Level, Why: "/proc/self/mountinfo cannot be read: mount /proc"}
 	}
 	hide := func(path string) {
 		for _, p := range append([]string{path}, aliases(string(mounts), path)...) {
@@ -100,7 +101,7 @@ func Resolve(r Request) (Facts, error) {
 	for _, path := range r.Secret {
 		if p, err := filepath.EvalSymlinks(path); err == nil {
 			if p == "/" {
-				return Facts{}, errors.New(Refusal(r.Level, "the server's data is in the root folder: move it to a folder of its own"))
+				return Facts{}, &Impossible{Level: r.Level, Why: "the server's data is in the root folder: move it to a folder of its own"}
 			}
 			hide(p)
 		}
@@ -136,7 +137,7 @@ func Resolve(r Request) (Facts, error) {
 	if home, err := filepath.EvalSymlinks(r.Home); err == nil {
 		for _, dir := range f.Hide {
 			if home == dir {
-				return Facts{}, errors.New(Refusal(r.Level, "the server's data is in "+dir+", the home folder of the server's user, which agents need: set AGENTED_DATA_DIR to a folder of its own"))
+				return Facts{}, &Impossible{Level: r.Level, Why: "the server's data is in " + dir + ", the home folder of the server's user, which agents need: set AGENTED_DATA_DIR to a folder of its own"}
 			}
 			if within(home, dir) && r.Level != agented.SandboxStrict {
 				f.Own = append(f.Own, Folder{Path: home})
@@ -207,18 +208,4 @@ func (f Facts) hides(path string) string {
 		}
 	}
 	return found
-}
-
-// Probe creates a sandbox that runs a program which does nothing. The error is a message for
-// users.
-func Probe(f Facts) error {
-	args := append(f.Command(), "--", "/proc/self/exe", "--version")
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Env = []string{"LC_ALL=C"}
-	var text strings.Builder
-	cmd.Stderr = &text
-	if err := cmd.Run(); err != nil {
-		return errors.New(Explain(f.Level, text.String()))
-	}
-	return nil
 }

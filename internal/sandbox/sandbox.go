@@ -241,35 +241,3 @@ func unescape(s string) string {
 	}
 	return b.String()
 }
-
-// Explain returns why a sandbox could not be created and how to fix it: one sentence from what
-// bwrap printed.
-func Explain(level agented.Sandbox, printed string) string {
-	line, _, _ := strings.Cut(strings.TrimSpace(printed), "\n")
-	line = strings.TrimPrefix(line, "bwrap: ")
-	fix := ""
-	switch {
-	case strings.Contains(line, "ENOSPC") || strings.Contains(line, "No space left on device") && strings.Contains(line, "namespace"):
-		fix = "the system allows no user namespaces: set the sysctl user.max_user_namespaces to a positive number"
-	case strings.Contains(line, "namespace") || strings.Contains(line, "uid map"):
-		fix = "the system does not let this user create namespaces: set the sysctl kernel.unprivileged_userns_clone to 1 or " +
-			"kernel.apparmor_restrict_unprivileged_userns to 0, or allow it in the settings of the container"
-	case strings.Contains(line, "mount proc"):
-		fix = "the system hides a part of /proc, as containers and some units of systemd do: allow it with " +
-			"--security-opt systempaths=unconfined, or without ProtectProc=, ProcSubset= and ProtectKernelTunables= in the unit"
-	case strings.Contains(line, "nknown option"):
-		fix = "this version of bubblewrap is too old: version 0.5 or newer is required"
-	case line == "":
-		line, fix = "bwrap ended without a message", "run `agented doctor`"
-	default:
-		fix = "run `agented doctor`"
-	}
-	return Refusal(level, line+"; "+fix)
-}
-
-// Refusal is the message of an attempt that was not started because its sandbox is impossible.
-// why ends with the fix.
-func Refusal(level agented.Sandbox, why string) string {
-	return "sandbox " + string(level) + " is not available on this machine (" + why +
-		"), and the execution does not run without it: fix this, or set sandbox to off"
-}

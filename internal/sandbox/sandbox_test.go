@@ -1,11 +1,14 @@
 package sandbox
 
 import (
+	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -170,5 +173,95 @@ func TestExplain(t *testing.T) {
 		if got := Explain(agented.SandboxGuard, printed); !strings.Contains(got, want) || !strings.Contains(got, "set sandbox to off") {
 			t.Errorf("%q: %q, want %q in it", printed, got, want)
 		}
+	}
+}
+
+func TestExplain_causes_that_pass(t *testing.T) {
+	t.Parallel()
+	const full = "bwrap: Creating new namespace failed: nesting depth or /proc/sys/user/max_*_namespaces exceeded (ENOSPC)"
+	for _, c := range []struct {
+		printed string
+		allowed bool
+		passing bool
+		want    string
+	}{
+		{full, false, false, "set the sysctl user.max_user_namespaces to a positive number"},
+		{full, true, true, "are in use"},
+		{"bwrap: Creating new namespace failed: Resource temporarily unavailable", true, true, "try again later"},
+		{"bwrap: No permissions to create new namespace", true, false, "kernel.unprivileged_userns_clone"},
+	} {
+		if got := explain(agented.SandboxGuard, c.printed, c.allowed); got.Passing != c.passing || !strings.Contains(got.Why, c.want) {
+			t.Errorf("%q with namespaces allowed %v: %+v, want %q in it", c.printed, c.allowed, got, c.want)
+		}
+	}
+}
+
+func TestLevels_default(t *testing.T) {
+	t.Parallel()
+	missing, busy := &Impossible{Level: agented.SandboxGuard, Why: "bubblewrap is not installed"}, &Impossible{Level: agented.SandboxGuard, Why: "busy", Passing: true}
+	for _, c := range []struct {
+		levels  Levels
+		setting agented.Sandbox
+		want    agented.Sandbox
+		reason  string
+	}{
+		{Levels{Best: agented.SandboxStrict}, agented.SandboxAuto, agented.SandboxGuard, "default of the server"},
+		{Levels{Best: agented.SandboxGuard, Next: missing}, agented.SandboxAuto, agented.SandboxGuard, "default of the server"},
+		{Levels{Best: agented.SandboxOff, Next: missing}, agented.SandboxAuto, agented.SandboxOff, "bubblewrap is not installed"},
+		{Levels{Best: agented.SandboxOff, Next: busy}, agented.SandboxAuto, agented.SandboxGuard, "default of the server"},
+		{Levels{Best: agented.SandboxStrict}, agented.SandboxOff, agented.SandboxOff, "AGENTED_SANDBOX"},
+		{Levels{Best: agented.SandboxOff, Next: missing}, agented.SandboxStrict, agented.SandboxStrict, "AGENTED_SANDBOX"},
+	} {
+		if got := c.levels.DefaultOf(c.setting); got.Level != c.want || !strings.Contains(got.Reason, c.reason) {
+			t.Errorf("%+v with setting %s: %+v, want %s", c.levels, c.setting, got, c.want)
+		}
+	}
+}
+
+// TestExamine runs programs in place of bwrap that create no sandbox.
+func TestExamine(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("sandboxes require Linux")
+	}
+	if got := Examine(t.Context(), Request{Path: t.TempDir(), Secret: []string{"/"}}); got.Best != agented.SandboxOff || got.Next == nil {
+		t.Errorf("with the data in the root folder: %+v", got)
+	}
+	for name, c := range map[string]struct {
+		script  string
+		best    agented.Sandbox
+		passing bool
+		why     string
+	}{
+		"works":         {"exit 0", agented.SandboxStrict, false, ""},
+		"forbidden":     {"echo 'bwrap: No permissions to create new namespace' >&2; exit 1", agented.SandboxOff, false, "kernel.unprivileged_userns_clone"},
+		"no network":    {`case "$*" in *--unshare-net*) echo "bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted" >&2; exit 1;; esac`, agented.SandboxGuard, false, "loopback"},
+		"does not end":  {"exec sleep 1000", agented.SandboxOff, true, "did not end in time"},
+		"cannot be run": {"\x00", agented.SandboxOff, false, "install the package bubblewrap again"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			text := "#!/bin/sh\n" + c.script + "\n"
+			if strings.HasPrefix(c.script, "\x00") {
+				text = "\x7fELF"
+			}
+			if err := os.WriteFile(filepath.Join(dir, Program), []byte(text), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			ctx := t.Context()
+			if c.passing {
+				var cancel func()
+				ctx, cancel = context.WithTimeout(ctx, 300*time.Millisecond)
+				defer cancel()
+			}
+			got := Examine(ctx, Request{Path: dir, UID: os.Getuid(), Secret: []string{dir}})
+			if got.Best != c.best || (got.Next == nil) != (c.why == "") {
+				t.Fatalf("%+v, %v", got, got.Next)
+			}
+			if got.Next != nil && (got.Next.Passing != c.passing || !strings.Contains(got.Next.Why, c.why)) {
+				t.Errorf("%+v, want %q in it", got.Next, c.why)
+			}
+		})
 	}
 }

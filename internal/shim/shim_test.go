@@ -52,7 +52,7 @@ func boxAt(t testing.TB, level agented.Sandbox, r sandbox.Request) *Box {
 	r.Own = append(r.Own, sandbox.Folder{Path: os.TempDir()})
 	f, err := sandbox.Resolve(r)
 	if err == nil {
-		err = sandbox.Probe(f)
+		err = sandbox.Probe(t.Context(), f)
 	}
 	if err != nil {
 		t.Skip("NOT TESTED AT SANDBOX LEVEL "+strings.ToUpper(string(level))+": ", err)

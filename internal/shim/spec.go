@@ -73,10 +73,12 @@ type Spec struct {
 	MaxProcesses int           `json:"max_processes,omitempty"` // processes and threads; 0 means no limit
 	CPUWeight    int           `json:"cpu_weight,omitempty"`    // 1 to 10000; 0 means the system's default
 	Sandbox      *Box          `json:"sandbox,omitempty"`       // nil means none
-	Broker       bool          `json:"broker,omitempty"`        // set by Start: it has a broker
-	Credentials  bool          `json:"credentials,omitempty"`   // set by Start: the broker holds the credentials
-	BootID       string        `json:"boot_id"`                 // set by Start; see bootID
-	CreatedAt    time.Time     `json:"created_at"`
+	// SandboxReason is why the attempt has this sandbox, or none; for display.
+	SandboxReason string    `json:"sandbox_reason,omitempty"`
+	Broker        bool      `json:"broker,omitempty"`      // set by Start: it has a broker
+	Credentials   bool      `json:"credentials,omitempty"` // set by Start: the broker holds the credentials
+	BootID        string    `json:"boot_id"`               // set by Start; see bootID
+	CreatedAt     time.Time `json:"created_at"`
 }
 
 // Box is the sandbox of the CLI. Linux only.

@@ -55,7 +55,7 @@ type Plan struct {
 // AttemptStarted records that the process of the attempt is running, the CLI's
 // version and the level of the sandbox. It returns Conflict if the lease is not the execution's
 // current one.
-func (db *DB) AttemptStarted(ctx context.Context, id agented.ExecutionID, lease agented.Lease, number int, cliVersion string, level agented.Sandbox, at time.Time) error {
+func (db *DB) AttemptStarted(ctx context.Context, id agented.ExecutionID, lease agented.Lease, number int, cliVersion string, box agented.Isolation, at time.Time) error {
 	return db.write(ctx, "attempt started", func(tx *tx) error {
 		if _, err := tx.checkAttempt(id, lease, number); err != nil {
 			return err
@@ -68,8 +68,8 @@ func (db *DB) AttemptStarted(ctx context.Context, id agented.ExecutionID, lease 
 		if err != nil {
 			return err
 		}
-		return tx.exec(`UPDATE attempt SET started_at = COALESCE(started_at, $3), cli_version = CASE WHEN $4 = '' THEN cli_version ELSE $4 END, sandbox = $5
-			WHERE execution_id = $1 AND number = $2`, id, number, micros(at), cliVersion, level)
+		return tx.exec(`UPDATE attempt SET started_at = COALESCE(started_at, $3), cli_version = CASE WHEN $4 = '' THEN cli_version ELSE $4 END, sandbox = $5, sandbox_reason = $6
+			WHERE execution_id = $1 AND number = $2`, id, number, micros(at), cliVersion, box.Level, format.Truncate(box.Reason, maxSentence))
 	})
 }
 
@@ -209,12 +209,14 @@ func (tx *tx) endAttempt(end *AttemptEnd, retry, at time.Time) error {
 			cli_version = CASE WHEN $8 = '' THEN cli_version ELSE $8 END, session_id = $9,
 			input_tokens = $10, output_tokens = $11, cache_read_tokens = $12, cache_write_tokens = $13, cost_usd = $14, cumulative = $15,
 			started_at = COALESCE($16, started_at), finished_at = $17,
-			class = $18, evidence = $19, unknown_limit = $20, retry_at = $21, session_gone = $22, sandbox = CASE WHEN $23 = '' THEN sandbox ELSE $23 END, changes = $24, broker = $25
+			class = $18, evidence = $19, unknown_limit = $20, retry_at = $21, session_gone = $22, sandbox = CASE WHEN $23 = '' THEN sandbox ELSE $23 END, changes = $24, broker = $25,
+			sandbox_reason = CASE WHEN $23 = '' THEN sandbox_reason ELSE $26 END
 		WHERE execution_id = $1 AND number = $2`,
 		a.Execution, a.Number, a.State, a.ExitCode, a.Signal, format.Truncate(a.Reason, maxSentence), a.Account, a.CLIVersion, a.SessionID,
 		a.Usage.InputTokens, a.Usage.OutputTokens, a.Usage.CacheReadTokens, a.Usage.CacheWriteTokens, a.Usage.CostUSD, a.Usage.CumulativeSession,
 		micros(a.StartedAt), micros(orTime(a.FinishedAt, at)),
-		a.Class, format.Truncate(a.Evidence, agented.MaxEvidence), end.Limit.Unknown, micros(retry), a.SessionGone, a.Sandbox, changes, broker)
+		a.Class, format.Truncate(a.Evidence, agented.MaxEvidence), end.Limit.Unknown, micros(retry), a.SessionGone, a.Sandbox.Level, changes, broker,
+		format.Truncate(a.Sandbox.Reason, maxSentence))
 }
 
 // endLease writes the execution's next state into its row, with the usage of all

@@ -65,13 +65,13 @@ func (s toCause) Scan(v any) error {
 
 const attemptColumns = `execution_id, number, backend, account, cli_version, status, exit_code, signal, reason, session_id,
 	input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cumulative, started_at, finished_at,
-	model, class, evidence, retry_at, resumed_from, session_gone, sandbox, changes, broker`
+	model, class, evidence, retry_at, resumed_from, session_gone, sandbox, sandbox_reason, changes, broker`
 
 func scanAttempt(a *agented.Attempt, scan func(...any) error) error {
 	return scan(&a.Execution, &a.Number, &a.Backend, &a.Account, &a.CLIVersion, &a.State, &a.ExitCode, &a.Signal, &a.Reason, &a.SessionID,
 		&a.Usage.InputTokens, &a.Usage.OutputTokens, &a.Usage.CacheReadTokens, &a.Usage.CacheWriteTokens, &a.Usage.CostUSD, &a.Usage.CumulativeSession,
 		toTime{&a.StartedAt}, toTime{&a.FinishedAt},
-		&a.Model, &a.Class, &a.Evidence, toTime{&a.RetryAt}, &a.ResumedFrom, &a.SessionGone, &a.Sandbox, toObject[agented.Changes]{&a.Changes}, toObject[agented.BrokerUse]{&a.Broker})
+		&a.Model, &a.Class, &a.Evidence, toTime{&a.RetryAt}, &a.ResumedFrom, &a.SessionGone, &a.Sandbox.Level, &a.Sandbox.Reason, toObject[agented.Changes]{&a.Changes}, toObject[agented.BrokerUse]{&a.Broker})
 }
 
 // toObject scans a JSON object; the empty text is nil.

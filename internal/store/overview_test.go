@@ -19,7 +19,7 @@ func TestDays(t *testing.T) {
 		if c == nil || c.ID != e.ID {
 			t.Fatalf("claimed %v", c)
 		}
-		if err := db.AttemptStarted(t.Context(), c.ID, c.Lease, 1, "", "", created); err != nil {
+		if err := db.AttemptStarted(t.Context(), c.ID, c.Lease, 1, "", agented.Isolation{}, created); err != nil {
 			t.Fatal(err)
 		}
 		if err := endAttempt(db, t.Context(), ended(c, state, created.Add(took)), c.Lease, created.Add(took)); err != nil {

@@ -345,7 +345,7 @@ func TestLease_stale(t *testing.T) {
 		t.Fatalf("taken: %+v", taken)
 	}
 	wantKind(t, endAttempt(db, t.Context(), ended(old, agented.StateSuccess, later), old.Lease, later), agented.Conflict)
-	wantKind(t, db.AttemptStarted(t.Context(), old.ID, old.Lease, 1, "", "", later), agented.Conflict)
+	wantKind(t, db.AttemptStarted(t.Context(), old.ID, old.Lease, 1, "", agented.Isolation{}, later), agented.Conflict)
 	// The same node after a restart has a new token, too.
 	again := must(db.TakeOver(t.Context(), "node-b", later, ttl))(t)
 	wantKind(t, endAttempt(db, t.Context(), ended(taken[0], agented.StateSuccess, later), taken[0].Lease, later), agented.Conflict)

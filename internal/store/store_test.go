@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -130,7 +131,7 @@ func TestExecution_lifecycle(t *testing.T) {
 		!c.Attempts[0].StartedAt.IsZero() || c.Lease.Token != 1 || c.Lease.Owner != "node-a" || c.Prompt != "do it" {
 		t.Fatalf("claimed: %+v", c)
 	}
-	if err := db.AttemptStarted(ctx, c.ID, c.Lease, 1, "1.2.3", "guard", start.Add(2*time.Second)); err != nil {
+	if err := db.AttemptStarted(ctx, c.ID, c.Lease, 1, "1.2.3", agented.Isolation{Level: "guard", Reason: "default"}, start.Add(2*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	code, tokens, cost := 3, int64(12), 0.25
@@ -151,7 +152,7 @@ func TestExecution_lifecycle(t *testing.T) {
 	want.Lease = agented.Lease{Token: 1}
 	want.StartedAt, want.FinishedAt = start.Add(2*time.Second), start.Add(5*time.Second)
 	a := end.Attempt
-	a.CLIVersion, a.Sandbox = "1.2.3", "guard"
+	a.CLIVersion, a.Sandbox = "1.2.3", agented.Isolation{Level: "guard", Reason: "default"}
 	want.Attempts = []agented.Attempt{a}
 	if diff := cmp.Diff(&want, got); diff != "" {
 		t.Error(diff)
@@ -170,5 +171,50 @@ func TestExecution_lifecycle(t *testing.T) {
 	}
 	if n := must(db.Counts(ctx))(t); n[agented.StateFailed] != 1 || n[agented.StateRunning] != 0 || n[agented.StatePending] != 0 {
 		t.Errorf("counts: %v", n)
+	}
+}
+
+func TestKeepCommandsUnsandboxed(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	ctx := t.Context()
+	specs := map[string]agented.Spec{
+		"command": {Backend: agented.BackendCommand, Command: []string{"true"}},
+		"guarded": {Backend: agented.BackendCommand, Command: []string{"true"}, Sandbox: agented.SandboxGuard},
+		"claude":  {Backend: agented.BackendClaude, Prompt: "x"},
+	}
+	want := map[string]agented.Sandbox{"command": agented.SandboxOff, "guarded": agented.SandboxGuard, "claude": ""}
+	ids := map[string]agented.ExecutionID{}
+	for name, spec := range specs {
+		if err := db.CreateTrigger(ctx, &agented.Trigger{Name: name, Enabled: true, Spec: spec}, "test"); err != nil {
+			t.Fatal(err)
+		}
+		ids[name] = admit(t, db, "", start, func(a *Admission) { a.Execution.Backend, a.Execution.Snapshot = spec.Backend, spec }).ID
+	}
+	names, err := db.KeepCommandsUnsandboxed(ctx)
+	if err != nil || !slices.Equal(names, []string{"command"}) {
+		t.Fatalf("%v %v", names, err)
+	}
+	list, _, err := db.Triggers(ctx, TriggerFilter{}, Page{Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tr := range list {
+		if tr.Spec.Sandbox != want[tr.Name] {
+			t.Errorf("trigger %s: %q, want %q", tr.Name, tr.Spec.Sandbox, want[tr.Name])
+		}
+	}
+	for name, id := range ids {
+		e, err := db.Execution(ctx, id)
+		if err != nil || e.Snapshot.Sandbox != want[name] {
+			t.Errorf("execution %s: %q %v, want %q", name, e.Snapshot.Sandbox, err, want[name])
+		}
+	}
+	// Later triggers have the default.
+	if err := db.CreateTrigger(ctx, &agented.Trigger{Name: "later", Enabled: true, Spec: specs["command"]}, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if names, err = db.KeepCommandsUnsandboxed(ctx); err != nil || len(names) > 0 {
+		t.Errorf("the second time: %v %v", names, err)
 	}
 }

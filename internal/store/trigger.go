@@ -129,6 +129,54 @@ func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 	})
 }
 
+// SettingSandboxDefault is the key that records that this database was opened by a version whose
+// default sandbox level is auto.
+const SettingSandboxDefault = "sandbox_default"
+
+// KeepCommandsUnsandboxed sets the sandbox level off for triggers that run commands and name no
+// level, and for their open executions, so that a new default does not change what they can reach.
+// It does so once per database, and returns their names.
+func (db *DB) KeepCommandsUnsandboxed(ctx context.Context) (names []string, err error) {
+	err = db.writeRules(ctx, "keep commands unsandboxed", func(tx *tx) error {
+		names = nil
+		var done int
+		if err := tx.row(`SELECT count(*) FROM setting WHERE key = $1`, SettingSandboxDefault).Scan(&done); err != nil || done > 0 {
+			return err
+		}
+		rows, err := tx.query(`UPDATE trigger_ SET spec = json_set(spec, '$.sandbox', 'off')
+			WHERE json_extract(spec, '$.backend') = 'command' AND coalesce(json_extract(spec, '$.sandbox'), '') = '' AND coalesce(json_extract(spec, '$.agent'), '') = ''
+			RETURNING id, name`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var ids []string
+		for rows.Next() {
+			var id, name string
+			if err := rows.Scan(&id, &name); err != nil {
+				return err
+			}
+			ids, names = append(ids, id), append(names, name)
+		}
+		if err := rows.Err(); err != nil {
+			return err
+		}
+		for i, id := range ids {
+			if err := tx.audit(AuditEntry{Actor: "upgrade", Action: "trigger.update", Subject: id, Detail: names[i] + changedText([]string{"sandbox"})}); err != nil {
+				return err
+			}
+		}
+		err = tx.exec(`UPDATE execution_text SET snapshot = json_set(snapshot, '$.sandbox', 'off')
+			WHERE execution_id IN (SELECT id FROM execution WHERE status IN ('pending', 'running') AND backend = 'command') AND coalesce(json_extract(snapshot, '$.sandbox'), '') = ''`)
+		if err != nil {
+			return err
+		}
+		return tx.exec(`INSERT INTO setting (key, value) VALUES ($1, 'auto')`, SettingSandboxDefault)
+	})
+	slices.Sort(names)
+	return names, err
+}
+
 // triggerBefore returns the stored trigger, for the audit log.
 func (tx *tx) triggerBefore(id agented.TriggerID) (*agented.Trigger, error) {
 	list := make([]agented.Trigger, 1)

@@ -2977,6 +2977,8 @@ export interface components {
             retry_at: string | null;
             /** @description Sandbox level that it ran at, off, guard or strict; empty: it has not started, or a version without sandboxes ran it */
             sandbox: string;
+            /** @description Why it ran at that level */
+            sandbox_reason: string;
             /** @description Session id of the CLI, for resuming */
             session_id: string;
             /** @description The signal that ended it, such as SIGKILL */
@@ -4204,7 +4206,7 @@ export interface components {
             disk_free_bytes: number | null;
             /** @description When drain mode was turned on, and by whom; omitted while it is off */
             drained?: components["schemas"]["Drained"];
-            /** @description Conditions that need attention although the server works: a disk that is nearly full, a failed backup */
+            /** @description Conditions that need attention although the server works: a disk that is nearly full, a failed backup, executions without a sandbox */
             notices: string[];
             /** @description Why the server cannot work; empty if it can */
             problem: string;
@@ -4281,6 +4283,8 @@ export interface components {
             placeholders: components["schemas"]["Placeholder"][];
             /** @example linux/amd64 */
             platform: string;
+            /** @description Which sandbox levels this machine provides, and the default */
+            sandbox: components["schemas"]["SandboxState"];
             /** Format: date-time */
             started_at: string;
             /** Format: int64 */
@@ -5264,6 +5268,22 @@ export interface components {
             } | null;
             /** @description The account or provider that a parked execution waits for; empty: not parked */
             waiting_on: string;
+        };
+        SandboxState: {
+            /** @description Levels that this machine provides, weakest first; empty: unknown */
+            available: string[];
+            /** @description Level of executions whose trigger or agent names none */
+            default: string;
+            /** @description Why it does not provide that level, and how to fix it */
+            fix: string;
+            /** @description Weakest level that it does not provide; empty: none */
+            missing: string;
+            /** @description Set if executions run without a sandbox, or fail, because of that; one or more sentences */
+            problem: string;
+            /** @description Why this is the default */
+            reason: string;
+            /** @description Value of AGENTED_SANDBOX: auto, off, guard or strict */
+            setting: string;
         };
         ScheduleFields: {
             /**

@@ -1,4 +1,5 @@
 import type { Schemas } from '@/api/client'
+import { emptyLimits, limitsBody, limitsForm, type LimitsForm } from './limits'
 import {
   choicesBody,
   choicesForm,
@@ -33,6 +34,7 @@ export interface AgentForm {
   timeout_seconds: number
   silence_timeout_seconds: number
   ceiling_usd: number
+  limits: LimitsForm
   env: EnvRow[]
 }
 
@@ -57,6 +59,7 @@ export function emptyAgent(): AgentForm {
     timeout_seconds: 3600,
     silence_timeout_seconds: 0,
     ceiling_usd: 0,
+    limits: emptyLimits(),
     env: [],
   }
 }
@@ -88,6 +91,7 @@ export function agentForm(a: AgentBody | Agent): AgentForm {
     timeout_seconds: number(a.timeout_seconds, f.timeout_seconds),
     silence_timeout_seconds: number(a.silence_timeout_seconds, 0),
     ceiling_usd: number(a.ceiling_usd, 0),
+    limits: limitsForm(a.limits),
     env: envForm(a.env),
   }
 }
@@ -111,6 +115,7 @@ export function agentBody(f: AgentForm): AgentBody {
     timeout_seconds: f.timeout_seconds,
     silence_timeout_seconds: f.silence_timeout_seconds,
     ceiling_usd: f.ceiling_usd,
+    limits: limitsBody(f.limits),
     sandbox: f.sandbox || null,
     network: networkBody(f.network),
     env: envBody(f.env),

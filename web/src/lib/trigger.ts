@@ -1,5 +1,6 @@
 import { notifyBody, notifyForm, type NotifyRow } from './notify'
 import type { Schemas } from '@/api/client'
+import { emptyLimits, limitsBody, limitsForm, type LimitsForm } from './limits'
 import {
   choicesBody,
   choicesForm,
@@ -114,22 +115,6 @@ export interface TriggerForm {
   ceiling_usd: number
   limits: LimitsForm
   notify: NotifyRow[]
-}
-
-/** The limits of all processes of an execution; 0 is the default of the server. */
-export interface LimitsForm {
-  memory: number
-  swap: number
-  pids: number
-  cpu_weight: number
-}
-
-export const emptyLimits = (): LimitsForm => ({ memory: 0, swap: 0, pids: 0, cpu_weight: 0 })
-
-/** Converts limits to those of the API, without default values; null without any. */
-export function limitsBody(l: LimitsForm): Schemas['Limits'] | null {
-  const set = Object.entries(l).filter(([, v]) => v > 0)
-  return set.length > 0 ? Object.fromEntries(set) : null
 }
 
 export const emptyRetry = (): Retry => ({
@@ -341,12 +326,7 @@ export function formOf(t: Body | Trigger): TriggerForm {
     sandbox: text(t.sandbox),
     network: { allow: texts(t.network?.allow) },
     ceiling_usd: number(t.ceiling_usd, 0),
-    limits: {
-      memory: number(t.limits?.memory, 0),
-      swap: number(t.limits?.swap, 0),
-      pids: number(t.limits?.pids, 0),
-      cpu_weight: number(t.limits?.cpu_weight, 0),
-    },
+    limits: limitsForm(t.limits),
     notify: notifyForm(t.notify),
   }
 }

@@ -1,10 +1,9 @@
 import { notifyBody } from './notify'
+import { emptyLimits, limitsBody } from './limits'
 import { choicesBody, emptyWorkspace, workspaceBody } from './spec'
 import {
-  emptyLimits,
   emptyRetry,
   envBody,
-  limitsBody,
   messageBody,
   networkBody,
   retryBody,
