@@ -106,6 +106,13 @@ func (s *Summary) readWaiting(q Querier) error {
 		return err
 	}
 	s.Waiting = append(s.Waiting, logins...)
+	rows, err = q.Query(`SELECT e.trigger_name || ': ' || REPLACE(p.kind, '_', ' ') || ' for ' || p.repository || ' waits for an approval'
+		FROM publication p JOIN execution e ON e.id = p.execution_id WHERE p.status = 'held' ORDER BY p.created_at LIMIT $1`, maxEnded)
+	held, err := collect(rows, err, text)
+	if err != nil {
+		return err
+	}
+	s.Waiting = append(s.Waiting, held...)
 	return q.Row(`SELECT COUNT(*) FROM execution WHERE parked_on IS NOT NULL`).Scan(&s.Parked)
 }
 

@@ -207,3 +207,29 @@ func TestNotify_account_and_pause(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+func TestNotify_held_publication(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	addChannel(t, db, "all", `["held"]`)
+	e := admit(t, db, "trg-a", start)
+	p := agented.Publication{Execution: e.ID, Number: 1, Kind: "pull_request", Status: agented.PublicationPending, Repository: "acme/app", Hold: true}
+	err := db.write(t.Context(), "publication", func(tx *tx) error { return tx.insertPublications(e.ID, []agented.Publication{p}, start) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Status = agented.PublicationHeld
+	if err := db.SetPublication(t.Context(), &p, start); err != nil {
+		t.Fatal(err)
+	}
+	if got := noticed(t, db); !slices.Equal(got, []string{"all held pull request for acme/app waits for an approval"}) {
+		t.Errorf("%q", got)
+	}
+	var s *notices.Summary
+	if err := db.View(t.Context(), "digest", func(q Querier) (err error) {
+		s, err = notices.Summarize(q, start, start.Add(time.Hour))
+		return err
+	}); err != nil || len(s.Waiting) != 1 || !strings.HasSuffix(s.Waiting[0], ": pull request for acme/app waits for an approval") {
+		t.Errorf("%+v, %v", s, err)
+	}
+}

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"time"
 
@@ -94,6 +95,12 @@ func (db *DB) SetPublication(ctx context.Context, p *agented.Publication, now ti
 		}
 		if n == 0 {
 			return agented.Errorf(agented.Conflict, "publication %d of %s is not pending", p.Number, p.Execution)
+		}
+		if p.Status == agented.PublicationHeld {
+			text := fmt.Sprintf("%s for %s waits for an approval", strings.ReplaceAll(string(p.Kind), "_", " "), p.Repository)
+			if err := tx.notify(agented.Notice{Kind: agented.NotifyHeld, Execution: p.Execution, Text: text, At: now}); err != nil {
+				return err
+			}
 		}
 		return tx.touch(p.Execution)
 	})
