@@ -153,8 +153,17 @@ func Insert(tx Tx, c *Channel) error {
 		c.ID, c.Name, naming.Key(c.Name), c.Kind, c.Enabled, settings, events, digest, micros(c.DigestAt), micros(c.DigestOf), c.CreatedAt.UnixMicro(), c.CreatedBy)
 }
 
-// Update stores a changed channel. Notifications that wait are tried again now.
+// Update stores a changed channel, or returns NotFound. Notifications that wait are tried again
+// now. When the next digest is due changes only with the digest or whether the channel is enabled:
+// a digest may have been stored since c was read.
 func Update(tx Tx, c *Channel) error {
+	now, err := ChannelOf(tx, c.ID)
+	if err != nil {
+		return err
+	}
+	if now.Digest != nil && c.Digest != nil && *now.Digest == *c.Digest && now.Enabled == c.Enabled {
+		c.DigestAt, c.DigestOf = now.DigestAt, now.DigestOf
+	}
 	settings, events, digest, err := texts(c)
 	if err != nil {
 		return err

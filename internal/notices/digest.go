@@ -47,11 +47,12 @@ func Summarize(q Querier, since, until time.Time) (*Summary, error) {
 	from, to := since.UnixMicro(), until.UnixMicro()
 	// The index on the time of creation bounds what is read.
 	created := since.Add(-maxAge).UnixMicro()
+	// +status: else the whole history is read in the order of its states.
 	type count struct {
 		state agented.State
 		n     int
 	}
-	rows, err := q.Query(`SELECT status, COUNT(*) FROM execution WHERE created_at > $3 AND finished_at > $1 AND finished_at <= $2 GROUP BY status`, from, to, created)
+	rows, err := q.Query(`SELECT status, COUNT(*) FROM execution WHERE created_at > $3 AND finished_at > $1 AND finished_at <= $2 GROUP BY +status`, from, to, created)
 	counts, err := collect(rows, err, func(c *count, scan func(...any) error) error { return scan(&c.state, &c.n) })
 	if err != nil {
 		return nil, err

@@ -101,8 +101,9 @@ func wants(events string, kind agented.NotificationKind) bool {
 // appendTo stores a notification for one channel. In a storm it is counted in an existing
 // one instead, unless an attempt to send that has begun: the other side may have it.
 func appendTo(tx Tx, channel string, n agented.Notice, now time.Time) error {
+	// +kind: the index of the queue finds it, not that of all notifications.
 	counted, err := tx.Affected(`UPDATE notification SET more = more + 1 WHERE id = (SELECT id FROM notification
-		WHERE channel_id = $1 AND kind = $2 AND position IS NOT NULL AND collects AND attempts = 0 ORDER BY seq DESC LIMIT 1)`, channel, n.Kind)
+		WHERE channel_id = $1 AND +kind = $2 AND position IS NOT NULL AND collects AND attempts = 0 ORDER BY position DESC LIMIT 1)`, channel, n.Kind)
 	if err != nil || counted > 0 {
 		return err
 	}

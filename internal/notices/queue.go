@@ -34,8 +34,8 @@ const (
 	columns = `n.id, n.channel_id, c.name, n.kind, n.trigger_id, n.trigger_name, n.execution_id, n.subject, n.text, n.at, n.more, n.status, n.attempts,
 	n.position, n.retry_at, n.answer, n.settled_at`
 	maxAnswer = 500
-	// Settled notifications of a channel that are kept, and the number of surplus ones
-	// at which they are removed.
+	// The latest notifications of a channel, which are kept, and the number of surplus ones
+	// at which settled ones among them are removed.
 	keep      = 2000
 	keepSlack = 200
 )
@@ -114,7 +114,8 @@ func End(tx Tx, n *Notification, now time.Time) error {
 // prune removes the oldest settled notifications of a channel.
 func prune(tx Tx, channel string) error {
 	var last sql.NullInt64
-	err := tx.Row(`SELECT seq FROM notification WHERE channel_id = $1 AND position IS NULL ORDER BY seq DESC LIMIT 1 OFFSET $2`, channel, keep+keepSlack).Scan(&last)
+	// Only the index is read.
+	err := tx.Row(`SELECT seq FROM notification WHERE channel_id = $1 ORDER BY seq DESC LIMIT 1 OFFSET $2`, channel, keep+keepSlack).Scan(&last)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -122,14 +123,18 @@ func prune(tx Tx, channel string) error {
 		return err
 	}
 	return tx.Exec(`DELETE FROM notification WHERE channel_id = $1 AND position IS NULL AND seq < (SELECT seq FROM notification
-		WHERE channel_id = $1 AND position IS NULL ORDER BY seq DESC LIMIT 1 OFFSET $2)`, channel, keep)
+		WHERE channel_id = $1 ORDER BY seq DESC LIMIT 1 OFFSET $2)`, channel, keep)
 }
 
 // Record stores a notification that was sent outside of the queue: a test.
 func Record(tx Tx, n *Notification) error {
-	return tx.Exec(`INSERT INTO notification (id, seq, channel_id, kind, text, at, status, attempts, answer, settled_at)
+	err := tx.Exec(`INSERT INTO notification (id, seq, channel_id, kind, text, at, status, attempts, answer, settled_at)
 		VALUES ($1, (SELECT COALESCE(MAX(seq), 0) + 1 FROM notification), $2, $3, $4, $5, $6, 1, $7, $5)`,
 		n.ID, n.Channel, n.Kind, n.Text, n.At.UnixMicro(), n.Status, format.Truncate(n.Answer, maxAnswer))
+	if err != nil {
+		return err
+	}
+	return prune(tx, n.Channel)
 }
 
 // Filter selects notifications. Empty fields select all.

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,36 @@ func TestDigest_skips_nothing(t *testing.T) {
 	s.n.look(t.Context(), s.now())
 	if list := s.list("chan-a"); len(list) != 1 {
 		t.Errorf("%+v", list)
+	}
+}
+
+// TestDigest_channel_changed changes a channel while its digest is stored: that is not sent
+// again, and the next one begins where it ended.
+func TestDigest_channel_changed(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	c := s.channel(notices.Channel{Name: "a", Digest: &notices.Digest{Cron: "0 13 * * *"}, DigestAt: start.Add(time.Hour), DigestOf: start, Settings: notices.Settings{URL: "http://127.0.0.1:1"}})
+	s.set(start.Add(time.Hour))
+	s.n.look(t.Context(), s.now())
+	update := func() error {
+		return s.db.Update(t.Context(), "channel", func(tx store.Tx) error { return notices.Update(tx, c) })
+	}
+	c.Events = []agented.NotificationKind{agented.NotifyHeld}
+	if err := update(); err != nil {
+		t.Fatal(err)
+	}
+	s.n.look(t.Context(), s.now())
+	if list := s.list("chan-a"); len(list) != 1 {
+		t.Fatalf("%d digests", len(list))
+	}
+	if !c.DigestOf.Equal(s.now()) || !c.DigestAt.Equal(start.Add(25*time.Hour)) {
+		t.Errorf("the next digest is due at %s and begins at %s", c.DigestAt, c.DigestOf)
+	}
+	if err := s.db.Update(t.Context(), "channel", func(tx store.Tx) error { return notices.Delete(tx, c) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := update(); !errors.Is(err, agented.NotFound) {
+		t.Errorf("a deleted channel: %v", err)
 	}
 }
 
