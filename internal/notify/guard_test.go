@@ -111,3 +111,23 @@ func TestGuard_rebinding(t *testing.T) {
 		}
 	}
 }
+
+// TestGuard_plain sends nothing without encryption to an address that is not in the list: the URL
+// of a named secret is known only now.
+func TestGuard_plain(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	r := newReceiver(t, nil)
+	s.n.o.Guard.Lookup = func(context.Context, string) ([]netip.Addr, error) {
+		return []netip.Addr{netip.MustParseAddr("1.1.1.1")}, nil
+	}
+	s.n.o.Secret = func(context.Context, string) (string, error) {
+		return strings.Replace(r.URL, "127.0.0.1", "localhost", 1), nil
+	}
+	s.channel(notices.Channel{Name: "a", Kind: notices.Slack, Events: agented.NotificationKinds, Settings: notices.Settings{URL: agented.SecretRef("hook")}})
+	s.notify(agented.NotifyHeld, "x")
+	s.pass()
+	if n := s.list("chan-a")[0]; n.Status != notices.Pending || !strings.Contains(n.Answer, "must begin with https://") || len(r.all()) != 0 {
+		t.Errorf("%s: %q, %d calls", n.Status, n.Answer, len(r.all()))
+	}
+}

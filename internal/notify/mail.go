@@ -10,8 +10,6 @@ import (
 	"strings"
 
 	"github.com/wneessen/go-mail"
-
-	"github.com/agented/agented/internal/format"
 )
 
 // The values of the field tls of a mail server.
@@ -21,8 +19,8 @@ const (
 	TLSNone  = "none"
 )
 
-// mail makes one attempt to send a message by e-mail.
-func (s *sender) mail(ctx context.Context, to *endpoint, m Message) Answer {
+// mail makes one attempt to send a message by e-mail. The connection is closed when attempt ends.
+func (s *sender) mail(attempt context.Context, to *endpoint, m Message) Answer {
 	msg, err := mailMessage(to, m)
 	if err != nil {
 		return Answer{Text: clean(err.Error()), Refused: true}
@@ -30,8 +28,13 @@ func (s *sender) mail(ctx context.Context, to *endpoint, m Message) Answer {
 	settings := &tls.Config{ServerName: to.Host, MinVersion: tls.VersionTLS12, RootCAs: s.roots}
 	dial := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := s.dialer.DialContext(ctx, network, address)
-		if err != nil || to.TLS != TLSFull {
-			return conn, err
+		if err != nil {
+			return nil, err
+		}
+		// The client sets a new time limit for each step, and does not end with its context.
+		context.AfterFunc(attempt, func() { conn.Close() })
+		if to.TLS != TLSFull {
+			return conn, nil
 		}
 		encrypted := tls.Client(conn, settings)
 		if err := encrypted.HandshakeContext(ctx); err != nil {
@@ -41,7 +44,7 @@ func (s *sender) mail(ctx context.Context, to *endpoint, m Message) Answer {
 		return encrypted, nil
 	}
 	options := []mail.Option{
-		mail.WithPort(to.Port), mail.WithTimeout(sendTimeout), mail.WithTLSConfig(settings), mail.WithDialContextFunc(dial), mail.WithTLSPolicy(mail.TLSMandatory),
+		mail.WithPort(to.Port), mail.WithTimeout(s.limit), mail.WithTLSConfig(settings), mail.WithDialContextFunc(dial), mail.WithTLSPolicy(mail.TLSMandatory),
 	}
 	switch to.TLS {
 	case TLSFull:
@@ -60,7 +63,7 @@ func (s *sender) mail(ctx context.Context, to *endpoint, m Message) Answer {
 	if err != nil {
 		return Answer{Text: clean(err.Error()), Refused: true}
 	}
-	err = client.DialAndSendWithContext(ctx, msg)
+	err = client.DialAndSendWithContext(attempt, msg)
 	if msg.IsDelivered() { // what follows is the end of the connection
 		return Answer{OK: true, Text: mailAnswer(msg)}
 	}
@@ -91,7 +94,7 @@ func mailMessage(to *endpoint, m Message) (*mail.Msg, error) {
 
 func mailAnswer(msg *mail.Msg) string {
 	if text := clean(msg.ServerResponse()); text != "" {
-		return format.Truncate(text, maxAnswer)
+		return text
 	}
 	return "accepted"
 }
@@ -102,7 +105,7 @@ func mailFailure(err error) Answer {
 	if err == nil {
 		return a
 	}
-	a.Text = format.Truncate(clean(err.Error()), maxAnswer)
+	a.Text = clean(err.Error())
 	if r, ok := errors.AsType[*refusal](err); ok {
 		a.Text = r.Error()
 	}

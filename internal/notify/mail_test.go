@@ -2,6 +2,7 @@ package notify
 
 import (
 	"bufio"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
@@ -25,9 +26,10 @@ type mailServer struct {
 	listener net.Listener
 	config   *tls.Config
 	roots    *x509.CertPool
-	implicit bool   // TLS from the beginning
-	starttls bool   // STARTTLS is offered
-	reject   string // answer to RCPT; empty: accepted
+	implicit bool          // TLS from the beginning
+	starttls bool          // STARTTLS is offered
+	reject   string        // answer to RCPT; empty: accepted
+	hangs    chan struct{} // is closed at RCPT, which gets no answer; nil: it gets one
 	mu       sync.Mutex
 	mails    []string
 	logins   []string
@@ -59,7 +61,7 @@ func newMailServer(t *testing.T, m *mailServer) *mailServer {
 
 func (m *mailServer) serve(c net.Conn) {
 	defer c.Close()
-	c.SetDeadline(time.Now().Add(time.Minute))
+	c.SetDeadline(time.Now().Add(2 * time.Minute))
 	secure := m.implicit
 	if secure {
 		c = tls.Server(c, m.config)
@@ -92,6 +94,11 @@ func (m *mailServer) serve(c net.Conn) {
 			m.mu.Unlock()
 			say("235 ok")
 		case "RCPT":
+			if m.hangs != nil {
+				close(m.hangs)
+				_, _ = io.Copy(io.Discard, c) // until the client ends the connection
+				return
+			}
 			if m.reject != "" {
 				say(m.reject)
 			} else {
@@ -175,6 +182,33 @@ func TestMail_requires_tls(t *testing.T) {
 	m := newMailServer(t, &mailServer{})
 	if n := mailTo(t, m, TLSStart); n.Status != notices.Pending || len(m.logins)+len(m.mails) != 0 {
 		t.Errorf("%s: %q, logins %q", n.Status, n.Answer, m.logins)
+	}
+}
+
+// TestMail_stops ends an attempt at once when the server stops, although the mail server is silent.
+func TestMail_stops(t *testing.T) {
+	t.Parallel()
+	m := newMailServer(t, &mailServer{hangs: make(chan struct{})})
+	s := newScene(t)
+	port := m.listener.Addr().(*net.TCPAddr).Port
+	s.channel(notices.Channel{Name: "m", Kind: notices.Email, Events: agented.NotificationKinds, Settings: notices.Settings{
+		Host: "127.0.0.1", Port: port, TLS: TLSNone, From: "a@example.org", To: []string{"b@example.org"},
+	}})
+	s.notify(agented.NotifyBackup, "x")
+	s.n.sender.limit = 10 * time.Minute
+	ctx, stop := context.WithCancel(t.Context())
+	s.n.start(ctx, s.now())
+	<-m.hangs
+	stop()
+	ended := make(chan struct{})
+	go func() { s.n.workers.Wait(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(45 * time.Second): // the mail server itself waits longer
+		t.Fatal("the attempt does not end")
+	}
+	if n := s.list("chan-m")[0]; n.Status != notices.Pending {
+		t.Errorf("%s: %q", n.Status, n.Answer)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/notices"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/store"
@@ -20,6 +21,9 @@ import (
 // Times of the queue.
 const (
 	giveUpAfter = 24 * time.Hour
+	// A channel must have failed for minTrouble before anything is given up: after a day in
+	// which the server did not run, the network may not be up yet.
+	minTrouble  = 10 * time.Minute
 	firstRetry  = 5 * time.Second
 	maxRetry    = 10 * time.Minute
 	maxRefusals = 3                // attempts for a message that the other side refuses
@@ -49,7 +53,8 @@ type Notifier struct {
 	wake   chan struct{}
 
 	mu      sync.Mutex
-	busy    map[string]bool // channels with a worker
+	busy    map[string]bool      // channels with a worker
+	failing map[string]time.Time // by channel: the first of the attempts that have failed without a success
 	workers sync.WaitGroup
 }
 
@@ -72,7 +77,7 @@ func New(o Options) *Notifier {
 	}
 	s := newSender(o.Guard, o.Now)
 	s.roots = o.Roots
-	return &Notifier{o: o, sender: s, wake: make(chan struct{}, 1), busy: map[string]bool{}}
+	return &Notifier{o: o, sender: s, wake: make(chan struct{}, 1), busy: map[string]bool{}, failing: map[string]time.Time{}}
 }
 
 // Wake makes Run look for notifications to send.
@@ -207,10 +212,11 @@ func (n *Notifier) sendNext(ctx context.Context, channel string) (more bool, err
 // settle sets what follows an attempt.
 func (n *Notifier) settle(one *notices.Notification, a Answer, to *endpoint, now time.Time) {
 	one.Answer = n.hide(a.Text, to)
+	trouble := n.trouble(one.Channel, a.OK, now)
 	switch {
 	case a.OK:
 		one.Status = notices.Sent
-	case now.Sub(one.Position) >= giveUpAfter, a.Refused && one.Attempts >= maxRefusals:
+	case now.Sub(one.Position) >= giveUpAfter && trouble >= minTrouble, a.Refused && one.Attempts >= maxRefusals:
 		one.Status = notices.GaveUp
 	default:
 		one.Status, one.RetryAt = notices.Pending, now.Add(max(a.RetryAfter, pause(one.Attempts)))
@@ -218,6 +224,22 @@ func (n *Notifier) settle(one *notices.Notification, a Answer, to *endpoint, now
 			one.RetryAt = last
 		}
 	}
+}
+
+// trouble records the result of an attempt, and returns for how long this server has failed to
+// reach the channel.
+func (n *Notifier) trouble(channel string, ok bool, now time.Time) time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ok {
+		delete(n.failing, channel)
+		return 0
+	}
+	since, known := n.failing[channel]
+	if !known || since.After(now) {
+		n.failing[channel], since = now, now
+	}
+	return now.Sub(since)
 }
 
 // end stores how an attempt ended. A notification that is given up is reported to the other
@@ -271,7 +293,8 @@ func (n *Notifier) open(ctx context.Context, c *notices.Channel) (*endpoint, err
 	return e, nil
 }
 
-// hide masks the known secrets and those of the channel in an answer.
+// hide masks the known secrets and those of the channel in an answer, and shortens it: a
+// secret that is cut would not be found.
 func (n *Notifier) hide(text string, to *endpoint) string {
 	text = n.o.Mask(text)
 	if to != nil {
@@ -281,7 +304,7 @@ func (n *Notifier) hide(text string, to *endpoint) string {
 			text = strings.ReplaceAll(text, s, "***")
 		}
 	}
-	return text
+	return format.Truncate(text, maxAnswer)
 }
 
 // Test sends a test message to a channel now, outside of the queue, and records it.

@@ -102,6 +102,29 @@ func TestSend_give_up(t *testing.T) {
 	}
 }
 
+// TestSend_after_days_off starts when the notifications are older than a day, before the network is up.
+func TestSend_after_days_off(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	up := start.Add(72*time.Hour + 5*time.Minute)
+	r := newReceiver(t, func(_ int, w http.ResponseWriter, _ *http.Request) {
+		if s.now().Before(up) {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	})
+	s.channel(notices.Channel{Name: "a", Events: agented.NotificationKinds, Settings: notices.Settings{URL: r.URL}})
+	for i := range 3 {
+		s.notify(agented.NotifyHeld, fmt.Sprint(i))
+	}
+	s.set(start.Add(72 * time.Hour))
+	s.settle(time.Hour)
+	for _, n := range s.list("chan-a") {
+		if n.Status != notices.Sent {
+			t.Errorf("%s is %s after %d attempts: %s", n.Text, n.Status, n.Attempts, n.Answer)
+		}
+	}
+}
+
 // TestSend_refused skips a message that the other side never accepts.
 func TestSend_refused(t *testing.T) {
 	t.Parallel()
@@ -144,12 +167,12 @@ func TestSend_hides(t *testing.T) {
 	s := newScene(t)
 	r := newReceiver(t, func(_ int, w http.ResponseWriter, q *http.Request) {
 		w.WriteHeader(http.StatusForbidden)
-		fmt.Fprintf(w, "no http://%s%s for \x1b[31mB0CAFE", q.Host, q.URL.Path)
+		fmt.Fprintf(w, "no http://%s%s for \x1b[31mB0CAFE\nCannot POST %s, %s %s", q.Host, q.URL.Path, q.URL.Path, strings.Repeat("x", 180), q.URL.Path)
 	})
-	s.channel(notices.Channel{Name: "a", Kind: notices.Slack, Events: agented.NotificationKinds, Settings: notices.Settings{URL: r.URL + "/services/T000/B0CAFE"}})
+	s.channel(notices.Channel{Name: "a", Kind: notices.Slack, Events: agented.NotificationKinds, Settings: notices.Settings{URL: r.URL + "/services/T000/B0CAFE/the-secret-of-it"}})
 	s.notify(agented.NotifyHeld, "x")
 	s.pass()
-	if got := s.list("chan-a")[0].Answer; strings.Contains(got, "T000") || strings.Contains(got, "\x1b") || !strings.HasPrefix(got, "403 Forbidden: no ***") {
+	if got := s.list("chan-a")[0].Answer; strings.Contains(got, "the-sec") || strings.Contains(got, "\x1b") || !strings.HasPrefix(got, "403 Forbidden: no ***") {
 		t.Errorf("answer %q", got)
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/notices"
 )
 
@@ -30,7 +30,7 @@ const (
 // Answer is the result of an attempt to send.
 type Answer struct {
 	OK         bool
-	Text       string        // what the other side answered, or why it could not be reached
+	Text       string        // what the other side answered, or why it could not be reached; it may contain secrets
 	RetryAfter time.Duration // as it asked; 0: it did not
 	Refused    bool          // this message will never be accepted
 }
@@ -41,11 +41,35 @@ type endpoint struct {
 	notices.Settings
 }
 
-// secrets lists the values that answers must not repeat.
+// secrets lists the values that answers must not repeat, the longest first.
 func (e *endpoint) secrets() (out []string) {
 	for _, v := range e.Sealed() {
 		if *v != "" {
 			out = append(out, *v)
+		}
+	}
+	out = append(out, partsOf(e.URL)...)
+	slices.SortFunc(out, func(a, b string) int { return len(b) - len(a) })
+	return out
+}
+
+// minPart is the length from which on a part of a URL may be its secret.
+const minPart = 8
+
+// partsOf returns the parts of a URL that may be secret: error pages repeat the path without
+// the host.
+func partsOf(text string) (out []string) {
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil
+	}
+	parts := append(strings.Split(u.Path, "/"), strings.Split(u.EscapedPath(), "/")...)
+	for name, values := range u.Query() {
+		parts = append(append(parts, name), values...)
+	}
+	for _, part := range append(parts, u.RawQuery) {
+		if len(part) >= minPart {
+			out = append(out, part)
 		}
 	}
 	return out
@@ -58,10 +82,11 @@ type sender struct {
 	client *http.Client
 	roots  *x509.CertPool // of mail servers; nil: those of the machine
 	now    func() time.Time
+	limit  time.Duration // of an attempt
 }
 
 func newSender(g *Guard, now func() time.Time) *sender {
-	s := &sender{guard: g, dialer: g.dialer(), now: now}
+	s := &sender{guard: g, dialer: g.dialer(), now: now, limit: sendTimeout}
 	s.client = &http.Client{
 		Timeout: sendTimeout,
 		// A redirect could lead to any address, with the message.
@@ -76,10 +101,13 @@ func newSender(g *Guard, now func() time.Time) *sender {
 
 // send makes one attempt to send a message.
 func (s *sender) send(ctx context.Context, to *endpoint, m Message) Answer {
-	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
 	defer cancel()
 	if to.kind == notices.Email {
 		return s.mail(ctx, to, m)
+	}
+	if err := s.plain(ctx, to.URL); err != nil {
+		return Answer{Text: err.Error()}
 	}
 	r, err := s.request(ctx, to, m)
 	if err != nil {
@@ -94,6 +122,20 @@ func (s *sender) send(ctx context.Context, to *endpoint, m Message) Answer {
 	defer resp.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxReadBody))
 	return s.answer(resp, body)
+}
+
+// plain refuses a URL without encryption whose address is not in AGENTED_NOTIFY_ALLOW. A named
+// secret can change after the channel was saved.
+func (s *sender) plain(ctx context.Context, text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" {
+		return nil // others than https fail
+	}
+	allowed, err := s.guard.CheckHost(ctx, u.Hostname(), portOf(u))
+	if err == nil && !allowed {
+		err = &refusal{"the URL must begin with https://: without encryption, only addresses in AGENTED_NOTIFY_ALLOW can be used"}
+	}
+	return err
 }
 
 // request returns the request for a message, and its body.
@@ -139,7 +181,7 @@ func (s *sender) request(ctx context.Context, to *endpoint, m Message) (*http.Re
 func (s *sender) answer(resp *http.Response, body []byte) Answer {
 	a := Answer{Text: strings.TrimSpace(fmt.Sprintf("%d %s", resp.StatusCode, http.StatusText(resp.StatusCode)))}
 	if text := clean(strings.ToValidUTF8(string(body), "\ufffd")); text != "" {
-		a.Text += ": " + format.Truncate(text, maxAnswer)
+		a.Text += ": " + text
 	}
 	switch code := resp.StatusCode; {
 	case code >= 200 && code < 300:
