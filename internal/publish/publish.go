@@ -54,6 +54,8 @@ type Publisher struct {
 	o    Options
 	wake chan struct{}
 
+	pause time.Duration // after the first failed try
+
 	mu   sync.Mutex // guards busy
 	busy map[string]bool
 }
@@ -63,7 +65,7 @@ func New(o Options) *Publisher {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Publisher{o: o, wake: make(chan struct{}, 1), busy: map[string]bool{}}
+	return &Publisher{o: o, wake: make(chan struct{}, 1), pause: firstPause, busy: map[string]bool{}}
 }
 
 func (p *Publisher) now() time.Time { return p.o.Now().UTC().Truncate(time.Microsecond) }
@@ -247,7 +249,7 @@ func (p *Publisher) settle(v *agented.Publication, err error) {
 		return
 	}
 	v.Tries++
-	pause := min(firstPause<<min(v.Tries-1, 10), longest)
+	pause := min(p.pause<<min(v.Tries-1, 10), longest)
 	pause += time.Duration(rand.Int64N(int64(pause / 4)))
 	v.DueAt = now.Add(pause)
 	if at.After(v.DueAt) {

@@ -67,14 +67,23 @@ func newRig(t *testing.T) *rig {
 
 // start creates a publisher, as a new server does.
 func (g *rig) start() {
-	client, err := github.New(github.Options{URL: g.hub.URL, Token: g.token})
-	if err != nil {
+	var err error
+	if g.p, err = newPublisher(g.db, g.layout, g.hub.URL, g.token); err != nil {
 		g.t.Fatal(err)
 	}
-	g.p = New(Options{
-		DB: g.db, Layout: g.layout, Git: func() changes.Git { return changes.Git{Path: os.Getenv("PATH")} },
+}
+
+func newPublisher(db *store.DB, layout agented.Layout, address, token string) (*Publisher, error) {
+	client, err := github.New(github.Options{URL: address, Token: token})
+	if err != nil {
+		return nil, err
+	}
+	p := New(Options{
+		DB: db, Layout: layout, Git: func() changes.Git { return changes.Git{Path: os.Getenv("PATH")} },
 		Forge: func() (Forge, error) { return GitHub{client}, nil }, Log: slog.New(slog.DiscardHandler),
 	})
+	p.pause = 5 * time.Millisecond
+	return p, nil
 }
 
 func (g *rig) git(dir string, args ...string) string {
@@ -113,6 +122,7 @@ type task struct {
 	files   map[string]string // proposals by name
 	do      func()            // what the agent does in the checkout
 	trigger agented.TriggerID
+	hostile bool // git must not run in the checkout any more
 }
 
 // run stores an execution that did the task.
@@ -154,8 +164,10 @@ func (g *rig) run(k task) agented.ExecutionID {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	g.git(g.work, "reset", "-q", "--hard", "origin/main")
-	g.git(g.work, "clean", "-qfdx")
+	if !k.hostile {
+		g.git(g.work, "reset", "-q", "--hard", "origin/main")
+		g.git(g.work, "clean", "-qfdx")
+	}
 	end := store.AttemptEnd{
 		Attempt: agented.Attempt{Execution: e.ID, Number: 1, Backend: agented.BackendCommand, State: agented.StateSuccess, StartedAt: now, FinishedAt: now},
 		Next:    agented.StateSuccess,

@@ -57,6 +57,10 @@ func (s *Server) serveGit(w http.ResponseWriter, r *http.Request, body []byte) b
 	s.mu.Lock()
 	s.calls = append(s.calls, c)
 	s.mu.Unlock()
+	if f != nil && f.Hang {
+		<-r.Context().Done()
+		return true
+	}
 	if f != nil && f.Drop {
 		if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 			conn.Close()

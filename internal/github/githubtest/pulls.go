@@ -194,7 +194,11 @@ func (s *Server) issueRoutes() {
 		if a := q.decode(&in); a != nil {
 			return *a
 		}
-		r.Labels[q.number("number")] = append(r.Labels[q.number("number")], in.Labels...)
+		for _, l := range in.Labels {
+			if have := r.Labels[q.number("number")]; !slices.Contains(have, l) {
+				r.Labels[q.number("number")] = append(have, l)
+			}
+		}
 		return ok([]any{})
 	}))
 	s.handle("POST /repos/{owner}/{repo}/issues/{number}/assignees", s.repo(func(*request, *Repo) answer { return created(map[string]any{}) }))
