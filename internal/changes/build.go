@@ -35,6 +35,7 @@ type NewCommit struct {
 // Built is a commit in the repository of NewCommit.Dir.
 type Built struct {
 	ID      string
+	Parent  string
 	Tree    string
 	Entries []Entry // what it changes
 	repo    *repo
@@ -63,7 +64,7 @@ func Build(ctx context.Context, c NewCommit) (*Built, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Built{Tree: strings.TrimSpace(string(out)), repo: r}
+	b := &Built{Parent: c.Parent, Tree: strings.TrimSpace(string(out)), repo: r}
 	if b.Entries, err = r.entries(ctx, c.Parent+"^{tree}", b.Tree); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,8 @@ type Forge interface {
 	PullHead(ctx context.Context, repo string, number int) (string, error)
 	// BranchHead returns the commit of a branch, "" if there is none.
 	BranchHead(ctx context.Context, repo, branch string) (string, error)
+	// Contains reports whether a commit is part of a branch.
+	Contains(ctx context.Context, repo, branch, commit string) (bool, error)
 	// PullOf returns the pull request from a branch, whatever its state; ok is false if there is none.
 	PullOf(ctx context.Context, repo, branch string) (w Written, ok bool, err error)
 	CreatePull(ctx context.Context, repo string, p NewPull) (Written, error)
@@ -102,6 +104,19 @@ func (g GitHub) BranchHead(ctx context.Context, repo, branch string) (string, er
 		return "", nil
 	}
 	return sha, err
+}
+
+// Contains implements Forge.
+func (g GitHub) Contains(ctx context.Context, repo, branch, commit string) (bool, error) {
+	r, err := github.ParseRepository(repo)
+	if err != nil {
+		return false, err
+	}
+	c, err := g.Client.Compare(ctx, r, branch, commit)
+	if notFound(err) {
+		return false, nil
+	}
+	return err == nil && c.AheadBy == 0 && (c.Status == "identical" || c.Status == "behind"), err
 }
 
 // PullOf implements Forge.

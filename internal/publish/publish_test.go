@@ -126,6 +126,23 @@ func TestPullRequest_refused(t *testing.T) {
 	}
 }
 
+// TestPullRequest_fork works on a commit that is in the repository, as that of a fork's pull request
+// is, but in no branch that is merged into.
+func TestPullRequest_fork(t *testing.T) {
+	t.Parallel()
+	g := newRig(t)
+	g.write(".github/workflows/steal.yml", "on: push\n")
+	g.commit("by a stranger")
+	g.git(g.work, "push", "-q", "origin", "HEAD:refs/pull/7/head")
+	list := g.publish(g.run(task{publish: agented.Publish{PullRequest: &agented.PublishPullRequest{}}, result: "done", do: func() { g.write("x.txt", "x\n") }}))
+	if len(list) != 1 || list[0].Status != agented.PublicationRefused || list[0].Rule != "base" {
+		t.Error(brief(list))
+	}
+	if w := g.hub.Writes(); len(w) != 0 {
+		t.Errorf("written: %+v", w)
+	}
+}
+
 func TestPullRequest_allowed_paths(t *testing.T) {
 	t.Parallel()
 	g := newRig(t)

@@ -53,6 +53,9 @@ func (j *job) openPull(ctx context.Context, remote Remote) (Written, error) {
 		return Written{}, err
 	}
 	j.v.Commit = built.ID
+	if err := j.checkParent(ctx, built.Parent, j.base(remote)); err != nil {
+		return Written{}, err
+	}
 	if err := j.check(built.Entries); err != nil {
 		return Written{}, err
 	}
@@ -72,6 +75,20 @@ func (j *job) openPull(ctx context.Context, remote Remote) (Written, error) {
 		}
 	}
 	return w, err
+}
+
+// checkParent returns an error unless the commit that the changes are based on is part of the branch
+// to merge into. That of a fork is not: the new branch would bring its commits, and their workflows,
+// into the repository.
+func (j *job) checkParent(ctx context.Context, parent, base string) error {
+	ok, err := j.forge.Contains(ctx, j.v.Repository, base, parent)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return &refused{"base", fmt.Sprintf("The commit %.12s that the execution worked on is not part of the branch %s.", parent, base)}
+	}
+	return nil
 }
 
 // base returns the branch to merge into.

@@ -96,6 +96,28 @@ func (r *Repo) head(branch string) string {
 	return strings.TrimSpace(string(out))
 }
 
+// compare compares a branch with a commit in the git repository.
+func (r *Repo) compare(base, head string) github.Comparison {
+	count := func(from, to string) int {
+		out, err := exec.Command("git", "--git-dir", r.GitDir, "rev-list", "--count", from+".."+to).Output()
+		if err != nil {
+			return 1
+		}
+		n, _ := strconv.Atoi(strings.TrimSpace(string(out)))
+		return n
+	}
+	c := github.Comparison{Status: "diverged", AheadBy: count(base, head), BehindBy: count(head, base)}
+	switch {
+	case c.AheadBy == 0 && c.BehindBy == 0:
+		c.Status = "identical"
+	case c.AheadBy == 0:
+		c.Status = "behind"
+	case c.BehindBy == 0:
+		c.Status = "ahead"
+	}
+	return c
+}
+
 func fullName(q *request) string {
 	return strings.ToLower(q.PathValue("owner") + "/" + q.PathValue("repo"))
 }
@@ -180,6 +202,8 @@ func (s *Server) routes() {
 		switch {
 		case known:
 			return ok(c)
+		case r.GitDir != "":
+			return ok(r.compare(base, head))
 		case base == head:
 			return ok(github.Comparison{Status: "identical"})
 		}
