@@ -19,6 +19,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/changes"
 	"github.com/agented/agented/internal/format"
+	"github.com/agented/agented/internal/github"
 	"github.com/agented/agented/internal/proposal"
 	"github.com/agented/agented/internal/remove"
 	"github.com/agented/agented/internal/store"
@@ -315,6 +316,17 @@ type job struct {
 // gate returns an error if the publication must not be written now: the pull request has newer
 // commits, or a person has to approve it.
 func (j *job) gate(ctx context.Context) error {
+	if err := j.guard(ctx); err != nil {
+		return err
+	}
+	if j.v.Hold && j.v.DecidedBy == "" {
+		return &stopped{agented.PublicationHeld, "It waits for an approval."}
+	}
+	return nil
+}
+
+// guard returns an error if the pull request has newer commits than the execution.
+func (j *job) guard(ctx context.Context) error {
 	if t := j.e.Snapshot.PublishTo; j.v.SHA != "" && t != nil && t.Number > 0 {
 		head, err := j.forge.PullHead(ctx, j.v.Repository, t.Number)
 		if err != nil {
@@ -323,9 +335,6 @@ func (j *job) gate(ctx context.Context) error {
 		if head != j.v.SHA {
 			return &stopped{agented.PublicationSuperseded, fmt.Sprintf("The head of #%d has moved from %.12s to %.12s; nothing was written.", t.Number, j.v.SHA, head)}
 		}
-	}
-	if j.v.Hold && j.v.DecidedBy == "" {
-		return &stopped{agented.PublicationHeld, "It waits for an approval."}
 	}
 	return nil
 }
@@ -353,7 +362,13 @@ func (j *job) temp() (string, func(), error) {
 
 // sentence converts an error to a sentence for users.
 func sentence(err error) string {
-	text := strings.TrimSuffix(format.Clip(strings.Join(strings.Fields(agented.Message(err)), " "), 500), ".")
+	text := agented.Message(err)
+	if e, ok := errors.AsType[*passing](err); ok {
+		text = e.text
+	} else if e, ok := errors.AsType[*github.Error](err); ok {
+		text = e.Error()
+	}
+	text = strings.TrimSuffix(format.Clip(strings.Join(strings.Fields(text), " "), 500), ".")
 	if text == "" {
 		return ""
 	}

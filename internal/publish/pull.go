@@ -38,6 +38,9 @@ func (j *job) pullRequest(ctx context.Context) error {
 }
 
 func (j *job) openPull(ctx context.Context, remote Remote) (Written, error) {
+	if err := j.guard(ctx); err != nil {
+		return Written{}, err
+	}
 	proxy, err := newProxy(remote)
 	if err != nil {
 		return Written{}, &passing{"the push could not be prepared", err}
