@@ -19,7 +19,18 @@ type Workspace struct {
 	Depth      int        `json:"depth,omitempty"`      // commits of history; 0 means all
 	Paths      []string   `json:"paths,omitempty"`      // directories to check out; empty: all
 	Credential Credential `json:"credential,omitempty"` // the token for https, which never appears in an address or a log
+	Access     GitAccess  `json:"access,omitempty"`     // what the agent's git may do with a credential that the agent does not receive
 }
+
+// GitAccess is what the git of an agent may do with the credential of its workspace, which stays in
+// the broker.
+type GitAccess string
+
+// The accesses. The empty one is none.
+const (
+	GitFetch GitAccess = "fetch"
+	GitPush  GitAccess = "push"
+)
 
 // ResumePoint is where the first attempt of an execution resumes: in a session
 // of an earlier execution. It is set only by the server.
@@ -251,6 +262,11 @@ func (s *Spec) validateWorkspace(refuse func(path, format string, args ...any)) 
 		if !validSparse(p) {
 			refuse(fmt.Sprintf("workspace.paths.%d", i), "is not a folder of the repository: use a relative path such as web/src, without a slash at either end")
 		}
+	}
+	if w.Access != "" && w.Access != GitFetch && w.Access != GitPush {
+		refuse("workspace.access", "must be fetch or push, or absent: then the agent's git has no credential")
+	} else if _, ref := RefersTo(string(w.Credential)); w.Access != "" && !ref {
+		refuse("workspace.access", "requires credential: {secret: NAME}, because an agent can read the variables in its env")
 	}
 	if name, ref := RefersTo(string(w.Credential)); ref {
 		if !ValidSecretName(name) {

@@ -39,6 +39,8 @@ type Config struct {
 	ExtraCA string `json:"extra_ca,omitempty"`
 	// Allow are the hosts that a proxy at the same address reaches; nil means that there is no proxy.
 	Allow []string `json:"allow,omitempty"`
+	// Git is the repository of the workspace; nil means none.
+	Git *GitRoute `json:"git,omitempty"`
 	// Env are variables of the broker's process: proxies and certificates.
 	Env map[string]string `json:"env,omitempty"`
 }
@@ -71,6 +73,7 @@ type Broker struct {
 	routes    []route
 	report    *report
 	serving   sync.WaitGroup // listeners that are open
+	git       *gitProxy      // nil: none
 	proxy     *egress.Proxy  // nil: none
 	refusals  *egress.Refusals
 	inner     *innerListener // of connections to itself through the proxy
@@ -112,6 +115,10 @@ func New(c Config, o Options) (*Broker, error) {
 			return nil, fmt.Errorf("the address of the %s API is not a URL", r.Vendor)
 		}
 		b.routes = append(b.routes, route{Route: r, proxy: b.proxyTo(r, to)})
+	}
+	var err error
+	if b.git, err = newGitProxy(c.Git, b.transport); err != nil {
+		return nil, err
 	}
 	b.server = &http.Server{
 		Handler: b, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
@@ -164,6 +171,9 @@ func (b *Broker) Close() {
 // ServeHTTP handles one call of the CLI.
 func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if b.proxy != nil && egress.For(r) && b.proxied(w, r) {
+		return
+	}
+	if b.git.handles(w, r) {
 		return
 	}
 	if r.Method == http.MethodHead {

@@ -36,12 +36,23 @@ type Request struct {
 	// Allow are the hosts that the CLI reaches through a proxy, besides those of its model; nil means
 	// that there is no proxy.
 	Allow []string
+	Git   *GitAccess // nil: git has its own credentials
+}
+
+// GitAccess is what git may do with a credential that the CLI does not receive.
+type GitAccess struct {
+	Repository string // address of the repository
+	Token      string
+	Push       bool // otherwise it may only fetch
 }
 
 // Handed is what the shim receives.
 type Handed struct {
 	Listener *os.File // the loopback address in the CLI's environment; nil if it is in a sandbox
 	Config   Config
+
+	base       string // address of the broker
+	gitAddress string // of the repository, as the checkout names it
 }
 
 // Close closes the listener of this process.
@@ -113,7 +124,7 @@ func Setup(r Request) (h *Handed, why string, err error) {
 	if r.Allow != nil && len(routes) == 0 {
 		r.Allow = append(r.Allow, modelHosts(r.Backend, r.Env)...)
 	}
-	if len(routes) == 0 && len(r.Allow) == 0 {
+	if len(routes) == 0 && len(r.Allow) == 0 && r.Git == nil {
 		return nil, why, nil
 	}
 	h = &Handed{Config: Config{Routes: routes, ExtraCA: r.Env["NODE_EXTRA_CA_CERTS"], Allow: r.Allow, Env: processEnv(r.Env)}}
@@ -127,8 +138,19 @@ func Setup(r Request) (h *Handed, why string, err error) {
 		}
 	}()
 	base := "http://" + address
-	if len(routes) == 0 {
+	h.base = base
+	if r.Git != nil {
+		h.gitAddress = r.Git.Repository
+		if h.Config.Git, err = newGitRoute(r.Git); err != nil {
+			return nil, "", err
+		}
+	}
+	if len(routes) == 0 && len(r.Allow) > 0 {
 		return h, why, useProxy(r.Env, base, r.Allow)
+	}
+	if len(routes) == 0 {
+		bypassProxies(r.Env)
+		return h, why, nil
 	}
 	if r.Backend == agented.BackendOpenCode {
 		if err := pointOpenCode(r.Env, used, base); err != nil {
@@ -151,6 +173,11 @@ func Setup(r Request) (h *Handed, why string, err error) {
 	}
 	bypassProxies(r.Env)
 	return h, "", nil
+}
+
+// Reaches reports whether the broker is a way to the API of a model.
+func (h *Handed) Reaches() bool {
+	return h != nil && (len(h.Config.Routes) > 0 || len(h.Config.Allow) > 0)
 }
 
 // Holds reports whether the broker keeps credentials.

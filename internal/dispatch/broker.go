@@ -31,8 +31,13 @@ func (d *Dispatcher) keepCredentials(p *preparation) error {
 	case network != nil:
 		return agented.Errorf(agented.Invalid,
 			"network applies at sandbox level strict only, and the execution would run at %s: set sandbox to strict, or remove network", level)
-	case !on:
-		return nil
+	}
+	if w := p.e.Snapshot.Workspace; w != nil && w.Access != "" {
+		token, err := d.workspaceToken(p.e, p.secrets)
+		if err != nil {
+			return err
+		}
+		r.Git = &broker.GitAccess{Repository: w.Repository, Token: token, Push: w.Access == agented.GitPush}
 	}
 	handed, why, err := broker.Setup(r)
 	if err != nil {
@@ -51,7 +56,7 @@ func (d *Dispatcher) reachable(e *agented.Execution) []string {
 	if n := e.Snapshot.Network; n != nil {
 		out = append(out, n.Allow...)
 	}
-	if w := e.Snapshot.Workspace; w != nil {
+	if w := e.Snapshot.Workspace; w != nil && w.Access == "" { // otherwise git uses the broker
 		if host := broker.HostOf(w.Repository); host != "" {
 			out = append(out, host)
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -206,6 +207,7 @@ func (d *Dispatcher) completeEnv(p *preparation) error {
 	}
 	vars["PWD"] = p.dir
 	distrustRepository(vars, p.foreign)
+	configureGit(vars, p.broker.GitConfig())
 	return d.addMessageTools(e, vars)
 }
 
@@ -292,6 +294,19 @@ func distrustRepository(vars map[string]string, foreign bool) {
 		vars[fmt.Sprintf("GIT_CONFIG_KEY_%d", i)], vars[fmt.Sprintf("GIT_CONFIG_VALUE_%d", i)] = kv[0], kv[1]
 		vars["GIT_CONFIG_COUNT"] = fmt.Sprint(i + 1)
 	}
+}
+
+// configureGit adds settings for git to an environment.
+func configureGit(vars map[string]string, settings [][2]string) {
+	if len(settings) == 0 {
+		return
+	}
+	count, _ := strconv.Atoi(vars["GIT_CONFIG_COUNT"])
+	for _, s := range settings {
+		vars[fmt.Sprintf("GIT_CONFIG_KEY_%d", count)], vars[fmt.Sprintf("GIT_CONFIG_VALUE_%d", count)] = s[0], s[1]
+		count++
+	}
+	vars["GIT_CONFIG_COUNT"] = strconv.Itoa(count)
 }
 
 // stateOf returns the folder in which a built-in backend stores the sessions of an execution.

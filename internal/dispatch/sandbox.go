@@ -88,7 +88,7 @@ func (d *Dispatcher) box(p *preparation, path string) (*shim.Box, error) {
 		if p.broker != nil {
 			port = d.brokerPort()
 		}
-		forward, err = d.strict(e, b, vars, path, &r, port > 0)
+		forward, err = d.strict(e, b, vars, path, &r, p.broker.Reaches())
 	} else {
 		d.guard(vars, &r)
 	}

@@ -2707,6 +2707,7 @@ export interface components {
             working_dir?: string | null;
             /** @description A git repository to work in */
             workspace?: {
+                access?: string;
                 base?: string;
                 /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
                 credential?: string | {
@@ -2805,6 +2806,7 @@ export interface components {
             working_dir?: string | null;
             /** @description A git repository to work in */
             workspace?: {
+                access?: string;
                 base?: string;
                 /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
                 credential?: string | {
@@ -3964,6 +3966,7 @@ export interface components {
             working_dir?: string | null;
             /** @description A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one */
             workspace?: {
+                access?: string;
                 base?: string;
                 /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
                 credential?: string | {
@@ -5738,6 +5741,7 @@ export interface components {
             working_dir?: string | null;
             /** @description A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one */
             workspace?: {
+                access?: string;
                 base?: string;
                 /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
                 credential?: string | {
@@ -5877,6 +5881,7 @@ export interface components {
             working_dir?: string | null;
             /** @description A git repository to work in, instead of working_dir: each execution gets its own checkout, at the event's commit if there is one */
             workspace?: {
+                access?: string;
                 base?: string;
                 /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
                 credential?: string | {
@@ -6132,6 +6137,7 @@ export interface components {
             supersede: boolean;
         };
         Workspace: {
+            access?: string;
             base?: string;
             /** @description Token for https: the name of a variable in env, or {secret: NAME} for a named secret, which the agent does not receive */
             credential?: string | {

@@ -12,6 +12,8 @@ export interface WorkspaceForm {
   paths: string[]
   /** Name of a variable, or of a named secret. */
   credential: string | { secret: string }
+  /** What the agent's git may do with a named secret: '', fetch or push. */
+  access: string
 }
 
 export const emptyWorkspace = (): WorkspaceForm => ({
@@ -21,6 +23,7 @@ export const emptyWorkspace = (): WorkspaceForm => ({
   depth: 0,
   paths: [],
   credential: '',
+  access: '',
 })
 
 function credentialForm(c: unknown): WorkspaceForm['credential'] {
@@ -36,6 +39,7 @@ export function workspaceForm(w: Workspace | null | undefined): WorkspaceForm {
     depth: Number(w?.depth ?? 0) || 0,
     paths: [...(Array.isArray(w?.paths) ? w.paths.map(String) : [])],
     credential: credentialForm(w?.credential),
+    access: String(w?.access ?? ''),
   }
 }
 
@@ -51,6 +55,7 @@ export function workspaceBody(w: WorkspaceForm): Workspace | null {
     ...(w.depth > 0 && { depth: w.depth }),
     ...(paths.length > 0 && { paths }),
     ...(credential && { credential }),
+    ...(typeof credential === 'object' && w.access && { access: w.access as Workspace['access'] }),
   }
 }
 
