@@ -30,6 +30,7 @@ type Delivery struct {
 	ReplayOf    DeliveryID // for a replay: the delivery that was evaluated again
 	Actor       string     // who replayed it, or sent it as a test
 	BodyKept    bool       // the body is still stored
+	Pulled      bool       // the server fetched it from GitHub's list of deliveries
 	Triggers    []DeliveryTrigger
 }
 
@@ -80,4 +81,18 @@ type Webhook struct {
 	Match     json.RawMessage `json:"match,omitempty"` // which calls fire
 	Supersede bool            `json:"supersede"`       // a newer push to the same pull request or branch replaces pending and running executions
 	Secret    string          `json:"-"`               // write-only; sealed at rest; empty for github: GITHUB_WEBHOOK_SECRET
+}
+
+// PullStatus is the state of fetching the missed deliveries of a webhook.
+type PullStatus struct {
+	Name        string    // app, owner/name, or the name of an organization
+	Hook        int64     // id of the webhook; 0 for that of an App, or before it is known
+	Position    time.Time // deliveries before this time of GitHub's clock are handled
+	LastSuccess time.Time // when all deliveries were last handled; zero: never
+	Waiting     int       // deliveries that are listed and not yet fetched
+	OldestWait  time.Time // when the oldest of them was delivered; zero if there is none
+	Pulled      int64     // deliveries that were stored
+	Lost        int64     // deliveries whose body was no longer available
+	Problem     string    // of the last try; empty if it succeeded
+	RetryAt     time.Time // end of GitHub's rate limit; zero if there is none
 }

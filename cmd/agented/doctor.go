@@ -72,6 +72,7 @@ func examined(cmd *cobra.Command) doctor.Options {
 	o.Accounts = func(ctx context.Context) ([]agented.Account, error) { return queryAccounts(ctx, c) }
 	o.Models = func(ctx context.Context) ([]doctor.ModelUse, error) { return queryModels(ctx, c) }
 	o.Sandbox = func(ctx context.Context) (doctor.SandboxState, error) { return querySandbox(ctx, c) }
+	o.Pulls = func(ctx context.Context) ([]doctor.PullSource, error) { return queryPulls(ctx, c) }
 	o.Hints = func(ctx context.Context) ([]doctor.TriggerHint, error) { return queryHints(ctx, c) }
 	return o
 }
@@ -138,6 +139,24 @@ func queryFailedRemovals(ctx context.Context, c *config.Config) (map[string]stri
 		out[i.ID] = i.Error
 	}
 	return out, nil
+}
+
+// queryPulls fetches the webhooks whose missed deliveries the server fetches.
+func queryPulls(ctx context.Context, c *config.Config) ([]doctor.PullSource, error) {
+	client, err := dial(c)
+	if err != nil {
+		return nil, err
+	}
+	list, err := client.PullSources(ctx)
+	var out []doctor.PullSource
+	for _, s := range list {
+		p := doctor.PullSource{Name: s.Name, Problem: s.Problem}
+		if s.LastSuccessAt != nil {
+			p.Success = *s.LastSuccessAt
+		}
+		out = append(out, p)
+	}
+	return out, err
 }
 
 // queryAccounts fetches the accounts from the server.

@@ -49,7 +49,7 @@ var limitedKeys = map[string][]string{
 		"list-budgets", "create-budget", "delete-budget", "get-budget", "update-budget", "get-usage", "get-overview",
 		"list-conversations", "create-conversation", "delete-conversation", "get-conversation", "close-conversation", "list-conversation-events",
 		"upload-conversation-file", "interrupt-conversation", "send-conversation-message", "stream-conversation",
-		"list-deliveries", "get-delivery", "replay-delivery", "match-webhooks", "list-schedules", "preview-schedule", "list-ticks",
+		"list-deliveries", "get-delivery", "replay-delivery", "match-webhooks", "list-pull-sources", "list-schedules", "preview-schedule", "list-ticks",
 		"stream-events", "list-examples", "create-execution", "create-trigger", "update-trigger", "delete-trigger", "apply-triggers",
 	},
 }

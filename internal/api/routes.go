@@ -32,7 +32,7 @@ func (s *Server) allRoutes(pages []rest.Route) []rest.Route {
 		plans.zone = time.Local
 	}
 	calls := hooks.New(hooks.Options{
-		DB: db, Intake: s.intake, Sealer: s.sealer, Router: s.rest, Now: s.now, Mask: s.mask, Note: log.note,
+		DB: db, Intake: s.intake, Sealer: s.sealer, Router: s.rest, Now: s.now, Mask: s.mask, Note: log.note, Pulls: s.pulls,
 		Trigger: func(ctx context.Context, id string) (*agented.Trigger, error) { return findTrigger(ctx, db, id) },
 	})
 	triggers := &triggers{

@@ -20,6 +20,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/channels"
 	"github.com/agented/agented/internal/api/conversations"
+	"github.com/agented/agented/internal/api/hooks"
 	"github.com/agented/agented/internal/api/messages"
 	"github.com/agented/agented/internal/api/pages"
 	"github.com/agented/agented/internal/api/rest"
@@ -94,6 +95,8 @@ type Options struct {
 	Notifier           *notify.Notifier // sends notifications; nil: a new one, which does not run
 	NotifyGuard        *notify.Guard    // decides which addresses channels may reach; nil: public ones only
 	Prices             *agented.Prices  // for cost estimates; nil: no estimates
+	// Pulls returns what is fetched from GitHub, nil if nothing is; may be nil.
+	Pulls func() *hooks.Pulls
 }
 
 // Server is the HTTP API, an http.Handler. HTTP returns an http.Server for it.
@@ -174,7 +177,7 @@ func New(o Options) (*Server, error) {
 	}
 	o.Metrics.Watch(metrics.Sources{
 		DB: o.DB, Log: o.Log, Now: s.now, Started: s.started, Connections: s.Connections, Running: o.Dispatch.Running, ToResume: o.Dispatch.ToResume,
-		Readers: o.Hub.Readers, Disk: o.Keep.disk, Backup: o.Keep.backup, FailedRemovals: o.Keep.failedRemovals,
+		Readers: o.Hub.Readers, Disk: o.Keep.disk, Backup: o.Keep.backup, FailedRemovals: o.Keep.failedRemovals, Pulls: s.pullStatus,
 	})
 	return s, nil
 }
@@ -245,6 +248,25 @@ func (s *Server) healthy() error { return errors.Join(s.o.Dispatch.Healthy(), s.
 // WebhookSecrets returns the webhook secrets that the server has loaded, for
 // masking.
 func (s *Server) WebhookSecrets() []string { return s.intake.Secrets() }
+
+// Intake returns what receives webhook calls.
+func (s *Server) Intake() *intake.Intake { return s.intake }
+
+// pulls returns what is fetched from GitHub, nil if nothing is.
+func (s *Server) pulls() *hooks.Pulls {
+	if s.o.Pulls == nil {
+		return nil
+	}
+	return s.o.Pulls()
+}
+
+// pullStatus returns the state of what is fetched from GitHub.
+func (s *Server) pullStatus() []agented.PullStatus {
+	if p := s.pulls(); p != nil {
+		return p.Sources
+	}
+	return nil
+}
 
 // LoadWebhooks loads all webhooks, so that their secrets are masked before the
 // first call arrives.

@@ -33,6 +33,7 @@ import (
 	"github.com/agented/agented/internal/metrics"
 	"github.com/agented/agented/internal/notify"
 	"github.com/agented/agented/internal/publish"
+	"github.com/agented/agented/internal/pull"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/retention"
 	"github.com/agented/agented/internal/scheduler"
@@ -96,6 +97,7 @@ type App struct {
 	config        atomic.Pointer[config.Config]
 	github        atomic.Pointer[github.Client] // nil without a credential
 	githubTokens  issuedTokens
+	puller        *pull.Puller
 
 	sandboxes sandboxes
 
@@ -361,12 +363,13 @@ func (a *App) serveAPI(access io.Writer, node agented.NodeID) error {
 		DB: a.db, Dispatch: a.traced(), Turns: a.conversations, Budgets: a.costs, Scheduler: a.scheduler, Hub: a.hub, Layout: a.layout, Config: c, Key: a.key,
 		Masker: a.o.Masker, Log: a.o.Log, AccessLog: access, Metrics: a.metrics, Version: a.o.Version,
 		Notifier: a.notifications, NotifyGuard: a.guard,
-		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Vault: a.vault(), Prices: a.prices, Operator: a,
+		Node: node, Loopback: loopback(a.listener.Addr()), SecretsChanged: a.setMasker, Vault: a.vault(), Prices: a.prices, Operator: a, Pulls: a.pulls,
 		PublicationDecided: a.publisher.Wake,
 	})
 	if err != nil {
 		return err
 	}
+	a.puller = pull.New(pull.Options{DB: a.db, Intake: a.api.Intake(), Client: a.github.Load, Config: a.config.Load, Log: a.o.Log, Now: a.now})
 	a.http = a.api.HTTP()
 	a.http.Handler = a.o.Trace.Middleware(a.http.Handler)
 	counted := a.http.ConnState

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/agented/agented/internal/api/hooks"
 	"github.com/agented/agented/internal/config"
 	"github.com/agented/agented/internal/github"
 )
@@ -49,4 +50,13 @@ func (t *issuedTokens) list() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return slices.Clone(t.tokens)
+}
+
+// pulls returns what is fetched from GitHub, nil if nothing is.
+func (a *App) pulls() *hooks.Pulls {
+	c, hub := a.config.Load(), a.github.Load()
+	if hub == nil || c.GitHubPull == 0 || a.puller == nil {
+		return nil
+	}
+	return &hooks.Pulls{Every: c.GitHubPull, Sources: a.puller.Status(), Quotas: hub.Quotas()}
 }

@@ -65,6 +65,7 @@ func (a *App) Run(ctx context.Context) error {
 	if err == nil {
 		a.ready(ctx, url, link)
 		resume()
+		loops.Go(func() { a.puller.Run(work) })
 		// A start needs several times the memory of serving, which would be returned to the
 		// system slowly or never.
 		debug.FreeOSMemory()

@@ -239,6 +239,22 @@ type FailedRemovals struct {
 	} `json:"items"`
 }
 
+// PullSource is a webhook whose missed deliveries the server fetches from GitHub.
+type PullSource struct {
+	Name          string     `json:"name"`
+	LastSuccessAt *time.Time `json:"last_success_at"`
+	Waiting       int        `json:"waiting"`
+	Problem       string     `json:"problem"`
+}
+
+// PullSources returns the webhooks whose missed deliveries are fetched.
+func (c *Client) PullSources(ctx context.Context) ([]PullSource, error) {
+	got, err := do[struct {
+		Items []PullSource `json:"items"`
+	}](ctx, c, http.MethodGet, "/api/v1/pull-sources", nil)
+	return got.Value.Items, err
+}
+
 // Retention previews what retention would remove.
 func (c *Client) Retention(ctx context.Context) (Response[Retention], error) {
 	return do[Retention](ctx, c, http.MethodGet, "/api/v1/retention", nil)

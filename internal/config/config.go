@@ -15,7 +15,7 @@ import (
 //	old      an older name, used if the new one is not set in the same source
 //	default  the default as it would be written
 //	shown    text in place of a default that is computed at start
-//	kind     type of a string: path, url, sink, zone, origins, hosts, logins, pem, prefixes
+//	kind     type of a string: path, url, sink, zone, origins, hosts, logins, pem, prefixes, hooks
 //	choice   the allowed words
 //	min, max bounds of a number or duration
 //	secret   "server": never leaves the server; "backend", of a CLI's setting: passed to its CLI
@@ -64,10 +64,12 @@ type Config struct {
 	GitHubWebhookSecret Secret   `env:"GITHUB_WEBHOOK_SECRET" secret:"server" help:"Secret that GitHub signs webhooks with. If unset, the GitHub endpoint responds with 503 and the reason."`
 	GitHubLogins        []string `env:"AGENTED_GITHUB_LOGINS" kind:"logins" help:"GitHub accounts, separated by commas, that agents of this server use. Events caused by them fire no trigger, so that agents do not reply to themselves."`
 
-	GitHubAppID  string `env:"GITHUB_APP_ID" section:"GitHub" help:"Id or client id of the GitHub App that the server calls GitHub's API as. It needs GITHUB_APP_PRIVATE_KEY_FILE."`
-	GitHubAppKey Secret `env:"GITHUB_APP_PRIVATE_KEY" kind:"pem" secret:"server" help:"Private key of the GitHub App in PEM, as GitHub's settings page of the App creates it."`
-	GitHubToken  Secret `env:"AGENTED_GITHUB_TOKEN" secret:"server" help:"Fine-grained personal access token that the server calls GitHub's API with where no GitHub App is set. GitHub accepts check runs from Apps only."`
-	GitHubAPI    string `env:"AGENTED_GITHUB_API_URL" default:"https://api.github.com" kind:"url" help:"Address of GitHub's API. That of GitHub Enterprise Server is https://HOST/api/v3."`
+	GitHubAppID  string        `env:"GITHUB_APP_ID" section:"GitHub" help:"Id or client id of the GitHub App that the server calls GitHub's API as. It needs GITHUB_APP_PRIVATE_KEY_FILE."`
+	GitHubAppKey Secret        `env:"GITHUB_APP_PRIVATE_KEY" kind:"pem" secret:"server" help:"Private key of the GitHub App in PEM, as GitHub's settings page of the App creates it."`
+	GitHubToken  Secret        `env:"AGENTED_GITHUB_TOKEN" secret:"server" help:"Fine-grained personal access token that the server calls GitHub's API with where no GitHub App is set. GitHub accepts check runs from Apps only."`
+	GitHubAPI    string        `env:"AGENTED_GITHUB_API_URL" default:"https://api.github.com" kind:"url" help:"Address of GitHub's API. That of GitHub Enterprise Server is https://HOST/api/v3."`
+	GitHubPull   time.Duration `env:"AGENTED_GITHUB_PULL" default:"60s" min:"0s" max:"24h" help:"How often missed deliveries of webhooks are fetched from GitHub, and all of them where the server has no public address. It needs a GitHub App or a token. 0 fetches none."`
+	GitHubHooks  []string      `env:"AGENTED_GITHUB_HOOKS" kind:"hooks" shown:"app with a GitHub App, otherwise the repositories that triggers name" help:"Webhooks whose missed deliveries are fetched, separated by commas: app for that of the GitHub App, OWNER/NAME for that of a repository, or the name of an organization. #ID after a name chooses one of several webhooks."`
 
 	PublicURL         string        `env:"AGENTED_PUBLIC_URL" kind:"url" section:"Notifications" help:"Address under which people reach the server, for links in notifications, for example https://agented.example.org. Without it, messages have no links."`
 	NotifyAllow       []string      `env:"AGENTED_NOTIFY_ALLOW" kind:"prefixes" help:"Addresses and prefixes, separated by commas, that channels may reach although they are not public, for example 10.1.2.3 or 192.168.0.0/16. All other private, loopback, link-local and metadata addresses are rejected, and this server itself in any case."`

@@ -248,6 +248,8 @@ func parseList(s setting, raw string) (any, error) {
 			item, err = parsePrefix(item)
 		case "logins":
 			item, err = parseLogin(item)
+		case "hooks":
+			item, err = parseHook(item)
 		default:
 			item, err = parseHost(item)
 		}
@@ -292,6 +294,24 @@ func parseLogin(item string) (string, error) {
 		return "", fmt.Errorf("has an entry that is not the name of an account (%s); write names such as octocat or my-app[bot]", quote(item))
 	}
 	return strings.TrimPrefix(item, "@"), nil
+}
+
+// parseHook parses the place of a webhook of GitHub's.
+func parseHook(item string) (string, error) {
+	name, id, numbered := strings.Cut(item, "#")
+	owner, repo, inRepo := strings.Cut(name, "/")
+	n, err := strconv.ParseInt(id, 10, 64)
+	if !gitHubName(owner) || inRepo && !gitHubName(repo) || numbered && (err != nil || n < 1 || name == "app") {
+		return "", fmt.Errorf("has an entry that names no webhook (%s); write app, OWNER/NAME, OWNER/NAME#ID, or the name of an organization", quote(item))
+	}
+	return item, nil
+}
+
+// gitHubName reports whether a text can be the name of an owner or a repository.
+func gitHubName(s string) bool {
+	return s != "" && len(s) <= 100 && strings.Trim(s, ".") != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return r != '-' && r != '_' && r != '.' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
 }
 
 func parseHost(item string) (string, error) {

@@ -69,6 +69,9 @@ type Options struct {
 	// Hints returns the problems that keep triggers of a running server from firing. If nil, no
 	// server is contacted.
 	Hints func(context.Context) ([]TriggerHint, error)
+	// Pulls returns the webhooks whose missed deliveries a running server fetches. If nil, no server
+	// is contacted.
+	Pulls func(context.Context) ([]PullSource, error)
 	// Models returns the models that a running server has used in the last 30 days. If nil, no
 	// server is contacted.
 	Models func(context.Context) ([]ModelUse, error)
@@ -94,7 +97,7 @@ func Check(ctx context.Context, o Options) []Finding {
 		wg.Go(func() { clis = checkCLIs(ctx, o.Config) })
 	}
 	var accounts, hints, prices, hub []Finding
-	wg.Go(func() { hub = checkGitHub(ctx, o) })
+	wg.Go(func() { hub = append(checkGitHub(ctx, o), checkPulls(ctx, o)...) })
 	wg.Go(func() { accounts = checkAccounts(ctx, o) })
 	wg.Go(func() { hints = checkHints(ctx, o) })
 	wg.Go(func() { prices = checkPrices(ctx, o) })

@@ -103,3 +103,40 @@ func gitHubFault(f Finding, err error, settings string) Finding {
 	}
 	return f
 }
+
+// PullSource is a webhook whose missed deliveries a server fetches.
+type PullSource struct {
+	Name    string
+	Success time.Time // zero: never
+	Problem string
+}
+
+// pullLate is the time without success after which fetching is reported.
+const pullLate = time.Hour
+
+// checkPulls reports webhooks whose missed deliveries cannot be fetched.
+func checkPulls(ctx context.Context, o Options) []Finding {
+	if o.Pulls == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeForAccounts)
+	defer cancel()
+	list, err := o.Pulls(ctx)
+	if err != nil {
+		return nil
+	}
+	var out []Finding
+	for _, s := range list {
+		f := Finding{ID: "triggers.pull." + s.Name, Area: AreaTriggers, Name: "missed deliveries of " + s.Name, Status: OK, Text: "are fetched from GitHub"}
+		switch {
+		case s.Problem != "":
+			f.Status, f.Text = Warn, "cannot be fetched from GitHub: "+s.Problem
+			f.Fix = "follow the message; the credential needs read access to webhooks. To fetch none, set AGENTED_GITHUB_PULL=0"
+		case !s.Success.IsZero() && o.Now().Sub(s.Success) > pullLate:
+			f.Status, f.Text = Warn, "were last fetched from GitHub at "+s.Success.UTC().Format("2006-01-02 15:04 UTC")
+			f.Fix = "look at the log of the server"
+		}
+		out = append(out, f)
+	}
+	return out
+}

@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -55,5 +57,21 @@ func TestGitHub_clock(t *testing.T) {
 	got := checkGitHub(t.Context(), Options{Config: &config.Config{GitHubAPI: s.URL, GitHubAppID: app.ID, GitHubAppKey: config.NewSecret(string(app.Key))}})
 	if len(got) != 1 || got[0].Status != Warn || !strings.Contains(got[0].Text, "differs by") {
 		t.Errorf("findings %+v", got)
+	}
+}
+
+func TestPulls(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	o := Options{Now: func() time.Time { return now }, Pulls: func(context.Context) ([]PullSource, error) {
+		return []PullSource{{"app", now.Add(-time.Minute), ""}, {"o/r", now, "Not Found"}, {"o/late", now.Add(-2 * time.Hour), ""}}, nil
+	}}
+	got := checkPulls(t.Context(), o)
+	if len(got) != 3 || got[0].Status != OK || got[1].Status != Warn || !strings.Contains(got[1].Text, "Not Found") || got[2].Status != Warn {
+		t.Errorf("findings %+v", got)
+	}
+	o.Pulls = func(context.Context) ([]PullSource, error) { return nil, errors.New("no server") }
+	if got := checkPulls(t.Context(), o); len(got) != 0 {
+		t.Errorf("without a server: %+v", got)
 	}
 }

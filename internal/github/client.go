@@ -342,3 +342,6 @@ func nextPage(link string) string {
 	}
 	return ""
 }
+
+// Host returns the host of the API.
+func (c *Client) Host() string { return c.base.Host }

@@ -27,6 +27,7 @@ type Sources struct {
 	Disk           func() dispatch.Disk
 	Backup         func() backup.Status
 	FailedRemovals func() int64 // folders that retention could not remove
+	Pulls          func() []agented.PullStatus
 }
 
 // Watch adds the metrics that are read at each scrape. Call it once.
@@ -37,6 +38,7 @@ func (m *Metrics) Watch(s Sources) {
 	m.watchMaintenance(s)
 	m.watchBudgets(s)
 	m.registry.MustRegister(newOpenPublications(s))
+	m.watchPulls(s)
 	gauge("agented_http_connections", "Open connections.", func() float64 { return float64(s.Connections()) })
 	gauge("agented_attempts_running", "Executions running on this node.", func() float64 { return float64(s.Running()) })
 	gauge("agented_attempts_to_resume", "Executions left running by a previous server that this one has not adopted yet.", func() float64 { return float64(s.ToResume()) })

@@ -206,17 +206,20 @@ func (tx *tx) insertDelivery(d *agented.Delivery, bodyBytes *int64) (isNew bool,
 	if d.Key != "" {
 		key = &d.Key
 	}
-	proof := ""
+	proof, source := "", ""
 	if d.ServerProof {
 		proof = "server"
 	}
+	if d.Pulled {
+		source = "pulled"
+	}
 	d.ReceivedAt = stored(d.ReceivedAt)
 	n, err := tx.affected(`INSERT INTO delivery (id, endpoint, dedup_key, received_at, address, headers, event, action, size, verdict, reason, proof,
-			duplicate_of, replay_of, actor, body_bytes)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+			duplicate_of, replay_of, actor, body_bytes, source)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
 		ON CONFLICT (endpoint, dedup_key) WHERE dedup_key IS NOT NULL DO NOTHING`,
 		d.ID, d.Endpoint, key, micros(d.ReceivedAt), d.Address, string(headers), d.Event, d.Action, d.Size, d.Verdict, format.Truncate(d.Reason, maxSentence), proof,
-		d.DuplicateOf, d.ReplayOf, d.Actor, bodyBytes)
+		d.DuplicateOf, d.ReplayOf, d.Actor, bodyBytes, source)
 	return n > 0, err
 }
 
@@ -239,16 +242,16 @@ func (tx *tx) firstDelivery(endpoint, key string) (*agented.Delivery, error) {
 }
 
 const deliveryColumns = `id, endpoint, COALESCE(dedup_key, ''), received_at, address, headers, event, action, size, verdict, reason, proof,
-	duplicate_of, replay_of, actor, body_bytes IS NOT NULL`
+	duplicate_of, replay_of, actor, body_bytes IS NOT NULL, source`
 
 func scanDelivery(d *agented.Delivery, scan func(...any) error) error {
-	var headers, proof string
+	var headers, proof, source string
 	err := scan(&d.ID, &d.Endpoint, &d.Key, toTime{&d.ReceivedAt}, &d.Address, &headers, &d.Event, &d.Action, &d.Size, &d.Verdict, &d.Reason, &proof,
-		&d.DuplicateOf, &d.ReplayOf, &d.Actor, &d.BodyKept)
+		&d.DuplicateOf, &d.ReplayOf, &d.Actor, &d.BodyKept, &source)
 	if err != nil {
 		return err
 	}
-	d.ServerProof = proof != ""
+	d.ServerProof, d.Pulled = proof != "", source == "pulled"
 	if headers == "" {
 		return nil
 	}
@@ -438,6 +441,27 @@ func (db *DB) Delivery(ctx context.Context, id agented.DeliveryID) (*agented.Del
 		return nil, noDelivery(id)
 	}
 	return &list[0], nil
+}
+
+// KnownDeliveries returns which of the keys were received at an endpoint before.
+func (db *DB) KnownDeliveries(ctx context.Context, endpoint string, keys []string) (map[string]bool, error) {
+	known := map[string]bool{}
+	for part := range slices.Chunk(keys, 500) {
+		err := db.read(ctx, "known deliveries", func(r *reader) error {
+			var w where
+			w.And(`endpoint = $?`, endpoint)
+			rows, err := r.query(`SELECT dedup_key FROM delivery`+w.SQL()+` AND dedup_key IN `+in(&w, part), w.Args()...)
+			list, err := collect(rows, err, func(key *string, scan func(...any) error) error { return scan(key) })
+			for _, key := range list {
+				known[key] = true
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
 }
 
 func noDelivery(id agented.DeliveryID) error {

@@ -67,6 +67,10 @@ func (h *Hooks) Routes() []rest.Route {
 			ID: "get-delivery", Tag: "webhooks", Summary: "Show a delivery", Errors: []int{http.StatusNotFound},
 			Text: "Includes the body while it is stored, and for each trigger the first condition that did not match.",
 		}),
+		rest.Op("GET /api/v1/pull-sources", viewer, h.listPullSources, rest.About{
+			ID: "list-pull-sources", Tag: "webhooks", Summary: "List the webhooks whose missed deliveries are fetched", Status: http.StatusOK,
+			Text: "With a credential for GitHub's API, the server fetches deliveries that did not reach it. Lists how far it is for each webhook, and the rate limits of the credentials.",
+		}),
 		rest.Op("POST /api/v1/deliveries/{id}/replay", operator, h.replayDelivery, rest.About{
 			ID: "replay-delivery", Tag: "webhooks", Summary: "Replay a delivery", Status: http.StatusAccepted, Errors: []int{http.StatusNotFound, http.StatusConflict},
 			Text: "Evaluates the stored body against the current webhook rules and fires the triggers that match. The actor of the executions is the caller. Returns 409 if the body is no longer stored. Only an admin may replay a test to a trigger with a workspace.",
@@ -97,6 +101,7 @@ type DeliveryView struct {
 	DuplicateOf   agented.DeliveryID      `json:"duplicate_of,omitempty" doc:"The first delivery, if this is a repetition"`
 	ReplayOf      agented.DeliveryID      `json:"replay_of,omitempty" doc:"The delivery that was replayed"`
 	Test          bool                    `json:"test,omitempty" doc:"A user sent it to test a webhook"`
+	Source        string                  `json:"source" enum:"call,pulled" doc:"call: received; pulled: fetched from GitHub's list of deliveries"`
 	Actor         string                  `json:"actor,omitempty" doc:"Who replayed it, or sent the test"`
 	ExecutionIDs  []agented.ExecutionID   `json:"execution_ids"`
 	Triggers      []DeliveryTriggerView   `json:"triggers" doc:"The result for each trigger that it could have fired"`
@@ -125,8 +130,11 @@ func (h *Hooks) showDelivery(d *agented.Delivery) DeliveryView {
 	v := DeliveryView{
 		ID: d.ID, Endpoint: d.Endpoint, ReceivedAt: rest.Time(d.ReceivedAt), Address: d.Address, Event: d.Event, Action: d.Action,
 		Key: d.Key, Size: d.Size, Verdict: d.Verdict, Reason: h.o.Mask(d.Reason),
-		DuplicateOf: d.DuplicateOf, ReplayOf: d.ReplayOf, Test: d.Test(), Actor: d.Actor, ExecutionIDs: d.Executions(),
+		DuplicateOf: d.DuplicateOf, ReplayOf: d.ReplayOf, Test: d.Test(), Source: "call", Actor: d.Actor, ExecutionIDs: d.Executions(),
 		Triggers: []DeliveryTriggerView{}, BodyStored: d.BodyKept,
+	}
+	if d.Pulled {
+		v.Source = "pulled"
 	}
 	for _, t := range d.Triggers {
 		v.Triggers = append(v.Triggers, DeliveryTriggerView{t.Trigger, t.TriggerName, t.Webhook, t.Fired, t.Rule, h.o.Mask(t.Reason), t.Execution})

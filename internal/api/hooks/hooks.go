@@ -29,6 +29,8 @@ type Options struct {
 	Mask   func(string) string // masks known secrets
 	// Note adds an audit entry for an action of the caller.
 	Note func(ctx context.Context, action, subject, detail string)
+	// Pulls returns what is fetched from GitHub, nil if nothing is.
+	Pulls func() *Pulls
 	// Trigger returns the trigger with an id from a request.
 	Trigger func(ctx context.Context, id string) (*agented.Trigger, error)
 }

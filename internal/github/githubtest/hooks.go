@@ -92,7 +92,7 @@ func (h *Hook) Redeliver(guid string) {
 	for _, d := range h.list {
 		if d.GUID == guid {
 			again := *d
-			again.ID, again.Redelivery, again.DeliveredAt = h.s.id(), true, h.s.now().UTC()
+			again.ID, again.Redelivery, again.DeliveredAt, again.gone = h.s.id(), true, h.s.now().UTC(), false
 			h.list = append(h.list, &again)
 			return
 		}

@@ -1742,6 +1742,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pull-sources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the webhooks whose missed deliveries are fetched
+         * @description With a credential for GitHub's API, the server fetches deliveries that did not reach it. Lists how far it is for each webhook, and the rate limits of the credentials.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["list-pull-sources"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/reload": {
         parameters: {
             query?: never;
@@ -3682,6 +3704,11 @@ export interface components {
              * @description Size of the body in bytes
              */
             size: number;
+            /**
+             * @description call: received; pulled: fetched from GitHub's list of deliveries
+             * @enum {string}
+             */
+            source: "call" | "pulled";
             /** @description A user sent it to test a webhook */
             test?: boolean;
             /** @description The result for each trigger that it could have fired */
@@ -5024,6 +5051,77 @@ export interface components {
             max_bytes?: number;
             /** Format: int64 */
             max_files?: number;
+        };
+        PullSource: {
+            /**
+             * Format: date-time
+             * @description Deliveries before this time of GitHub's clock are stored
+             */
+            handled_until: string | null;
+            /**
+             * Format: int64
+             * @description GitHub's id of the webhook; omitted for that of an App
+             */
+            hook_id?: number;
+            /**
+             * Format: double
+             * @description Age of the oldest delivery that is not yet stored
+             */
+            lag_seconds: number;
+            /**
+             * Format: date-time
+             * @description When all deliveries were last stored
+             */
+            last_success_at: string | null;
+            /**
+             * Format: int64
+             * @description Deliveries whose body GitHub no longer had
+             */
+            lost: number;
+            /** @description app, OWNER/NAME, or the name of an organization */
+            name: string;
+            /** @description Why the last try failed */
+            problem?: string;
+            /**
+             * Format: int64
+             * @description Deliveries that were stored
+             */
+            pulled: number;
+            /**
+             * Format: date-time
+             * @description End of GitHub's rate limit
+             */
+            retry_at?: string;
+            /**
+             * Format: int64
+             * @description Deliveries that are listed and not yet stored
+             */
+            waiting: number;
+        };
+        PullSourceRate: {
+            /** @example app */
+            credential: string;
+            /**
+             * Format: int64
+             * @description Calls per hour
+             */
+            limit: number;
+            /** Format: int64 */
+            remaining: number;
+            /** Format: date-time */
+            reset_at: string;
+        };
+        PullSources: {
+            /** @description A credential is set, and AGENTED_GITHUB_PULL is not 0 */
+            enabled: boolean;
+            /**
+             * Format: double
+             * @description Time between two looks at GitHub's lists
+             */
+            every_seconds: number;
+            items: components["schemas"]["PullSource"][];
+            /** @description GitHub's rate limits as of the last calls */
+            limits: components["schemas"]["PullSourceRate"][];
         };
         Received: {
             /** @example dlv-01jdc4q7zv8m3k2n5p6r7s8t9w */
@@ -14685,6 +14783,62 @@ export interface operations {
             };
             /** @description Unprocessable Entity */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-pull-sources": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PullSources"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
