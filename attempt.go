@@ -38,6 +38,7 @@ const (
 	CauseCancelled Cause = "cancelled"  // cancelled on request
 	CauseOutputCap Cause = "output_cap" // printed more than the output limit
 	CauseDiskFull  Cause = "disk_full"  // no disk space for its log
+	CauseDiskLimit Cause = "disk_limit" // its files used more than its limit
 	CauseNoStart   Cause = "no_start"   // the program could not be started
 	CauseShutdown  Cause = "shutdown"   // the machine is shutting down
 	CauseLost      Cause = "lost"       // the shim died before the process ended

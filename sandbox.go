@@ -58,6 +58,7 @@ type Limits struct {
 	Swap      int `json:"swap,omitempty" doc:"MiB of swap in addition to memory; counts only together with a limit of memory"`
 	PIDs      int `json:"pids,omitempty" doc:"Concurrent processes and threads. Beyond it none can be started"`
 	CPUWeight int `json:"cpu_weight,omitempty" doc:"Share of the processors when they are busy, from 1 to 10000; the system's default is 100"`
+	Disk      int `json:"disk,omitempty" doc:"MiB of files in the folders of the execution: checkout or working directory, temporary files, artifacts, and its home folder at sandbox level strict. Beyond it the attempt is ended. A working_dir of the trigger does not count"`
 }
 
 // The largest values of Limits.
@@ -72,7 +73,7 @@ func (l Limits) validate(refuse func(path, format string, args ...any)) {
 	for _, f := range []struct {
 		name       string
 		value, max int
-	}{{"memory", l.Memory, MaxLimitMiB}, {"swap", l.Swap, MaxLimitMiB}, {"pids", l.PIDs, MaxLimitPIDs}, {"cpu_weight", l.CPUWeight, MaxCPUWeight}} {
+	}{{"memory", l.Memory, MaxLimitMiB}, {"swap", l.Swap, MaxLimitMiB}, {"pids", l.PIDs, MaxLimitPIDs}, {"cpu_weight", l.CPUWeight, MaxCPUWeight}, {"disk", l.Disk, MaxLimitMiB}} {
 		if f.value < 0 || f.value > f.max {
 			refuse("limits."+f.name, "must be from 0 (the server's default) to %d", f.max)
 		}
@@ -87,12 +88,12 @@ func (l Limits) Lower(than Limits) Limits {
 		}
 		return a
 	}
-	return Limits{lower(l.Memory, than.Memory), lower(l.Swap, than.Swap), lower(l.PIDs, than.PIDs), lower(l.CPUWeight, than.CPUWeight)}
+	return Limits{lower(l.Memory, than.Memory), lower(l.Swap, than.Swap), lower(l.PIDs, than.PIDs), lower(l.CPUWeight, than.CPUWeight), lower(l.Disk, than.Disk)}
 }
 
 // Or returns the limits with those that are 0 taken from other ones.
 func (l Limits) Or(other Limits) Limits {
-	return Limits{cmp.Or(l.Memory, other.Memory), cmp.Or(l.Swap, other.Swap), cmp.Or(l.PIDs, other.PIDs), cmp.Or(l.CPUWeight, other.CPUWeight)}
+	return Limits{cmp.Or(l.Memory, other.Memory), cmp.Or(l.Swap, other.Swap), cmp.Or(l.PIDs, other.PIDs), cmp.Or(l.CPUWeight, other.CPUWeight), cmp.Or(l.Disk, other.Disk)}
 }
 
 // Network is what an agent may reach from a sandbox without a network of its own, besides the API of

@@ -14,8 +14,11 @@ func TestLimits(t *testing.T) {
 	if got, want := (Limits{Memory: 1}).Or(Limits{Memory: 2, Swap: 3}), (Limits{Memory: 1, Swap: 3}); got != want {
 		t.Errorf("with the server's: %+v, want %+v", got, want)
 	}
-	s := Spec{Backend: BackendCommand, Command: []string{"true"}, Overlap: OverlapQueue, Limits: Limits{Memory: -1, Swap: MaxLimitMiB + 1, PIDs: -1, CPUWeight: 10001}}
-	if bad := s.Validate(); len(bad) != 4 || bad[0].Path != "limits.memory" || bad[3].Path != "limits.cpu_weight" {
+	if got, want := (Limits{Disk: 5}).Lower(Limits{Disk: 3}).Or(Limits{Disk: 1, Memory: 7}), (Limits{Disk: 3, Memory: 7}); got != want {
+		t.Errorf("of disk: %+v, want %+v", got, want)
+	}
+	s := Spec{Backend: BackendCommand, Command: []string{"true"}, Overlap: OverlapQueue, Limits: Limits{Memory: -1, Swap: MaxLimitMiB + 1, PIDs: -1, CPUWeight: 10001, Disk: -1}}
+	if bad := s.Validate(); len(bad) != 5 || bad[0].Path != "limits.memory" || bad[3].Path != "limits.cpu_weight" {
 		t.Errorf("%+v", bad)
 	}
 }

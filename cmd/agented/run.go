@@ -44,7 +44,7 @@ A second Ctrl-C within five seconds cancels the execution.`,
 	f.String("model", "", "model of the agent")
 	f.String("permission", "", "permission of the agent: read, edit (default) or full")
 	f.String("sandbox", "", "isolation of the processes from the server: off, guard or strict (default: AGENTED_SANDBOX of the server)")
-	f.StringToString("limit", nil, "limits of all its processes together: memory=MIB, swap=MIB, pids=N, cpu_weight=1..10000 (default: the server's settings)")
+	f.StringToString("limit", nil, "limits of all its processes together: memory=MIB, swap=MIB, pids=N, cpu_weight=1..10000, disk=MIB (default: the server's settings)")
 	f.StringArrayP("env", "e", nil, "environment variable of the process as NAME=VALUE, masked in its output; may be repeated")
 	f.StringArray("secret-env", nil, "environment variable with the value of a named secret, as NAME=SECRET; may be repeated")
 	f.StringArray("plain-env", nil, "like --env, for a value that is not secret and not masked")
@@ -208,9 +208,9 @@ func flagLimits(f *pflag.FlagSet) (*client.ResourceLimits, error) {
 	}
 	var out client.ResourceLimits
 	for name, value := range given {
-		field := map[string]*int{"memory": &out.Memory, "swap": &out.Swap, "pids": &out.PIDs, "cpu_weight": &out.CPUWeight}[name]
+		field := map[string]*int{"memory": &out.Memory, "swap": &out.Swap, "pids": &out.PIDs, "cpu_weight": &out.CPUWeight, "disk": &out.Disk}[name]
 		if field == nil {
-			return nil, usageError{fmt.Errorf("--limit %s is unknown: use memory, swap, pids or cpu_weight", name)}
+			return nil, usageError{fmt.Errorf("--limit %s is unknown: use memory, swap, pids, cpu_weight or disk", name)}
 		}
 		number, err := strconv.Atoi(value)
 		if err != nil {

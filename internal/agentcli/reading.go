@@ -91,6 +91,9 @@ func (r *reading) ended(exit agented.Exit) agented.Result {
 	case agented.CauseOutputCap:
 		r.failed()
 		r.reason = say("stopped because it printed more than allowed")
+	case agented.CauseDiskLimit:
+		r.failed()
+		r.reason = say("stopped because its files used more space than its limit")
 	case agented.CauseDiskFull:
 		r.outcome, r.reason = agented.OutcomeTransient, say("stopped because the disk is full and its log could not be written")
 	case agented.CauseNoStart:

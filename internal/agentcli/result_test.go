@@ -172,7 +172,7 @@ func TestResult_cause_takes_precedence(t *testing.T) {
 	zero := 0
 	for cause, want := range map[agented.Cause]agented.Outcome{
 		agented.CauseTimeout: agented.OutcomeTimeout, agented.CauseSilence: agented.OutcomeTimeout, agented.CauseCancelled: agented.OutcomeCancelled,
-		agented.CauseOutputCap: agented.OutcomeFailed, agented.CauseDiskFull: agented.OutcomeTransient, agented.CauseNoStart: agented.OutcomeFailed,
+		agented.CauseOutputCap: agented.OutcomeFailed, agented.CauseDiskFull: agented.OutcomeTransient, agented.CauseDiskLimit: agented.OutcomeFailed, agented.CauseNoStart: agented.OutcomeFailed,
 		agented.CauseShutdown: agented.OutcomeInterrupted, agented.CauseLost: agented.OutcomeInterrupted,
 	} {
 		for name, out := range good {

@@ -308,7 +308,7 @@ func (a *App) dispatchOptions(node agented.NodeID) dispatch.Options {
 		Limits: dispatch.Limits{
 			MaxConcurrent: c.MaxConcurrent, LeaseTTL: leaseTTL, StaleAfter: c.StaleExecution,
 			Grace: grace, OutputCap: outputCap, MinFree: reserve(c) / 4, Reserve: reserve(c),
-			Resources: agented.Limits{Memory: c.MaxMemoryMB, Swap: c.MaxSwapMB, PIDs: c.MaxProcesses, CPUWeight: c.CPUWeight},
+			Resources: agented.Limits{Memory: c.MaxMemoryMB, Swap: c.MaxSwapMB, PIDs: c.MaxProcesses, CPUWeight: c.CPUWeight, Disk: c.MaxDiskMB},
 			PauseFor:  c.PauseLimit,
 		},
 		Environment: dispatch.Environment{

@@ -130,6 +130,7 @@ type ResourceLimits struct {
 	Swap      int `json:"swap,omitempty"`   // MiB
 	PIDs      int `json:"pids,omitempty"`
 	CPUWeight int `json:"cpu_weight,omitempty"` // 1 to 10000
+	Disk      int `json:"disk,omitempty"`       // MiB
 }
 
 // SecretRef stands for the value of a named secret.

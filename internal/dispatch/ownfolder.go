@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/agented/agented"
@@ -23,6 +24,27 @@ func (d *Dispatcher) ownFolder(e *agented.Execution) bool {
 	owner := filepath.Base(filepath.Dir(dir))
 	return dir == d.o.Layout.Work(agented.ExecutionID(owner)) ||
 		dir == filepath.Join(d.o.Layout.Conversation(agented.ConversationID(owner)), "work")
+}
+
+// diskFolders lists the folders whose files count for the limit of an attempt's disk space: those
+// that belong to the execution or to its conversation. A working directory of the trigger does not.
+func (d *Dispatcher) diskFolders(p *preparation) []string {
+	e, l := p.e, d.o.Layout
+	own := []string{l.Work(e.ID), l.Temp(e.ID), d.recordsOf(e.ID).Out(e.AttemptNo), filepath.Join(l.Execution(e.ID), "home")}
+	if c := e.Cause; c != nil && c.Conversation != "" {
+		own = append(own, l.Conversation(c.Conversation))
+	}
+	if dir := resolved(d.workDir(e)); strings.HasPrefix(dir, resolved(l.Root)+"/") && e.Snapshot.WorkingDir == "" {
+		own = append(own, dir)
+	}
+	var out []string
+	for _, dir := range own {
+		dir = resolved(dir)
+		if !slices.ContainsFunc(out, func(o string) bool { return dir == o || strings.HasPrefix(dir, o+"/") }) {
+			out = append(out, dir)
+		}
+	}
+	return out
 }
 
 // removeStartupFiles removes the files of an agent's own folder that its CLI

@@ -75,3 +75,28 @@ exit 1
 		t.Errorf("%d attempts logged\n%s%s", n, text, h.systemLines(id))
 	}
 }
+
+func TestLimit_disk(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	d := h.dispatcher(nil)
+	defer h.run(d)()
+	const fill = "head -c 3000000 /dev/zero >"
+	shared := t.TempDir()
+	for name, c := range map[string]struct {
+		script, dir string
+		want        agented.State
+	}{
+		"working directory":     {fill + "big; sleep 60", "", agented.StateFailed},
+		"temporary files":       {fill + "$TMPDIR/big; sleep 60", shared, agented.StateFailed},
+		"artifacts":             {fill + "$AGENTED_OUT/big; sleep 60", shared, agented.StateFailed},
+		"folder of the trigger": {fill + "big; sleep 4", shared, agented.StateSuccess},
+	} {
+		spec := command("sh", "-c", c.script)
+		spec.WorkingDir, spec.Limits.Disk = c.dir, 2
+		e := h.await(h.fire(d, spec))
+		if e.State != c.want || (c.want == agented.StateFailed) != strings.Contains(e.Reason, "more disk space than its limit of 2 MiB (limits.disk or AGENTED_MAX_DISK)") {
+			t.Errorf("%s: %s %s", name, e.State, e.Reason)
+		}
+	}
+}

@@ -260,6 +260,7 @@ func (d *Dispatcher) shimInput(ctx context.Context, p *preparation, path string,
 		Silence: time.Duration(e.Snapshot.SilenceSeconds) * time.Second,
 		Grace:   d.o.Grace, OutputCap: d.o.OutputCap, MinFree: d.o.MinFree,
 		MaxMemory: int64(limits.Memory) << 20, MaxSwap: int64(limits.Swap) << 20, MaxProcesses: limits.PIDs, CPUWeight: limits.CPUWeight, Sandbox: box, SandboxReason: p.level.Reason,
+		MaxDisk: int64(limits.Disk) << 20, DiskFolders: d.diskFolders(p),
 		CreatedAt: d.now(),
 	}
 	return ready, nil

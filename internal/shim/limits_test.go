@@ -141,3 +141,24 @@ func TestDisk_guard_ends_attempt(t *testing.T) {
 	r.spec.MinFree = 1 << 60
 	wantCause(t, r, r.do(), agented.CauseDiskFull, "must stay free")
 }
+
+func TestLimit_disk(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		script string
+		cause  agented.Cause
+		detail string
+	}{
+		"exceeded":   {"head -c 3000000 /dev/zero >big; sleep 600", agented.CauseDiskLimit, "its files used more disk space than its limit of 2 MiB (limits.disk or AGENTED_MAX_DISK)"},
+		"below":      {"head -c 1000000 /dev/zero >small; sleep 3", agented.CauseExit, ""},
+		"too nested": {"i=0; while [ $i -lt 300 ]; do mkdir d && cd d || break; i=$((i+1)); done; sleep 600", agented.CauseDiskLimit, "nested too deeply"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRun(t, agented.CaptureFile, c.script)
+			r.spec.Dir = t.TempDir()
+			r.spec.MaxDisk, r.spec.DiskFolders = 2<<20, []string{r.spec.Dir}
+			wantCause(t, r, r.do(), c.cause, c.detail)
+		})
+	}
+}

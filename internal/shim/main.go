@@ -192,6 +192,7 @@ func prepare(bundle string, orders *orders) (*shim, error) {
 		notes:   make(chan string, maxNotes),
 		signals: make(chan os.Signal, 1),
 		swept:   make(chan sweepReport, 1),
+		filled:  make(chan string, 1),
 		synced:  make(chan [2]int64, 1),
 		exit:    agented.Exit{Cause: agented.CauseExit},
 	}

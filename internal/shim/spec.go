@@ -72,6 +72,8 @@ type Spec struct {
 	MaxSwap      int64         `json:"max_swap,omitempty"`      // bytes of swap, with MaxMemory
 	MaxProcesses int           `json:"max_processes,omitempty"` // processes and threads; 0 means no limit
 	CPUWeight    int           `json:"cpu_weight,omitempty"`    // 1 to 10000; 0 means the system's default
+	MaxDisk      int64         `json:"max_disk,omitempty"`      // bytes of files in DiskFolders; 0 means no limit
+	DiskFolders  []string      `json:"disk_folders,omitempty"`  // absolute; none contains another
 	Sandbox      *Box          `json:"sandbox,omitempty"`       // nil means none
 	// SandboxReason is why the attempt has this sandbox, or none; for display.
 	SandboxReason string    `json:"sandbox_reason,omitempty"`
@@ -124,7 +126,7 @@ func (s *Spec) check() error {
 		return agented.Errorf(agented.Invalid, "the sandbox forwards a port to the absolute path of a socket")
 	case !slices.Contains([]agented.Capture{agented.CaptureFile, agented.CapturePipe, agented.CapturePTY}, s.Capture):
 		return agented.Errorf(agented.Invalid, "unknown capture %q", s.Capture)
-	case s.Timeout < 0 || s.Silence < 0 || s.Grace < 0 || s.OutputCap < 0 || s.MinFree < 0 || s.MaxMemory < 0 || s.MaxSwap < 0 || s.MaxProcesses < 0 || s.CPUWeight < 0:
+	case s.Timeout < 0 || s.Silence < 0 || s.Grace < 0 || s.OutputCap < 0 || s.MinFree < 0 || s.MaxMemory < 0 || s.MaxSwap < 0 || s.MaxProcesses < 0 || s.CPUWeight < 0 || s.MaxDisk < 0:
 		return agented.Errorf(agented.Invalid, "a limit is negative")
 	}
 	for _, text := range append([]string{s.Path, s.Dir}, s.Args...) {

@@ -1,12 +1,16 @@
 package shim
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/disk"
+	"github.com/agented/agented/internal/format"
 )
 
 // haltEvery is the interval at which a command is checked for a stop by a signal. Two checks must
@@ -70,4 +74,54 @@ func (t *tree) stoppedCommand() (process, bool) {
 		}
 	}
 	return process{}, false
+}
+
+const (
+	// everyDiskUse is the pause between two measurements of an attempt's files.
+	everyDiskUse = 2 * time.Second
+	// diskUseShare is the part of a processor that a measurement uses, so that large trees cost
+	// time and not processors.
+	diskUseShare = 0.05
+)
+
+// watchDiskUse measures the files of an attempt that has a limit, until ctx is done. What exceeds
+// the limit is measured again without pauses, because files that move during a slow measurement
+// can count twice.
+func (k *supervisor) watchDiskUse(ctx context.Context) {
+	limit, folders := k.spec.MaxDisk, k.spec.DiskFolders
+	if limit <= 0 || len(folders) == 0 {
+		return
+	}
+	go func() {
+		for wait := time.NewTicker(everyDiskUse); ; {
+			select {
+			case <-ctx.Done():
+				wait.Stop()
+				return
+			case <-wait.C:
+			}
+			if k.paused.Load() != nil {
+				continue
+			}
+			used, err := disk.Usage(ctx, folders, limit, diskUseShare)
+			if err == nil && used > limit {
+				used, err = disk.Usage(ctx, folders, limit, 0)
+			}
+			why := ""
+			switch {
+			case errors.Is(err, disk.ErrDepth):
+				why = "the size of its files could not be measured for its limit (limits.disk or AGENTED_MAX_DISK): " + err.Error()
+			case err == nil && used > limit:
+				why = "its files used more disk space than its limit of " + format.Bytes(limit) + " (limits.disk or AGENTED_MAX_DISK)"
+			default:
+				continue
+			}
+			wait.Stop()
+			select {
+			case k.filled <- why:
+			case <-ctx.Done():
+			}
+			return
+		}
+	}()
 }

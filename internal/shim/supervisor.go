@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -60,6 +61,7 @@ type supervisor struct {
 	stops   chan agented.Cause // from the control socket
 	signals chan os.Signal
 	swept   chan sweepReport
+	filled  chan string // why the limit of disk space is exceeded
 	synced  chan [2]int64
 	notes   chan string // lines of the broker
 	ending  atomic.Bool // for hello
@@ -102,6 +104,9 @@ func (k *supervisor) run() {
 	k.output, k.checkAt, k.syncAt, k.lookAt = now, now.Add(everyCheck), now.Add(everySync), now
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	k.watchDiskUse(ctx)
 	for !k.over() {
 		gone := k.tree.reap.gone
 		if !k.leftAt.IsZero() {
@@ -128,6 +133,8 @@ func (k *supervisor) run() {
 			k.lookAt = time.Now()
 		case cause := <-k.stops:
 			k.end(cause, stopText(cause))
+		case why := <-k.filled:
+			k.end(agented.CauseDiskLimit, why)
 		case p := <-k.pauses:
 			k.setPause(p)
 		case text := <-k.notes:

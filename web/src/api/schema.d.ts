@@ -2682,6 +2682,11 @@ export interface components {
                 cpu_weight?: number;
                 /**
                  * Format: int64
+                 * @description MiB of files in the folders of the execution: checkout or working directory, temporary files, artifacts, and its home folder at sandbox level strict. Beyond it the attempt is ended. A working_dir of the trigger does not count
+                 */
+                disk?: number;
+                /**
+                 * Format: int64
                  * @description MiB of memory. Beyond it the kernel kills the largest of the processes
                  */
                 memory?: number;
@@ -2779,6 +2784,11 @@ export interface components {
                  * @description Share of the processors when they are busy, from 1 to 10000; the system's default is 100
                  */
                 cpu_weight?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of files in the folders of the execution: checkout or working directory, temporary files, artifacts, and its home folder at sandbox level strict. Beyond it the attempt is ended. A working_dir of the trigger does not count
+                 */
+                disk?: number;
                 /**
                  * Format: int64
                  * @description MiB of memory. Beyond it the kernel kills the largest of the processes
@@ -3911,6 +3921,11 @@ export interface components {
                 cpu_weight?: number;
                 /**
                  * Format: int64
+                 * @description MiB of files in the folders of the execution: checkout or working directory, temporary files, artifacts, and its home folder at sandbox level strict. Beyond it the attempt is ended. A working_dir of the trigger does not count
+                 */
+                disk?: number;
+                /**
+                 * Format: int64
                  * @description MiB of memory. Beyond it the kernel kills the largest of the processes
                  */
                 memory?: number;
@@ -4404,6 +4419,11 @@ export interface components {
              * @description Share of the processors when they are busy, from 1 to 10000; the system's default is 100
              */
             cpu_weight?: number;
+            /**
+             * Format: int64
+             * @description MiB of files in the folders of the execution: checkout or working directory, temporary files, artifacts, and its home folder at sandbox level strict. Beyond it the attempt is ended. A working_dir of the trigger does not count
+             */
+            disk?: number;
             /**
              * Format: int64
              * @description MiB of memory. Beyond it the kernel kills the largest of the processes
@@ -5753,6 +5773,11 @@ export interface components {
                 cpu_weight?: number;
                 /**
                  * Format: int64
+                 * @description MiB of files in the folders of the execution: checkout or working directory, temporary files, artifacts, and its home folder at sandbox level strict. Beyond it the attempt is ended. A working_dir of the trigger does not count
+                 */
+                disk?: number;
+                /**
+                 * Format: int64
                  * @description MiB of memory. Beyond it the kernel kills the largest of the processes
                  */
                 memory?: number;
@@ -5891,6 +5916,11 @@ export interface components {
                  * @description Share of the processors when they are busy, from 1 to 10000; the system's default is 100
                  */
                 cpu_weight?: number;
+                /**
+                 * Format: int64
+                 * @description MiB of files in the folders of the execution: checkout or working directory, temporary files, artifacts, and its home folder at sandbox level strict. Beyond it the attempt is ended. A working_dir of the trigger does not count
+                 */
+                disk?: number;
                 /**
                  * Format: int64
                  * @description MiB of memory. Beyond it the kernel kills the largest of the processes

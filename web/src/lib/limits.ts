@@ -6,9 +6,10 @@ export interface LimitsForm {
   swap: number
   pids: number
   cpu_weight: number
+  disk: number
 }
 
-export const emptyLimits = (): LimitsForm => ({ memory: 0, swap: 0, pids: 0, cpu_weight: 0 })
+export const emptyLimits = (): LimitsForm => ({ memory: 0, swap: 0, pids: 0, cpu_weight: 0, disk: 0 })
 
 /** Converts limits of the API to a form. */
 export function limitsForm(v: Schemas['Limits'] | null | undefined): LimitsForm {
