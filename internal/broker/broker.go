@@ -76,7 +76,8 @@ type Broker struct {
 	git       *gitProxy      // nil: none
 	proxy     *egress.Proxy  // nil: none
 	refusals  *egress.Refusals
-	inner     *innerListener // of connections to itself through the proxy
+	mask      func(string) string // of what the agent has sent, if there is a proxy
+	inner     *innerListener      // of connections to itself through the proxy
 }
 
 // route is a Route that is ready to forward.

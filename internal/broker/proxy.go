@@ -17,12 +17,11 @@ func (b *Broker) openProxy(allow []string, o Options) (err error) {
 	if allow == nil {
 		return nil
 	}
-	mask := o.Mask
-	if mask == nil {
-		mask = func(s string) string { return s }
+	if b.mask = o.Mask; b.mask == nil {
+		b.mask = func(s string) string { return s }
 	}
 	b.refusals = &egress.Refusals{First: func(r egress.Refusal) {
-		r.Address = mask(r.Address)
+		r.Address = b.mask(r.Address)
 		b.report.add(Record{Refused: &r})
 		if o.Note != nil {
 			o.Note("The network of the execution refused " + r.Address + ": " + r.Reason + ".")
@@ -67,6 +66,7 @@ func (b *Broker) reportRefused() {
 	all, more := b.refused()
 	for _, r := range all {
 		if r.Count > 1 {
+			r.Address = b.mask(r.Address)
 			b.report.add(Record{Refused: &r})
 		}
 	}
