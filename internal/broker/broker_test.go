@@ -31,7 +31,7 @@ type started struct {
 	url, file string
 }
 
-func start(t *testing.T, c broker.Config) started {
+func start(t testing.TB, c broker.Config) started {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
