@@ -141,11 +141,11 @@ type executionListInput struct {
 	Limit         int       `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Page size"`
 	Cursor        string    `query:"cursor" maxLength:"2000" doc:"next_cursor of the previous page; omit it for the first page"`
 	TriggerID     string    `query:"trigger_id" maxLength:"100" doc:"Only firings of this trigger"`
-	Status        []string  `query:"status" doc:"Only these statuses, separated by commas: pending, running, success, failed, timeout, cancelled, interrupted"`
+	Status        []string  `query:"status" doc:"Only these statuses, separated by commas: pending, running, success, failed, timeout, cancelled, interrupted. paused selects running executions that are paused"`
 	Source        string    `query:"source" enum:"manual,schedule,webhook,github,retry,message,conversation" doc:"Only those fired by this source"`
 	CreatedAfter  time.Time `query:"created_after" doc:"Only those created at this time or later"`
 	CreatedBefore time.Time `query:"created_before" doc:"Only those created before this time"`
-	Query         string    `query:"q" maxLength:"200" doc:"Only those whose trigger name or id starts with this text"`
+	Query         string    `query:"q" maxLength:"200" doc:"Only those whose trigger name contains this text, ignoring case, or whose id starts with it"`
 }
 
 func (h *executions) list(ctx context.Context, in *executionListInput) (*rest.ListOutput[ExecutionView], error) {
@@ -155,10 +155,10 @@ func (h *executions) list(ctx context.Context, in *executionListInput) (*rest.Li
 	}
 	for _, text := range in.Status {
 		state := agented.State(strings.TrimSpace(text))
-		if !state.Valid() {
+		if !state.Valid() && state != store.FilterPaused {
 			return nil, rest.InQuery(&agented.Error{
 				Kind: agented.Invalid, Text: "status: unknown status",
-				Fields: []agented.Field{{Path: "status", Text: "must be some of pending, running, success, failed, timeout, cancelled, interrupted, separated by commas"}},
+				Fields: []agented.Field{{Path: "status", Text: "must be some of pending, running, paused, success, failed, timeout, cancelled, interrupted, separated by commas"}},
 			})
 		}
 		f.States = append(f.States, state)

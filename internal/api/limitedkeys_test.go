@@ -46,7 +46,7 @@ var limitedKeys = map[string][]string{
 		"list-audit", "get-backup", "get-config", "get-drain", "set-drain", "reload-settings", "get-retention", "run-retention", "get-metrics",
 		"list-keys", "create-key", "revoke-key", "logout", "change-password", "list-sessions", "revoke-session",
 		"list-users", "create-user", "delete-user", "get-user", "update-user",
-		"list-budgets", "create-budget", "delete-budget", "get-budget", "update-budget", "get-usage", "get-overview",
+		"list-budgets", "create-budget", "delete-budget", "get-budget", "update-budget", "get-usage", "get-overview", "list-attention",
 		"list-conversations", "create-conversation", "delete-conversation", "get-conversation", "close-conversation", "list-conversation-events",
 		"upload-conversation-file", "interrupt-conversation", "send-conversation-message", "stream-conversation",
 		"list-deliveries", "get-delivery", "replay-delivery", "match-webhooks", "list-pull-sources", "list-schedules", "preview-schedule", "list-ticks",

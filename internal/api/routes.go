@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/api/attention"
 	"github.com/agented/agented/internal/api/channels"
 	"github.com/agented/agented/internal/api/conversations"
 	"github.com/agented/agented/internal/api/diffs"
@@ -80,6 +81,7 @@ func (s *Server) serverRoutes(log *auditLog) []rest.Route {
 			db: o.DB, operation: operation, keep: o.Keep, layout: o.Layout, version: o.Version, started: s.started, log: o.Log,
 			config: s.rest.Config, healthy: s.healthy, now: s.now, masker: s.masker, sandbox: o.Sandbox,
 		}).routes(),
+		s.attention().Routes(),
 		(&information{version: o.Version, node: o.Node, key: o.Key, started: s.started, config: s.rest.Config, now: s.now, mask: s.mask, sandbox: o.Sandbox}).routes(),
 		operation.routes(),
 		log.routes(),
@@ -88,6 +90,20 @@ func (s *Server) serverRoutes(log *auditLog) []rest.Route {
 		}).routes(),
 		s.documentRoutes(),
 	)
+}
+
+// attention returns the handler of what waits for a person.
+func (s *Server) attention() *attention.Attention {
+	return &attention.Attention{
+		DB: s.o.DB, Mask: s.mask, Now: s.now, Notices: s.o.Keep.texts,
+		Unverified: func() bool { return s.rest.Config().GitHubWebhookSecret.Reveal() == "" },
+		Hints: func(t *agented.Trigger) (out []attention.Hint) {
+			for _, v := range triggerHints(s.rest.Config(), t) {
+				out = append(out, attention.Hint{Text: v.Text, Fix: v.Fix})
+			}
+			return out
+		},
+	}
 }
 
 // documentRoutes returns the routes of the metrics and of the OpenAPI document.

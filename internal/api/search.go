@@ -28,11 +28,13 @@ type logs struct {
 
 // LogHits are the lines of a log that match a search.
 type LogHits struct {
-	Hits      []LogHit    `json:"hits"`
-	NextAfter agented.Seq `json:"next_after" doc:"Last line that was searched: send it as after to continue"`
-	Done      bool        `json:"done" doc:"The current end of the log was reached"`
-	LastSeq   agented.Seq `json:"last_seq" doc:"Number of the last line of the log at this moment"`
-	Note      string      `json:"note,omitempty" doc:"Why there is nothing to search, if retention removed the log"`
+	Hits       []LogHit    `json:"hits"`
+	NextAfter  agented.Seq `json:"next_after" doc:"Last line that was searched: send it as after to continue"`
+	NextBefore agented.Seq `json:"next_before" doc:"With before: first line that was searched. Send it as before to continue"`
+	Done       bool        `json:"done" doc:"The current end of the log was reached; with before, its start, or with count, that line"`
+	Count      int64       `json:"count" doc:"With count: number of matching lines after after, up to next_after"`
+	LastSeq    agented.Seq `json:"last_seq" doc:"Number of the last line of the log at this moment"`
+	Note       string      `json:"note,omitempty" doc:"Why there is nothing to search, if retention removed the log"`
 }
 
 // LogHit is one matching line.
@@ -45,12 +47,14 @@ type LogHit struct {
 }
 
 type searchInput struct {
-	ID    string `path:"id" maxLength:"100" doc:"The execution's id, exec-…"`
-	Query string `query:"q" required:"true" minLength:"1" maxLength:"1000" doc:"Text to search for"`
-	Regex bool   `query:"regex" doc:"q is a regular expression (RE2 syntax)"`
-	Case  bool   `query:"case" doc:"Match case. Default: ignore case"`
-	After int64  `query:"after" minimum:"0" doc:"Search after this line"`
-	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"200" doc:"Maximum number of hits"`
+	ID     string `path:"id" maxLength:"100" doc:"The execution's id, exec-…"`
+	Query  string `query:"q" required:"true" minLength:"1" maxLength:"1000" doc:"Text to search for"`
+	Regex  bool   `query:"regex" doc:"q is a regular expression (RE2 syntax)"`
+	Case   bool   `query:"case" doc:"Match case. Default: ignore case"`
+	After  int64  `query:"after" minimum:"0" doc:"Search after this line"`
+	Before int64  `query:"before" minimum:"0" doc:"Search before this line, backwards: the last hits before it are returned, in order. With count: count up to this line"`
+	Count  bool   `query:"count" doc:"Only count the matching lines"`
+	Limit  int    `query:"limit" minimum:"1" maximum:"1000" default:"200" doc:"Maximum number of hits"`
 }
 
 // searchTime limits the search of one request.
@@ -61,10 +65,16 @@ func (h *logs) search(ctx context.Context, in *searchInput) (*rest.Output[LogHit
 	if err != nil {
 		return nil, err
 	}
-	search, err := logsearch.New(in.Query, logsearch.Options{
-		Regex: in.Regex, Case: in.Case, After: agented.Seq(in.After), Limit: in.Limit,
+	options := logsearch.Options{
+		Regex: in.Regex, Case: in.Case, After: agented.Seq(in.After), Limit: in.Limit, Count: in.Count,
 		Masker: h.masker(), Until: time.Now().Add(searchTime),
-	})
+	}
+	if in.Count {
+		options.Stop = agented.Seq(in.Before)
+	} else if in.Before > 0 && in.After > 0 {
+		return nil, agented.InvalidFields([]agented.Field{{Path: "query.before", Text: "cannot be combined with after, except with count=true"}})
+	}
+	search, err := logsearch.New(in.Query, options)
 	if err != nil {
 		return nil, agented.InvalidFields([]agented.Field{{Path: "query.q", Text: agented.Message(err)}})
 	}
@@ -85,13 +95,17 @@ func (h *logs) search(ctx context.Context, in *searchInput) (*rest.Output[LogHit
 	if out.Body.LastSeq, err = log.LastSeq(); err != nil {
 		return nil, err
 	}
-	if err := log.SeekAfter(agented.Seq(in.After)); err != nil {
-		return nil, err
+	var found *logsearch.Result
+	if in.Before > 0 && !in.Count {
+		before := min(agented.Seq(in.Before), out.Body.LastSeq+1)
+		found, out.Body.NextBefore, err = logsearch.Backwards(ctx, log, in.Query, options, before)
+	} else if err = log.SeekAfter(agented.Seq(in.After)); err == nil {
+		found, err = search.Run(ctx, log)
 	}
-	found, err := search.Run(ctx, log)
 	if err != nil {
 		return nil, err
 	}
+	out.Body.Count = found.Count
 	for _, h := range found.Hits {
 		h.At = rest.Time(h.At)
 		out.Body.Hits = append(out.Body.Hits, LogHit(h))
@@ -130,7 +144,7 @@ func (h *logs) routes() []rest.Route {
 		}).Streams().Reaching(rest.OwnExecution),
 		rest.Op("GET /api/v1/executions/{id}/search", viewer, h.search, rest.About{
 			ID: "search-log", Tag: "logs", Summary: "Search a log", Errors: []int{http.StatusNotFound},
-			Text: "Returns lines that contain a text or match a regular expression, in order. Parts of a split line are searched as one line; colours and other escape sequences are ignored. One request searches for at most two seconds: repeat it with `next_after` as `after` until `done`.",
+			Text: "Returns lines that contain a text or match a regular expression, in order. Parts of a split line are searched as one line; colours and other escape sequences are ignored. One request searches for at most two seconds: repeat it with `next_after` as `after` until `done`. With `before`, the search goes backwards from a line: repeat it with `next_before` as `before`. With `count`, it only counts: add up `count`.",
 		}).Reaching(rest.OwnExecution),
 		rest.Raw("GET /api/v1/events/stream", viewer, st.ServeEvents, rest.About{
 			ID: "stream-events", Tag: "logs", Summary: "Stream all executions",

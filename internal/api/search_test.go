@@ -184,3 +184,63 @@ func TestSearch_empty_log(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// From any line, forwards and backwards, every match is reached once and in order.
+func TestSearch_both_directions(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings{})
+	var records []runlog.Record
+	var want []string
+	const lines = 12_000
+	for n := 1; n <= lines; n++ {
+		text := "other"
+		if n%7 == 3 && (n < 500 || n > 11_000) || n == 6000 {
+			text = "a match"
+			want = append(want, fmt.Sprint(n))
+		}
+		records = append(records, logged(text))
+	}
+	id := g.printed(records...)
+	for _, from := range []int{1, 2, 3, 4, 250, 5999, 6000, 6001, lines, lines + 1} {
+		var before, after []string
+		for at := agented.Seq(from); ; {
+			h := g.find(id, fmt.Sprintf("q=match&limit=50&before=%d", at))
+			if len(h.Hits) > 50 {
+				t.Fatalf("%d hits", len(h.Hits))
+			}
+			before = append(strings.Fields(seqs(h)), before...)
+			if at = h.NextBefore; h.Done || at <= 1 {
+				break
+			}
+		}
+		for at := agented.Seq(from - 1); ; {
+			h := g.find(id, fmt.Sprintf("q=match&limit=50&after=%d", at))
+			after = append(after, strings.Fields(seqs(h))...)
+			if at = h.NextAfter; h.Done {
+				break
+			}
+		}
+		if got := append(before, after...); !cmp.Equal(got, want) {
+			t.Errorf("from line %d: %s", from, cmp.Diff(want, got))
+		}
+		count := func(query string) (n int64) {
+			for at := agented.Seq(0); ; {
+				h := g.find(id, fmt.Sprintf("q=match&count=true&after=%d%s", at, query))
+				n += h.Count
+				if at = h.NextAfter; h.Done {
+					if len(h.Hits) > 0 {
+						t.Error("a count has hits")
+					}
+					return n
+				}
+			}
+		}
+		if n := count(fmt.Sprintf("&before=%d", from)); n != int64(len(before)) {
+			t.Errorf("%d before line %d, want %d", n, from, len(before))
+		}
+		if n := count(""); n != int64(len(want)) {
+			t.Errorf("%d in all, want %d", n, len(want))
+		}
+	}
+	g.do(agented.RoleViewer, "GET", "/api/v1/executions/"+string(id)+"/search?q=x&before=5&after=3", "").want(422)
+}

@@ -252,7 +252,7 @@ type triggerListInput struct {
 	Limit   int    `query:"limit" minimum:"1" maximum:"200" default:"50" doc:"Page size"`
 	Cursor  string `query:"cursor" maxLength:"2000" doc:"next_cursor of the previous page; omit it for the first page"`
 	Name    string `query:"name" maxLength:"200" doc:"Only the trigger of this name, ignoring case"`
-	Query   string `query:"q" maxLength:"200" doc:"Only names that start with this text, ignoring case"`
+	Query   string `query:"q" maxLength:"200" doc:"Only names that contain this text, ignoring case"`
 	Enabled string `query:"enabled" enum:"true,false" doc:"Only enabled or only disabled triggers"`
 }
 
@@ -267,7 +267,7 @@ func (h *triggers) list(ctx context.Context, in *triggerListInput) (*rest.ListOu
 			return nil, err
 		case !rest.Principal(ctx).Reaches(t.ID),
 			in.Enabled != "" && t.Enabled != (in.Enabled == "true"),
-			!strings.HasPrefix(naming.Key(t.Name), naming.Key(in.Query)):
+			!strings.Contains(naming.Key(t.Name), naming.Key(in.Query)):
 			return rest.List(nil, "", show), nil
 		}
 		return rest.List([]agented.Trigger{*t}, "", show), nil

@@ -32,7 +32,8 @@ type Hit struct {
 type Result struct {
 	Hits      []Hit       // in the order of the log
 	NextAfter agented.Seq // last line that was searched: continue after it
-	Done      bool        // the current end of the log was reached
+	Done      bool        // the current end of the log, or Stop, was reached
+	Count     int64       // with Options.Count: matching lines up to NextAfter
 }
 
 // Options configures a search.
@@ -41,6 +42,8 @@ type Options struct {
 	Case   bool           // match case
 	After  agented.Seq    // the log is positioned after this line
 	Limit  int            // maximum number of hits
+	Stop   agented.Seq    // search only lines before this one; 0 means all
+	Count  bool           // count the hits instead of returning them; Limit is ignored
 	Masker *redact.Masker // masked text cannot be found; nil masks nothing
 	Until  time.Time      // when to stop; the result is then incomplete
 }
@@ -59,7 +62,10 @@ func New(query string, o Options) (*Search, error) {
 	}
 	s.limit, s.hits = o.Limit, &Result{Hits: []Hit{}, NextAfter: o.After}
 	s.mask, s.masks = o.Masker.MaskLine, !o.Masker.Empty()
-	s.until = o.Until
+	s.until, s.stop, s.count = o.Until, o.Stop, o.Count
+	if s.count {
+		s.limit = math.MaxInt / 2
+	}
 	return s, nil
 }
 
@@ -69,6 +75,7 @@ func (q *Search) Run(ctx context.Context, log *runlog.Reader) (*Result, error) {
 	if err := q.run(ctx, log, q.until); err != nil {
 		return nil, err
 	}
+	q.counted()
 	// A split line is searched when its end is available, and sorted by its
 	// start.
 	slices.SortFunc(q.hits.Hits, func(a, b Hit) int { return cmp.Compare(a.Seq, b.Seq) })
@@ -209,6 +216,8 @@ type Search struct {
 	need  []byte     // text in every match; nil if unknown
 	auto  *automaton // no match without a match of it; nil if unknown
 	limit int
+	stop  agented.Seq // 0: none
+	count bool
 	until time.Time
 	hits  *Result
 	mask  func(dst, line []byte) []byte
@@ -246,6 +255,14 @@ func (q *Search) run(ctx context.Context, log *runlog.Reader, until time.Time) e
 			q.giveUp() // the rest is not written yet
 			q.hits.Done = true
 			return nil
+		}
+		if n := len(lines); q.stop > 0 && lines[n-1].Seq >= q.stop {
+			lines = slices.DeleteFunc(lines, func(l agented.LogLine) bool { return l.Seq >= q.stop })
+			if len(lines) == 0 {
+				q.giveUp()
+				q.hits.Done = true
+				return nil
+			}
 		}
 		q.sift(lines)
 		for i := range lines {
@@ -293,7 +310,20 @@ func (q *Search) sift(lines []agented.LogLine) {
 }
 
 // settled records that everything up to a line has been searched.
-func (q *Search) settled(at agented.Seq) { q.hits.NextAfter, q.moved = at, true }
+func (q *Search) settled(at agented.Seq) {
+	q.hits.NextAfter, q.moved = at, true
+	if len(q.hits.Hits) >= 1024 {
+		q.counted()
+	}
+}
+
+// counted replaces the hits by their number, if only that is wanted. No line is open.
+func (q *Search) counted() {
+	if q.count {
+		q.hits.Count += int64(len(q.hits.Hits))
+		q.hits.Hits = q.hits.Hits[:0]
+	}
+}
 
 // giveUp searches the available parts of open lines.
 func (q *Search) giveUp() {
@@ -366,6 +396,10 @@ func (q *Search) examine(l *agented.LogLine, text []byte) {
 	}
 	at := q.find(text)
 	if at == nil {
+		return
+	}
+	if q.count {
+		q.hits.Hits = append(q.hits.Hits, Hit{Seq: l.Seq})
 		return
 	}
 	from := max(0, at[0]-maxExcerpt/3)

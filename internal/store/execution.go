@@ -309,11 +309,23 @@ func (db *DB) TriggerOf(ctx context.Context, id agented.ExecutionID) (agented.Tr
 type ExecutionFilter struct {
 	Trigger       agented.TriggerID
 	Only          []agented.TriggerID // one of these triggers; empty: any
-	States        []agented.State     // any of these
+	States        []agented.State     // any of these, or FilterPaused
 	Source        agented.Source
 	CreatedAfter  time.Time // at this time or later
 	CreatedBefore time.Time // before this time
-	Query         string    // prefix of the trigger's name, ignoring case, or of the execution's id
+	Query         string    // part of the trigger's name, ignoring case, or prefix of the execution's id
+}
+
+// FilterPaused selects running executions that are paused. It is no state: theirs stays
+// running.
+const FilterPaused agented.State = "paused"
+
+// statusCondition returns the condition for a state or [FilterPaused].
+func statusCondition(w *where, s agented.State) string {
+	if s == FilterPaused {
+		return w.Number(`status = $? AND id IN (SELECT execution_id FROM pause)`, agented.StateRunning)
+	}
+	return w.Number(`status = $?`, s)
 }
 
 // maxNames limits how many trigger names a Query may match.
@@ -335,7 +347,7 @@ func (db *DB) Executions(ctx context.Context, f ExecutionFilter, p Page) ([]agen
 		}
 	}
 	for _, s := range f.States {
-		if !s.Valid() {
+		if !s.Valid() && s != FilterPaused {
 			return nil, "", agented.InvalidFields([]agented.Field{{Path: "status", Text: fmt.Sprintf("%q is not a status", format.Truncate(string(s), 60))}})
 		}
 	}
@@ -396,7 +408,11 @@ func (f *ExecutionFilter) common(w *where) []string {
 		conds = append(conds, w.Number(`trigger_id = $?`, f.Trigger))
 	}
 	if f.Query != "" && len(f.States) > 0 {
-		conds = append(conds, `status IN `+in(w, f.States))
+		var any []string
+		for _, s := range f.States {
+			any = append(any, "("+statusCondition(w, s)+")")
+		}
+		conds = append(conds, "("+strings.Join(any, " OR ")+")")
 	}
 	return conds
 }
@@ -437,12 +453,12 @@ func (f *ExecutionFilter) branches(r *reader, w *where) ([][]string, error) {
 		for _, id := range triggers {
 			trigger := w.Number(`trigger_id = $?`, id)
 			for _, s := range states {
-				out = append(out, []string{trigger, w.Number(`status = $?`, s)})
+				out = append(out, []string{trigger, statusCondition(w, s)})
 			}
 		}
 	case len(states) > 0:
 		for _, s := range states {
-			out = append(out, []string{w.Number(`status = $?`, s)})
+			out = append(out, []string{statusCondition(w, s)})
 		}
 	default:
 		out = append(out, nil)
@@ -450,14 +466,19 @@ func (f *ExecutionFilter) branches(r *reader, w *where) ([][]string, error) {
 	return out, nil
 }
 
-// namesLike returns the trigger names of the history that start with prefix,
-// using a skip scan of the index.
-func namesLike(r *reader, prefix string) ([]string, error) {
+// containing returns the pattern of LIKE for texts that contain a text.
+func containing(text string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
+}
+
+// namesLike returns the trigger names of the history that contain a text, using a skip scan
+// of the index: its cost depends on the number of names, not of executions.
+func namesLike(r *reader, text string) ([]string, error) {
 	rows, err := r.query(`WITH RECURSIVE name (k) AS (
-			SELECT MIN(name_key) FROM execution WHERE name_key >= $1 AND name_key < $2
+			SELECT MIN(name_key) FROM execution
 			UNION ALL
-			SELECT (SELECT MIN(name_key) FROM execution WHERE name_key > name.k AND name_key < $2) FROM name WHERE name.k IS NOT NULL
-		) SELECT k FROM name WHERE k IS NOT NULL LIMIT $3`, prefix, prefix+lastRune, maxNames)
+			SELECT (SELECT MIN(name_key) FROM execution WHERE name_key > name.k) FROM name WHERE name.k IS NOT NULL
+		) SELECT k FROM name WHERE k IS NOT NULL AND k LIKE $1 ESCAPE '\' LIMIT $2`, containing(text), maxNames)
 	return collect(rows, err, func(v *string, scan func(...any) error) error { return scan(v) })
 }
 

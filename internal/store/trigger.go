@@ -14,7 +14,7 @@ import (
 // TriggerFilter filters a list of triggers. Zero fields match all.
 type TriggerFilter struct {
 	Enabled *bool
-	Query   string              // prefix of the name, ignoring case
+	Query   string              // part of the name, ignoring case
 	Only    []agented.TriggerID // one of these; empty: any
 }
 
@@ -304,7 +304,7 @@ func (db *DB) Triggers(ctx context.Context, f TriggerFilter, p Page) ([]agented.
 		w.And(`enabled = $?`, *f.Enabled)
 	}
 	if f.Query != "" {
-		w.And(`name_key >= $? AND name_key < $?`, fold(f.Query), fold(f.Query)+lastRune)
+		w.And(`name_key LIKE $? ESCAPE '\'`, containing(fold(f.Query)))
 	}
 	if len(f.Only) > 0 {
 		w.And(`id IN ` + in(&w, f.Only))

@@ -282,6 +282,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/attention": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List what waits for a person
+         * @description Lists paused executions, accounts that need a login or are out of credit, triggers whose webhooks cannot be verified, budgets that are used up or nearly used up, and conditions of the server. Each item names the object to act on.
+         *
+         *     Requires the role viewer.
+         */
+        get: operations["list-attention"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/audit": {
         parameters: {
             query?: never;
@@ -1475,7 +1497,7 @@ export interface paths {
         };
         /**
          * Search a log
-         * @description Returns lines that contain a text or match a regular expression, in order. Parts of a split line are searched as one line; colours and other escape sequences are ignored. One request searches for at most two seconds: repeat it with `next_after` as `after` until `done`.
+         * @description Returns lines that contain a text or match a regular expression, in order. Parts of a split line are searched as one line; colours and other escape sequences are ignored. One request searches for at most two seconds: repeat it with `next_after` as `after` until `done`. With `before`, the search goes backwards from a line: repeat it with `next_before` as `before`. With `count`, it only counts: add up `count`.
          *
          *     Requires the role viewer.
          */
@@ -4349,6 +4371,50 @@ export interface components {
             /** @description A turn was running, or messages were queued */
             stopped: boolean;
         };
+        Item: {
+            /** @description The fix, with the command; only for admins */
+            fix?: string;
+            /** @description Id of the execution, account, trigger or budget; empty for the server */
+            id: string;
+            /** @enum {string} */
+            kind: "paused" | "account" | "trigger" | "budget" | "server";
+            /**
+             * Format: double
+             * @description For a question or a budget: the ceiling or limit
+             */
+            limit_usd?: number;
+            /** @description Its name */
+            name: string;
+            /**
+             * @description For a paused execution: its question
+             * @enum {string}
+             */
+            question: "" | "ceiling" | "budget";
+            /**
+             * Format: date-time
+             * @description When it began, if known
+             */
+            since?: string;
+            /**
+             * Format: double
+             * @description For a question or a budget: the cost so far
+             */
+            spent_usd?: number;
+            /** @description What is wrong, as a sentence */
+            text: string;
+            /**
+             * Format: date-time
+             * @description For a paused execution: when it is cancelled without an answer. For a budget: the end of its period
+             */
+            until?: string;
+            /** @description Work waits for it */
+            urgent: boolean;
+            /**
+             * Format: int64
+             * @description Executions that wait for it, of the oldest 1000 that are pending
+             */
+            waiting: number;
+        };
         KeyCreate: {
             /** @description At most 50 addresses or networks from which the key is valid, such as 192.0.2.0/24. Omitted: from everywhere */
             addresses?: string[];
@@ -4439,6 +4505,15 @@ export interface components {
              * @description MiB of swap in addition to memory; counts only together with a limit of memory
              */
             swap?: number;
+        };
+        List: {
+            /** @description Most urgent kind first */
+            items: components["schemas"]["Item"][];
+            /**
+             * Format: int64
+             * @description Number of urgent items
+             */
+            urgent: number;
         };
         ListOfAgentView: {
             items: components["schemas"]["AgentView"][];
@@ -4536,7 +4611,12 @@ export interface components {
             timestamp: string;
         };
         LogHits: {
-            /** @description The current end of the log was reached */
+            /**
+             * Format: int64
+             * @description With count: number of matching lines after after, up to next_after
+             */
+            count: number;
+            /** @description The current end of the log was reached; with before, its start, or with count, that line */
             done: boolean;
             hits: components["schemas"]["LogHit"][];
             /**
@@ -4549,6 +4629,11 @@ export interface components {
              * @description Last line that was searched: send it as after to continue
              */
             next_after: number;
+            /**
+             * Format: int64
+             * @description With before: first line that was searched. Send it as before to continue
+             */
+            next_before: number;
             /** @description Why there is nothing to search, if retention removed the log */
             note?: string;
         };
@@ -7879,6 +7964,62 @@ export interface operations {
             };
             /** @description Unprocessable Entity */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Internal Server Error */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Service Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    "list-attention": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -12007,7 +12148,7 @@ export interface operations {
                 cursor?: string;
                 /** @description Only firings of this trigger */
                 trigger_id?: string;
-                /** @description Only these statuses, separated by commas: pending, running, success, failed, timeout, cancelled, interrupted */
+                /** @description Only these statuses, separated by commas: pending, running, success, failed, timeout, cancelled, interrupted. paused selects running executions that are paused */
                 status?: string[];
                 /** @description Only those fired by this source */
                 source?: "manual" | "schedule" | "webhook" | "github" | "retry" | "message" | "conversation";
@@ -13664,6 +13805,10 @@ export interface operations {
                 case?: boolean;
                 /** @description Search after this line */
                 after?: number;
+                /** @description Search before this line, backwards: the last hits before it are returned, in order. With count: count up to this line */
+                before?: number;
+                /** @description Only count the matching lines */
+                count?: boolean;
                 /** @description Maximum number of hits */
                 limit?: number;
             };
