@@ -13,7 +13,7 @@ import (
 func TestAttention(t *testing.T) {
 	t.Parallel()
 	g := start(t, settings{})
-	list := func(role agented.Role) (out attention.List) {
+	list := func(role agented.Role) (out attention.NeedList) {
 		g.do(role, "GET", "/api/v1/attention", "").want(200).json(&out)
 		return out
 	}

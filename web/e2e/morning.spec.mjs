@@ -11,7 +11,8 @@ test('needs you: first on the overview, with actions, in the title and the navig
   assert.equal(await page.getByTestId('needs-you').count(), 0)
   assert.equal(await page.title(), 'Overview · Agented')
   const id = await server.run('Long job', 'echo begin; sleep 600')
-  await until('it runs', async () => (await server.execution(id)).status === 'running')
+  const begun = async () => (await server.api('GET', `/api/v1/executions/${id}/log`)).lines.length > 0
+  await until('it runs', begun)
   await server.api('POST', `/api/v1/executions/${id}/pause`, { reason: 'look at the disk first' })
   await server.api('POST', '/api/v1/triggers', {
     name: 'Review',

@@ -4,9 +4,9 @@ import { api, type Schemas } from '@/api/client'
 import { useChanges } from '@/api/changes'
 import plainIcon from '@/icon.svg?raw'
 
-export type Attention = Schemas['Item']
+export type Attention = Schemas['Need']
 
-export const attention = shallowRef<Schemas['List']>({ items: [], urgent: 0 })
+export const attention = shallowRef<Schemas['NeedList']>({ items: [], urgent: 0 })
 
 let run = 0
 export async function loadAttention(): Promise<void> {

@@ -36,7 +36,7 @@ describe('figures', () => {
     expect(known(null)).toBe('unknown')
     expect(known(0)).toBe('0')
     expect(cost(null)).toBe('unknown')
-    expect(cost(0)).toBe('$0.0000')
+    expect(cost(0)).toBe('$0')
     expect(tokens(null)).toBe('unknown')
     expect(tokens({ input_tokens: 5, output_tokens: null } as never)).toBe('5 in, unknown out')
   })

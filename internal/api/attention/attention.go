@@ -42,8 +42,8 @@ const (
 	Server  Kind = "server"  // a condition of the server
 )
 
-// Item is one thing that waits for a person. Names are stable; fields may be added.
-type Item struct {
+// Need is one thing that waits for a person. Names are stable; fields may be added.
+type Need struct {
 	Kind     Kind             `json:"kind" enum:"paused,account,trigger,budget,server"`
 	ID       string           `json:"id" doc:"Id of the execution, account, trigger or budget; empty for the server"`
 	Name     string           `json:"name" doc:"Its name"`
@@ -58,9 +58,9 @@ type Item struct {
 	Until    *time.Time       `json:"until,omitempty" doc:"For a paused execution: when it is cancelled without an answer. For a budget: the end of its period"`
 }
 
-// List is what waits for a person.
-type List struct {
-	Items  []Item `json:"items" doc:"Most urgent kind first"`
+// NeedList is what waits for a person.
+type NeedList struct {
+	Items  []Need `json:"items" doc:"Most urgent kind first"`
 	Urgent int    `json:"urgent" doc:"Number of urgent items"`
 }
 
@@ -80,9 +80,9 @@ func (h *Attention) Routes() []rest.Route {
 	}
 }
 
-func (h *Attention) list(ctx context.Context, _ *struct{}) (*rest.Output[List], error) {
-	out := List{Items: []Item{}}
-	for _, add := range []func(context.Context) ([]Item, error){h.paused, h.accounts, h.triggers, h.budgets, h.server} {
+func (h *Attention) list(ctx context.Context, _ *struct{}) (*rest.Output[NeedList], error) {
+	out := NeedList{Items: []Need{}}
+	for _, add := range []func(context.Context) ([]Need, error){h.paused, h.accounts, h.triggers, h.budgets, h.server} {
 		items, err := add(ctx)
 		if err != nil {
 			return nil, err
@@ -97,18 +97,18 @@ func (h *Attention) list(ctx context.Context, _ *struct{}) (*rest.Output[List], 
 	return rest.Reply(out), nil
 }
 
-func (h *Attention) paused(ctx context.Context) ([]Item, error) {
+func (h *Attention) paused(ctx context.Context) ([]Need, error) {
 	running, err := h.DB.Running(ctx, maxRunning)
 	if err != nil {
 		return nil, err
 	}
-	var out []Item
+	var out []Need
 	for _, e := range running {
 		p := e.Pause
 		if p == nil || e.CancelAsked {
 			continue
 		}
-		i := Item{
+		i := Need{
 			Kind: Paused, ID: string(e.ID), Name: e.TriggerName, Urgent: true, Question: p.Question,
 			Since: rest.OptionalTime(p.At), Until: rest.OptionalTime(p.Until),
 		}
@@ -132,7 +132,7 @@ func (h *Attention) paused(ctx context.Context) ([]Item, error) {
 		out = append(out, i)
 	}
 	// A question before a pause that a person made, then the one that ends first.
-	slices.SortStableFunc(out, func(a, b Item) int {
+	slices.SortStableFunc(out, func(a, b Need) int {
 		if (a.Question == "") != (b.Question == "") {
 			if a.Question == "" {
 				return 1
@@ -144,12 +144,12 @@ func (h *Attention) paused(ctx context.Context) ([]Item, error) {
 	return out, nil
 }
 
-func (h *Attention) accounts(ctx context.Context) ([]Item, error) {
+func (h *Attention) accounts(ctx context.Context) ([]Need, error) {
 	accounts, err := h.DB.Accounts(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var out []Item
+	var out []Need
 	for i := range accounts {
 		a := &accounts[i]
 		if !a.Enabled || a.State != agented.AccountNeedsLogin && a.State != agented.AccountOutOfCredit {
@@ -162,7 +162,7 @@ func (h *Attention) accounts(ctx context.Context) ([]Item, error) {
 		if a.Evidence != "" {
 			text = strings.TrimSuffix(text, ".") + ": " + h.Mask(a.Evidence)
 		}
-		out = append(out, Item{Kind: Account, ID: string(a.ID), Name: a.Label(), Text: text})
+		out = append(out, Need{Kind: Account, ID: string(a.ID), Name: a.Label(), Text: text})
 	}
 	if len(out) == 0 {
 		return nil, nil
@@ -182,12 +182,12 @@ func (h *Attention) accounts(ctx context.Context) ([]Item, error) {
 	return out, nil
 }
 
-func (h *Attention) triggers(ctx context.Context) ([]Item, error) {
+func (h *Attention) triggers(ctx context.Context) ([]Need, error) {
 	if !h.Unverified() {
 		return nil, nil
 	}
 	on := true
-	var out []Item
+	var out []Need
 	for cursor := ""; ; {
 		list, next, err := h.DB.Triggers(ctx, store.TriggerFilter{Enabled: &on}, store.Page{Limit: 200, Cursor: cursor})
 		if err != nil {
@@ -199,7 +199,7 @@ func (h *Attention) triggers(ctx context.Context) ([]Item, error) {
 				continue
 			}
 			for _, hint := range h.Hints(t) {
-				item := Item{Kind: Trigger, ID: string(t.ID), Name: t.Name, Text: strings.ToUpper(hint.Text[:1]) + hint.Text[1:] + ".", Urgent: true}
+				item := Need{Kind: Trigger, ID: string(t.ID), Name: t.Name, Text: strings.ToUpper(hint.Text[:1]) + hint.Text[1:] + ".", Urgent: true}
 				if rest.Principal(ctx).May(agented.RoleAdmin) {
 					item.Fix = hint.Fix
 				}
@@ -215,12 +215,12 @@ func (h *Attention) triggers(ctx context.Context) ([]Item, error) {
 	}
 }
 
-func (h *Attention) budgets(ctx context.Context) ([]Item, error) {
+func (h *Attention) budgets(ctx context.Context) ([]Need, error) {
 	list, err := h.DB.Budgets(ctx, h.Now())
 	if err != nil {
 		return nil, err
 	}
-	var out []Item
+	var out []Need
 	for i := range list {
 		b := &list[i]
 		if !b.Enabled || !b.Reached() && !b.WarnReached() {
@@ -234,7 +234,7 @@ func (h *Attention) budgets(ctx context.Context) ([]Item, error) {
 		if b.Reached() && b.Hard {
 			text += " New executions wait."
 		}
-		out = append(out, Item{
+		out = append(out, Need{
 			Kind: Budget, ID: string(b.ID), Name: b.Name, Text: text, Urgent: b.Reached() && b.Hard,
 			SpentUSD: &b.Spent, LimitUSD: &b.Limit, Until: rest.OptionalTime(b.Until),
 		})
@@ -242,10 +242,10 @@ func (h *Attention) budgets(ctx context.Context) ([]Item, error) {
 	return out, nil
 }
 
-func (h *Attention) server(context.Context) ([]Item, error) {
-	var out []Item
+func (h *Attention) server(context.Context) ([]Need, error) {
+	var out []Need
 	for _, text := range h.Notices() {
-		out = append(out, Item{Kind: Server, Name: "This server", Text: h.Mask(text), Urgent: true})
+		out = append(out, Need{Kind: Server, Name: "This server", Text: h.Mask(text), Urgent: true})
 	}
 	return out, nil
 }

@@ -27,6 +27,7 @@ export function known(n: number | null | undefined): string {
 
 export function cost(usd: number | null | undefined): string {
   if (usd === null || usd === undefined) return 'unknown'
+  if (usd === 0) return '$0'
   return `$${usd < 0.1 ? usd.toFixed(4) : usd.toFixed(2)}`
 }
 

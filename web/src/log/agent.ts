@@ -34,12 +34,12 @@ export function summaryOf(input: unknown): string {
   for (const key of [
     'command',
     'cmd',
+    'pattern', // what was searched says more than where
+    'query',
     'file_path',
     'filePath',
     'path',
     'absolute_path',
-    'pattern',
-    'query',
     'url',
     'description',
     'prompt',
