@@ -4371,50 +4371,6 @@ export interface components {
             /** @description A turn was running, or messages were queued */
             stopped: boolean;
         };
-        Item: {
-            /** @description The fix, with the command; only for admins */
-            fix?: string;
-            /** @description Id of the execution, account, trigger or budget; empty for the server */
-            id: string;
-            /** @enum {string} */
-            kind: "paused" | "account" | "trigger" | "budget" | "server";
-            /**
-             * Format: double
-             * @description For a question or a budget: the ceiling or limit
-             */
-            limit_usd?: number;
-            /** @description Its name */
-            name: string;
-            /**
-             * @description For a paused execution: its question
-             * @enum {string}
-             */
-            question: "" | "ceiling" | "budget";
-            /**
-             * Format: date-time
-             * @description When it began, if known
-             */
-            since?: string;
-            /**
-             * Format: double
-             * @description For a question or a budget: the cost so far
-             */
-            spent_usd?: number;
-            /** @description What is wrong, as a sentence */
-            text: string;
-            /**
-             * Format: date-time
-             * @description For a paused execution: when it is cancelled without an answer. For a budget: the end of its period
-             */
-            until?: string;
-            /** @description Work waits for it */
-            urgent: boolean;
-            /**
-             * Format: int64
-             * @description Executions that wait for it, of the oldest 1000 that are pending
-             */
-            waiting: number;
-        };
         KeyCreate: {
             /** @description At most 50 addresses or networks from which the key is valid, such as 192.0.2.0/24. Omitted: from everywhere */
             addresses?: string[];
@@ -4505,15 +4461,6 @@ export interface components {
              * @description MiB of swap in addition to memory; counts only together with a limit of memory
              */
             swap?: number;
-        };
-        List: {
-            /** @description Most urgent kind first */
-            items: components["schemas"]["Item"][];
-            /**
-             * Format: int64
-             * @description Number of urgent items
-             */
-            urgent: number;
         };
         ListOfAgentView: {
             items: components["schemas"]["AgentView"][];
@@ -4797,6 +4744,59 @@ export interface components {
             to: string;
             /** @enum {string} */
             type: "message" | "request" | "response" | "status" | "alert" | "artifact";
+        };
+        Need: {
+            /** @description The fix, with the command; only for admins */
+            fix?: string;
+            /** @description Id of the execution, account, trigger or budget; empty for the server */
+            id: string;
+            /** @enum {string} */
+            kind: "paused" | "account" | "trigger" | "budget" | "server";
+            /**
+             * Format: double
+             * @description For a question or a budget: the ceiling or limit
+             */
+            limit_usd?: number;
+            /** @description Its name */
+            name: string;
+            /**
+             * @description For a paused execution: its question
+             * @enum {string}
+             */
+            question: "" | "ceiling" | "budget";
+            /**
+             * Format: date-time
+             * @description When it began, if known
+             */
+            since?: string;
+            /**
+             * Format: double
+             * @description For a question or a budget: the cost so far
+             */
+            spent_usd?: number;
+            /** @description What is wrong, as a sentence */
+            text: string;
+            /**
+             * Format: date-time
+             * @description For a paused execution: when it is cancelled without an answer. For a budget: the end of its period
+             */
+            until?: string;
+            /** @description Work waits for it */
+            urgent: boolean;
+            /**
+             * Format: int64
+             * @description Executions that wait for it, of the oldest 1000 that are pending
+             */
+            waiting: number;
+        };
+        NeedList: {
+            /** @description Most urgent kind first */
+            items: components["schemas"]["Need"][];
+            /**
+             * Format: int64
+             * @description Number of urgent items
+             */
+            urgent: number;
         };
         Network: {
             /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
@@ -8006,7 +8006,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["List"];
+                    "application/json": components["schemas"]["NeedList"];
                 };
             };
             /** @description Unauthorized */
@@ -12156,7 +12156,7 @@ export interface operations {
                 created_after?: string;
                 /** @description Only those created before this time */
                 created_before?: string;
-                /** @description Only those whose trigger name or id starts with this text */
+                /** @description Only those whose trigger name contains this text, ignoring case, or whose id starts with it */
                 q?: string;
             };
             header?: never;
@@ -16115,7 +16115,7 @@ export interface operations {
                 cursor?: string;
                 /** @description Only the trigger of this name, ignoring case */
                 name?: string;
-                /** @description Only names that start with this text, ignoring case */
+                /** @description Only names that contain this text, ignoring case */
                 q?: string;
                 /** @description Only enabled or only disabled triggers */
                 enabled?: "true" | "false";
