@@ -75,7 +75,7 @@ export function useLogSearch(id: string) {
       after = data.next_after
     }
   }
-  /** Counts all matches beside the search. */
+  /** Counts all matches while the search continues. */
   async function countAll(first: number): Promise<void> {
     const { signal } = counting
     try {
