@@ -123,7 +123,7 @@ func (h *Attention) paused(ctx context.Context) ([]Need, error) {
 				i.Text = "Paused by " + p.By + "."
 			}
 			if p.Reason != "" {
-				i.Text = strings.TrimSuffix(i.Text, ".") + ": " + h.Mask(p.Reason)
+				i.Text = strings.TrimSuffix(i.Text, ".") + ": " + sentence(h.Mask(p.Reason))
 			}
 		}
 		if p.Question != agented.QuestionNone {
@@ -144,6 +144,14 @@ func (h *Attention) paused(ctx context.Context) ([]Need, error) {
 	return out, nil
 }
 
+// sentence returns a text with a full stop at its end.
+func sentence(text string) string {
+	if text == "" || strings.HasSuffix(text, "…") || strings.ContainsAny(text[len(text)-1:], ".!?") {
+		return text
+	}
+	return text + "."
+}
+
 func (h *Attention) accounts(ctx context.Context) ([]Need, error) {
 	accounts, err := h.DB.Accounts(ctx)
 	if err != nil {
@@ -160,7 +168,7 @@ func (h *Attention) accounts(ctx context.Context) ([]Need, error) {
 			text = "Is out of credit."
 		}
 		if a.Evidence != "" {
-			text = strings.TrimSuffix(text, ".") + ": " + h.Mask(a.Evidence)
+			text = strings.TrimSuffix(text, ".") + ": " + sentence(h.Mask(a.Evidence))
 		}
 		out = append(out, Need{Kind: Account, ID: string(a.ID), Name: a.Label(), Text: text})
 	}
