@@ -239,16 +239,18 @@ func TestExamine(t *testing.T) {
 		"does not end":  {"exec sleep 1000", agented.SandboxOff, true, "did not end in time"},
 		"cannot be run": {"\x00", agented.SandboxOff, false, "install the package bubblewrap again"},
 	} {
+		// Before the first of them starts: a file that another process has open for writing, which it
+		// inherits between fork and exec, cannot be executed.
+		dir := t.TempDir()
+		text := "#!/bin/sh\n" + c.script + "\n"
+		if strings.HasPrefix(c.script, "\x00") {
+			text = "\x7fELF"
+		}
+		if err := os.WriteFile(filepath.Join(dir, Program), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			text := "#!/bin/sh\n" + c.script + "\n"
-			if strings.HasPrefix(c.script, "\x00") {
-				text = "\x7fELF"
-			}
-			if err := os.WriteFile(filepath.Join(dir, Program), []byte(text), 0o700); err != nil {
-				t.Fatal(err)
-			}
 			ctx := t.Context()
 			if c.passing {
 				var cancel func()
