@@ -349,6 +349,39 @@ func TestRound_old_deliveries(t *testing.T) {
 	r.expect(want)
 }
 
+// A missed delivery fires the triggers that existed when GitHub made it.
+func TestRound_newer_trigger(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0, false)
+	r.trigger("first", goLabel)
+	r.pass(10 * time.Minute)
+	want := r.record(26)
+	r.pass(10 * time.Minute)
+	r.trigger("second", goLabel)
+	r.puller.Round(t.Context())
+	r.expect(want) // once: by the first trigger only
+}
+
+// Of several deliveries with one GUID, any that GitHub still has is fetched.
+func TestRound_redelivery_that_expired(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 0, false)
+	r.trigger("labelled", goLabel)
+	r.pass(2 * time.Minute)
+	want := r.record(26)
+	r.hook.Redeliver(want[0])
+	page, _, err := r.client.Deliveries(t.Context(), github.HookSource{Repository: github.Repository{Owner: "o", Name: "r"}, Hook: r.hook.ID}, "")
+	if err != nil || page[0].GUID != want[0] {
+		t.Fatalf("newest delivery %+v, %v", page[0], err)
+	}
+	r.hub.Fail(githubtest.Fault{Path: fmt.Sprintf("/deliveries/%d$", page[0].ID), Times: -1, Status: 410})
+	r.puller.Round(t.Context())
+	r.expect(want)
+	if s := r.status(); s.Lost != 0 || !s.Position.Equal(page[0].DeliveredAt) {
+		t.Errorf("status %+v, want the position of the newest delivery, %s", s, page[0].DeliveredAt)
+	}
+}
+
 // A webhook that was created again continues where the old one was.
 func TestRound_webhook_created_again(t *testing.T) {
 	t.Parallel()
