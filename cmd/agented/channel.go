@@ -49,7 +49,7 @@ func channelChange(cmd *cobra.Command) (c client.ChannelChange, err error) {
 	case spec == "" && (zone != "" || skip):
 		return c, usageError{errors.New("--zone and --skip-empty belong to --digest: add it")}
 	case spec != "" && spec != "off":
-		c.Digest = &client.Digest{Cron: spec, Zone: zone}
+		c.Digest = &client.DigestPlan{Cron: spec, Zone: zone}
 		if skip {
 			c.Digest.Empty = "skip"
 		}

@@ -37,7 +37,7 @@ written or the reason why nothing was.`,
 			}
 			var rows [][]string
 			for _, p := range list.Value.Items {
-				rows = append(rows, []string{strconv.Itoa(p.Number), term.Cell(p.Kind), term.Cell(p.Status), term.Cell(p.Repository), term.Cell(publicationDetail(&p))})
+				rows = append(rows, []string{strconv.Itoa(p.Number), term.Cell(p.Kind), term.Cell(p.Status), term.Cell(p.Repository), term.Cell(publicationDetail(&p.PublicationSummary))})
 			}
 			return term.Table(os.Stdout, "NUMBER\tKIND\tSTATUS\tREPOSITORY\tDETAIL", rows)
 		},
@@ -45,7 +45,7 @@ written or the reason why nothing was.`,
 }
 
 // publicationDetail returns the address of what was written, or the reason why nothing was.
-func publicationDetail(p *client.Publication) string {
+func publicationDetail(p *client.PublicationSummary) string {
 	switch {
 	case p.URL != "":
 		return term.Printable(p.URL)

@@ -11,23 +11,33 @@ const channelsPath = "/api/v1/channels"
 
 // Channel is a channel for notifications in answers. Its secrets are never part of them.
 type Channel struct {
-	ID            string   `json:"id"`
-	Name          string   `json:"name"`
-	Kind          string   `json:"kind"`
-	Enabled       bool     `json:"enabled"`
-	Events        []string `json:"events"`
-	Digest        *Digest  `json:"digest"`
-	Pending       int      `json:"pending"`
-	Failures      int      `json:"failures"`
-	SigningSecret string   `json:"signing_secret"` // only in the answer to its creation
+	ID       string   `json:"id"`
+	Name     string   `json:"name"`
+	Kind     string   `json:"kind"`
+	Enabled  bool     `json:"enabled"`
+	Events   []string `json:"events"`
+	Digest   *Digest  `json:"digest"`
+	Pending  int      `json:"pending"`
+	Failures int      `json:"failures"`
+}
+
+// CreatedChannel is the answer to the creation of a channel.
+type CreatedChannel struct {
+	Channel
+	SigningSecret string `json:"signing_secret"` // of a webhook without a secret
 }
 
 // Digest is the regular summary of a channel.
 type Digest struct {
-	Cron   string     `json:"cron"`
-	Zone   string     `json:"zone,omitempty"`
-	Empty  string     `json:"empty,omitempty"`
-	NextAt *time.Time `json:"next_at,omitempty"`
+	DigestPlan
+	NextAt *time.Time `json:"next_at"`
+}
+
+// DigestPlan is when a digest is sent.
+type DigestPlan struct {
+	Cron  string `json:"cron"`
+	Zone  string `json:"zone,omitempty"`
+	Empty string `json:"empty,omitempty"`
 }
 
 // ChannelSecret is a secret value, or the name of a secret.
@@ -38,19 +48,19 @@ type ChannelSecret struct {
 // ChannelChange holds the fields of a channel to set; nil fields stay unchanged. URL, Secret, Token and
 // Password are a text or a ChannelSecret.
 type ChannelChange struct {
-	Enabled  *bool     `json:"enabled,omitempty"`
-	Events   *[]string `json:"events,omitempty"`
-	URL      any       `json:"url,omitempty"`
-	Secret   any       `json:"secret,omitempty"`
-	Token    any       `json:"token,omitempty"`
-	Host     *string   `json:"host,omitempty"`
-	Port     *int      `json:"port,omitempty"`
-	TLS      *string   `json:"tls,omitempty"`
-	Username *string   `json:"username,omitempty"`
-	Password any       `json:"password,omitempty"`
-	From     *string   `json:"from,omitempty"`
-	To       *[]string `json:"to,omitempty"`
-	Digest   *Digest   `json:"digest,omitempty"`
+	Enabled  *bool       `json:"enabled,omitempty"`
+	Events   *[]string   `json:"events,omitempty"`
+	URL      any         `json:"url,omitempty"`
+	Secret   any         `json:"secret,omitempty"`
+	Token    any         `json:"token,omitempty"`
+	Host     *string     `json:"host,omitempty"`
+	Port     *int        `json:"port,omitempty"`
+	TLS      *string     `json:"tls,omitempty"`
+	Username *string     `json:"username,omitempty"`
+	Password any         `json:"password,omitempty"`
+	From     *string     `json:"from,omitempty"`
+	To       *[]string   `json:"to,omitempty"`
+	Digest   *DigestPlan `json:"digest,omitempty"`
 }
 
 // ChannelCreate describes a new channel.
@@ -81,8 +91,8 @@ func (c *Client) Channels(ctx context.Context, limit int) iter.Seq2[Response[Cha
 }
 
 // CreateChannel creates a channel.
-func (c *Client) CreateChannel(ctx context.Context, ch ChannelCreate) (Response[Channel], error) {
-	return do[Channel](ctx, c, http.MethodPost, channelsPath, ch)
+func (c *Client) CreateChannel(ctx context.Context, ch ChannelCreate) (Response[CreatedChannel], error) {
+	return do[CreatedChannel](ctx, c, http.MethodPost, channelsPath, ch)
 }
 
 // UpdateChannel changes the channel with an id or a name.
@@ -114,6 +124,6 @@ func (c *Client) Channel(ctx context.Context, ref string) (Response[Channel], er
 func (c *Client) RemoveDigest(ctx context.Context, ref string, ch ChannelChange) (Response[Channel], error) {
 	return do[Channel](ctx, c, http.MethodPatch, at(channelsPath, ref, ""), struct {
 		ChannelChange
-		Digest *Digest `json:"digest"`
+		Digest *DigestPlan `json:"digest"`
 	}{ChannelChange: ch})
 }

@@ -39,8 +39,8 @@ type Execution struct {
 	Pause       *Pause     `json:"pause"`
 	Checkout    *Checkout  `json:"checkout"`
 
-	Changes      *ChangesSummary `json:"changes"`
-	Publications []Publication   `json:"publications"`
+	Changes      *ChangesSummary      `json:"changes"`
+	Publications []PublicationSummary `json:"publications"`
 }
 
 // Attempt is one run of an execution's process.

@@ -7,20 +7,25 @@ import (
 	"time"
 )
 
+// PublicationSummary is what an execution publishes, in short.
+type PublicationSummary struct {
+	Number     int    `json:"number"`
+	Kind       string `json:"kind"`
+	Status     string `json:"status"`
+	Rule       string `json:"rule"`
+	Reason     string `json:"reason"`
+	Repository string `json:"repository"`
+	Title      string `json:"title"`
+	URL        string `json:"url"`
+}
+
 // Publication is what an execution publishes.
 type Publication struct {
-	Number     int        `json:"number"`
-	Kind       string     `json:"kind"`
-	Status     string     `json:"status"`
-	Rule       string     `json:"rule"`
-	Reason     string     `json:"reason"`
-	Repository string     `json:"repository"`
-	Subject    int        `json:"subject"`
-	Title      string     `json:"title"`
-	URL        string     `json:"url"`
-	Tries      int        `json:"tries"`
-	NextTryAt  *time.Time `json:"next_try_at"`
-	DecidedBy  string     `json:"decided_by"`
+	PublicationSummary
+	Subject   int        `json:"subject"`
+	Tries     int        `json:"tries"`
+	NextTryAt *time.Time `json:"next_try_at"`
+	DecidedBy string     `json:"decided_by"`
 }
 
 // Publications is the list of an execution.

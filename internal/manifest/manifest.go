@@ -129,7 +129,7 @@ func (k Kind) parse(file string, b []byte) ([]Item, error) {
 		if err := json.Unmarshal(enc, &body); err != nil {
 			return nil, err
 		}
-		for _, own := range []string{"id", "created_at", "updated_at", "next_run_at", "webhook_url", "last_execution", "hints"} {
+		for _, own := range []string{"id", "etag", "created_at", "updated_at", "next_run_at", "webhook_url", "last_execution", "hints"} {
 			delete(body, own) // accept the output of `trigger show`
 		}
 		if k != Trigger {
