@@ -48,25 +48,31 @@ func markdown(s string) string {
 		s = string([]rune(s)[:MaxText-100]) + "\n… (truncated)"
 	}
 	var out strings.Builder
-	fence := ""
+	fence, unsure := "", false
 	for i, line := range strings.Split(s, "\n") {
 		if i > 0 {
 			out.WriteByte('\n')
 		}
-		// Only fences in the first column are recognized. Others are treated as text, which is
-		// changed more than necessary.
+		// Only blocks that begin in the first column are recognized. Others are treated as text, which
+		// is changed more than necessary. After an indented fence, which belongs to a list or not, it
+		// is unknown which fences begin a block, so the rest is text.
 		run := fenceOf(line)
 		switch {
+		case fence == "" && indented().MatchString(line):
+			unsure = true
+			line = markdownLine(pictures().ReplaceAllString(line, "${1}text "))
+		case fence == "" && unsure:
+			line = markdownLine(pictures().ReplaceAllString(line, "${1}text "))
 		case fence == "" && run != "":
 			fence = run
 			info := strings.Fields(strings.TrimLeft(line, run[:1]))
 			if len(info) > 0 && drawn[strings.ToLower(info[0])] {
 				line = run + "text" // the forge draws these and may fetch what they name
 			}
-		case fence != "" && run != "" && run[0] == fence[0] && len(run) >= len(fence) && strings.Trim(line, run[:1]+" \t") == "":
+		case fence != "" && closes(line, fence):
 			fence = ""
 		case fence == "":
-			line = markdownLine(line)
+			line = markdownLine(pictures().ReplaceAllString(line, "${1}text "))
 		}
 		out.WriteString(line)
 	}
@@ -88,6 +94,16 @@ func fenceOf(line string) string {
 		}
 	}
 	return ""
+}
+
+// closes reports whether a line ends the block of a fence.
+func closes(line, fence string) bool {
+	rest := strings.TrimLeft(line, " ")
+	if len(line)-len(rest) > 3 {
+		return false
+	}
+	after := strings.TrimLeft(rest, fence[:1])
+	return len(rest)-len(after) >= len(fence) && strings.Trim(after, " \t") == ""
 }
 
 // markdownLine neutralizes a line outside of code blocks.
@@ -115,6 +131,8 @@ var (
 	entities   = pattern(`&(#|[A-Za-z])`)
 	references = pattern(`([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)#([0-9])`)
 	html       = pattern(`<([A-Za-z/!?])`)
+	indented   = pattern("^ {1,3}(```|~~~)")
+	pictures   = pattern("(?i)((?:```+|~~~+)[ \\t]*)(?:mermaid|geojson|topojson|stl|math)(?:[ \\t]|$)")
 	links      = pattern(`\]\(#?|\]\[`)
 )
 

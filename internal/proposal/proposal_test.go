@@ -33,6 +33,12 @@ func TestMarkdown(t *testing.T) {
 		"``` a`b\n@me":                     "``` a`b\n@\u200bme",
 		"~~~\n```\n~~~\n@me":               "~~~\n```\n~~~\n@\u200bme",
 		"```\ra\r```\r@me":                 "```\na\n```\n@\u200bme",
+		"x\n ```\ny\n```\n@me":              "x\n ```\ny\n```\n@\u200bme",
+		"x\n- a\n  ```\n@me\n  ```\n```\n@me": "x\n- a\n  ```\n@\u200bme\n  ```\n```\n@\u200bme",
+		"```\na\n  ```\n@me":                "```\na\n  ```\n@\u200bme",
+		"```\na\n    ```\n@me":              "```\na\n    ```\n@me\n```",
+		"~~~\n~~~ ~~~\n~~~\n@me":            "~~~\n~~~ ~~~\n~~~\n@\u200bme",
+		"- ```Mermaid\n  graph":             "- ```text \n  graph",
 		"```\nopen":                        "```\nopen\n```",
 		"a\u202eb\x00c\x1b[31m":            "abc[31m",
 	} {
