@@ -36,6 +36,9 @@ func Plan(in Input) []agented.Publication {
 		pl.target = &agented.PublishTarget{}
 	}
 	pl.repository = pl.findRepository()
+	if pl.target.Repository != "" && !strings.EqualFold(pl.target.Repository, pl.repository) {
+		pl.target = &agented.PublishTarget{} // its numbers and branches are those of another repository
+	}
 	if err != nil {
 		pl.refuse(Proposal{}, RuleSchema, "The folder with the proposals could not be read.")
 	}
@@ -71,6 +74,9 @@ func (pl *planner) file(f file) {
 	}
 	p, err := parse(f.text)
 	if err != nil {
+		if !slices.Contains([]agented.PublicationKind{agented.PublishesPullRequest, agented.PublishesComment}, p.Kind) {
+			p.Kind = "" // it can be any text of the agent
+		}
 		pl.refuse(Proposal{Kind: p.Kind}, RuleSchema, pl.Mask.MaskString("The file "+f.name+" "+err.Error()+"."))
 		return
 	}
@@ -104,6 +110,10 @@ func (pl *planner) add(p Proposal) {
 		return
 	}
 	p.neutralize()
+	if text := p.texts(); pl.Mask.MaskString(text) != text { // invisible characters divided it
+		pl.refuse(Proposal{Kind: p.Kind}, RuleSecret, "The proposal contains a secret.")
+		return
+	}
 	switch {
 	case !pl.policy.Allows(p.Kind):
 		pl.refuse(p, RuleKind, fmt.Sprintf("The trigger does not allow %s: add it to publish.", p.Kind))
