@@ -28,7 +28,7 @@ type Forge interface {
 	CreatePull(ctx context.Context, repo string, p NewPull) (Written, error)
 	// AddLabels adds labels to a pull request or an issue.
 	AddLabels(ctx context.Context, repo string, number int, labels []string) error
-	// FindComment returns the comment of an account that contains a text; ok is false if there is none.
+	// FindComment returns the comment of an account that ends with a text; ok is false if there is none.
 	FindComment(ctx context.Context, repo string, number int, login, text string) (w Written, ok bool, err error)
 	CreateComment(ctx context.Context, repo string, number int, body string) (Written, error)
 	// UpdateComment replaces a comment; ok is false if it does not exist any more.
@@ -159,7 +159,7 @@ func (g GitHub) FindComment(ctx context.Context, repo string, number int, login,
 	}
 	list, err := g.Client.Comments(ctx, r, number)
 	for i := len(list) - 1; i >= 0; i-- {
-		if c := list[i]; sameLogin(c.User.Login, login) && contains(c.Body, text) {
+		if c := list[i]; sameLogin(c.User.Login, login) && endsWith(c.Body, text) {
 			return Written{ID: c.ID, URL: c.HTMLURL}, true, nil
 		}
 	}

@@ -97,12 +97,15 @@ func (j *job) checkParent(ctx context.Context, parent, base string) error {
 // base returns the branch to merge into.
 func (j *job) base(remote Remote) string {
 	t, w := j.e.Snapshot.PublishTo, j.e.Snapshot.Workspace
+	if t != nil && t.Repository != "" && !strings.EqualFold(t.Repository, j.v.Repository) {
+		t = nil // its branches are those of another repository
+	}
 	switch {
 	case j.policy.PullRequest.Base != "":
 		return j.policy.PullRequest.Base
 	case t != nil && t.Fork && t.Base != "":
 		return t.Base
-	case t != nil && t.Branch != "":
+	case t != nil && t.Branch != "" && !t.Fork:
 		return t.Branch
 	case w != nil && w.Ref != "" && !strings.HasPrefix(w.Ref, "refs/") && !isCommit(w.Ref):
 		return w.Ref
@@ -203,9 +206,15 @@ func (j *job) check(list []changes.Entry) error {
 	return nil
 }
 
+// maxPath is the length of the longest path; patterns do not match longer ones.
+const maxPath = 4096
+
 // checkEntry checks one changed path.
 func checkEntry(pr *agented.PublishPullRequest, e changes.Entry) error {
 	name := fmt.Sprintf("%q", e.Path)
+	if len(e.Path) > maxPath {
+		return &refused{"forbidden_paths", fmt.Sprintf("It changes a path with more than %d bytes, which is never published.", maxPath)}
+	}
 	if e.Mode == "160000" || e.OldMode == "160000" || strings.EqualFold(path.Base(e.Path), ".gitmodules") {
 		return &refused{"submodule", "It changes the submodule " + name + ", which is never published."}
 	}
@@ -235,6 +244,13 @@ func checkEntry(pr *agented.PublishPullRequest, e changes.Entry) error {
 func escapes(at, target string) bool {
 	if path.IsAbs(target) || strings.ContainsRune(target, '\\') {
 		return true
+	}
+	down := false
+	for part := range strings.SplitSeq(target, "/") {
+		if part == ".." && down {
+			return true // the folder above a folder, which can be a symbolic link itself
+		}
+		down = down || part != ".." && part != "." && part != ""
 	}
 	to := path.Join(path.Dir(at), target)
 	if to == ".." || strings.HasPrefix(to, "../") {

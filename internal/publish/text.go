@@ -9,7 +9,10 @@ import (
 
 func sameLogin(a, b string) bool { return strings.EqualFold(a, b) }
 
-func contains(text, part string) bool { return strings.Contains(text, part) }
+// endsWith reports whether the last line of a text is a marker. Elsewhere, the agent wrote it.
+func endsWith(text, marker string) bool {
+	return strings.HasSuffix(strings.TrimSpace(text), marker)
+}
 
 // comment writes a comment, or updates the trigger's earlier one.
 func (j *job) comment(ctx context.Context) error {
