@@ -73,10 +73,11 @@ func (db *DB) Publications(ctx context.Context, id agented.ExecutionID) ([]agent
 	return list, explain("publications", err)
 }
 
-// OpenPublications returns the publications that are pending or held, oldest first, at most limit.
+// OpenPublications returns the publications that are pending, and then those that are held, each
+// oldest first, at most limit.
 func (db *DB) OpenPublications(ctx context.Context, limit int) ([]agented.Publication, error) {
 	rows, err := db.query(ctx, `SELECT `+publicationColumns+` FROM publication WHERE status IN ('pending', 'held')
-		ORDER BY created_at, execution_id, number LIMIT $1`, limit)
+		ORDER BY status = 'held', created_at, execution_id, number LIMIT $1`, limit)
 	list, err := collect(rows, err, scanPublication)
 	return list, explain("open publications", err)
 }

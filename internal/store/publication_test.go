@@ -72,3 +72,23 @@ func TestPublications_only_of_success(t *testing.T) {
 		}
 	}
 }
+
+// TestOpenPublications_pending_first has held publications, of which any number may wait for weeks,
+// before a pending one.
+func TestOpenPublications_pending_first(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	admit(t, db, "", now)
+	e := claim(t, db, now)
+	end := ended(e, agented.StateSuccess, now)
+	for _, s := range []agented.PublicationStatus{agented.PublicationHeld, agented.PublicationHeld, agented.PublicationPending} {
+		end.Publications = append(end.Publications, agented.Publication{Attempt: 1, Kind: agented.PublishesComment, Status: s, Repository: "o/r", Proposal: []byte("{}")})
+	}
+	if _, err := db.EndAttempt(t.Context(), end, e.Lease, now); err != nil {
+		t.Fatal(err)
+	}
+	if list := must(db.OpenPublications(t.Context(), 1))(t); len(list) != 1 || list[0].Number != 3 {
+		t.Errorf("%+v", list)
+	}
+}
