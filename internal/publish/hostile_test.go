@@ -19,7 +19,7 @@ func TestComment_forged_marker(t *testing.T) {
 	}
 	victim := g.run(k)
 	text := "forged\n```\n" + agented.PublicationMarker(victim, 1) + "\n```"
-	g.hub.Do(func() { 
+	g.hub.Do(func() {
 		g.repo.Comments[pr.Number] = append(g.repo.Comments[pr.Number], &github.Comment{ID: 999_999, Body: text, User: github.User{Login: "agented-bot"}})
 	})
 	if list := g.publish(victim); len(list) != 1 || list[0].Status != agented.PublicationPublished {
