@@ -87,6 +87,7 @@ func (a *Agent) Fill(t Spec) Spec {
 	if t.CeilingUSD > 0 && (s.CeilingUSD == 0 || t.CeilingUSD < s.CeilingUSD) {
 		s.CeilingUSD = t.CeilingUSD
 	}
+	s.Expect = t.Expect
 	s.Limits = s.Limits.Lower(t.Limits)
 	s.Publish, s.PublishTo = t.Publish, t.PublishTo
 	if t.Sandbox.Stronger(s.Sandbox) {

@@ -1,6 +1,9 @@
 package agented
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Capture is how a CLI's output is captured. docs/adr explains why it differs
 // by backend.
@@ -100,8 +103,10 @@ type Result struct {
 	Limit       Limit     // limit reported in the output; its Class is empty if there is none
 	SessionGone bool      // the session to resume does not exist for the CLI: start a new one
 	Usage       Usage
-	OverBudget  bool     `json:"-"` // the CLI stopped at the budget passed to it
-	DeniedTools []string // tools that the permission mode refused: "Bash: rm -rf x"
+	OverBudget  bool            `json:"-"` // the CLI stopped at the budget passed to it
+	Output      json.RawMessage `json:"-"` // structured result, if the CLI reported one
+	Pending     []string        `json:"-"` // background tasks that had not ended when the CLI did
+	DeniedTools []string        // tools that the permission mode refused: "Bash: rm -rf x"
 }
 
 // TokenPrefix begins the token that an attempt receives as its API key.

@@ -173,8 +173,9 @@ type Attempt struct {
 	ResumedFrom string    // session that it resumed; empty: it started a new one
 	SessionGone bool      // the CLI no longer has that session
 
-	Changes *Changes   // what it changed; nil: it has not ended, or there was nothing to compare
-	Broker  *BrokerUse // what its broker did; nil: it has not ended, or it had none
+	Changes  *Changes   // what it changed; nil: it has not ended, or there was nothing to compare
+	Broker   *BrokerUse // what its broker did; nil: it has not ended, or it had none
+	Contract *Contract  // evaluation of its outcome contract; nil: there is none, or the attempt failed before. In lists it has no clauses and only a short output
 }
 
 // BrokerUse is what the broker of an attempt did.

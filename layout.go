@@ -22,6 +22,11 @@ func (l Layout) Attempt(id ExecutionID, number int) string {
 	return filepath.Join(l.Execution(id), "attempt-"+strconv.Itoa(number))
 }
 
+// Check is the bundle of the command that checks the outcome of an attempt.
+func (l Layout) Check(id ExecutionID, number int) string {
+	return filepath.Join(l.Execution(id), "check-"+strconv.Itoa(number))
+}
+
 // Work is the working directory of an execution whose trigger names none.
 func (l Layout) Work(id ExecutionID) string { return filepath.Join(l.Execution(id), "work") }
 

@@ -17,11 +17,12 @@ const (
 	ClassNetwork      Class = "network"       // the provider could not be reached, or the connection broke
 	ClassAgentFailure Class = "agent_failure" // the agent or its task failed
 	ClassInterrupted  Class = "interrupted"   // lost through a fault of Agented or of the machine
+	ClassNoEffect     Class = "no_effect"     // the agent succeeded, but its outcome contract was not met
 )
 
 // Classes lists the classes in the order that people see.
 var Classes = []Class{
-	ClassAccountLimit, ClassThrottle, ClassOverload, ClassAuth, ClassBilling, ClassNetwork, ClassAgentFailure, ClassInterrupted,
+	ClassAccountLimit, ClassThrottle, ClassOverload, ClassAuth, ClassBilling, ClassNetwork, ClassAgentFailure, ClassNoEffect, ClassInterrupted,
 }
 
 // OfAccount reports whether the class concerns one account only, so that
@@ -49,7 +50,7 @@ func (c Class) Outcome() Outcome {
 		return OutcomeAuth
 	case ClassInterrupted:
 		return OutcomeInterrupted
-	case ClassAgentFailure:
+	case ClassAgentFailure, ClassNoEffect:
 		return OutcomeFailed
 	}
 	return OutcomeSuccess

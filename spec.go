@@ -63,6 +63,7 @@ type Spec struct {
 	PublishTo      *PublishTarget     `json:"publish_to,omitempty"`    // set by the server only
 	SystemPrompt   string             `json:"system_prompt,omitempty"` // role and goals, for backends that take them separately from the prompt
 	Notify         NotifyRules        `json:"notify,omitempty"`        // which channels are notified; kinds not listed follow the channels' rules
+	Expect         *Expect            `json:"expect,omitempty"`        // outcome contract; nil: none
 	Resume         *ResumePoint       `json:"resume,omitempty"`        // set by the server only
 }
 
@@ -151,6 +152,7 @@ func (s *Spec) Validate() []Field {
 	s.Network.validate(s.Sandbox, refuse)
 	s.Limits.validate(refuse)
 	s.Notify.validate(refuse)
+	s.Expect.validate(s, refuse)
 	s.validateWorkspace(refuse)
 	s.validateAccounts(refuse)
 	s.validatePublish(refuse)

@@ -41,6 +41,7 @@ func executionList() *cobra.Command {
 	cmd := jsonFlag(&cobra.Command{
 		Use: "list", Short: "List executions, newest first", Args: exactArgs(),
 		Example: `  agented execution list --status failed,timeout
+  agented execution list --class no_effect
   agented execution list --trigger hello --limit 100`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := connect(cmd)
@@ -52,6 +53,7 @@ func executionList() *cobra.Command {
 			if q.TriggerID, err = triggerFlag(cmd, c); err != nil {
 				return err
 			}
+			q.Class, _ = cmd.Flags().GetString("class")
 			limit, _ := cmd.Flags().GetInt("limit")
 			return showList(cmd, c.Executions(cmd.Context(), q, limit), listing{
 				header: "ID TRIGGER BACKEND STATUS CREATED DURATION NOTE", empty: "No executions match.",
@@ -69,6 +71,7 @@ func executionList() *cobra.Command {
 		},
 	})
 	cmd.Flags().StringSlice("status", nil, "only executions with these statuses: pending running success failed timeout cancelled interrupted")
+	cmd.Flags().String("class", "", "only executions with an attempt that ended with this class, such as no_effect")
 	cmd.Flags().String("trigger", "", "only executions of this trigger (id or name)")
 	cmd.Flags().Int("limit", 20, "maximum number of executions; 0 shows all")
 	return cmd
@@ -145,16 +148,7 @@ func showExecution(w io.Writer, e *client.Execution, accountName func(id string)
 	if e.ExitCode != nil {
 		line("exit code", strconv.Itoa(*e.ExitCode))
 	}
-	if u := e.Usage; u != nil && u.InputTokens != nil && u.OutputTokens != nil {
-		cost := "cost unknown"
-		if u.CostUSD != nil {
-			cost = fmt.Sprintf("$%.4f", *u.CostUSD)
-			if u.Estimated {
-				cost = "about " + cost
-			}
-		}
-		line("usage", fmt.Sprintf("%d tokens in, %d out, %s", *u.InputTokens, *u.OutputTokens, cost))
-	}
+	line("usage", usageLine(e.Usage))
 	line("log", fmt.Sprintf("%d lines: agented execution logs %s", e.LastSeq, e.ID))
 	for _, a := range e.Attempts {
 		text := a.Status
@@ -184,13 +178,44 @@ func showExecution(w io.Writer, e *client.Execution, accountName func(id string)
 			line("", term.Indented(a.Reason, 11))
 		}
 		showRefused(&a, line)
+		showClauses(w, a.Clauses)
 	}
-	for _, block := range []struct{ name, text string }{{"prompt", e.Prompt}, {"result", e.Result}} {
+	for _, block := range []struct{ name, text string }{{"prompt", e.Prompt}, {"result", e.Result}, {"output", string(e.Output)}} {
 		if block.text != "" {
 			fmt.Fprintf(w, "\n%s:\n%s\n", block.name, strings.TrimRight(term.Safe(block.text), "\n"))
 		}
 	}
 	return nil
+}
+
+// usageLine summarizes tokens and cost; empty if they are unknown.
+func usageLine(u *client.Tokens) string {
+	if u == nil || u.InputTokens == nil || u.OutputTokens == nil {
+		return ""
+	}
+	cost := "cost unknown"
+	if u.CostUSD != nil {
+		cost = fmt.Sprintf("$%.4f", *u.CostUSD)
+		if u.Estimated {
+			cost = "about " + cost
+		}
+	}
+	return fmt.Sprintf("%d tokens in, %d out, %s", *u.InputTokens, *u.OutputTokens, cost)
+}
+
+// showClauses prints the evaluation of an outcome contract: each clause, and the evidence of those
+// that are not met.
+func showClauses(w io.Writer, clauses []client.Clause) {
+	for _, c := range clauses {
+		mark, colour := "not met", term.StatusColour("failed")
+		if c.Met {
+			mark, colour = "met", term.StatusColour("success")
+		}
+		fmt.Fprintf(w, "%-10s %s: %s: %s\n", "", term.Paint(os.Stdout, colour, mark), term.Printable(c.Name), term.Indented(c.Text, 11))
+		if !c.Met && c.Evidence != "" {
+			fmt.Fprintf(w, "%-13s%s\n", "", term.Indented(strings.TrimRight(c.Evidence, "\n"), 13))
+		}
+	}
 }
 
 func executionLogs() *cobra.Command {

@@ -49,6 +49,9 @@ type Request struct {
 	Self      string            // absolute path of this program, for a built-in backend
 	State     string            // folder in which a built-in backend stores sessions
 	Env       map[string]string // the child's environment from ChildEnv
+
+	ResultSchema []byte // JSON Schema of the result, for a CLI whose Rules accept it; nil: none
+	SchemaFile   string // absolute path of a file with it
 }
 
 // Plan describes how a CLI is called. It is computed without side effects: the same request gives
@@ -103,6 +106,9 @@ type Rules struct {
 	// below the home directory.
 	LoginFiles []LoginFile
 
+	// ResultSchema is the kind of JSON Schema that the CLI accepts for its result.
+	ResultSchema SchemaKind
+
 	// APIErrors matches lines outside of the protocol that report an error of the model's API. Only
 	// such a line can cool down an account or cause a retry; all other lines concern the machine, the
 	// configuration or the command line.
@@ -119,6 +125,16 @@ type Rules struct {
 	// Stall describes how the CLI waits; nil if it cannot be known.
 	Stall *StallRules
 }
+
+// SchemaKind is the kind of JSON Schema that a CLI accepts for its result.
+type SchemaKind int
+
+// The kinds.
+const (
+	NoSchema     SchemaKind = iota // none: the prompt asks for the result
+	AnySchema                      // any
+	StrictSchema                   // schemas for the strict mode of OpenAI's structured outputs
+)
 
 // Setting is a variable of the server's settings that is passed to the CLIs that read it.
 type Setting struct {

@@ -117,6 +117,7 @@ type Event struct {
 	Headers map[string]string `json:"-"` // retry headers of the API's answer, names in lower case
 	Parts   []string          `json:"-"` // the parts of Text, if there are several
 	Cost    Number            `json:"-"` // as printed: of an answer, or the running total of a result
+	Output  json.RawMessage   `json:"-"` // structured result
 	Line    []byte            `json:"-"` // the line of KindText and KindLog; valid until the next line
 }
 

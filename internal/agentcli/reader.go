@@ -1,6 +1,8 @@
 package agentcli
 
 import (
+	"bytes"
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -34,6 +36,7 @@ type Reader struct {
 	ignored bool   // an empty error after a successful result was ignored
 	extra   string // its text
 	over    bool   // the last result reports that the budget is used up
+	tasks   []task // background tasks that run
 }
 
 // NewReader returns a reader for the output of one attempt.
@@ -101,8 +104,25 @@ func (r *Reader) add(e *Event) {
 		r.bad, r.read.good, r.step = nil, false, Clip(e.Reason, 60)
 	case KindResult:
 		r.end(e)
+	case KindTask:
+		r.task(e)
 	case KindUnknown:
 		r.worked = r.worked || e.Has(Works)
+	}
+}
+
+// task is a background task.
+type task struct{ id, text string }
+
+// maxTasks bounds the background tasks that a reader knows.
+const maxTasks = 50
+
+// task notes the start or the end of a background task.
+func (r *Reader) task(e *Event) {
+	id := Clip(e.ID, MaxID)
+	r.tasks = slices.DeleteFunc(r.tasks, func(t task) bool { return t.id == id })
+	if e.Has(Opens) && len(r.tasks) < maxTasks {
+		r.tasks = append(r.tasks, task{id, Clip(OneLine(cmp.Or(e.Detail, id)), 100)})
 	}
 }
 
@@ -164,6 +184,10 @@ func (r *Reader) end(e *Event) {
 	r.ended, r.bad, r.fresh, r.ignored = true, nil, false, false
 	r.read.good = !e.Failed
 	r.over = e.Has(OverBudget)
+	r.read.output = nil
+	if !e.Failed {
+		r.read.output = bytes.Clone(e.Output)
+	}
 	switch {
 	case e.Failed:
 		f := *e.Error
@@ -195,6 +219,9 @@ func (r *Reader) Result(exit agented.Exit, now time.Time) agented.Result {
 	}
 	read.now = printedAt(exit, now)
 	read.text = r.final.text()
+	for _, t := range r.tasks {
+		read.pending = append(read.pending, t.text)
+	}
 	if r.resets > 0 {
 		read.retryAfter, read.window = epochTime(r.resets, read.now), r.window
 	}

@@ -47,6 +47,8 @@ type reading struct {
 	local      bool      // the exit code indicates the machine or the configuration
 	over       bool      // it stopped at its budget
 	gone       bool      // the session to resume does not exist
+	output     []byte    // structured result
+	pending    []string  // background tasks that had not ended
 	usage      agented.Usage
 	denied     denials
 }
@@ -55,7 +57,7 @@ type reading struct {
 func (r *reading) result() agented.Result {
 	out := agented.Result{
 		Outcome: r.outcome, Text: clipText(r.text), SessionID: Clip(r.session, MaxID), CLIVersion: Clip(r.version, MaxID),
-		RetryAfter: r.retryAfter, Class: r.class, Limit: r.limit, SessionGone: r.gone, OverBudget: r.over, Usage: r.usage, DeniedTools: r.denied.list(),
+		RetryAfter: r.retryAfter, Class: r.class, Limit: r.limit, SessionGone: r.gone, OverBudget: r.over, Usage: r.usage, DeniedTools: r.denied.list(), Output: r.output, Pending: r.pending,
 	}
 	reasons := []string{r.reason}
 	if d := r.denied.sentence(r.rules.Subject); d != "" {

@@ -2,10 +2,12 @@ package api
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/api/rest"
+	"github.com/agented/agented/internal/contract"
 	"github.com/agented/agented/internal/redact"
 )
 
@@ -44,6 +46,8 @@ type ExecutionView struct {
 	Pause           *PauseView           `json:"pause,omitempty" doc:"The current pause; omitted if it is not paused"`
 	Changes         *ChangesSummary      `json:"changes,omitempty" doc:"What its latest attempt with changes changed; GET /api/v1/executions/{id}/changes returns the files"`
 	Publications    []PublicationSummary `json:"publications,omitempty" doc:"What it publishes; GET /api/v1/executions/{id}/publications returns the texts"`
+	Contract        string               `json:"contract,omitempty" enum:"met,not_met" doc:"Whether the latest attempt with an evaluation met the outcome contract; omitted: there is none, or no attempt has come so far"`
+	Output          json.RawMessage      `json:"output,omitempty" doc:"The result as JSON, if its outcome contract has a result_schema and the result matches it. In lists and in the event stream only up to 4 KiB"`
 	Checkout        *CheckoutView        `json:"checkout,omitempty" doc:"The commit that it works on, if its trigger has a workspace; omitted in lists"`
 	RetryRole       agented.Role         `json:"retry_role,omitempty" enum:"operator,admin" doc:"The role required to retry it; only in the response for one execution that has ended"`
 	RetryNote       string               `json:"retry_note,omitempty" doc:"Why only an admin may retry it"`
@@ -69,10 +73,12 @@ type AttemptView struct {
 	DurationMS  *int64             `json:"duration_ms" nullable:"true"`
 	Usage       *agented.Usage     `json:"usage" nullable:"true"`
 	SessionID   string             `json:"session_id" doc:"Session id of the CLI, for resuming"`
-	Class       agented.Class      `json:"class" doc:"Who is responsible for its end: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it succeeded, or Agented or a user ended it"`
+	Class       agented.Class      `json:"class" doc:"Who is responsible for its end: account_limit, throttle, overload, auth, billing, network, agent_failure, no_effect or interrupted; empty: it succeeded, or Agented or a user ended it"`
 	Evidence    string             `json:"evidence" doc:"Output from which class was derived"`
 	RetryAt     *time.Time         `json:"retry_at" nullable:"true" doc:"Planned time of the next attempt, if known"`
 	ResumedFrom string             `json:"resumed_from" doc:"Session that it resumed; empty: it started a new one"`
+	Contract    string             `json:"contract,omitempty" enum:"met,not_met" doc:"Whether it met the outcome contract; omitted: there is none, or it was not evaluated"`
+	Clauses     []agented.Clause   `json:"clauses,omitempty" doc:"Evaluation of the clauses of the outcome contract; omitted in lists and in the event stream"`
 }
 
 // ChangesSummary counts what an attempt changed.
@@ -135,6 +141,7 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 	}
 	v.Pause, v.Checkout, v.Changes = viewPause(e.Pause), viewCheckout(e.Checkout), viewChanges(e.Changes())
 	v.Publications = viewPublications(e.Publications)
+	v.Output = e.Output()
 	v.Pinned, v.LogRemovedAt = !e.PinnedAt.IsZero(), rest.OptionalTime(e.LogRemovedAt)
 	if e.Trigger != "" {
 		v.TriggerID = &e.Trigger
@@ -153,6 +160,13 @@ func viewExecution(e *agented.Execution, withText bool) ExecutionView {
 			FinishedAt: rest.OptionalTime(a.FinishedAt), DurationMS: durationMS(a.StartedAt, a.FinishedAt), Usage: usage(a.Usage),
 			SessionID: a.SessionID, Class: a.Class, Evidence: a.Evidence, RetryAt: rest.OptionalTime(a.RetryAt), ResumedFrom: a.ResumedFrom,
 		}
+		if c := a.Contract; c != nil {
+			v.Contract = contractView(c)
+			v.Attempts[i].Contract = v.Contract
+			if withText {
+				v.Attempts[i].Clauses = c.Clauses
+			}
+		}
 	}
 	return v
 }
@@ -169,9 +183,25 @@ func showExecution(m *redact.Masker, e *agented.Execution, withText bool) Execut
 		}
 	}
 	for i := range v.Attempts {
-		v.Attempts[i].Reason = m.MaskString(v.Attempts[i].Reason)
+		a := &v.Attempts[i]
+		a.Reason = m.MaskString(a.Reason)
+		a.Clauses = slices.Clone(a.Clauses)
+		for j := range a.Clauses {
+			c := &a.Clauses[j]
+			c.Text, c.Evidence = m.MaskString(c.Text), m.MaskString(c.Evidence)
+		}
+	}
+	if len(v.Output) > 0 {
+		v.Output, _ = contract.Mask(m, v.Output)
 	}
 	return v
+}
+
+func contractView(c *agented.Contract) string {
+	if c.Met {
+		return "met"
+	}
+	return "not_met"
 }
 
 // CheckoutView is the checkout of an execution.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -143,6 +144,7 @@ type executionListInput struct {
 	TriggerID     string    `query:"trigger_id" maxLength:"100" doc:"Only firings of this trigger"`
 	Status        []string  `query:"status" doc:"Only these statuses, separated by commas: pending, running, success, failed, timeout, cancelled, interrupted. paused selects running executions that are paused"`
 	Source        string    `query:"source" enum:"manual,schedule,webhook,github,retry,message,conversation" doc:"Only those fired by this source"`
+	Class         string    `query:"class" maxLength:"40" doc:"Only those with an attempt that ended with this class, such as no_effect or account_limit"`
 	CreatedAfter  time.Time `query:"created_after" doc:"Only those created at this time or later"`
 	CreatedBefore time.Time `query:"created_before" doc:"Only those created before this time"`
 	Query         string    `query:"q" maxLength:"200" doc:"Only those whose trigger name contains this text, ignoring case, or whose id starts with it"`
@@ -150,7 +152,7 @@ type executionListInput struct {
 
 func (h *executions) list(ctx context.Context, in *executionListInput) (*rest.ListOutput[ExecutionView], error) {
 	f := store.ExecutionFilter{
-		Trigger: agented.TriggerID(in.TriggerID), Source: agented.Source(in.Source),
+		Trigger: agented.TriggerID(in.TriggerID), Source: agented.Source(in.Source), Class: agented.Class(in.Class),
 		CreatedAfter: in.CreatedAfter, CreatedBefore: in.CreatedBefore, Query: in.Query,
 	}
 	for _, text := range in.Status {
@@ -162,6 +164,13 @@ func (h *executions) list(ctx context.Context, in *executionListInput) (*rest.Li
 			})
 		}
 		f.States = append(f.States, state)
+	}
+	if f.Class != "" && !slices.Contains(agented.Classes, f.Class) {
+		names := make([]string, len(agented.Classes))
+		for i, c := range agented.Classes {
+			names[i] = string(c)
+		}
+		return nil, rest.InQuery(agented.InvalidFields([]agented.Field{{Path: "class", Text: "must be one of " + strings.Join(names, ", ")}}))
 	}
 	who := rest.Principal(ctx)
 	if f.Only = who.Triggers; f.Trigger != "" && !who.Reaches(f.Trigger) {

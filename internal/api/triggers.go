@@ -15,6 +15,7 @@ import (
 	"github.com/agented/agented/internal/api/sse"
 	"github.com/agented/agented/internal/auth"
 	"github.com/agented/agented/internal/config"
+	"github.com/agented/agented/internal/contract"
 	"github.com/agented/agented/internal/naming"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/store"
@@ -74,6 +75,7 @@ type TriggerView struct {
 	Limits         agented.Limits      `json:"limits" doc:"Limits of all processes together; 0 or absent: the server's default"`
 	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running execution is paused with a question; 0 means none"`
 	Notify         agented.NotifyRules `json:"notify,omitempty" doc:"Channels that are notified about its executions, by kind of notification; other stands for the kinds that are not listed. Omitted: the channels' own rules"`
+	Expect         *agented.Expect     `json:"expect,omitempty" doc:"Outcome contract: what an execution must achieve besides the success of its CLI; omitted: none"`
 	Schedules      []ScheduleView      `json:"schedules" doc:"Schedules that fire it"`
 	NextRunAt      *time.Time          `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null if none will"`
 	Webhooks       []hooks.WebhookView `json:"webhooks" doc:"Webhooks that fire it"`
@@ -95,7 +97,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 		TimeoutSeconds: t.Spec.TimeoutSeconds, SilenceSeconds: t.Spec.SilenceSeconds,
 		MaxConcurrent: t.Spec.MaxConcurrent, Overlap: t.Spec.Overlap,
 		Account: t.Spec.Account, Fallback: rest.NotNil(t.Spec.Fallback), Retry: t.Spec.Retry,
-		Workspace: t.Spec.Workspace, Publish: t.Spec.Publish, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Network: t.Spec.Network, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD,
+		Workspace: t.Spec.Workspace, Publish: t.Spec.Publish, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Network: t.Spec.Network, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD, Expect: t.Spec.Expect,
 		Notify:    t.Spec.Notify,
 		CreatedAt: rest.Time(t.CreatedAt), UpdatedAt: rest.Time(t.UpdatedAt), ETag: triggerETag(t),
 	}
@@ -121,7 +123,13 @@ func (h *triggers) show(ctx context.Context, t *agented.Trigger) TriggerView {
 	}
 	v.Prompt = h.masker().MaskString(v.Prompt)
 	v.Command, v.Args = slices.Clone(v.Command), slices.Clone(v.Args)
-	for _, l := range [][]string{v.Command, v.Args} {
+	lists := [][]string{v.Command, v.Args}
+	if v.Expect != nil {
+		x := *v.Expect
+		x.Command = slices.Clone(x.Command)
+		v.Expect, lists = &x, append(lists, x.Command)
+	}
+	for _, l := range lists {
 		for i := range l {
 			l[i] = h.masker().MaskString(l[i])
 		}
@@ -157,6 +165,7 @@ type SpecFields struct {
 	Sandbox        rest.Optional[agented.Sandbox]     `json:"sandbox,omitzero" doc:"Isolation of the processes from the server and its data: off, guard or strict. Default: the server's setting AGENTED_SANDBOX. With an agent, the stronger of both levels counts"`
 	Network        rest.Optional[*agented.Network]    `json:"network,omitzero" doc:"What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing"`
 	Limits         rest.Optional[agented.Limits]      `json:"limits,omitzero" doc:"Limits of all processes of an execution together; replaced as a whole. What is 0 or absent has the server's default. With an agent, the lower of both counts"`
+	Expect         rest.Optional[*agented.Expect]     `json:"expect,omitzero" doc:"Outcome contract: what an execution must achieve besides the success of its CLI. If it does not, it has failed with the class no_effect. Replaced as a whole; default none"`
 	CeilingUSD     rest.Optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running execution is paused with a question; 0 (default) means none"`
 }
 
@@ -183,6 +192,7 @@ func (f *SpecFields) apply(s *agented.Spec, maxConcurrent int) error {
 	f.Publish.Into(&s.Publish, nil)
 	f.Limits.Into(&s.Limits, agented.Limits{})
 	f.CeilingUSD.Into(&s.CeilingUSD, 0)
+	f.Expect.Into(&s.Expect, nil)
 	f.TrustRepo.Into(&s.TrustRepo, false)
 	f.Sandbox.Into(&s.Sandbox, "")
 	f.Network.Into(&s.Network, nil)
@@ -190,6 +200,9 @@ func (f *SpecFields) apply(s *agented.Spec, maxConcurrent int) error {
 		s.Permission = "" // from the agent that it had before
 	}
 	*s = s.WithDefaults()
+	if err := agented.InvalidFields(contract.Check(s.Expect)); err != nil {
+		return err
+	}
 	return envInto(s, f.Env)
 }
 

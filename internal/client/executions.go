@@ -41,6 +41,9 @@ type Execution struct {
 
 	Changes      *ChangesSummary      `json:"changes"`
 	Publications []PublicationSummary `json:"publications"`
+
+	Contract string          `json:"contract"`
+	Output   json.RawMessage `json:"output"`
 }
 
 // Attempt is one run of an execution's process.
@@ -65,6 +68,17 @@ type Attempt struct {
 	ExitCode  *int   `json:"exit_code"`
 	Signal    string `json:"signal"`
 	SessionID string `json:"session_id"`
+	Contract  string `json:"contract"`
+
+	Clauses []Clause `json:"clauses"`
+}
+
+// Clause is the evaluation of one clause of an outcome contract.
+type Clause struct {
+	Name     string `json:"clause"`
+	Met      bool   `json:"met"`
+	Text     string `json:"text"`
+	Evidence string `json:"evidence"`
 }
 
 // Tokens holds the tokens and the cost of an execution; nil means unknown.
@@ -91,11 +105,12 @@ type Checkout struct {
 type ExecutionQuery struct {
 	Status    string // comma-separated
 	TriggerID string
+	Class     string
 }
 
 // Executions lists executions, newest first.
 func (c *Client) Executions(ctx context.Context, q ExecutionQuery, limit int) iter.Seq2[Response[Execution], error] {
-	return list[Execution](ctx, c, executionsPath, values("status", q.Status, "trigger_id", q.TriggerID), limit)
+	return list[Execution](ctx, c, executionsPath, values("status", q.Status, "trigger_id", q.TriggerID, "class", q.Class), limit)
 }
 
 // Execution fetches an execution.

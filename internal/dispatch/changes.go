@@ -36,7 +36,7 @@ func (d *Dispatcher) gitProgram() changes.Git {
 
 // noteTree stores the state of the repository before an attempt starts. In a checkout of its own,
 // the state before the first attempt is kept, so that the changes of an execution are complete
-// after each attempt. A failure does not stop the attempt.
+// after each attempt; the same if the attempt repairs the outcome of an earlier one. A failure does not stop the attempt.
 func (d *Dispatcher) noteTree(ctx context.Context, e *agented.Execution, w *work) {
 	dir, own, ok := d.comparedFolder(e)
 	if !ok {
@@ -51,7 +51,7 @@ func (d *Dispatcher) noteTree(ctx context.Context, e *agented.Execution, w *work
 	if stop {
 		return
 	}
-	_, err := changes.Take(cut, d.recordsOf(e.ID), dir, d.gitProgram(), changes.Limits{}, own && e.AttemptNo > 1)
+	_, err := changes.Take(cut, d.recordsOf(e.ID), dir, d.gitProgram(), changes.Limits{}, own && e.AttemptNo > 1 || toRepair(e) != nil)
 	if err != nil && cut.Err() == nil {
 		d.o.Log.Warn("record the state of the repository", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 	}

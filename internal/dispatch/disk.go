@@ -92,7 +92,7 @@ func (d *Dispatcher) putBack(ctx context.Context, e *agented.Execution, cause er
 	}
 	d.o.Log.Error("an execution waits again: "+text, "execution", e.ID, "attempt", e.AttemptNo, "err", cause)
 	exit := noStart(agented.CauseNoStart, text, d.now())
-	end := d.classify(ctx, e, exit)
+	end, _ := d.classify(ctx, e, exit)
 	end.Reason, end.Error, end.Attempt.Reason, end.Attempt.Class, end.NoRoom = text, text, text, "", true
 	d.end(ctx, e, exit, end)
 }

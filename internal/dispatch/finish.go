@@ -25,10 +25,14 @@ import (
 // finish classifies an ended attempt and records the result once. It retries while the store is
 // unavailable. The exit record is in the bundle, so a crash loses nothing.
 func (d *Dispatcher) finish(ctx context.Context, e *agented.Execution, exit agented.Exit) {
-	end := d.classify(ctx, e, exit)
+	end, result := d.classify(ctx, e, exit)
 	if err := d.recordChanges(ctx, e, exit, &end.Attempt); err != nil {
 		return // the server shuts down: the next one finds the exit record
 	}
+	if err := d.checkContract(ctx, e, &result, &end); err != nil {
+		return // the same
+	}
+	end.Repairs = repairs(e, &end)
 	if err := d.propose(ctx, e, &end); err != nil {
 		return
 	}
@@ -86,7 +90,7 @@ func (d *Dispatcher) readResult(ctx context.Context, e *agented.Execution, exit 
 		return agented.Result{Outcome: agented.OutcomeFailed, Reason: "this version of Agented has no backend " + name}, nil
 	}
 	reader, meter := agentcli.NewReader(cli), d.o.Costs.NewMeter(specOf(e).Model)
-	err := d.read(ctx, e, text, cli, func(events []agentcli.Event) {
+	err := d.read(ctx, e, exit.LastSeq, text, cli, func(events []agentcli.Event) {
 		reader.Add(events)
 		meter.Add(events)
 	})
@@ -118,7 +122,7 @@ func (d *Dispatcher) versionAt(e *agented.Execution, r *agented.Result) string {
 }
 
 // classify derives the result of an attempt from its exit and its log.
-func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit agented.Exit) store.AttemptEnd {
+func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit agented.Exit) (store.AttemptEnd, agented.Result) {
 	name := backendOf(e)
 	text := d.Printed(e)
 	defer text.Close()
@@ -172,7 +176,7 @@ func (d *Dispatcher) classify(ctx context.Context, e *agented.Execution, exit ag
 		d.o.Costs.Judge(e, itsOwnEnd(exit), &result, &end, meter)
 	}
 	maskEnd(text.Mask, &end)
-	return end
+	return end, result
 }
 
 // itsOwnEnd converts the exit of a CLI that was terminated because it did not exit after its
@@ -201,7 +205,7 @@ func classOf(r agented.Result) agented.Class {
 func (d *Dispatcher) cleanUpAttempts(ctx context.Context, id agented.ExecutionID, last int) {
 	var err error
 	for n := 1; n <= last; n++ {
-		err = errors.Join(err, shim.RemoveRaw(d.o.Layout.Attempt(id, n)))
+		err = errors.Join(err, shim.RemoveRaw(d.o.Layout.Attempt(id, n)), shim.RemoveRaw(d.o.Layout.Check(id, n)))
 	}
 	if err == nil {
 		err = d.o.DB.AttemptCleanupDone(ctx, id)
@@ -222,8 +226,8 @@ func (d *Dispatcher) knownVersion(e *agented.Execution) string {
 }
 
 // read passes the events of the attempt's lines to add, in the order in which they were printed,
-// parts joined.
-func (d *Dispatcher) read(ctx context.Context, e *agented.Execution, text *printed.Text, cli agentcli.CLI, add func([]agentcli.Event)) error {
+// parts joined. Lines after last are not read.
+func (d *Dispatcher) read(ctx context.Context, e *agented.Execution, last agented.Seq, text *printed.Text, cli agentcli.CLI, add func([]agentcli.Event)) error {
 	line := func(stream agented.Stream, content []byte) { add(agentcli.Decode(cli, stream, content)) }
 	r, err := runlog.OpenReader(d.o.Layout.Execution(e.ID))
 	if errors.Is(err, agented.NotFound) {
@@ -252,7 +256,7 @@ func (d *Dispatcher) read(ctx context.Context, e *agented.Execution, text *print
 		}
 		text.Refresh(e.AttemptNo)
 		for _, l := range batch {
-			if l.Attempt != e.AttemptNo || l.Stream == agented.System {
+			if l.Attempt != e.AttemptNo || l.Stream == agented.System || last > 0 && l.Seq > last {
 				continue
 			}
 			if whole, ok := open.Add(l.Part, l.Stream, text.Line(ctx, &l)); ok {
@@ -285,7 +289,7 @@ func (d *Dispatcher) CleanUp(ctx context.Context, id agented.ExecutionID) {
 		return
 	}
 	for n := 1; n <= e.AttemptNo; n++ {
-		err = errors.Join(err, shim.RemoveRaw(d.o.Layout.Attempt(id, n)))
+		err = errors.Join(err, shim.RemoveRaw(d.o.Layout.Attempt(id, n)), shim.RemoveRaw(d.o.Layout.Check(id, n)))
 	}
 	if err := remove.All(d.o.Layout.Temp(id)); err != nil {
 		// Retention retries it when it removes the folder of the execution.

@@ -171,11 +171,16 @@ func (d *Dispatcher) planCommand(ctx context.Context, p *preparation) (err error
 	if err != nil {
 		return agented.Errorf(agented.Internal, "the path of the server's program is unknown").Because(err)
 	}
-	p.plan, err = p.cli.Plan(agentcli.Request{
+	p.from = repairFrom(p.e, p.from)
+	request := agentcli.Request{
 		Spec: p.spec, Prompt: p.from.prompt, Execution: p.e.ID, Attempt: p.e.AttemptNo, Resume: p.from.session,
 		Root: os.Geteuid() == 0, Pieces: p.e.Source == agented.SourceTurn, Env: p.vars, BudgetUSD: d.o.Costs.Remaining(ctx, p.e, p.from.session),
 		Self: self, State: d.stateOf(p.e), Foreign: p.foreign,
-	})
+	}
+	if err := d.askForResult(p.e, &request); err != nil {
+		return err
+	}
+	p.plan, err = p.cli.Plan(request)
 	return err
 }
 

@@ -86,7 +86,7 @@ func emptyDB(t *testing.T) *store.DB {
 
 // end is what would be stored, without what differs from one run to the next.
 func (r *recorded) end(t *testing.T) store.AttemptEnd {
-	end := r.d.classify(t.Context(), r.e, r.exit)
+	end, _ := r.d.classify(t.Context(), r.e, r.exit)
 	end.Price, end.Retry, end.Jitter = nil, nil, 0
 	return end
 }

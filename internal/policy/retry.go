@@ -28,6 +28,7 @@ type Ended struct {
 	Charged             int       // charged attempts so far, including this one
 	ConsecutiveFailures int       // consecutive ends of this class, including this one: of the account or backend that cools down for it, otherwise of the execution
 	Began               time.Time // start of the first attempt
+	Repairs, Repaired   int       // for no_effect: attempts that may repair the outcome, and those so far
 }
 
 // NextAttempt returns when to try again after an attempt, and false if no
@@ -68,6 +69,11 @@ func NextAttempt(p agented.RetryPolicy, e Ended, now time.Time, jitter float64) 
 			return time.Time{}, false
 		}
 		at = backoff(base, ceiling)
+	case agented.ClassNoEffect:
+		if e.Repaired >= e.Repairs {
+			return time.Time{}, false
+		}
+		at = now
 	case agented.ClassInterrupted:
 		if !p.OnInterrupted {
 			return time.Time{}, false
@@ -120,6 +126,7 @@ type ExecutionEnd struct {
 	Limits      int              // consecutive ends of this kind of the account or provider; 0: they do not count them
 	Own         []agented.Choice // its fallback chain, if the attempt used credentials of its own instead of an account
 	Policy      agented.RetryPolicy
+	Repairs     int     // attempts that may repair an outcome that is not the expected one
 	Jitter      float64 // from 0 to 1
 }
 
@@ -173,6 +180,10 @@ func AfterAttempt(e ExecutionEnd, now time.Time) (Plan, error) {
 	out.Error, out.GiveUp = "", e.Policy.Deadline(began)
 	if len(own) > 0 || !Waits(e.Class) && !e.SessionGone {
 		out.Step, out.At = StepRetry, next
+		if e.Class == agented.ClassNoEffect {
+			out.Reason += "; another attempt repairs it"
+			return out, nil
+		}
 		out.Reason += "; tries again at " + next.Format("2006-01-02 15:04:05") + " UTC"
 		return out, nil
 	}
@@ -184,13 +195,16 @@ func AfterAttempt(e ExecutionEnd, now time.Time) (Plan, error) {
 // false if no attempt follows.
 func (e ExecutionEnd) next(i int, began, now time.Time) (time.Time, bool) {
 	attempts := e.Execution.Attempts[:i+1]
-	alike, charged := 1, 0
+	alike, charged, repaired := 1, 0, 0
 	for j := i - 1; j >= 0 && attempts[j].Class == e.Class; j-- {
 		alike++
 	}
 	for _, x := range attempts[:i] {
 		if x.Class.Charged() {
 			charged++
+		}
+		if x.Class == agented.ClassNoEffect {
+			repaired++
 		}
 	}
 	if e.Class.Charged() {
@@ -205,7 +219,7 @@ func (e ExecutionEnd) next(i int, began, now time.Time) (time.Time, bool) {
 	case e.SessionGone && attempts[i].ResumedFrom != "": // not caused by the attempt either: repeat it from its start
 		return now, true
 	}
-	return NextAttempt(e.Policy, Ended{Class: e.Class, Until: e.Until, Charged: charged, ConsecutiveFailures: alike, Began: began}, now, e.Jitter)
+	return NextAttempt(e.Policy, Ended{Class: e.Class, Until: e.Until, Charged: charged, ConsecutiveFailures: alike, Began: began, Repairs: e.Repairs, Repaired: repaired}, now, e.Jitter)
 }
 
 // Placement is where an execution waits for its next attempt.

@@ -213,6 +213,9 @@ func prepare(bundle string, orders *orders) (*shim, error) {
 		s.k.batch.keep, s.k.plain = true, &unmaskedWriter{path: bundle + "/" + unmaskedFile}
 	}
 	for i, stream := range []agented.Stream{agented.Stdout, agented.Stderr} {
+		if s.spec.Stream != "" {
+			stream = s.spec.Stream
+		}
 		s.k.split[i] = newSplitter(&s.k.batch, stream, s.mask, s.spec.Capture == agented.CaptureFile)
 		if s.out.files[i] != nil {
 			s.k.tails = append(s.k.tails, &tail{f: s.out.files[i], split: s.k.split[i]})

@@ -61,7 +61,8 @@ type Spec struct {
 	Args    []string        `json:"args"` // Args[0] is the program's name
 	Dir     string          `json:"dir"`  // working directory, absolute
 	Capture agented.Capture `json:"capture"`
-	Stdin   bool            `json:"stdin"` // the bundle has a stdin file; otherwise stdin is /dev/null
+	Stream  agented.Stream  `json:"stream,omitempty"` // of all output; empty: stdout and stderr
+	Stdin   bool            `json:"stdin"`            // the bundle has a stdin file; otherwise stdin is /dev/null
 
 	Timeout      time.Duration `json:"timeout"`                 // from the start of the CLI; 0 means none
 	Silence      time.Duration `json:"silence"`                 // time without output on any stream; 0 means none

@@ -42,6 +42,8 @@ type AttemptEnd struct {
 	// NoRoom is set if nothing ran because the disk was full: another attempt
 	// follows later, regardless of the policy.
 	NoRoom bool
+	// Repairs is how many attempts may repair an outcome that is not the expected one.
+	Repairs int
 }
 
 // Plan is what follows an attempt's end.
@@ -204,19 +206,23 @@ func (tx *tx) endAttempt(end *AttemptEnd, retry, at time.Time) error {
 		}
 		broker = string(b)
 	}
+	if err := tx.storeContract(a); err != nil {
+		return err
+	}
 	return tx.exec(`UPDATE attempt SET status = $3, exit_code = $4, signal = $5, reason = $6,
 			account = CASE WHEN $7 = '' THEN account ELSE $7 END,
 			cli_version = CASE WHEN $8 = '' THEN cli_version ELSE $8 END, session_id = $9,
 			input_tokens = $10, output_tokens = $11, cache_read_tokens = $12, cache_write_tokens = $13, cost_usd = $14, cumulative = $15,
 			started_at = COALESCE($16, started_at), finished_at = $17,
 			class = $18, evidence = $19, unknown_limit = $20, retry_at = $21, session_gone = $22, sandbox = CASE WHEN $23 = '' THEN sandbox ELSE $23 END, changes = $24, broker = $25,
-			sandbox_reason = CASE WHEN $23 = '' THEN sandbox_reason ELSE $26 END
+			sandbox_reason = CASE WHEN $23 = '' THEN sandbox_reason ELSE $26 END,
+			contract = $27
 		WHERE execution_id = $1 AND number = $2`,
 		a.Execution, a.Number, a.State, a.ExitCode, a.Signal, format.Truncate(a.Reason, maxSentence), a.Account, a.CLIVersion, a.SessionID,
 		a.Usage.InputTokens, a.Usage.OutputTokens, a.Usage.CacheReadTokens, a.Usage.CacheWriteTokens, a.Usage.CostUSD, a.Usage.CumulativeSession,
 		micros(a.StartedAt), micros(orTime(a.FinishedAt, at)),
 		a.Class, format.Truncate(a.Evidence, agented.MaxEvidence), end.Limit.Unknown, micros(retry), a.SessionGone, a.Sandbox.Level, changes, broker,
-		format.Truncate(a.Sandbox.Reason, maxSentence))
+		format.Truncate(a.Sandbox.Reason, maxSentence), contractState(a.Contract))
 }
 
 // endLease writes the execution's next state into its row, with the usage of all
@@ -380,7 +386,7 @@ func (tx *tx) plan(end *AttemptEnd, at time.Time, asked bool) (planned, error) {
 	plan, err := policy.AfterAttempt(policy.ExecutionEnd{
 		Execution: e, Number: a.Number, Class: a.Class, Reason: end.Reason, Error: end.Error, Until: end.Limit.Until,
 		SessionGone: a.SessionGone, NoRoom: end.NoRoom, StartedAt: a.StartedAt, CancelAsked: asked,
-		Limits: limits, Own: own, Policy: *end.Retry, Jitter: end.Jitter,
+		Limits: limits, Own: own, Policy: *end.Retry, Jitter: end.Jitter, Repairs: end.Repairs,
 	}, at)
 	if err != nil {
 		return out, err

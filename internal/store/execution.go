@@ -65,13 +65,13 @@ func (s toCause) Scan(v any) error {
 
 const attemptColumns = `execution_id, number, backend, account, cli_version, status, exit_code, signal, reason, session_id,
 	input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd, cumulative, started_at, finished_at,
-	model, class, evidence, retry_at, resumed_from, session_gone, sandbox, sandbox_reason, changes, broker`
+	model, class, evidence, retry_at, resumed_from, session_gone, sandbox, sandbox_reason, changes, broker, contract`
 
 func scanAttempt(a *agented.Attempt, scan func(...any) error) error {
 	return scan(&a.Execution, &a.Number, &a.Backend, &a.Account, &a.CLIVersion, &a.State, &a.ExitCode, &a.Signal, &a.Reason, &a.SessionID,
 		&a.Usage.InputTokens, &a.Usage.OutputTokens, &a.Usage.CacheReadTokens, &a.Usage.CacheWriteTokens, &a.Usage.CostUSD, &a.Usage.CumulativeSession,
 		toTime{&a.StartedAt}, toTime{&a.FinishedAt},
-		&a.Model, &a.Class, &a.Evidence, toTime{&a.RetryAt}, &a.ResumedFrom, &a.SessionGone, &a.Sandbox.Level, &a.Sandbox.Reason, toObject[agented.Changes]{&a.Changes}, toObject[agented.BrokerUse]{&a.Broker})
+		&a.Model, &a.Class, &a.Evidence, toTime{&a.RetryAt}, &a.ResumedFrom, &a.SessionGone, &a.Sandbox.Level, &a.Sandbox.Reason, toObject[agented.Changes]{&a.Changes}, toObject[agented.BrokerUse]{&a.Broker}, toContract{&a.Contract})
 }
 
 // toObject scans a JSON object; the empty text is nil.
@@ -111,6 +111,9 @@ func loadBrief(q querier, ids []agented.ExecutionID) ([]agented.Execution, error
 		return nil, err
 	}
 	if err := loadPublications(q, list); err != nil {
+		return nil, err
+	}
+	if err := loadOutputs(q, list); err != nil {
 		return nil, err
 	}
 	for i := range list {
@@ -175,6 +178,9 @@ func loadAll(q querier, ids []agented.ExecutionID) ([]*agented.Execution, error)
 			return nil, err
 		}
 		if err := loadTexts(q, place, part); err != nil {
+			return nil, err
+		}
+		if err := loadContracts(q, place); err != nil {
 			return nil, err
 		}
 	}
@@ -311,9 +317,10 @@ type ExecutionFilter struct {
 	Only          []agented.TriggerID // one of these triggers; empty: any
 	States        []agented.State     // any of these, or FilterPaused
 	Source        agented.Source
-	CreatedAfter  time.Time // at this time or later
-	CreatedBefore time.Time // before this time
-	Query         string    // part of the trigger's name, ignoring case, or prefix of the execution's id
+	Class         agented.Class // an attempt ended with it
+	CreatedAfter  time.Time     // at this time or later
+	CreatedBefore time.Time     // before this time
+	Query         string        // part of the trigger's name, ignoring case, or prefix of the execution's id
 }
 
 // FilterPaused selects running executions that are paused. It is no state: theirs stays
@@ -400,6 +407,9 @@ func (f *ExecutionFilter) common(w *where) []string {
 	}
 	if f.Source != "" {
 		conds = append(conds, w.Number(`source = $?`, f.Source))
+	}
+	if f.Class != "" {
+		conds = append(conds, w.Number(`EXISTS (SELECT 1 FROM attempt a WHERE a.execution_id = execution.id AND a.class = $?)`, f.Class))
 	}
 	if len(f.Only) > 0 && (f.Query != "" || f.Trigger != "") {
 		conds = append(conds, `trigger_id IN `+in(w, f.Only))

@@ -51,6 +51,9 @@ func (CLI) Plan(r agentcli.Request) (agentcli.Plan, error) {
 	if r.BudgetUSD > 0 && !slices.ContainsFunc(r.Spec.Args, func(a string) bool { return strings.HasPrefix(a, "--max-budget-usd") }) {
 		args = append(args, "--max-budget-usd="+strconv.FormatFloat(math.Ceil(r.BudgetUSD*1e4)/1e4, 'f', -1, 64))
 	}
+	if r.ResultSchema != nil && !slices.ContainsFunc(r.Spec.Args, func(a string) bool { return strings.HasPrefix(a, "--json-schema") }) {
+		args = append(args, "--json-schema="+string(r.ResultSchema))
+	}
 	env := map[string]string{}
 	agentcli.SetUnless(
 		env, r,

@@ -24,6 +24,7 @@ type line struct {
 	Status    string `json:"status"`
 	Parent    string `json:"parent_tool_use_id"`
 	TaskID    string `json:"task_id"`
+	Task      string `json:"description"`
 
 	// Message is an object, or a string in an error.
 	Message     json.RawMessage `json:"message"`
@@ -49,6 +50,7 @@ type line struct {
 	APIErrorStatus *int            `json:"api_error_status"`
 	APIErrorType   string          `json:"api_error_type"`
 	Text           string          `json:"result"`
+	Output         json.RawMessage `json:"structured_output"`
 	TerminalReason string          `json:"terminal_reason"`
 	Errors         []string        `json:"errors"`
 	TotalCost      agentcli.Number `json:"total_cost_usd"`
@@ -159,7 +161,7 @@ func (l *line) system() []agentcli.Event {
 		e = agentcli.Event{Kind: agentcli.KindDenied, ID: l.ToolUseID, Tool: l.ToolName}
 		_ = json.Unmarshal(l.Message, &e.Text) // of another type: there is no reason
 	case "task_started":
-		e = agentcli.Event{Kind: agentcli.KindTask, ID: l.TaskID, Marks: agentcli.Opens}
+		e = agentcli.Event{Kind: agentcli.KindTask, ID: l.TaskID, Detail: agentcli.Clip(l.Task, 200), Marks: agentcli.Opens}
 	case "task_notification":
 		e = agentcli.Event{Kind: agentcli.KindTask, ID: l.TaskID, Marks: agentcli.Closes}
 	case "compact_boundary":
@@ -283,6 +285,9 @@ func (l *line) result() []agentcli.Event {
 		Kind: agentcli.KindResult, ID: l.UUID, Text: l.Text, Detail: strings.Join(l.Errors, "\n"), Parts: l.Errors, Failed: l.Subtype != "success" || l.IsError,
 		Usage: &u, Cost: l.TotalCost, Turns: l.Turns.Count(), DurationMS: l.Duration.Count(),
 		Marks: agentcli.Adds | agentcli.Restarts | agentcli.Recovered,
+	}
+	if len(l.Output) <= agented.MaxResult && string(l.Output) != "null" {
+		e.Output = l.Output
 	}
 	if since {
 		e.Marks |= agentcli.Final

@@ -35,8 +35,10 @@ var rules = agentcli.Rules{
 		// The settings contain a login only if they name an account.
 		{Home: ".claude.json", Own: ".claude.json", Words: []string{"oauthAccount", "primaryApiKey"}},
 	},
-	APIErrors: APIErrors,
-	Stall:     &agentcli.StallRules{Quiet: agentcli.QuietPatience, Tool: agentcli.ToolPatience, ResultMark: `"type":"result"`},
+	APIErrors:    APIErrors,
+	ResultSchema: agentcli.AnySchema,
+
+	Stall: &agentcli.StallRules{Quiet: agentcli.QuietPatience, Tool: agentcli.ToolPatience, ResultMark: `"type":"result"`},
 }
 
 // Rules implements [agentcli.CLI].

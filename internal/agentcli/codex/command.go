@@ -55,6 +55,9 @@ func (CLI) Plan(r agentcli.Request) (agentcli.Plan, error) {
 	if key := r.Env["OPENAI_API_KEY"]; key != "" {
 		agentcli.SetUnless(env, r, "CODEX_API_KEY", key)
 	}
+	if r.SchemaFile != "" {
+		args = append(args, "--output-schema", r.SchemaFile)
+	}
 	args = append(args, r.Spec.Args...)
 	if r.Resume != "" {
 		args = append(args, "resume", r.Resume)

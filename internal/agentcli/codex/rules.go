@@ -29,7 +29,9 @@ var rules = agentcli.Rules{
 		`reconnecting\.\.\.|(?:you've|you’ve|you have) (?:hit|reached) your usage limit|you(?:'|’)re out of codex messages|your workspace is out of credits|rate limit (?:reached|is exceeded)|` +
 		`selected model is at capacity|quota exceeded\. check your plan|your (?:access|refresh) token\b|to use codex with your|error sending request for url|connection failed: |` +
 		`missing environment variable: |we(?:'|’)re currently experiencing high demand|not logged in\b|401 unauthorized\b)`),
-	Noise: []string{"Reading additional input from stdin", "Reading prompt from stdin", "WARNING: proceeding", "For more information", "Usage:", "tip:"},
+	Noise:        []string{"Reading additional input from stdin", "Reading prompt from stdin", "WARNING: proceeding", "For more information", "Usage:", "tip:"},
+	ResultSchema: agentcli.StrictSchema,
+
 	Stall: &agentcli.StallRules{Quiet: agentcli.QuietPatience},
 }
 

@@ -3004,10 +3004,17 @@ export interface components {
             backend: string;
             /** @description What its broker did; omitted: it has not ended, or it had none */
             broker?: components["schemas"]["BrokerUse"];
-            /** @description Who is responsible for its end: account_limit, throttle, overload, auth, billing, network, agent_failure or interrupted; empty: it succeeded, or Agented or a user ended it */
+            /** @description Who is responsible for its end: account_limit, throttle, overload, auth, billing, network, agent_failure, no_effect or interrupted; empty: it succeeded, or Agented or a user ended it */
             class: string;
+            /** @description Evaluation of the clauses of the outcome contract; omitted in lists and in the event stream */
+            clauses?: components["schemas"]["Clause"][];
             /** @description Version reported by the CLI; empty for command */
             cli_version: string;
+            /**
+             * @description Whether it met the outcome contract; omitted: there is none, or it was not evaluated
+             * @enum {string}
+             */
+            contract?: "met" | "not_met";
             /** Format: int64 */
             duration_ms: number | null;
             /** @description Output from which class was derived */
@@ -3549,6 +3556,17 @@ export interface components {
             backend: string;
             model?: string;
         };
+        Clause: {
+            /** @description Field of expect: result_schema, changes.none, changes.min_files, changes.max_files, changes.paths, command, text.not_empty or text.matches */
+            clause: string;
+            /** @description Output, paths or errors that show it; at most 8 KiB */
+            evidence?: string;
+            /** @description It could not be evaluated, for reasons outside of the agent's work */
+            failed?: boolean;
+            met: boolean;
+            /** @description What was found, in one sentence */
+            text: string;
+        };
         ClockChangeView: {
             /**
              * Format: date-time
@@ -3930,6 +3948,17 @@ export interface components {
                     secret: string;
                 };
             } | null;
+            /** @description Outcome contract: what an execution must achieve besides the success of its CLI. If it does not, it has failed with the class no_effect. Replaced as a whole; default none */
+            expect?: {
+                changes?: components["schemas"]["ExpectedChanges"];
+                command?: string[];
+                /** Format: int64 */
+                command_timeout_seconds?: number;
+                /** Format: int64 */
+                repair?: number;
+                result_schema?: unknown;
+                text?: components["schemas"]["ExpectedText"];
+            } | null;
             /** @description Fail immediately, with the commands that fix it, if only a login can help. Default: wait */
             fail_without_login?: boolean;
             /** @description Choices that are tried in order when no earlier one is ready */
@@ -4065,6 +4094,11 @@ export interface components {
             changes?: components["schemas"]["ChangesSummary"];
             /** @description The commit that it works on, if its trigger has a workspace; omitted in lists */
             checkout?: components["schemas"]["CheckoutView"];
+            /**
+             * @description Whether the latest attempt with an evaluation met the outcome contract; omitted: there is none, or no attempt has come so far
+             * @enum {string}
+             */
+            contract?: "met" | "not_met";
             /** Format: date-time */
             created_at: string;
             /**
@@ -4095,6 +4129,8 @@ export interface components {
              * @description When retention removed its log; omitted while the log exists
              */
             log_removed_at?: string;
+            /** @description The result as JSON, if its outcome contract has a result_schema and the result matches it. In lists and in the event stream only up to 4 KiB */
+            output?: unknown;
             /**
              * Format: date-time
              * @description When it resumes at the latest, if known
@@ -4158,6 +4194,28 @@ export interface components {
             } | null;
             /** @description The account or provider that a parked execution waits for; empty: not parked */
             waiting_on: string;
+        };
+        Expect: {
+            changes?: components["schemas"]["ExpectedChanges"];
+            command?: string[];
+            /** Format: int64 */
+            command_timeout_seconds?: number;
+            /** Format: int64 */
+            repair?: number;
+            result_schema?: unknown;
+            text?: components["schemas"]["ExpectedText"];
+        };
+        ExpectedChanges: {
+            /** Format: int64 */
+            max_files?: number;
+            /** Format: int64 */
+            min_files?: number;
+            none?: boolean;
+            paths?: string[];
+        };
+        ExpectedText: {
+            matches?: string;
+            not_empty?: boolean;
         };
         Expired: {
             /** Format: int64 */
@@ -5379,6 +5437,11 @@ export interface components {
             changes?: components["schemas"]["ChangesSummary"];
             /** @description The commit that it works on, if its trigger has a workspace; omitted in lists */
             checkout?: components["schemas"]["CheckoutView"];
+            /**
+             * @description Whether the latest attempt with an evaluation met the outcome contract; omitted: there is none, or no attempt has come so far
+             * @enum {string}
+             */
+            contract?: "met" | "not_met";
             /** Format: date-time */
             created_at: string;
             /**
@@ -5411,6 +5474,8 @@ export interface components {
              * @description When retention removed its log; omitted while the log exists
              */
             log_removed_at?: string;
+            /** @description The result as JSON, if its outcome contract has a result_schema and the result matches it. In lists and in the event stream only up to 4 KiB */
+            output?: unknown;
             /**
              * Format: date-time
              * @description When it resumes at the latest, if known
@@ -5847,6 +5912,17 @@ export interface components {
                     secret: string;
                 };
             } | null;
+            /** @description Outcome contract: what an execution must achieve besides the success of its CLI. If it does not, it has failed with the class no_effect. Replaced as a whole; default none */
+            expect?: {
+                changes?: components["schemas"]["ExpectedChanges"];
+                command?: string[];
+                /** Format: int64 */
+                command_timeout_seconds?: number;
+                /** Format: int64 */
+                repair?: number;
+                result_schema?: unknown;
+                text?: components["schemas"]["ExpectedText"];
+            } | null;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
             /** @description Limits of all processes of an execution together; replaced as a whole. What is 0 or absent has the server's default. With an agent, the lower of both counts */
@@ -5991,6 +6067,17 @@ export interface components {
                     /** @description Name of a named secret, whose value is fetched at the start of each attempt */
                     secret: string;
                 };
+            } | null;
+            /** @description Outcome contract: what an execution must achieve besides the success of its CLI. If it does not, it has failed with the class no_effect. Replaced as a whole; default none */
+            expect?: {
+                changes?: components["schemas"]["ExpectedChanges"];
+                command?: string[];
+                /** Format: int64 */
+                command_timeout_seconds?: number;
+                /** Format: int64 */
+                repair?: number;
+                result_schema?: unknown;
+                text?: components["schemas"]["ExpectedText"];
             } | null;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
@@ -6140,6 +6227,8 @@ export interface components {
             };
             /** @description Version of the object, for If-Match in an update */
             etag: string;
+            /** @description Outcome contract: what an execution must achieve besides the success of its CLI; omitted: none */
+            expect?: components["schemas"]["Expect"];
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback: components["schemas"]["Choice"][];
             /** @description Problems that keep the trigger from firing; omitted if there are none. For admins only */
@@ -12152,6 +12241,8 @@ export interface operations {
                 status?: string[];
                 /** @description Only those fired by this source */
                 source?: "manual" | "schedule" | "webhook" | "github" | "retry" | "message" | "conversation";
+                /** @description Only those with an attempt that ended with this class, such as no_effect or account_limit */
+                class?: string;
                 /** @description Only those created at this time or later */
                 created_after?: string;
                 /** @description Only those created before this time */

@@ -1,0 +1,170 @@
+package agented
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Expect is the outcome contract of a trigger: what an execution must achieve besides the success
+// of its CLI. Zero fields expect nothing.
+type Expect struct {
+	ResultSchema   json.RawMessage  `json:"result_schema,omitempty"`           // JSON Schema of the result
+	Changes        *ExpectedChanges `json:"changes,omitempty"`                 // what it must change in its repository
+	Command        []string         `json:"command,omitempty"`                 // program and arguments that must exit with code 0 in the working directory
+	CommandSeconds int              `json:"command_timeout_seconds,omitempty"` // 0 means DefaultCheckSeconds
+	Text           *ExpectedText    `json:"text,omitempty"`                    // the result as text
+	Repair         int              `json:"repair,omitempty"`                  // further attempts in the same session if it is not met
+}
+
+// ExpectedChanges is what an execution must change in its repository.
+type ExpectedChanges struct {
+	None     bool     `json:"none,omitempty"`      // nothing
+	MinFiles int      `json:"min_files,omitempty"` // at least
+	MaxFiles int      `json:"max_files,omitempty"` // at most; 0 means no limit
+	Paths    []string `json:"paths,omitempty"`     // patterns, one of which each changed file must match
+}
+
+// ExpectedText is what the result of an execution must contain.
+type ExpectedText struct {
+	NotEmpty bool   `json:"not_empty,omitempty"` // more than white space
+	Matches  string `json:"matches,omitempty"`   // regular expression (RE2) that it matches
+}
+
+// Defaults and limits of an Expect.
+const (
+	DefaultCheckSeconds = 600
+	MaxResultSchema     = 64 << 10 // bytes
+	MaxRepairs          = 10
+	maxExpectedFiles    = 1_000_000
+	maxExpectedPaths    = 50
+	maxExpectedPattern  = 1000 // bytes
+)
+
+// Empty reports whether nothing is expected.
+func (x *Expect) Empty() bool {
+	return x == nil || len(x.ResultSchema) == 0 && x.Changes == nil && len(x.Command) == 0 && x.Text == nil
+}
+
+// CheckTimeout is the time limit of Command.
+func (x *Expect) CheckTimeout() time.Duration {
+	return time.Duration(orDefault(x.CommandSeconds, DefaultCheckSeconds)) * time.Second
+}
+
+// validate reports every invalid field. It does not compile the schema; package contract does.
+func (x *Expect) validate(s *Spec, refuse func(path, format string, args ...any)) {
+	if x == nil {
+		return
+	}
+	if x.Empty() {
+		refuse("expect", "expects nothing: set result_schema, changes, command or text, or remove it")
+	}
+	if schema := bytes.TrimSpace(x.ResultSchema); len(schema) > 0 {
+		switch {
+		case len(schema) > MaxResultSchema:
+			refuse("expect.result_schema", "is too long: use at most %d bytes", MaxResultSchema)
+		case schema[0] != '{' || !json.Valid(schema):
+			refuse("expect.result_schema", `must be a JSON Schema as an object, for example {"type": "object", "required": ["verdict"]}`)
+		}
+	}
+	x.Changes.validate(s, refuse)
+	if t := x.Text; t != nil {
+		if !t.NotEmpty && t.Matches == "" {
+			refuse("expect.text", "expects nothing: set not_empty or matches, or remove it")
+		}
+		if len(t.Matches) > maxExpectedPattern {
+			refuse("expect.text.matches", "is too long: use at most %d bytes", maxExpectedPattern)
+		} else if _, err := regexp.Compile(t.Matches); err != nil {
+			refuse("expect.text.matches", "is not a regular expression (RE2): %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		}
+	}
+	if len(x.Command) > 0 && x.Command[0] == "" {
+		refuse("expect.command", `must begin with a program, for example ["go", "test", "./..."]`)
+	}
+	for i, a := range x.Command {
+		if strings.ContainsRune(a, 0) {
+			refuse(fmt.Sprintf("expect.command.%d", i), "has a NUL byte: remove it")
+		}
+	}
+	switch {
+	case x.CommandSeconds != 0 && len(x.Command) == 0:
+		refuse("expect.command_timeout_seconds", "applies only with command: remove it, or add a command")
+	case x.CommandSeconds < 0 || x.CommandSeconds > 24*3600:
+		refuse("expect.command_timeout_seconds", "must be from 0 (the default, %d) to %d", DefaultCheckSeconds, 24*3600)
+	}
+	switch {
+	case x.Repair < 0 || x.Repair > MaxRepairs:
+		refuse("expect.repair", "must be from 0 (none) to %d", MaxRepairs)
+	case x.Repair > 0 && s.Backend == BackendCommand:
+		refuse("expect.repair", "does not apply to backend command, which has no session to resume: remove it")
+	}
+}
+
+func (c *ExpectedChanges) validate(s *Spec, refuse func(path, format string, args ...any)) {
+	if c == nil {
+		return
+	}
+	if s.Workspace == nil && s.WorkingDir == "" && s.Agent == "" {
+		refuse("expect.changes", "needs a repository: set workspace, or working_dir to a folder in one")
+	}
+	if !c.None && c.MinFiles == 0 && c.MaxFiles == 0 && len(c.Paths) == 0 {
+		refuse("expect.changes", "expects nothing: set none, min_files, max_files or paths, or remove it")
+	}
+	if c.None && (c.MinFiles != 0 || c.MaxFiles != 0 || len(c.Paths) > 0) {
+		refuse("expect.changes.none", "excludes min_files, max_files and paths: remove them, or none")
+	}
+	for name, n := range map[string]int{"min_files": c.MinFiles, "max_files": c.MaxFiles} {
+		if n < 0 || n > maxExpectedFiles {
+			refuse("expect.changes."+name, "must be from 0 (no limit) to %d", maxExpectedFiles)
+		}
+	}
+	if c.MaxFiles > 0 && c.MinFiles > c.MaxFiles {
+		refuse("expect.changes.min_files", "is greater than max_files: lower it")
+	}
+	if len(c.Paths) > maxExpectedPaths {
+		refuse("expect.changes.paths", "has too many patterns: use at most %d", maxExpectedPaths)
+	}
+	for i, p := range c.Paths {
+		path := fmt.Sprintf("expect.changes.paths.%d", i)
+		switch {
+		case p == "" || len(p) > 200 || hasControl(p):
+			refuse(path, "is not a pattern of paths: use 1 to 200 printable characters, for example src/**")
+		case strings.HasPrefix(p, "/") || slices.Contains(strings.Split(p, "/"), ".."):
+			refuse(path, "must be relative to the top of the repository, without /.., for example src/**")
+		}
+	}
+}
+
+// Clause is the evaluation of one clause of an outcome contract. The JSON names are stored and part
+// of the API.
+type Clause struct {
+	Name     string `json:"clause" doc:"Field of expect: result_schema, changes.none, changes.min_files, changes.max_files, changes.paths, command, text.not_empty or text.matches"`
+	Met      bool   `json:"met"`
+	Text     string `json:"text" doc:"What was found, in one sentence"`
+	Evidence string `json:"evidence,omitempty" doc:"Output, paths or errors that show it; at most 8 KiB"`
+	Failed   bool   `json:"failed,omitempty" doc:"It could not be evaluated, for reasons outside of the agent's work"`
+}
+
+// MaxClauseEvidence bounds Clause.Evidence in bytes.
+const MaxClauseEvidence = 8 << 10
+
+// Contract is the evaluation of an outcome contract after an attempt.
+type Contract struct {
+	Met     bool
+	Clauses []Clause
+	Output  json.RawMessage // the result, if it meets result_schema
+}
+
+// Output returns the result of the latest attempt that met result_schema, or nil.
+func (e *Execution) Output() json.RawMessage {
+	for i := len(e.Attempts) - 1; i >= 0; i-- {
+		if c := e.Attempts[i].Contract; c != nil {
+			return c.Output
+		}
+	}
+	return nil
+}
