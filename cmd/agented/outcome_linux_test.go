@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -15,8 +16,9 @@ func TestOutcome_check_in_sandbox(t *testing.T) {
 	}
 	s := newServer(t)
 	for _, level := range []string{"off", "guard", "strict"} {
+		mark := filepath.Join(s.dir, "home", "mark-"+level)
 		id := s.fire(s.trigger(sh("sandboxed "+level, "echo kept >kept", map[string]any{"sandbox": level, "expect": map[string]any{
-			"command": []string{"sh", "-c", "grep -q kept kept && ! cat " + filepath.Join(s.data(), "agented.db") + " >/dev/null"},
+			"command": []string{"sh", "-c", "touch " + mark + "; grep -q kept kept && ! cat " + filepath.Join(s.data(), "agented.db") + " >/dev/null"},
 		}})))
 		e := s.await(id)
 		want := "success"
@@ -25,6 +27,9 @@ func TestOutcome_check_in_sandbox(t *testing.T) {
 		}
 		if e.Status != want || e.Attempts[0].Sandbox != level {
 			t.Errorf("at level %s: %s at %s, want %s: %s", level, e.Status, e.Attempts[0].Sandbox, want, e.Reason)
+		}
+		if _, err := os.Stat(mark); (err == nil) != (level != "strict") {
+			t.Errorf("at level %s the check writes to the home folder: %v", level, err)
 		}
 	}
 }

@@ -281,7 +281,10 @@ func (d *Dispatcher) startCheck(ctx context.Context, e *agented.Execution, x *ag
 	if err != nil {
 		return nil, err
 	}
-	p := &preparation{e: e, cli: cli, secrets: secrets, dir: d.workDir(e)}
+	p := &preparation{e: e, cli: cli, secrets: secrets, dir: d.workDir(e), level: d.levelOfBundle(e)}
+	if p.level.Level == "" {
+		return nil, agented.Errorf(agented.Invalid, "the sandbox level of the attempt is unknown, because its files are missing")
+	}
 	if err := usableFolder(p.dir); err != nil {
 		return nil, err
 	}
