@@ -62,7 +62,7 @@ func TestOutcome_killed_before_check(t *testing.T) {
 	}
 }
 
-// The server is killed while the command of the contract runs: the same process goes on, and its end
+// The server is killed while the command of the contract runs: the same process continues, and its end
 // decides.
 func TestOutcome_killed_during_check(t *testing.T) {
 	t.Parallel()
