@@ -211,7 +211,7 @@ type TriggerFields struct {
 	Name    rest.Optional[string] `json:"name,omitzero" doc:"Unique, ignoring case; at most 200 bytes"`
 	Enabled rest.Optional[bool]   `json:"enabled,omitzero" doc:"Default true"`
 	SpecFields
-	Notify    rest.Optional[agented.NotifyRules]   `json:"notify,omitzero" doc:"Channels that are notified about its executions, by kind of notification: failed, recovered, needs_person, paused, parked, budget, no_effect, dead_man, held, rounds_exhausted, webhook_lag, or other for all kinds that are not listed. An empty list sends nothing. Default: the channels' own rules"`
+	Notify    rest.Optional[agented.NotifyRules]   `json:"notify,omitzero" doc:"Channels that are notified about its executions, by kind of notification: failed, recovered, needs_person, paused, parked, budget, no_effect, held, or other for all kinds that are not listed. An empty list sends nothing. Default: the channels' own rules"`
 	Schedules rest.Optional[[]ScheduleFields]      `json:"schedules,omitzero" doc:"Schedules that fire it; replaces all stored ones. An equivalent schedule keeps its id and its state"`
 	Messages  rest.Optional[[]MessageRuleFields]   `json:"messages,omitzero" doc:"Messages that fire it; replaces all stored ones"`
 	Webhooks  rest.Optional[[]hooks.WebhookFields] `json:"webhooks,omitzero" doc:"Webhooks that fire it; replaces all stored ones. One with a known id keeps its secret if that is omitted or ***"`

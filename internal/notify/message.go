@@ -30,21 +30,18 @@ type Message struct {
 
 // titles are the first words of messages by kind.
 var titles = map[agented.NotificationKind]string{
-	agented.NotifyFailed:          "failed",
-	agented.NotifyRecovered:       "recovered",
-	agented.NotifyNeedsPerson:     "needs a person",
-	agented.NotifyPaused:          "is paused",
-	agented.NotifyParked:          "is parked",
-	agented.NotifyBudget:          "budget",
-	agented.NotifyBackup:          "backup failed",
-	agented.NotifyNoEffect:        "had no effect",
-	agented.NotifyDeadMan:         "has not succeeded in time",
-	agented.NotifyHeld:            "waits for approval",
-	agented.NotifyRoundsExhausted: "has used all its rounds",
-	agented.NotifyWebhookLag:      "webhook deliveries are late",
-	agented.NotifyChannel:         "a notification was not delivered",
-	notices.KindTest:              "test",
-	notices.KindDigest:            "digest",
+	agented.NotifyFailed:      "failed",
+	agented.NotifyRecovered:   "recovered",
+	agented.NotifyNeedsPerson: "needs a person",
+	agented.NotifyPaused:      "is paused",
+	agented.NotifyParked:      "is parked",
+	agented.NotifyBudget:      "budget",
+	agented.NotifyBackup:      "backup failed",
+	agented.NotifyNoEffect:    "had no effect",
+	agented.NotifyHeld:        "waits for approval",
+	agented.NotifyChannel:     "a notification was not delivered",
+	notices.KindTest:          "test",
+	notices.KindDigest:        "digest",
 }
 
 // message formats a notification. base is the public URL of the server, empty if unknown.

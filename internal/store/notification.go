@@ -130,7 +130,7 @@ func (tx *tx) notifyEnd(id agented.ExecutionID, state agented.State, class agent
 		n.Text = "succeeded again"
 	case agented.StateFailed, agented.StateTimeout, agented.StateInterrupted:
 		n.Kind = agented.NotifyFailed
-		if class == "no_effect" {
+		if class == agented.ClassNoEffect {
 			n.Kind = agented.NotifyNoEffect
 		}
 		if n.Text == "" {

@@ -5969,7 +5969,7 @@ export interface components {
                 /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
                 allow: string[];
             } | null;
-            /** @description Channels that are notified about its executions, by kind of notification: failed, recovered, needs_person, paused, parked, budget, no_effect, dead_man, held, rounds_exhausted, webhook_lag, or other for all kinds that are not listed. An empty list sends nothing. Default: the channels' own rules */
+            /** @description Channels that are notified about its executions, by kind of notification: failed, recovered, needs_person, paused, parked, budget, no_effect, held, or other for all kinds that are not listed. An empty list sends nothing. Default: the channels' own rules */
             notify?: {
                 [key: string]: string[];
             } | null;
@@ -6125,7 +6125,7 @@ export interface components {
                 /** @description Hosts that may be reached over HTTP and HTTPS: names (registry.example.org), names with a port (git.example.org:8443), all names below one (*.example.org), addresses and their ranges (10.0.0.5, 10.0.0.0/8), and github for GitHub with its API and downloads */
                 allow: string[];
             } | null;
-            /** @description Channels that are notified about its executions, by kind of notification: failed, recovered, needs_person, paused, parked, budget, no_effect, dead_man, held, rounds_exhausted, webhook_lag, or other for all kinds that are not listed. An empty list sends nothing. Default: the channels' own rules */
+            /** @description Channels that are notified about its executions, by kind of notification: failed, recovered, needs_person, paused, parked, budget, no_effect, held, or other for all kinds that are not listed. An empty list sends nothing. Default: the channels' own rules */
             notify?: {
                 [key: string]: string[];
             } | null;

@@ -14,10 +14,7 @@ export const kinds: Record<string, string> = {
   budget: 'A budget reached its warning level or its limit',
   backup: 'A scheduled backup failed',
   no_effect: 'Ended without the expected outcome',
-  dead_man: 'No success within the period',
   held: 'A publication waits for approval',
-  rounds_exhausted: 'An agent used all its rounds about a subject',
-  webhook_lag: 'Deliveries of a forge are late or missing',
   channel: 'Another channel gave up a notification',
 }
 
