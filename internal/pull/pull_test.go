@@ -402,7 +402,7 @@ func TestRound_webhook_created_again(t *testing.T) {
 	r.pass(11 * time.Minute)
 	r.record(30)
 	r.puller.Round(t.Context())
-	if s := r.status(); !strings.Contains(s.Problem, fmt.Sprintf("o/r#ID")) || !strings.Contains(s.Problem, fmt.Sprint(r.hook.ID)) {
+	if s := r.status(); !strings.Contains(s.Problem, "o/r#ID") || !strings.Contains(s.Problem, fmt.Sprint(r.hook.ID)) {
 		t.Errorf("problem %q", s.Problem)
 	}
 	r.expect(want)

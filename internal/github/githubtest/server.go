@@ -168,7 +168,6 @@ type request struct {
 	*http.Request
 	as   credential
 	body []byte
-	log  *http.Request
 }
 
 // answer is the answer to a call.
