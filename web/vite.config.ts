@@ -84,6 +84,14 @@ export default defineConfig({
       '^/(api|login|logout|setup|static|docs|openapi)': process.env.AGENTED_URL ?? 'http://127.0.0.1:20000',
     },
   },
-  // The tests have no state in common, so a worker can run several files without loading all again.
-  test: { include: ['test/**/*.test.ts'], environment: 'happy-dom', pool: 'threads', isolate: false },
+  // The tests have no state in common, so a worker can run several files without loading all again. The
+  // time limits are for a busy machine.
+  test: {
+    include: ['test/**/*.test.ts'],
+    environment: 'happy-dom',
+    pool: 'threads',
+    isolate: false,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
+  },
 } as Parameters<typeof defineConfig>[0])

@@ -30,7 +30,7 @@ function serve(lines: number[], last: number): void {
   })
 }
 const quiet = async (s: ReturnType<typeof useLogSearch>, total: number) =>
-  vi.waitFor(() => expect([s.busy.value, s.total.value]).toEqual([false, total]))
+  vi.waitFor(() => expect([s.busy.value, s.total.value]).toEqual([false, total]), { timeout: 60_000 })
 afterEach(() => void vi.unstubAllGlobals())
 
 test('from the middle of 50,000 matches, in both directions and around the ends', async () => {
