@@ -220,7 +220,7 @@ func checkUserService(source string) {
 		fmt.Println(out)
 		return
 	}
-	id, err := as(program, "run", "--detach", "--", "sh", "-c", "echo $$ > ~/pid; sleep 300")
+	id, err := as(program, "run", "--detach", "--sandbox", "off", "--", "sh", "-c", "echo $$ > ~/pid; sleep 300")
 	var pid []byte
 	for range 100 {
 		if pid, _ = os.ReadFile(theirs + "/pid"); len(pid) > 0 {
