@@ -1,3 +1,4 @@
+import { emptyExpect, expectBody, expectForm, type ExpectForm } from './expect'
 import { notifyBody, notifyForm, type NotifyRow } from './notify'
 import type { Schemas } from '@/api/client'
 import { emptyLimits, limitsBody, limitsForm, type LimitsForm } from './limits'
@@ -115,6 +116,7 @@ export interface TriggerForm {
   ceiling_usd: number
   limits: LimitsForm
   notify: NotifyRow[]
+  expect: ExpectForm
 }
 
 export const emptyRetry = (): Retry => ({
@@ -176,6 +178,7 @@ export function emptyTrigger(): TriggerForm {
     ceiling_usd: 0,
     limits: emptyLimits(),
     notify: [],
+    expect: emptyExpect(),
   }
 }
 
@@ -328,6 +331,7 @@ export function formOf(t: Body | Trigger): TriggerForm {
     ceiling_usd: number(t.ceiling_usd, 0),
     limits: limitsForm(t.limits),
     notify: notifyForm(t.notify),
+    expect: expectForm(t.expect),
   }
 }
 
@@ -437,6 +441,7 @@ export function bodyOf(f: TriggerForm, before?: Trigger): Body {
     messages: f.messages.map(messageBody),
     retry: retryBody(f.retry),
     notify: notifyBody(f.notify),
+    expect: expectBody(f.expect),
   }
   if (f.agent) {
     return {

@@ -1,3 +1,4 @@
+import { expectBody, wrongInExpect } from './expect'
 import { notifyBody } from './notify'
 import { emptyLimits, limitsBody } from './limits'
 import { choicesBody, emptyWorkspace, workspaceBody } from './spec'
@@ -52,6 +53,7 @@ export function fileOf(f: TriggerForm): Record<string, unknown> {
     ...(own && networkBody(f.network) && { network: networkBody(f.network) }),
     ...(limitsBody(f.limits) && { limits: limitsBody(f.limits) }),
     ...(f.notify.length > 0 && { notify: notifyBody(f.notify) }),
+    ...(expectBody(f.expect) && { expect: expectBody(f.expect) }),
     ...(f.schedules.length > 0 && { schedules: f.schedules.map(s => bare(scheduleBody(s))) }),
     ...(f.webhooks.length > 0 && {
       webhooks: f.webhooks.map(w => {
@@ -97,6 +99,7 @@ const known = {
     'ceiling_usd',
     'limits',
     'notify',
+    'expect',
   ],
   schedules: [
     'id',
@@ -145,6 +148,7 @@ export function wrongIn(doc: unknown): string[] {
       for (const [k, v] of Object.entries(doc.notify))
         if (!Array.isArray(v)) bad.push(`notify.${k} must be a list of channels.`)
   }
+  bad.push(...wrongInExpect(doc.expect))
   if (doc.env !== undefined && doc.env !== null && !object(doc.env)) bad.push('env must be a map of names to values.')
   for (const part of ['retry', 'workspace', 'limits', 'network'] as const) {
     const v = doc[part]
