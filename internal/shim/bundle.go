@@ -269,3 +269,10 @@ func writeExit(bundle string, exit agented.Exit) error {
 	}
 	return disk.SyncDir(bundle)
 }
+
+// folderDeleted reports whether an error of writeExit means that the bundle was deleted while the
+// attempt ran: only then is a file that would be created reported as missing.
+func folderDeleted(err error) bool {
+	failed, ok := errors.AsType[*fs.PathError](err)
+	return ok && failed.Op == "open" && errors.Is(err, fs.ErrNotExist)
+}

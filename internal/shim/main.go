@@ -357,6 +357,9 @@ func (s *shim) finish() {
 			break
 		}
 		fmt.Fprintln(os.Stderr, "write exit record:", err)
+		if folderDeleted(err) {
+			break
+		}
 		time.Sleep(200 * time.Millisecond)
 	}
 	s.recorded = err == nil

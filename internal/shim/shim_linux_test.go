@@ -1,6 +1,7 @@
 package shim
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -281,4 +282,39 @@ func TestDiskGuard(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A shim whose folder is deleted, as at the end of a test, ends with its CLI: no server can read the
+// exit record any more.
+func TestFinish_deleted_folder(t *testing.T) {
+	eachCapture(t, func(t *testing.T, c agented.Capture) {
+		r := newRun(t, c, "exec sleep 1000").start()
+		shim, err := unix.PidfdOpen(r.shimPID(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer unix.Close(shim)
+		if err := os.RemoveAll(r.dir); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := unix.Kill(r.h.PID(), unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		ended := []unix.PollFd{{Fd: int32(shim), Events: unix.POLLIN}}
+		for {
+			n, err := unix.Poll(ended, int(bound.Milliseconds()))
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil || n != 1 {
+				t.Fatalf("the shim has not ended: %v", err)
+			}
+			break
+		}
+		// Without this rule, it tries to write the record 50 times, every 200 ms.
+		if took := time.Since(began); took > 9*time.Second {
+			t.Errorf("the shim ended after %s", took)
+		}
+	})
 }

@@ -105,6 +105,10 @@ func wait() int {
 
 // supervise is the supervisor: it runs cmd and ends what it leaves.
 func supervise(cmd *exec.Cmd) int {
+	// `go test` may have been killed, and nothing reads the output then. A write that ends this
+	// process with SIGPIPE would leave the processes of the tests. Caught instead of ignored, because
+	// the tests would inherit an ignored signal.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	line := os.NewFile(3, "line to the first process")
 	unix.CloseOnExec(3)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {

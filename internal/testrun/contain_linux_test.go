@@ -42,8 +42,9 @@ func TestLeave(t *testing.T) {
 	}
 }
 
-// inner starts an inner run and returns the id of its daemon.
-func inner(t *testing.T, how string) (cmd *exec.Cmd, daemon int, rest *bufio.Reader) {
+// inner starts an inner run and returns the id of its daemon. Its standard error goes to the same
+// pipe as its output.
+func inner(t *testing.T, how string) (cmd *exec.Cmd, daemon int, rest *bufio.Reader, pipe io.Closer) {
 	t.Helper()
 	cmd = exec.Command(os.Args[0], "-test.run=^TestLeave$", "-test.v", "-test.timeout=1m")
 	cmd.Env = append(os.Environ(), leaveEnv+"="+how)
@@ -51,6 +52,7 @@ func inner(t *testing.T, how string) (cmd *exec.Cmd, daemon int, rest *bufio.Rea
 	if err != nil {
 		t.Fatal(err)
 	}
+	cmd.Stderr = cmd.Stdout
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +67,7 @@ func inner(t *testing.T, how string) (cmd *exec.Cmd, daemon int, rest *bufio.Rea
 			if err != nil {
 				t.Fatal(err)
 			}
-			return cmd, daemon, rest
+			return cmd, daemon, rest, out
 		}
 	}
 }
@@ -83,7 +85,7 @@ func TestContain(t *testing.T) {
 	t.Parallel()
 	t.Run("fails_run_that_leaves_process", func(t *testing.T) {
 		t.Parallel()
-		cmd, daemon, out := inner(t, "leave")
+		cmd, daemon, out, _ := inner(t, "leave")
 		said, _ := io.ReadAll(out)
 		err := cmd.Wait()
 		var exit *exec.ExitError
@@ -97,16 +99,30 @@ func TestContain(t *testing.T) {
 	})
 	t.Run("ends_processes_of_killed_run", func(t *testing.T) {
 		t.Parallel()
-		cmd, daemon, _ := inner(t, "hang")
+		cmd, daemon, _, _ := inner(t, "hang")
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		cmd.Wait()
 		awaitEnd(t, daemon)
 	})
+	t.Run("ends_processes_without_reader", func(t *testing.T) {
+		t.Parallel()
+		cmd, daemon, _, pipe := inner(t, "hang")
+		if err := pipe.Close(); err != nil { // as when go test was killed
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Wait(); err == nil {
+			t.Error("a terminated run succeeded")
+		}
+		awaitEnd(t, daemon)
+	})
 	t.Run("forwards_termination", func(t *testing.T) {
 		t.Parallel()
-		cmd, daemon, _ := inner(t, "hang")
+		cmd, daemon, _, _ := inner(t, "hang")
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
