@@ -61,6 +61,7 @@ var mayImport = map[string][]string{
 	"internal/conversation":       {"internal/agentcli", "internal/agentcli/registry", "internal/printed", "internal/runlog", "internal/store"},
 	"internal/costs":              {"internal/agentcli", "internal/agentcli/registry", "internal/printed", "internal/runlog", "internal/shim", "internal/store"},
 	"internal/cron":               {"internal/format"},
+	"internal/database":           {},
 	"internal/diffview":           {"internal/client", "internal/term"},
 	"internal/discovery":          {"internal/client", "internal/config"},
 	"internal/disk":               {},
@@ -80,9 +81,10 @@ var mayImport = map[string][]string{
 	"internal/manifest":           {"internal/cron", "internal/naming", "internal/term", "internal/webhook"},
 	"internal/metrics":            {"internal/backup", "internal/dispatch", "internal/store"},
 	"internal/naming":             {},
-	"internal/notices":            {"internal/format", "internal/naming"},
+	"internal/notices":            {"internal/database", "internal/format", "internal/naming"},
 	"internal/notify":             {"internal/cron", "internal/format", "internal/notices", "internal/redact", "internal/store"},
 	"internal/policy":             {"internal/format"},
+	"internal/postgres":           {"internal/database"},
 	"internal/printed":            {"internal/redact", "internal/shim"},
 	"internal/proposal":           {"internal/changes"},
 	"internal/publish":            {"internal/changes", "internal/format", "internal/github", "internal/proposal", "internal/remove", "internal/store", "internal/webhook", "internal/workspace"},
@@ -101,10 +103,11 @@ var mayImport = map[string][]string{
 	"internal/serverlog":          {"internal/config", "internal/redact", "internal/report", "internal/term", "internal/trace"},
 	"internal/service":            {"internal/config", "internal/disk", "internal/filelock"},
 	"internal/shim":               {"internal/broker", "internal/disk", "internal/filelock", "internal/format", "internal/redact", "internal/runlog", "internal/sandbox"},
-	"internal/sqlite":             {"internal/filelock"},
-	"internal/store":              {"internal/format", "internal/naming", "internal/notices", "internal/policy", "internal/sqlite"},
+	"internal/sqlite":             {"internal/database", "internal/filelock"},
+	"internal/store":              {"internal/database", "internal/format", "internal/naming", "internal/notices", "internal/policy", "internal/postgres", "internal/sqlite"},
 	"internal/term":               {"internal/config", "internal/format"},
 	"internal/testrun":            {},
+	"internal/testrun/pgtest":     {},
 	"internal/trace":              {},
 	"internal/vault":              {"internal/redact", "internal/searchpath", "internal/secret", "internal/store"},
 	"internal/webhook":            {"internal/format"},
@@ -122,7 +125,7 @@ var noInit = []string{"", "internal/disk", "internal/format", "internal/redact",
 
 // noDomain lists packages that must not import the root: they can be used
 // without the product.
-var noDomain = []string{"internal/sqlite"}
+var noDomain = []string{"internal/database", "internal/postgres", "internal/sqlite"}
 
 const module = "github.com/agented/agented"
 
@@ -198,17 +201,17 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestStore_engine_seam holds the place of another database engine: only these
-// files of store name the one that there is.
+// TestStore_engine_seam keeps the dialects apart: only these files of store name
+// an engine.
 func TestStore_engine_seam(t *testing.T) {
 	t.Parallel()
-	seam := []string{"engine.go", "errors.go", "file.go", "store.go", "tx.go"}
+	seam := []string{"errors.go", "file.go", "store.go"}
 	for path, f := range files(t)["internal/store"] {
 		if strings.HasSuffix(path, "_test.go") || slices.Contains(seam, filepath.Base(path)) {
 			continue
 		}
 		for _, spec := range f.Imports {
-			if name, _ := strconv.Unquote(spec.Path.Value); name == module+"/internal/sqlite" || strings.Contains(name, "modernc.org/sqlite") {
+			if name, _ := strconv.Unquote(spec.Path.Value); name == module+"/internal/sqlite" || name == module+"/internal/postgres" || strings.Contains(name, "modernc.org/sqlite") || strings.Contains(name, "jackc/pgx") {
 				t.Errorf("%s imports %s: statements use the declarations of engine.go", path, name)
 			}
 		}
@@ -270,7 +273,7 @@ func TestShim_packages_have_no_init(t *testing.T) {
 func TestEnvironment_is_read_by_config_only(t *testing.T) {
 	t.Parallel()
 	// bench starts servers with their own environment; testrun is only in test binaries.
-	exempt := []string{"internal/config", "internal/testrun", "bench"}
+	exempt := []string{"internal/config", "internal/testrun", "internal/testrun/pgtest", "bench"}
 	for dir, parsed := range files(t) {
 		if slices.Contains(exempt, dir) {
 			continue

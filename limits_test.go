@@ -30,19 +30,22 @@ var longFunctions = map[string]int{
 
 // holdsContext lists the structs that store a context.
 var holdsContext = map[string]string{
-	"internal/sqlite.Tx":     "a transaction ends with its context, as in database/sql",
-	"internal/sqlite.ReadTx": "a transaction ends with its context, as in database/sql",
+	"internal/postgres.Tx":     "a transaction ends with its context, as in database/sql",
+	"internal/postgres.ReadTx": "a transaction ends with its context, as in database/sql",
+	"internal/sqlite.Tx":       "a transaction ends with its context, as in database/sql",
+	"internal/sqlite.ReadTx":   "a transaction ends with its context, as in database/sql",
 }
 
 // mutableGlobals lists the package variables that change while the program runs.
 var mutableGlobals = map[string]string{
-	"bench.keep":                 "keeps the optimizer from removing the measured work",
-	"deploy/test/check.failures": "a test program",
-	"deploy/test/check.key":      "a test program",
-	"internal/cron.zones":        "a cache of time zones",
-	"internal/shim.program":      "the program of all shims of this process",
-	"internal/shim.warmPool":     "the waiting shims of this process",
-	"internal/testrun.template":  "the database that the tests of a package copy",
+	"bench.keep":                     "keeps the optimizer from removing the measured work",
+	"deploy/test/check.failures":     "a test program",
+	"deploy/test/check.key":          "a test program",
+	"internal/cron.zones":            "a cache of time zones",
+	"internal/shim.program":          "the program of all shims of this process",
+	"internal/shim.warmPool":         "the waiting shims of this process",
+	"internal/testrun.template":      "the database that the tests of a package copy",
+	"internal/testrun/pgtest.shared": "the server that the tests of a package share",
 }
 
 // productFiles returns the files of the module without tests, by folder.

@@ -280,7 +280,7 @@ func (h *overview) state(ctx context.Context) (HealthView, error) {
 		}
 	}
 	var err error
-	if v.DatabaseBytes, err = h.db.Bytes(); err != nil {
+	if v.DatabaseBytes, err = h.db.Bytes(ctx); err != nil {
 		return v, err
 	}
 	if space, err := disk.Measure(h.layout.Root); err == nil {

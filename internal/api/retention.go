@@ -86,7 +86,7 @@ func (h *retentions) show(ctx context.Context, e store.Expired) (*rest.Output[Re
 	if v.ExecutionBytes, err = h.db.ExecutionBytes(ctx); err != nil {
 		return nil, err
 	}
-	if v.DatabaseBytes, err = h.db.Bytes(); err != nil {
+	if v.DatabaseBytes, err = h.db.Bytes(ctx); err != nil {
 		return nil, err
 	}
 	v.FailedRemovals.Items = []FailedRemoval{}

@@ -111,7 +111,9 @@ func (m *Metrics) watchMaintenance(s Sources) {
 	})
 	gauge("agented_retention_failed_removals", "Folders that retention could not remove at its last run.", func() float64 { return float64(s.FailedRemovals()) })
 	gauge("agented_database_bytes", "Size of the database and its write-ahead log in bytes.", func() float64 {
-		n, err := s.DB.Bytes()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		n, err := s.DB.Bytes(ctx)
 		if err != nil {
 			return 0
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/database"
 	"github.com/agented/agented/internal/naming"
 )
 
@@ -236,7 +237,7 @@ func Unknown(q Querier, rules agented.NotifyRules) ([]agented.Field, error) {
 }
 
 // collect scans all rows.
-func collect[T any](rows *sql.Rows, err error, scan func(*T, func(...any) error) error) ([]T, error) {
+func collect[T any](rows database.Rows, err error, scan func(*T, func(...any) error) error) ([]T, error) {
 	if err != nil {
 		return nil, err
 	}

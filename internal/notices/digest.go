@@ -52,7 +52,7 @@ func Summarize(q Querier, since, until time.Time) (*Summary, error) {
 		state agented.State
 		n     int
 	}
-	rows, err := q.Query(`SELECT status, COUNT(*) FROM execution WHERE created_at > $3 AND finished_at > $1 AND finished_at <= $2 GROUP BY +status`, from, to, created)
+	rows, err := q.Query(`SELECT status || '', COUNT(*) FROM execution WHERE created_at > $3 AND finished_at > $1 AND finished_at <= $2 GROUP BY status || ''`, from, to, created)
 	counts, err := collect(rows, err, func(c *count, scan func(...any) error) error { return scan(&c.state, &c.n) })
 	if err != nil {
 		return nil, err

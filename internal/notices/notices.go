@@ -3,21 +3,21 @@
 package notices
 
 import (
-	"database/sql"
 	"encoding/json"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/database"
 	"github.com/agented/agented/internal/format"
 	"github.com/agented/agented/internal/naming"
 )
 
 // Querier reads in a transaction.
 type Querier interface {
-	Query(q string, args ...any) (*sql.Rows, error)
-	Row(q string, args ...any) *sql.Row
+	Query(q string, args ...any) (database.Rows, error)
+	Row(q string, args ...any) database.Row
 }
 
 // Tx is a write transaction.
@@ -101,15 +101,15 @@ func wants(events string, kind agented.NotificationKind) bool {
 // appendTo stores a notification for one channel. In a storm it is counted in an existing
 // one instead, unless an attempt to send that has begun: the other side may have it.
 func appendTo(tx Tx, channel string, n agented.Notice, now time.Time) error {
-	// +kind: the index of the queue finds it, not that of all notifications.
+	// kind with a suffix: the index of the queue finds it, not that of all notifications.
 	counted, err := tx.Affected(`UPDATE notification SET more = more + 1 WHERE id = (SELECT id FROM notification
-		WHERE channel_id = $1 AND +kind = $2 AND position IS NOT NULL AND collects AND attempts = 0 ORDER BY position DESC LIMIT 1)`, channel, n.Kind)
+		WHERE channel_id = $1 AND kind || '' = $2 AND position IS NOT NULL AND collects AND attempts = 0 ORDER BY position DESC LIMIT 1)`, channel, n.Kind)
 	if err != nil || counted > 0 {
 		return err
 	}
 	var recent, pending int
-	err = tx.Row(`SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM notification WHERE channel_id = $1 AND kind = $2 AND at > $3 LIMIT $4)),
-		(SELECT COUNT(*) FROM (SELECT 1 FROM notification WHERE channel_id = $1 AND position IS NOT NULL LIMIT $5))`,
+	err = tx.Row(`SELECT (SELECT COUNT(*) FROM (SELECT 1 FROM notification WHERE channel_id = $1 AND kind = $2 AND at > $3 LIMIT $4) AS r),
+		(SELECT COUNT(*) FROM (SELECT 1 FROM notification WHERE channel_id = $1 AND position IS NOT NULL LIMIT $5) AS p)`,
 		channel, n.Kind, now.Add(-Window).UnixMicro(), Burst, maxPending).Scan(&recent, &pending)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/agented/agented/internal/database"
 	"github.com/agented/agented/internal/testrun"
 )
 
@@ -14,7 +15,7 @@ func TestWrite_cancelled_caller(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	note(t, db, "a")
-	touch := func(tx *Tx) error { return tx.Exec(`UPDATE note SET text = text`) }
+	touch := func(tx database.Tx) error { return tx.Exec(`UPDATE note SET text = text`) }
 	for i := range testrun.Size(100, 600, 3000) {
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan struct{})
@@ -37,7 +38,7 @@ func TestWrite_cancelled_caller(t *testing.T) {
 func TestRead_cancelled_caller(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
-	read := func(r *ReadTx) error {
+	read := func(r database.ReadTx) error {
 		var n int
 		return r.Row(`SELECT COUNT(*) FROM note`).Scan(&n)
 	}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/url"
@@ -141,7 +142,7 @@ func uri(path string, q url.Values) string {
 
 // Close waits for the current transaction, if any, then closes the file and
 // releases the lock. Later calls of other methods return an error of the fault
-// [Closed].
+// [database.Closed].
 func (db *DB) Close() error {
 	var err error
 	db.once.Do(func() {
@@ -173,6 +174,21 @@ func (db *DB) Path() string { return db.path }
 // Readers returns the read pool, for single statements outside of a
 // transaction. Its connections cannot write.
 func (db *DB) Readers() *sql.DB { return db.r }
+
+// Size returns the size in bytes of the database file and its write-ahead log.
+func (db *DB) Size(context.Context) (int64, error) {
+	var sum int64
+	for _, suffix := range []string{"", "-wal"} {
+		info, err := os.Stat(db.path + suffix)
+		switch {
+		case err == nil:
+			sum += info.Size()
+		case suffix == "" || !errors.Is(err, fs.ErrNotExist):
+			return 0, fmt.Errorf("size of the database: %w", err)
+		}
+	}
+	return sum, nil
+}
 
 // Trace sets a function that is called before each statement of a write
 // transaction, including BEGIN and COMMIT, for tests. Nil removes it.

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/fstest"
 	"time"
+
+	"github.com/agented/agented/internal/database"
 )
 
 const noteTable = `CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);`
@@ -53,7 +55,7 @@ func openNew(t testing.TB) *DB {
 
 func note(t testing.TB, db *DB, text string) {
 	t.Helper()
-	if err := db.Write(t.Context(), func(tx *Tx) error { return tx.Exec(`INSERT INTO note (text) VALUES ($1)`, text) }); err != nil {
+	if err := db.Write(t.Context(), func(tx database.Tx) error { return tx.Exec(`INSERT INTO note (text) VALUES ($1)`, text) }); err != nil {
 		t.Fatal(err)
 	}
 }

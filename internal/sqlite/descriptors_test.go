@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/agented/agented/internal/database"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,7 +46,7 @@ func TestDescriptors(t *testing.T) {
 	if err == nil || !out {
 		t.Fatalf("without descriptors: %v, out of them: %v", err, out)
 	}
-	if fault != NoDescriptors {
+	if fault != database.NoDescriptors {
 		t.Errorf("error %v has the fault %v", err, fault)
 	}
 	if outOfDescriptors() {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/agented/agented/internal/database"
 	"modernc.org/sqlite"
 )
 
@@ -77,20 +78,6 @@ func (e *BackupError) Error() string {
 
 func (e *BackupError) Unwrap() error { return e.Err }
 
-// Fault is why a database cannot work.
-type Fault int
-
-// The faults.
-const (
-	NoDescriptors Fault = iota + 1 // the process has no file descriptors left
-	DiskFull
-	IOFailed
-	Busy // another program has locked the file
-	ReadOnly
-	Damaged
-	Closed // Close was called
-)
-
 // SQLite's result codes that are handled here. The low byte is the primary
 // code.
 const (
@@ -116,26 +103,26 @@ func code(err error) int {
 
 // FaultOf classifies an error of this package or of the driver; 0 means that
 // the statement is wrong, or that err is nil.
-func FaultOf(err error) Fault {
+func FaultOf(err error) database.Fault {
 	if err == nil {
 		return 0
 	}
 	switch c := code(err); {
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE),
 		(c&0xff == codeCantOpen || c&0xff == codeIOErr) && outOfDescriptors():
-		return NoDescriptors
+		return database.NoDescriptors
 	case c&0xff == codeFull, errors.Is(err, syscall.ENOSPC):
-		return DiskFull
+		return database.DiskFull
 	case c&0xff == codeIOErr:
-		return IOFailed
+		return database.IOFailed
 	case c&0xff == codeBusy, c&0xff == codeLocked:
-		return Busy
+		return database.Busy
 	case c&0xff == codeReadOnly, c&0xff == codeCantOpen:
-		return ReadOnly
+		return database.ReadOnly
 	case c&0xff == codeCorrupt, c&0xff == codeNotADB:
-		return Damaged
+		return database.Damaged
 	case errors.Is(err, sql.ErrConnDone), err.Error() == "sql: database is closed":
-		return Closed
+		return database.Closed
 	}
 	return 0
 }

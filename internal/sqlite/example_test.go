@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"testing/fstest"
 
+	"github.com/agented/agented/internal/database"
 	"github.com/agented/agented/internal/sqlite"
 )
 
@@ -35,7 +36,7 @@ func ExampleDB_Write() {
 	db, _, done := open(ctx)
 	defer done()
 	add := func(titles ...string) error {
-		return db.Write(ctx, func(tx *sqlite.Tx) error {
+		return db.Write(ctx, func(tx database.Tx) error {
 			for _, t := range titles {
 				if err := tx.Exec(`INSERT INTO song (title) VALUES ($1)`, t); err != nil {
 					return err
@@ -58,9 +59,9 @@ func ExampleGroup() {
 	ctx := context.Background()
 	db, _, done := open(ctx)
 	defer done()
-	group := sqlite.NewGroup(db.Write)
+	group := database.NewGroup(db.Write)
 	for range 2 { // usually many goroutines, whose jobs share commits
-		err := group.Do(ctx, func(tx *sqlite.Tx) error { return tx.Exec(`INSERT INTO song (title) VALUES ('Socrate')`) })
+		err := group.Do(ctx, func(tx database.Tx) error { return tx.Exec(`INSERT INTO song (title) VALUES ('Socrate')`) })
 		fmt.Println(sqlite.IsDuplicate(err))
 	}
 	// Output:
@@ -107,23 +108,4 @@ func ExampleFormat_Inspect() {
 	got, err := songs.Inspect(ctx, path)
 	fmt.Println(got.Version, got.Latest, got.Damage, err)
 	// Output: 1 1 [] <nil>
-}
-
-func ExampleWhere() {
-	var w sqlite.Where
-	w.And(`title > $?`, "Gymnopédie")
-	w.And(`id IN ` + sqlite.In(&w, []int{3, 5}))
-	fmt.Println(`SELECT title FROM song`+w.SQL(), w.Args())
-	// Output: SELECT title FROM song WHERE title > $1 AND id IN ($2, $3) [Gymnopédie 3 5]
-}
-
-func ExampleCut() {
-	page := sqlite.Page{Limit: 2}
-	rows := []string{"Gymnopédie", "Parade", "Socrate"} // one more than the page has
-	rows, page.Cursor = sqlite.Cut(page, rows, "songs", func(s *string) []string { return []string{*s} })
-	fmt.Println(rows)
-	fmt.Println(page.After("songs", 1))
-	// Output:
-	// [Gymnopédie Parade]
-	// [Parade] <nil>
 }

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"net/url"
 	"os"
+
+	"github.com/agented/agented/internal/database"
 )
 
 // Inspection is the result of Inspect.
@@ -55,7 +57,7 @@ func quickCheck(ctx context.Context, path string) ([]string, error) {
 	defer db.Close()
 	lines, err := texts(db.QueryContext(ctx, `PRAGMA quick_check(10)`))
 	switch {
-	case err != nil && FaultOf(err) == Damaged:
+	case err != nil && FaultOf(err) == database.Damaged:
 		return []string{err.Error()}, nil // too damaged to be checked
 	case err != nil:
 		return nil, &FileError{Problem: Unreadable, Path: path, Err: err}

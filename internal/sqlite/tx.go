@@ -3,6 +3,8 @@ package sqlite
 import (
 	"context"
 	"database/sql"
+
+	"github.com/agented/agented/internal/database"
 )
 
 // maxPrepared limits how many statements stay prepared; the number of list
@@ -19,7 +21,7 @@ type Tx struct {
 
 // Write runs f in the single write transaction and commits. If the context ends
 // before the transaction begins, nothing is written; afterwards it is ignored.
-func (db *DB) Write(ctx context.Context, f func(*Tx) error) error {
+func (db *DB) Write(ctx context.Context, f func(database.Tx) error) error {
 	if err := db.takeTurn(ctx); err != nil {
 		return err
 	}
@@ -100,17 +102,17 @@ func (tx *Tx) Affected(q string, args ...any) (int64, error) {
 }
 
 // Query returns the rows of a query. Close them before the next statement.
-func (tx *Tx) Query(q string, args ...any) (*sql.Rows, error) {
+func (tx *Tx) Query(q string, args ...any) (database.Rows, error) {
 	s, release, err := tx.prepared(q)
 	if err != nil {
 		return nil, err
 	}
 	defer release() // the rows use it until they are closed
-	return s.QueryContext(tx.ctx, args...)
+	return rows(s.QueryContext(tx.ctx, args...))
 }
 
 // Row returns the first row of a query.
-func (tx *Tx) Row(q string, args ...any) *sql.Row {
+func (tx *Tx) Row(q string, args ...any) database.Row {
 	s, release, err := tx.prepared(q)
 	if err != nil {
 		return tx.db.conn.QueryRowContext(tx.ctx, q, args...) // returns the same error
@@ -140,7 +142,7 @@ type ReadTx struct {
 }
 
 // Read runs f in a read transaction.
-func (db *DB) Read(ctx context.Context, f func(*ReadTx) error) error {
+func (db *DB) Read(ctx context.Context, f func(database.ReadTx) error) error {
 	t, err := db.r.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -150,20 +152,38 @@ func (db *DB) Read(ctx context.Context, f func(*ReadTx) error) error {
 }
 
 // Query returns the rows of a query. Close them before the next statement.
-func (r *ReadTx) Query(q string, args ...any) (*sql.Rows, error) {
-	return r.t.QueryContext(r.ctx, q, args...)
+func (r *ReadTx) Query(q string, args ...any) (database.Rows, error) {
+	return rows(r.t.QueryContext(r.ctx, q, args...))
 }
 
 // Row returns the first row of a query.
-func (r *ReadTx) Row(q string, args ...any) *sql.Row {
+func (r *ReadTx) Row(q string, args ...any) database.Row {
 	return r.t.QueryRowContext(r.ctx, q, args...)
+}
+
+// rows keeps the interface nil if there are no rows.
+func rows(r *sql.Rows, err error) (database.Rows, error) {
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Query returns the rows of a single read statement outside of a transaction.
+func (db *DB) Query(ctx context.Context, q string, args ...any) (database.Rows, error) {
+	return rows(db.r.QueryContext(ctx, q, args...))
+}
+
+// Row returns the first row of a single read statement outside of a transaction.
+func (db *DB) Row(ctx context.Context, q string, args ...any) database.Row {
+	return db.r.QueryRowContext(ctx, q, args...)
 }
 
 // RowPrepared returns the first row of a query, with a statement that stays
 // prepared on each read connection that has used it. Preparing costs more than
 // most statements take to run, and keeping it costs memory: use it only for
 // frequent queries with constant text.
-func (db *DB) RowPrepared(ctx context.Context, q string, args ...any) *sql.Row {
+func (db *DB) RowPrepared(ctx context.Context, q string, args ...any) database.Row {
 	s, err := db.prepareHot(ctx, q)
 	if err != nil {
 		return db.r.QueryRowContext(ctx, q, args...) // returns the same error

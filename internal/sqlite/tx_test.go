@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/agented/agented/internal/database"
 )
 
 func TestWrite(t *testing.T) {
@@ -17,31 +19,31 @@ func TestWrite(t *testing.T) {
 	db := openNew(t)
 	stop := errors.New("stop")
 	var order []string
-	err := db.Write(t.Context(), func(tx *Tx) error {
+	err := db.Write(t.Context(), func(tx database.Tx) error {
 		tx.OnCommit(func() { order = append(order, "commit") })
 		return tx.Exec(`INSERT INTO note (text) VALUES ('a')`)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = db.Write(t.Context(), func(tx *Tx) error {
+	err = db.Write(t.Context(), func(tx database.Tx) error {
 		tx.OnCommit(func() { order = append(order, "commit of a failure") })
 		return errors.Join(tx.Exec(`INSERT INTO note (text) VALUES ('b')`), stop)
 	})
 	if !errors.Is(err, stop) {
 		t.Error(err)
 	}
-	if err := db.Write(t.Context(), func(tx *Tx) error { return tx.Exec(`INSERT INTO note (text) VALUES ('a')`) }); !IsDuplicate(err) {
+	if err := db.Write(t.Context(), func(tx database.Tx) error { return tx.Exec(`INSERT INTO note (text) VALUES ('a')`) }); !IsDuplicate(err) {
 		t.Errorf("a duplicate: %v", err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := db.Write(ended, func(*Tx) error { t.Error("it ran"); return nil }); !errors.Is(err, context.Canceled) {
+	if err := db.Write(ended, func(database.Tx) error { t.Error("it ran"); return nil }); !errors.Is(err, context.Canceled) {
 		t.Errorf("with an ended context: %v", err)
 	}
 	// Cancelled during the transaction: it is committed.
 	during, cancel := context.WithCancel(t.Context())
-	err = db.Write(during, func(tx *Tx) error {
+	err = db.Write(during, func(tx database.Tx) error {
 		cancel()
 		return tx.Exec(`INSERT INTO note (text) VALUES ('c')`)
 	})
@@ -54,10 +56,10 @@ func TestWrite(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := db.Write(t.Context(), func(*Tx) error { return nil }); FaultOf(err) != Closed {
+	if err := db.Write(t.Context(), func(database.Tx) error { return nil }); FaultOf(err) != database.Closed {
 		t.Errorf("after Close: %v", err)
 	}
-	if err := db.Read(t.Context(), func(*ReadTx) error { return nil }); FaultOf(err) != Closed {
+	if err := db.Read(t.Context(), func(database.ReadTx) error { return nil }); FaultOf(err) != database.Closed {
 		t.Errorf("read after Close: %v", err)
 	}
 }
@@ -72,10 +74,10 @@ func TestWrite_full_disk(t *testing.T) {
 	if _, err := db.conn.ExecContext(t.Context(), fmt.Sprintf(`PRAGMA max_page_count = %d`, pages+1)); err != nil {
 		t.Fatal(err)
 	}
-	err := db.Write(t.Context(), func(tx *Tx) error {
+	err := db.Write(t.Context(), func(tx database.Tx) error {
 		return tx.Exec(`INSERT INTO note (text) VALUES ($1)`, strings.Repeat("x", 1<<20))
 	})
-	if FaultOf(err) != DiskFull {
+	if FaultOf(err) != database.DiskFull {
 		t.Error(err)
 	}
 	note(t, db, "small")
@@ -90,7 +92,7 @@ func TestRead_during_write(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	note(t, db, "a")
-	err := db.Write(t.Context(), func(tx *Tx) error {
+	err := db.Write(t.Context(), func(tx database.Tx) error {
 		if err := tx.Exec(`INSERT INTO note (text) VALUES ('b')`); err != nil {
 			return err
 		}
@@ -139,9 +141,9 @@ func TestTrace(t *testing.T) {
 func TestGroup_independent_jobs(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
-	g := NewGroup(db.Write)
+	g := database.NewGroup(db.Write)
 	hold, held := make(chan struct{}), make(chan struct{})
-	go db.Write(context.Background(), func(*Tx) error { close(held); <-hold; return nil })
+	go db.Write(context.Background(), func(database.Tx) error { close(held); <-hold; return nil })
 	<-held
 	await := func(ok func(jobs int, working bool) bool) {
 		for !ok(g.Waiting()) {
@@ -157,7 +159,7 @@ func TestGroup_independent_jobs(t *testing.T) {
 			text = "same" // one of these is the first; the others must leave no trace
 		}
 		wg.Go(func() {
-			errs[i] = g.Do(context.Background(), func(tx *Tx) error {
+			errs[i] = g.Do(context.Background(), func(tx database.Tx) error {
 				return errors.Join(tx.Exec(`INSERT INTO note (text) VALUES ($1)`, "of "+fmt.Sprint(i)), tx.Exec(`INSERT INTO note (text) VALUES ($1)`, text))
 			})
 		})
@@ -200,7 +202,7 @@ func TestShrink(t *testing.T) {
 	for i := range 40 {
 		note(t, db, fmt.Sprint(i, strings.Repeat("x", 1<<17)))
 	}
-	if err := db.Write(t.Context(), func(tx *Tx) error { return tx.Exec(`DELETE FROM note`) }); err != nil {
+	if err := db.Write(t.Context(), func(tx database.Tx) error { return tx.Exec(`DELETE FROM note`) }); err != nil {
 		t.Fatal(err)
 	}
 	if given, err := db.Shrink(t.Context()); err != nil || given < 4<<20 {

@@ -53,7 +53,7 @@ func (db *DB) CreateAccount(ctx context.Context, a *agented.Account, by string) 
 		if err := tx.checkSecretRefs(a.SecretRefs()); err != nil {
 			return err
 		}
-		err := tx.exec(`INSERT INTO account (id, backend, name, name_key, enabled, place, max_concurrent, config, credentials, created_at, updated_at)
+		err := tx.execNow(`INSERT INTO account (id, backend, name, name_key, enabled, place, max_concurrent, config, credentials, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $10)`,
 			a.ID, a.Backend, a.Name, fold(a.Name), a.Enabled, a.Order, a.MaxConcurrent, a.Config, credentials, micros(a.CreatedAt))
 		if duplicate(err) {
@@ -92,7 +92,7 @@ func (db *DB) UpdateAccount(ctx context.Context, a *agented.Account, by string) 
 		if err != nil {
 			return err
 		}
-		err = tx.exec(`UPDATE account SET name = $2, name_key = $3, enabled = $4, place = $5, max_concurrent = $6, config = $7,
+		err = tx.execNow(`UPDATE account SET name = $2, name_key = $3, enabled = $4, place = $5, max_concurrent = $6, config = $7,
 				previous_credentials = CASE WHEN credentials = $8 THEN previous_credentials ELSE credentials END, credentials = $8, updated_at = $9
 			WHERE id = $1`,
 			a.ID, a.Name, fold(a.Name), a.Enabled, a.Order, a.MaxConcurrent, a.Config, credentials, micros(now))

@@ -18,6 +18,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/policy"
 	"github.com/agented/agented/internal/testrun"
+	"github.com/agented/agented/internal/testrun/pgtest"
 )
 
 // withAccounts creates accounts of claude instead of the default one.
@@ -64,14 +65,18 @@ func account(t testing.TB, db *DB, id agented.AccountID) *agented.Account {
 func clone(t testing.TB, db *DB, id agented.ExecutionID, n int) {
 	t.Helper()
 	err := db.write(t.Context(), "clone", func(tx *tx) error {
-		rows, err := tx.query(`SELECT name FROM pragma_table_info('execution') WHERE name NOT IN ('id', 'event_seq', 'admit_no')`)
+		source := `pragma_table_info('execution')`
+		if pgtest.Selected() {
+			source = `(SELECT column_name::text AS name FROM information_schema.columns WHERE table_name = 'execution') AS c`
+		}
+		rows, err := tx.query(`SELECT name FROM ` + source + ` WHERE name NOT IN ('id', 'event_seq', 'admit_no')`)
 		columns, err := collect(rows, err, func(v *string, scan func(...any) error) error { return scan(v) })
 		if err != nil {
 			return err
 		}
 		list := strings.Join(columns, ", ")
 		const number = `WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < $2) `
-		const made = `substr(e.id, 1, 21) || printf('%010d', k.i)`
+		const made = `substr(e.id, 1, 21) || substr(CAST(10000000000 + k.i AS TEXT), 2)`
 		for _, q := range []string{
 			`INSERT INTO execution (id, event_seq, admit_no, ` + list + `) ` + number + `SELECT ` + made + `, 1000000 + k.i, 1000000 + k.i, ` + list + ` FROM execution e, k WHERE e.id = $1`,
 			`INSERT INTO execution_text (execution_id, snapshot, prompt) ` + number + `SELECT ` + made + `, x.snapshot, x.prompt FROM execution e JOIN execution_text x ON x.execution_id = e.id, k WHERE e.id = $1`,
@@ -490,18 +495,12 @@ func TestPlan_kill_between_statements(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	bytes, err := os.ReadFile(model)
-	if err != nil {
-		t.Fatal(err)
-	}
 	step := testrun.Size(8, 4, 1)
 	for at := 1 + testrun.Rand(t).IntN(step); ; at += step {
 		path := filepath.Join(dir, fmt.Sprintf("%d.db", at))
-		if err := os.WriteFile(path, bytes, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		copyOf(t, model, path)
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), planCrashEnv+"="+path, tickKillEnv+"="+strconv.Itoa(at))
+		cmd.Env = append(os.Environ(), planCrashEnv+"="+locate(t, path), tickKillEnv+"="+strconv.Itoa(at))
 		out, err := cmd.CombinedOutput()
 		if strings.HasPrefix(string(out), "error") {
 			t.Fatal(string(out))

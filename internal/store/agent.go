@@ -39,7 +39,7 @@ func (db *DB) CreateAgent(ctx context.Context, a *agented.Agent, by string) erro
 		if err := tx.checkSecretRefs(a.Spec.SecretRefs()); err != nil {
 			return err
 		}
-		err := tx.exec(`INSERT INTO agent (id, name, name_key, role, goals, enabled, spec, created_at, updated_at)
+		err := tx.execNow(`INSERT INTO agent (id, name, name_key, role, goals, enabled, spec, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 			a.ID, a.Name, fold(a.Name), a.Role, a.Goals, a.Enabled, string(spec), micros(a.CreatedAt), micros(a.UpdatedAt))
 		if duplicate(err) {

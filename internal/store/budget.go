@@ -278,7 +278,7 @@ func (db *DB) SaveBudget(ctx context.Context, b *agented.Budget, by string, now 
 		if b.ID == "" {
 			action = "budget.create"
 			b.ID, b.CreatedAt = agented.BudgetID(agented.NewID("bud", now)), stored(now)
-			err := tx.exec(`INSERT INTO budget (id, name, name_key, enabled, scope, period, limit_usd, hard, created_at, updated_at)
+			err := tx.execNow(`INSERT INTO budget (id, name, name_key, enabled, scope, period, limit_usd, hard, created_at, updated_at)
 				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)`,
 				b.ID, b.Name, fold(b.Name), b.Enabled, b.Scope, b.Period, b.Limit, b.Hard, micros(now))
 			if duplicate(err) {

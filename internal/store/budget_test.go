@@ -287,22 +287,9 @@ func TestSpending_index(t *testing.T) {
 		`SELECT COALESCE(SUM(cost_usd), 0), COUNT(*) - COUNT(cost_usd) FROM spending WHERE at >= 1 AND at < 2 AND account = 'x'`:    "COVERING INDEX spending_account",
 		`SELECT id FROM execution WHERE budget_id = 'x' AND status = 'pending' AND due_at IS NOT NULL`:                              "execution_budget",
 	} {
-		var plan strings.Builder
-		rows, err := db.r.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for rows.Next() {
-			var a, b, c int
-			var text string
-			if err := rows.Scan(&a, &b, &c, &text); err != nil {
-				t.Fatal(err)
-			}
-			plan.WriteString(text + "\n")
-		}
-		rows.Close()
-		if !strings.Contains(plan.String(), index) {
-			t.Errorf("%s\n%s", query, plan.String())
+		plan := queryPlan(t, db, query)
+		if !strings.Contains(plan, index) {
+			t.Errorf("%s\n%s", query, plan)
 		}
 	}
 }

@@ -2,63 +2,89 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/sqlite"
+	"github.com/agented/agented/internal/database"
 )
 
-// This file is the seam to the database engine: the statements of the nouns use
-// only what is declared here and the transactions of tx.go. The other files
-// that name the engine are store.go (open), file.go (copies and checks) and
+// This file is the seam to the database engines: the statements of the nouns use
+// only what is declared here and the transactions of tx.go. The files that name an
+// engine are store.go (open), file.go (copies and checks of SQLite files) and
 // errors.go.
 
 // querier reads from a write transaction or a read transaction.
 type querier interface {
-	query(q string, args ...any) (*sql.Rows, error)
-	row(q string, args ...any) *sql.Row
+	query(q string, args ...any) (database.Rows, error)
+	row(q string, args ...any) database.Row
+	useIndex(name string) string
 }
 
-func (tx *tx) exec(q string, args ...any) error              { return tx.Exec(q, args...) }
+// exec executes a statement. Its error may be returned by the next statement
+// instead, so a violated constraint is found by execNow.
+func (tx *tx) exec(q string, args ...any) error { return tx.Exec(q, args...) }
+
+// execNow executes a statement whose violation of a unique constraint is handled
+// by the caller.
+func (tx *tx) execNow(q string, args ...any) error {
+	_, err := tx.Affected(q, args...)
+	return err
+}
+
 func (tx *tx) affected(q string, args ...any) (int64, error) { return tx.Affected(q, args...) }
 
-func (tx *tx) query(q string, args ...any) (*sql.Rows, error) { return tx.Query(q, args...) }
-func (tx *tx) row(q string, args ...any) *sql.Row             { return tx.Row(q, args...) }
+func (tx *tx) query(q string, args ...any) (database.Rows, error) { return tx.Query(q, args...) }
+func (tx *tx) row(q string, args ...any) database.Row             { return tx.Row(q, args...) }
+
+func (tx *tx) useIndex(name string) string { return tx.db.useIndex(name) }
+
+// useIndex returns a clause that makes SQLite use an index. PostgreSQL has no such
+// clause, and statistics instead.
+func (db *DB) useIndex(name string) string {
+	if db.postgres {
+		return ""
+	}
+	return " INDEXED BY " + name
+}
 
 // reader is a read transaction: its reads are consistent.
-type reader struct{ *sqlite.ReadTx }
+type reader struct {
+	database.ReadTx
+	db *DB
+}
+
+func (r *reader) useIndex(name string) string { return r.db.useIndex(name) }
 
 // read runs f in a read transaction.
 func (db *DB) read(ctx context.Context, what string, f func(*reader) error) error {
-	return explain(what, db.engine.Read(ctx, func(t *sqlite.ReadTx) error { return f(&reader{t}) }))
+	return explain(what, db.engine.Read(ctx, func(t database.ReadTx) error { return f(&reader{t, db}) }))
 }
 
-func (r *reader) query(q string, args ...any) (*sql.Rows, error) { return r.Query(q, args...) }
-func (r *reader) row(q string, args ...any) *sql.Row             { return r.Row(q, args...) }
+func (r *reader) query(q string, args ...any) (database.Rows, error) { return r.Query(q, args...) }
+func (r *reader) row(q string, args ...any) database.Row             { return r.Row(q, args...) }
 
 // query returns the rows of a single read statement.
-func (db *DB) query(ctx context.Context, q string, args ...any) (*sql.Rows, error) {
-	return db.r.QueryContext(ctx, q, args...)
+func (db *DB) query(ctx context.Context, q string, args ...any) (database.Rows, error) {
+	return db.engine.Query(ctx, q, args...)
 }
 
 // row returns the row of a single read statement.
-func (db *DB) row(ctx context.Context, q string, args ...any) *sql.Row {
-	return db.r.QueryRowContext(ctx, q, args...)
+func (db *DB) row(ctx context.Context, q string, args ...any) database.Row {
+	return db.engine.Row(ctx, q, args...)
 }
 
 // rowPrepared is row for frequent statements with constant text.
-func (db *DB) rowPrepared(ctx context.Context, q string, args ...any) *sql.Row {
+func (db *DB) rowPrepared(ctx context.Context, q string, args ...any) database.Row {
 	return db.engine.RowPrepared(ctx, q, args...)
 }
 
 // Page selects a part of a list.
-type Page = sqlite.Page
+type Page = database.Page
 
 // MaxLimit is the largest page.
-const MaxLimit = sqlite.MaxLimit
+const MaxLimit = database.MaxLimit
 
 // pageKey returns the sort key in the page's cursor, nil for the first page.
 func pageKey(p Page, list string, parts int) ([]string, error) {
@@ -78,21 +104,21 @@ func badCursor() error {
 // cut returns the rows of a page, of which there may be one more, and the cursor
 // of the next page.
 func cut[T any](p Page, rows []T, list string, key func(*T) []string) ([]T, string, error) {
-	rows, next := sqlite.Cut(p, rows, list, key)
+	rows, next := database.Cut(p, rows, list, key)
 	return rows, next, nil
 }
 
 // where collects conditions and their arguments. $? becomes the next number.
-type where = sqlite.Where
+type where = database.Where
 
 // in formats a list of arguments for IN.
-func in[T any](w *where, list []T) string { return sqlite.In(w, list) }
+func in[T any](w *where, list []T) string { return database.In(w, list) }
 
 // lastRune sorts after every text that continues a prefix.
-const lastRune = sqlite.LastRune
+const lastRune = database.LastRune
 
 // collect scans all rows.
-func collect[T any](rows *sql.Rows, err error, scan func(*T, func(...any) error) error) ([]T, error) {
+func collect[T any](rows database.Rows, err error, scan func(*T, func(...any) error) error) ([]T, error) {
 	if err != nil {
 		return nil, err
 	}

@@ -9,24 +9,29 @@ import (
 	"strconv"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/database"
+	"github.com/agented/agented/internal/postgres"
 	"github.com/agented/agented/internal/sqlite"
 )
 
 // duplicate reports whether err is a violation of a unique constraint.
-func duplicate(err error) bool { return sqlite.IsDuplicate(err) }
+func duplicate(err error) bool { return sqlite.IsDuplicate(err) || postgres.IsDuplicate(err) }
 
 // missing reports whether err means that there is no such row.
 func missing(err error) bool { return errors.Is(err, sql.ErrNoRows) }
 
 // faults are the messages for a database that cannot work.
-var faults = map[sqlite.Fault]string{
-	sqlite.NoDescriptors: "the server has no file descriptors left: raise its limit (LimitNOFILE= in its unit, ulimit -n in a shell), or close connections",
-	sqlite.DiskFull:      "the disk that holds the database is full: free some space there, then try again",
-	sqlite.IOFailed:      "the database could not be read or written: check the disk that holds it (the server's log has the cause)",
-	sqlite.Busy:          "the database is busy: another program has locked it; try again shortly",
-	sqlite.ReadOnly:      "the database cannot be written: check the permissions of its file and folder",
-	sqlite.Damaged:       "the database file is damaged: stop the server and restore a backup (the server's log has the cause)",
-	sqlite.Closed:        "the server is stopping; try again shortly",
+var faults = map[database.Fault]string{
+	database.NoDescriptors: "the server has no file descriptors left: raise its limit (LimitNOFILE= in its unit, ulimit -n in a shell), or close connections",
+	database.DiskFull:      "the disk that holds the database is full: free some space there, then try again",
+	database.IOFailed:      "the database could not be read or written: check the disk that holds it (the server's log has the cause)",
+	database.Busy:          "the database is busy: another program has locked it; try again shortly",
+	database.ReadOnly:      "the database cannot be written: check the permissions of its file and folder",
+	database.Damaged:       "the database file is damaged: stop the server and restore a backup (the server's log has the cause)",
+	database.Closed:        "the server is stopping; try again shortly",
+	database.Unreachable:   "the database cannot be reached; try again shortly (the server's log has the cause)",
+	database.Unknown:       "the connection to the database was lost, and it is unknown whether the change was stored: check before repeating it",
+	database.Taken:         "another server has taken over the database: stop one of the two",
 }
 
 // explain wraps an error with the operation. Errors that already have a kind,
@@ -43,10 +48,60 @@ func explain(what string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return cause
 	}
-	if text := faults[sqlite.FaultOf(err)]; text != "" {
+	if postgres.IsDuplicate(err) {
+		// A statement that was sent with later ones: see tx.exec.
+		return agented.Errorf(agented.Conflict, "an object with that id or name already exists").Because(cause)
+	}
+	if text := faults[faultOf(err)]; text != "" {
 		return agented.Errorf(agented.Unavailable, "%s", text).Because(cause)
 	}
 	return cause
+}
+
+// faultOf classifies an error of either engine.
+func faultOf(err error) database.Fault {
+	if fault := postgres.FaultOf(err); fault != 0 {
+		return fault
+	}
+	return sqlite.FaultOf(err)
+}
+
+// openPostgresError adds the message and the fix to an error of a PostgreSQL
+// database that cannot be opened.
+func openPostgresError(err error) error {
+	e, ok := errors.AsType[*postgres.OpenError](err)
+	if !ok {
+		return explain("open the database", err)
+	}
+	var text string
+	kind := agented.Unavailable
+	switch e.Problem {
+	case postgres.BadURL:
+		kind, text = agented.Invalid, fmt.Sprintf("AGENTED_DATABASE_URL cannot be read (%v): write postgres://USER:PASSWORD@HOST:5432/DATABASE, special characters in the password URL-encoded", e.Err)
+	case postgres.InUse:
+		holder := "another server"
+		if e.Holder != "" {
+			holder = fmt.Sprintf("another server (connected %s)", e.Holder)
+		}
+		kind, text = agented.Conflict, fmt.Sprintf("the database is in use by %s: stop that one first, or set AGENTED_DATABASE_URL to another database; several servers cannot share a database", holder)
+	case postgres.Standby:
+		text = "the database server is a read-only standby: set AGENTED_DATABASE_URL to the primary, for example with several hosts and target_session_attrs=read-write"
+	case postgres.OldServer:
+		kind, text = agented.Invalid, fmt.Sprintf("PostgreSQL %s is not supported: use version 14 or later", e.Detail)
+	case postgres.NotUTF8:
+		kind, text = agented.Invalid, fmt.Sprintf("the encoding of the database is %s: create it with ENCODING 'UTF8' TEMPLATE template0", e.Detail)
+	case postgres.NoSchema:
+		kind, text = agented.Invalid, "the database has no schema that this user may use: grant USAGE and CREATE on schema public, or make the user the owner of the database"
+	case postgres.OtherProgram:
+		kind, text = agented.Conflict, "the database has tables of another program: nothing was changed in it; set AGENTED_DATABASE_URL to a database of its own"
+	case postgres.NewerSchema:
+		kind, text = agented.Conflict, fmt.Sprintf("the database was written by a newer version of Agented (schema %d, this version supports %d): nothing was changed in it; start the newer version", e.Version, e.Latest)
+	case postgres.LocaleOrder:
+		kind, text = agented.Invalid, fmt.Sprintf("the column %s of the database does not sort by bytes (COLLATE \"C\"): restore the collation of the column, or copy the data into a new database with agented db copy", e.Detail)
+	default:
+		text = fmt.Sprintf("the database cannot be reached (%v): check AGENTED_DATABASE_URL, and that PostgreSQL runs and accepts this user", e.Err)
+	}
+	return agented.Errorf(kind, "%s", text).Because(e.Err)
 }
 
 // openError adds the message and the fix to an error of a database file that

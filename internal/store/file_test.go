@@ -20,6 +20,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/sqlite"
+	"github.com/agented/agented/internal/testrun/pgtest"
 )
 
 // foreignDB creates a SQLite database of another program.
@@ -79,6 +80,7 @@ func state(t *testing.T, dir string) string {
 }
 
 func TestOpen_foreign_database(t *testing.T) {
+	pgtest.SkipSelected(t, "files of SQLite")
 	t.Parallel()
 	python := []string{
 		`CREATE TABLE triggers (id TEXT PRIMARY KEY)`, `CREATE TABLE execution_logs (id TEXT)`, `CREATE TABLE bots (id TEXT)`,
@@ -140,6 +142,7 @@ func TestOpen_foreign_database(t *testing.T) {
 }
 
 func TestOpen_newer_schema_in_WAL(t *testing.T) {
+	pgtest.SkipSelected(t, "files of SQLite")
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	openAt(t, path).Close()
@@ -152,6 +155,7 @@ func TestOpen_newer_schema_in_WAL(t *testing.T) {
 }
 
 func TestOpen_locked_database(t *testing.T) {
+	pgtest.SkipSelected(t, "files of SQLite")
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	openAt(t, path)
@@ -163,6 +167,7 @@ func TestOpen_locked_database(t *testing.T) {
 }
 
 func TestOpen_missing_folder(t *testing.T) {
+	pgtest.SkipSelected(t, "files of SQLite")
 	t.Parallel()
 	_, err := Open(context.Background(), filepath.Join(t.TempDir(), "no", "agented.db"), Options{})
 	wantKind(t, err, agented.Unavailable)
@@ -170,6 +175,7 @@ func TestOpen_missing_folder(t *testing.T) {
 
 // The database as it was before a migration can be opened by this version.
 func TestMigrate_backup(t *testing.T) {
+	pgtest.SkipSelected(t, "files of SQLite")
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	db := openAt(t, path)
@@ -256,6 +262,7 @@ func TestTimes_microseconds(t *testing.T) {
 }
 
 func TestMigrate_renames_json_members(t *testing.T) {
+	pgtest.SkipSelected(t, "files of SQLite")
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	if err := openNewAt(t, path).Close(); err != nil {
@@ -288,6 +295,7 @@ func TestMigrate_renames_json_members(t *testing.T) {
 }
 
 func TestInspect_changes_nothing(t *testing.T) {
+	pgtest.SkipSelected(t, "files of SQLite")
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "agented.db")
@@ -317,6 +325,7 @@ func TestInspect_changes_nothing(t *testing.T) {
 }
 
 func TestInspect_damage_and_foreign_files(t *testing.T) {
+	pgtest.SkipSelected(t, "files of SQLite")
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "agented.db")

@@ -85,7 +85,7 @@ func (db *DB) CreateKey(ctx context.Context, k *Key, hash []byte, by string) err
 		if !k.ExpiresAt.IsZero() {
 			expires = micros(k.ExpiresAt)
 		}
-		err := tx.exec(`INSERT INTO api_key (id, name, name_key, hash, prefix, role, created_by, created_at, owner, expires_at, triggers, addresses)
+		err := tx.execNow(`INSERT INTO api_key (id, name, name_key, hash, prefix, role, created_by, created_at, owner, expires_at, triggers, addresses)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`,
 			k.ID, k.Name, fold(k.Name), hex.EncodeToString(hash), k.Prefix, k.Role, by, micros(k.CreatedAt), k.Owner, expires, asJSON(k.Triggers), asJSON(k.Addresses))
 		if duplicate(err) {

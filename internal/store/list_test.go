@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
-	"github.com/agented/agented/internal/sqlite"
+	"github.com/agented/agented/internal/database"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -126,8 +126,8 @@ func TestExecutions_invalid_cursor(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	for _, c := range []string{
-		"x", "%%%", sqlite.Cursor("trigger", "a"), sqlite.Cursor("execution", "1"), sqlite.Cursor("execution", "x", "exec-00000000000000000000000000"),
-		sqlite.Cursor("execution", "1", "../../etc"), sqlite.Cursor("execution"),
+		"x", "%%%", database.Cursor("trigger", "a"), database.Cursor("execution", "1"), database.Cursor("execution", "x", "exec-00000000000000000000000000"),
+		database.Cursor("execution", "1", "../../etc"), database.Cursor("execution"),
 	} {
 		_, _, err := db.Executions(t.Context(), ExecutionFilter{}, Page{Cursor: c})
 		wantKind(t, err, agented.Invalid)

@@ -2,10 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"time"
 
@@ -128,17 +124,9 @@ func (db *DB) NextRuns(ctx context.Context, limit int) ([]NextRun, error) {
 	return list, err
 }
 
-// Bytes returns the size in bytes of the database and its write-ahead log.
-func (db *DB) Bytes() (int64, error) {
-	var sum int64
-	for _, suffix := range []string{"", "-wal"} {
-		info, err := os.Stat(db.Path() + suffix)
-		switch {
-		case err == nil:
-			sum += info.Size()
-		case suffix == "" || !errors.Is(err, fs.ErrNotExist):
-			return 0, fmt.Errorf("size of the database: %w", err)
-		}
-	}
-	return sum, nil
+// Bytes returns the size of the database in bytes, with its write-ahead log if that
+// is a file next to it.
+func (db *DB) Bytes(ctx context.Context) (int64, error) {
+	n, err := db.engine.Size(ctx)
+	return n, explain("size of the database", err)
 }

@@ -52,7 +52,7 @@ func TestDays(t *testing.T) {
 	if len(waiting) != 1 {
 		t.Errorf("%d wait", len(waiting))
 	}
-	if n, err := db.Bytes(); err != nil || n == 0 {
+	if n, err := db.Bytes(t.Context()); err != nil || n == 0 {
 		t.Errorf("%d bytes, %v", n, err)
 	}
 	if next, err := db.NextRuns(t.Context(), 5); err != nil || len(next) != 0 {
@@ -70,12 +70,7 @@ func TestDays_index(t *testing.T) {
 		nextRuns:     "USING INDEX schedule_next",
 	} {
 		args := []any{1, 2, 3}[:strings.Count(statement, "$")]
-		rows, err := db.r.Query(`EXPLAIN QUERY PLAN `+statement, args...)
-		plan, err := collect(rows, err, func(v *string, scan func(...any) error) error { return scan(new(int), new(int), new(int), v) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if text := strings.Join(plan, "; "); !strings.Contains(text, want) || strings.Contains(text, "TEMP B-TREE") {
+		if text := queryPlan(t, db, statement, args...); !strings.Contains(text, want) || strings.Contains(text, "TEMP B-TREE") {
 			t.Errorf("%s\n\t%s", statement, text)
 		}
 	}

@@ -36,12 +36,7 @@ func TestQueue_query_plans(t *testing.T) {
 		{`SELECT id FROM delivery WHERE id IN (SELECT delivery_id FROM delivery_trigger WHERE trigger_id = $1) ORDER BY id DESC LIMIT 5`, "delivery_trigger_trigger"},
 	} {
 		args := []any{1, 2}[:1+strings.Count(c.statement, "$2")]
-		rows, err := db.r.Query(`EXPLAIN QUERY PLAN `+c.statement, args...)
-		plan, err := collect(rows, err, func(v *string, scan func(...any) error) error { return scan(new(int), new(int), new(int), v) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if text := strings.Join(plan, "; "); !strings.Contains(text, c.index) {
+		if text := queryPlan(t, db, c.statement, args...); !strings.Contains(text, c.index) {
 			t.Errorf("%s\n\t%s", c.statement, text)
 		}
 	}

@@ -466,7 +466,7 @@ func TestExpire_deletes_all_rows(t *testing.T) {
 	_, err := db.Execution(t.Context(), e.ID)
 	wantKind(t, err, agented.NotFound)
 	var n int
-	err = db.r.QueryRow(`SELECT (SELECT COUNT(*) FROM execution_text) + (SELECT COUNT(*) FROM idempotency) + (SELECT COUNT(*) FROM attempt)`).Scan(&n)
+	err = db.row(t.Context(), `SELECT (SELECT COUNT(*) FROM execution_text) + (SELECT COUNT(*) FROM idempotency) + (SELECT COUNT(*) FROM attempt)`).Scan(&n)
 	if err != nil || n != 0 {
 		t.Errorf("%d rows are left, error %v", n, err)
 	}

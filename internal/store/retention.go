@@ -140,11 +140,11 @@ func (db *DB) Expirable(ctx context.Context, l RetentionLimits) (Expired, error)
 		// removes more includes the other.
 		var byAge int64
 		if !l.ExecutionsBefore.IsZero() {
-			if err := r.row(`SELECT COUNT(*) `+fromEnded+` AND finished_at < $1`, micros(l.ExecutionsBefore)).Scan(&byAge); err != nil {
+			if err := r.row(`SELECT COUNT(*) `+fromEnded(r)+` AND finished_at < $1`, micros(l.ExecutionsBefore)).Scan(&byAge); err != nil {
 				return err
 			}
 		}
-		err = r.row(`SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM (SELECT bytes `+fromEnded+` ORDER BY finished_at, id LIMIT $1)`,
+		err = r.row(`SELECT COUNT(*), COALESCE(SUM(bytes), 0) FROM (SELECT bytes `+fromEnded(r)+` ORDER BY finished_at, id LIMIT $1) AS ended`,
 			max(byAge, over)).Scan(&got.Executions, &got.Bytes)
 		if err != nil {
 			return err
@@ -173,12 +173,12 @@ func expirableLogs(r *reader, l RetentionLimits, got *Expired) error {
 	var lastAt int64
 	var lastID string
 	if got.Executions > 0 {
-		err := r.row(`SELECT finished_at, id `+fromEnded+` ORDER BY finished_at, id LIMIT 1 OFFSET $1`, got.Executions-1).Scan(&lastAt, &lastID)
+		err := r.row(`SELECT finished_at, id `+fromEnded(r)+` ORDER BY finished_at, id LIMIT 1 OFFSET $1`, got.Executions-1).Scan(&lastAt, &lastID)
 		if err != nil {
 			return err
 		}
 	}
-	rows, err := r.query(`SELECT finished_at, COALESCE(bytes, 0) `+fromKept+` AND (finished_at, id) > ($1, $2) ORDER BY finished_at, id`, lastAt, lastID)
+	rows, err := r.query(`SELECT finished_at, COALESCE(bytes, 0) `+fromKept(r)+` AND (finished_at, id) > ($1, $2) ORDER BY finished_at, id`, lastAt, lastID)
 	if err != nil {
 		return err
 	}
@@ -230,11 +230,14 @@ type old struct {
 	removed  bool // its files were removed earlier
 }
 
-// The planner does not know that the second index is smaller.
-const (
-	fromEnded = `FROM execution INDEXED BY execution_ended WHERE ` + endedOnes
-	fromKept  = `FROM execution INDEXED BY execution_kept WHERE ` + keptOnes
-)
+// The planner of SQLite does not know that the second index is smaller.
+func fromEnded(q querier) string {
+	return `FROM execution` + q.useIndex("execution_ended") + ` WHERE ` + endedOnes
+}
+
+func fromKept(q querier) string {
+	return `FROM execution` + q.useIndex("execution_kept") + ` WHERE ` + keptOnes
+}
 
 func (tx *tx) oldest(from string) ([]old, error) {
 	rows, err := tx.query(`SELECT id, status, finished_at, COALESCE(bytes, 0), log_removed_at IS NOT NULL `+from+` ORDER BY finished_at, id LIMIT $1`, retentionStep)
@@ -248,7 +251,7 @@ func (tx *tx) expireExecutions(l RetentionLimits, got *Expired) error {
 	if err != nil || over == 0 && l.ExecutionsBefore.IsZero() {
 		return err
 	}
-	list, err := tx.oldest(fromEnded)
+	list, err := tx.oldest(fromEnded(tx))
 	if err != nil {
 		return err
 	}
@@ -282,7 +285,7 @@ func (tx *tx) expireLogs(l RetentionLimits, got *Expired, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	list, err := tx.oldest(fromKept)
+	list, err := tx.oldest(fromKept(tx))
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (tx *tx) setSchedules(t *agented.Trigger, now time.Time) error {
 			if s.ID == "" {
 				s.ID = agented.ScheduleID(agented.NewID("sch", now))
 			}
-			err = tx.exec(`INSERT INTO schedule (id, trigger_id, place, spec, enabled, next_due, next_run, created_at)
+			err = tx.execNow(`INSERT INTO schedule (id, trigger_id, place, spec, enabled, next_due, next_run, created_at)
 				VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`, s.ID, t.ID, i, spec, on, micros(s.NextDue), micros(s.NextRun), micros(now))
 			if duplicate(err) {
 				return agented.InvalidFields([]agented.Field{{

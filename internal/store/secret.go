@@ -45,7 +45,7 @@ func (db *DB) CreateSecret(ctx context.Context, s *agented.Secret, sealed, by st
 	now := stored(time.Now())
 	s.Version, s.CreatedAt, s.CreatedBy, s.UpdatedAt = 1, now, by, now
 	return db.write(ctx, "create secret", func(tx *tx) error {
-		err := tx.exec(`INSERT INTO secret (name, name_key, source, path, command, triggers, repositories, version, created_at, created_by, updated_at)
+		err := tx.execNow(`INSERT INTO secret (name, name_key, source, path, command, triggers, repositories, version, created_at, created_by, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $9)`,
 			s.Name, fold(s.Name), s.Source, s.Path, listText(s.Command), listText(s.Triggers), listText(s.Repositories), s.Version, micros(now), by)
 		if duplicate(err) {
@@ -310,12 +310,12 @@ func secretUsers(q querier, name string) ([]string, error) {
 	}
 	var users []string
 	for _, kind := range []struct{ label, statement string }{
-		{"trigger", `SELECT name FROM trigger_ WHERE instr(spec, $1) > 0 OR instr(spec, $2) > 0 ORDER BY name_key`},
-		{"agent", `SELECT name FROM agent WHERE instr(spec, $1) > 0 OR instr(spec, $2) > 0 ORDER BY name_key`},
-		{"account", `SELECT backend || '/' || name FROM account WHERE instr(credentials, $1) > 0 OR instr(credentials, $2) > 0 ORDER BY backend, name_key`},
-		{"channel", `SELECT name FROM channel WHERE instr(settings, $1) > 0 OR instr(settings, $2) > 0 ORDER BY name_key`},
+		{"trigger", `SELECT name FROM trigger_ WHERE replace(spec, $1, '') <> spec OR replace(spec, $2, '') <> spec ORDER BY name_key`},
+		{"agent", `SELECT name FROM agent WHERE replace(spec, $1, '') <> spec OR replace(spec, $2, '') <> spec ORDER BY name_key`},
+		{"account", `SELECT backend || '/' || name FROM account WHERE replace(credentials, $1, '') <> credentials OR replace(credentials, $2, '') <> credentials ORDER BY backend, name_key`},
+		{"channel", `SELECT name FROM channel WHERE replace(settings, $1, '') <> settings OR replace(settings, $2, '') <> settings ORDER BY name_key`},
 		{"execution", `SELECT e.id FROM execution e JOIN execution_text t ON t.execution_id = e.id
-			WHERE e.status IN ('pending', 'running') AND (instr(t.snapshot, $1) > 0 OR instr(t.snapshot, $2) > 0) ORDER BY e.id LIMIT 20`},
+			WHERE e.status IN ('pending', 'running') AND (replace(t.snapshot, $1, '') <> t.snapshot OR replace(t.snapshot, $2, '') <> t.snapshot) ORDER BY e.id LIMIT 20`},
 	} {
 		rows, err := q.query(kind.statement, string(ref), string(inWorkspace))
 		list, err := collect(rows, err, func(s *string, scan func(...any) error) error { return scan(s) })

@@ -8,7 +8,6 @@ package store
 
 import (
 	"context"
-	"database/sql"
 	"embed"
 	"io/fs"
 	"strings"
@@ -17,7 +16,9 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/database"
 	"github.com/agented/agented/internal/naming"
+	"github.com/agented/agented/internal/postgres"
 	"github.com/agented/agented/internal/sqlite"
 )
 
@@ -25,10 +26,13 @@ import (
 var schemaFS embed.FS
 
 // databaseFormat is the format of the database file; its application id is "AGNT".
-var databaseFormat = sqlite.Format{ApplicationID: 0x41474e54, Migrations: migrations(schemaFS)}
+var databaseFormat = sqlite.Format{ApplicationID: 0x41474e54, Migrations: migrations(schemaFS, "schema/sqlite")}
 
-func migrations(schema embed.FS) fs.FS {
-	sub, err := fs.Sub(schema, "schema/sqlite")
+// postgresFormat is the format of a database on a PostgreSQL server.
+var postgresFormat = postgres.Format{Migrations: migrations(schemaFS, "schema/postgres"), Mark: "execution_text"}
+
+func migrations(schema embed.FS, dir string) fs.FS {
+	sub, err := fs.Sub(schema, dir)
 	if err != nil {
 		panic(err) // the path is a constant
 	}
@@ -38,15 +42,22 @@ func migrations(schema embed.FS) fs.FS {
 // Options configure Open.
 type Options = sqlite.Options
 
+// IsPostgres reports whether the argument of Open is the URL of a PostgreSQL
+// database, and not the path of a SQLite file.
+func IsPostgres(where string) bool {
+	return strings.HasPrefix(where, "postgres://") || strings.HasPrefix(where, "postgresql://")
+}
+
 // DB is an open database. Its methods are safe for concurrent use.
 type DB struct {
-	engine *sqlite.DB
-	r      *sql.DB // the engine's readers
+	engine   database.Engine
+	path     string // of a SQLite file
+	postgres bool
 
 	onChange func(agented.ExecutionEvent)                         // see OnChange
 	check    func(*agented.Account) (hint, fix string, gone bool) // see CheckAccounts
 	zone     *time.Location                                       // zone of budget periods; nil: the machine's
-	groups   *sqlite.Group[*tx]                                   // deliveries and messages waiting for the writer
+	groups   *database.Group[*tx]                                 // deliveries and messages waiting for the writer
 
 	rules atomic.Pointer[string] // latest committed version of the rules
 	gate  sync.RWMutex           // held for writing while rules change; see writeRules
@@ -55,21 +66,41 @@ type DB struct {
 	onNotice func()      // see OnNotice
 }
 
-// Open opens the database file at path, creates it (mode 0600) if it does not
-// exist, and migrates its schema, after making a copy. It rejects a database of
-// a newer version or another program, and one that another server has open,
-// without changing it.
-func Open(ctx context.Context, path string, o Options) (*DB, error) {
-	return open(ctx, path, o, databaseFormat)
+// Open opens the database file at a path, creates it (mode 0600) if it does not
+// exist, and migrates its schema, after making a copy; or the PostgreSQL database
+// of a URL. It rejects a database of a newer version or another program, and one
+// that another server has open, without changing it.
+func Open(ctx context.Context, where string, o Options) (*DB, error) {
+	if !IsPostgres(where) {
+		return open(ctx, where, o, databaseFormat)
+	}
+	engine, err := postgresFormat.Open(ctx, where, postgres.Options{Log: o.Log, Patience: takeoverPatience})
+	if err != nil {
+		return nil, openPostgresError(err)
+	}
+	return prepare(ctx, engine, true)
 }
 
-func open(ctx context.Context, path string, o Options, f sqlite.Format) (_ *DB, err error) {
+// takeoverPatience is how long a start waits for the database of a server that
+// was killed.
+const takeoverPatience = 10 * time.Second
+
+func open(ctx context.Context, path string, o Options, f sqlite.Format) (*DB, error) {
 	engine, err := f.Open(ctx, path, o)
 	if err != nil {
 		return nil, openError(err)
 	}
-	db := &DB{engine: engine, r: engine.Readers()}
-	db.groups = sqlite.NewGroup(db.transact)
+	db, err := prepare(ctx, engine, false)
+	if err == nil {
+		db.path = engine.Path()
+	}
+	return db, err
+}
+
+// prepare reads what the database keeps in memory.
+func prepare(ctx context.Context, engine database.Engine, postgres bool) (*DB, error) {
+	db := &DB{engine: engine, postgres: postgres}
+	db.groups = database.NewGroup(db.transact)
 	if err := db.refoldNames(ctx); err != nil {
 		engine.Close()
 		return nil, err
@@ -102,8 +133,8 @@ func (db *DB) Ping(ctx context.Context) error {
 	return explain("ping", db.row(ctx, `SELECT value FROM counter WHERE name = 'event'`).Scan(&n))
 }
 
-// Path returns the path of the database file.
-func (db *DB) Path() string { return db.engine.Path() }
+// Path returns the path of the SQLite file; empty for a PostgreSQL database.
+func (db *DB) Path() string { return db.path }
 
 // Setting returns the value of a setting, or NotFound.
 func (db *DB) Setting(ctx context.Context, key string) (string, error) {
@@ -161,7 +192,7 @@ func (db *DB) refold(ctx context.Context, table string) error {
 			continue
 		}
 		err := db.write(ctx, r.id, func(tx *tx) error {
-			return tx.exec(`UPDATE `+table+` SET name_key = $2 WHERE id = $1`, r.id, key)
+			return tx.execNow(`UPDATE `+table+` SET name_key = $2 WHERE id = $1`, r.id, key)
 		})
 		if err != nil && !duplicate(err) {
 			return err

@@ -3,13 +3,17 @@ package store
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/testrun"
+	"github.com/agented/agented/internal/testrun/pgtest"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -17,9 +21,47 @@ var start = time.Date(2026, 11, 23, 8, 0, 0, 123456000, time.UTC)
 
 const ttl = 30 * time.Second
 
+// locate returns what Open opens for a path: the path, or with
+// AGENTED_TEST_DATABASE=postgres the URL of a database that stands for it.
+func locate(t testing.TB, path string) string {
+	t.Helper()
+	if !pgtest.Selected() {
+		return path
+	}
+	if url, ok := places.Load(path); ok {
+		return url.(string)
+	}
+	return place(t, path, pgtest.Shared(t).Create(t))
+}
+
+// places are the databases on PostgreSQL by path.
+var places sync.Map
+
+func place(t testing.TB, path, url string) string {
+	places.Store(path, url)
+	t.Cleanup(func() { places.Delete(path) })
+	return url
+}
+
+// copyOf makes the database of a path a copy of a closed one.
+func copyOf(t testing.TB, model, path string) {
+	t.Helper()
+	if pgtest.Selected() {
+		place(t, path, pgtest.Shared(t).Copy(t, locate(t, model)))
+		return
+	}
+	content, err := os.ReadFile(model)
+	if err == nil {
+		err = os.WriteFile(path, content, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func openAt(t testing.TB, path string) *DB {
 	t.Helper()
-	db, err := Open(context.Background(), path, Options{})
+	db, err := Open(context.Background(), locate(t, path), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,13 +85,29 @@ func create(path string) error {
 // openNewAt opens a new database at path: a copy of one that create made.
 func openNewAt(t testing.TB, path string) *DB {
 	t.Helper()
-	testrun.Database(t, path, create)
+	if pgtest.Selected() {
+		place(t, path, pgtest.New(t, create))
+	} else {
+		testrun.Database(t, path, create)
+	}
 	return openAt(t, path)
 }
 
 func openNew(t testing.TB) *DB {
 	t.Helper()
 	return openNewAt(t, filepath.Join(t.TempDir(), "agented.db"))
+}
+
+// queryPlan returns how SQLite executes a statement.
+func queryPlan(t testing.TB, db *DB, statement string, args ...any) string {
+	t.Helper()
+	pgtest.SkipSelected(t, "the plans are SQLite's; TestPostgres_query_plans has the others")
+	rows, err := db.query(t.Context(), `EXPLAIN QUERY PLAN `+statement, args...)
+	plan, err := collect(rows, err, func(v *string, scan func(...any) error) error { return scan(new(int), new(int), new(int), v) })
+	if err != nil {
+		t.Fatalf("%s: %v", statement, err)
+	}
+	return strings.Join(plan, "; ")
 }
 
 func must[T any](v T, err error) func(testing.TB) T {

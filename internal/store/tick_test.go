@@ -16,6 +16,7 @@ import (
 
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/testrun"
+	"github.com/agented/agented/internal/testrun/pgtest"
 )
 
 // everyMinute decides to fire at each due minute, with one tick each.
@@ -72,7 +73,7 @@ func tickFaults(t testing.TB, db *DB, from time.Time) {
 		`SELECT (SELECT value FROM counter WHERE name = 'event') - (SELECT COALESCE(MAX(event_seq), 0) FROM execution)`,
 	} {
 		var n int
-		if err := db.r.QueryRow(q).Scan(&n); err != nil || n != 0 {
+		if err := db.row(context.Background(), q).Scan(&n); err != nil || n != 0 {
 			t.Errorf("%d rows of %s, error %v", n, q, err)
 		}
 	}
@@ -80,7 +81,7 @@ func tickFaults(t testing.TB, db *DB, from time.Time) {
 
 func count(t testing.TB, db *DB, q string, args ...any) (n int) {
 	t.Helper()
-	if err := db.r.QueryRow(q, args...).Scan(&n); err != nil {
+	if err := db.row(context.Background(), q, args...).Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -202,6 +203,7 @@ func second(t *testing.T, path string) *DB {
 }
 
 func TestTickDue_two_servers(t *testing.T) {
+	pgtest.SkipSelected(t, "PostgreSQL refuses a second server")
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "agented.db")
 	one := openAt(t, path)
@@ -266,7 +268,7 @@ func tickUntilKilled(path string) {
 	}
 	os.Stdout.WriteString("ticking\n")
 	var due int64
-	if err := db.r.QueryRow(`SELECT MIN(next_due) FROM schedule`).Scan(&due); err != nil {
+	if err := db.row(context.Background(), `SELECT MIN(next_due) FROM schedule`).Scan(&due); err != nil {
 		os.Exit(1)
 	}
 	for now := time.UnixMicro(due).UTC(); ; now = now.Add(time.Minute) {
@@ -286,7 +288,7 @@ func TestTickDue_kill_between_statements(t *testing.T) {
 			t.Fatal(err)
 		}
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), tickCrashEnv+"="+path, tickKillEnv+"="+strconv.Itoa(at))
+		cmd.Env = append(os.Environ(), tickCrashEnv+"="+locate(t, path), tickKillEnv+"="+strconv.Itoa(at))
 		out, err := cmd.CombinedOutput()
 		if strings.HasPrefix(string(out), "error") {
 			t.Fatal(string(out))
@@ -323,7 +325,7 @@ func TestTickDue_repeated_kills(t *testing.T) {
 	rounds := testrun.Size(1, 4, 12)
 	for round := range rounds {
 		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), tickCrashEnv+"="+path)
+		cmd.Env = append(os.Environ(), tickCrashEnv+"="+locate(t, path))
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -361,12 +363,7 @@ func TestSchedules_indexes(t *testing.T) {
 		{`SELECT due_at FROM tick ORDER BY due_at DESC, schedule_id DESC LIMIT 5`, "tick_due"},
 	} {
 		args := []any{1, 1}[:max(1, strings.Count(c.statement, "$"))]
-		rows, err := db.r.Query(`EXPLAIN QUERY PLAN `+c.statement, args...)
-		plan, err := collect(rows, err, func(v *string, scan func(...any) error) error { return scan(new(int), new(int), new(int), v) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if text := strings.Join(plan, "; "); !strings.Contains(text, c.index) || strings.Contains(text, "TEMP B-TREE") {
+		if text := queryPlan(t, db, c.statement, args...); !strings.Contains(text, c.index) || strings.Contains(text, "TEMP B-TREE") {
 			t.Errorf("%s\n\t%s", c.statement, text)
 		}
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -54,7 +55,7 @@ func (db *DB) CreateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 		if err := tx.checkNotify(t.Spec.Notify); err != nil {
 			return err
 		}
-		err := tx.exec(`INSERT INTO trigger_ (id, name, name_key, enabled, spec, created_at, updated_at)
+		err := tx.execNow(`INSERT INTO trigger_ (id, name, name_key, enabled, spec, created_at, updated_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 			t.ID, t.Name, fold(t.Name), t.Enabled, string(spec), micros(t.CreatedAt), micros(t.UpdatedAt))
 		if duplicate(err) {
@@ -143,38 +144,76 @@ func (db *DB) KeepCommandsUnsandboxed(ctx context.Context) (names []string, err 
 		if err := tx.row(`SELECT count(*) FROM setting WHERE key = $1`, SettingSandboxDefault).Scan(&done); err != nil || done > 0 {
 			return err
 		}
-		rows, err := tx.query(`UPDATE trigger_ SET spec = json_set(spec, '$.sandbox', 'off')
-			WHERE json_extract(spec, '$.backend') = 'command' AND coalesce(json_extract(spec, '$.sandbox'), '') = '' AND coalesce(json_extract(spec, '$.agent'), '') = ''
-			RETURNING id, name`)
+		rows, err := tx.query(`SELECT id, name, spec FROM trigger_ ORDER BY id`)
+		list, err := collect(rows, err, func(v *storedSpec, scan func(...any) error) error { return scan(&v.id, &v.name, &v.spec) })
 		if err != nil {
 			return err
 		}
-		defer rows.Close()
-		var ids []string
-		for rows.Next() {
-			var id, name string
-			if err := rows.Scan(&id, &name); err != nil {
+		for _, v := range list {
+			spec, changed, err := unsandboxed(v.spec, true)
+			if err != nil || !changed {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			names = append(names, v.name)
+			if err := tx.exec(`UPDATE trigger_ SET spec = $2 WHERE id = $1`, v.id, spec); err != nil {
 				return err
 			}
-			ids, names = append(ids, id), append(names, name)
-		}
-		if err := rows.Err(); err != nil {
-			return err
-		}
-		for i, id := range ids {
-			if err := tx.audit(AuditEntry{Actor: "upgrade", Action: "trigger.update", Subject: id, Detail: names[i] + changedText([]string{"sandbox"})}); err != nil {
+			if err := tx.audit(AuditEntry{Actor: "upgrade", Action: "trigger.update", Subject: v.id, Detail: v.name + changedText([]string{"sandbox"})}); err != nil {
 				return err
 			}
 		}
-		err = tx.exec(`UPDATE execution_text SET snapshot = json_set(snapshot, '$.sandbox', 'off')
-			WHERE execution_id IN (SELECT id FROM execution WHERE status IN ('pending', 'running') AND backend = 'command') AND coalesce(json_extract(snapshot, '$.sandbox'), '') = ''`)
-		if err != nil {
+		if err := tx.keepSnapshotsUnsandboxed(); err != nil {
 			return err
 		}
 		return tx.exec(`INSERT INTO setting (key, value) VALUES ($1, 'auto')`, SettingSandboxDefault)
 	})
 	slices.Sort(names)
 	return names, err
+}
+
+// storedSpec is a row with a spec as JSON.
+type storedSpec struct{ id, name, spec string }
+
+func (tx *tx) keepSnapshotsUnsandboxed() error {
+	rows, err := tx.query(`SELECT e.id, t.snapshot FROM execution e JOIN execution_text t ON t.execution_id = e.id
+		WHERE e.status IN ('pending', 'running') AND e.backend = 'command' ORDER BY e.id`)
+	list, err := collect(rows, err, func(v *storedSpec, scan func(...any) error) error { return scan(&v.id, &v.spec) })
+	if err != nil {
+		return err
+	}
+	for _, v := range list {
+		spec, changed, err := unsandboxed(v.spec, false)
+		if err != nil {
+			return err
+		}
+		if !changed {
+			continue
+		}
+		if err := tx.exec(`UPDATE execution_text SET snapshot = $2 WHERE execution_id = $1`, v.id, spec); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unsandboxed sets the sandbox level off in the JSON of a spec that has none. With
+// onlyCommands, a spec with another backend or with an agent is unchanged. Other
+// members keep their values.
+func unsandboxed(text string, onlyCommands bool) (out string, changed bool, err error) {
+	var members map[string]json.RawMessage
+	var spec struct{ Backend, Sandbox, Agent string }
+	if err := errors.Join(json.Unmarshal([]byte(text), &members), json.Unmarshal([]byte(text), &spec)); err != nil {
+		return "", false, err
+	}
+	if spec.Sandbox != "" || onlyCommands && (spec.Backend != string(agented.BackendCommand) || spec.Agent != "") {
+		return text, false, nil
+	}
+	members["sandbox"] = json.RawMessage(`"off"`)
+	b, err := json.Marshal(members)
+	return string(b), true, err
 }
 
 // triggerBefore returns the stored trigger, for the audit log.

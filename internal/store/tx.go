@@ -7,13 +7,13 @@ import (
 	"slices"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/database"
 	"github.com/agented/agented/internal/policy"
-	"github.com/agented/agented/internal/sqlite"
 )
 
 // tx is a write transaction.
 type tx struct {
-	*sqlite.Tx
+	database.Tx
 	db       *DB
 	reported []agented.ExecutionEvent // see collectEvents
 	changed  []agented.ExecutionID    // changed since the last call of collectEvents, in the order of their event_seq
@@ -38,7 +38,7 @@ func (db *DB) write(ctx context.Context, what string, f func(*tx) error) error {
 }
 
 func (db *DB) transact(ctx context.Context, f func(*tx) error) error {
-	return db.engine.Write(ctx, func(t *sqlite.Tx) error {
+	return db.engine.Write(ctx, func(t database.Tx) error {
 		tx := &tx{Tx: t, db: db}
 		t.OnCommit(tx.publish)
 		if err := f(tx); err != nil {

@@ -56,7 +56,7 @@ func (tx *tx) createUser(u *User, by string) error {
 	if u.ID == "" {
 		u.ID = agented.UserID(agented.NewID("usr", u.CreatedAt))
 	}
-	err := tx.exec(`INSERT INTO user_ (id, name, name_key, password_hash, role, disabled, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+	err := tx.execNow(`INSERT INTO user_ (id, name, name_key, password_hash, role, disabled, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
 		u.ID, u.Name, fold(u.Name), u.PasswordHash, u.Role, u.Disabled, micros(u.CreatedAt))
 	if duplicate(err) {
 		return nameTaken("user", u.Name, err)

@@ -13,7 +13,9 @@ import (
 	"github.com/agented/agented"
 	"modernc.org/sqlite"
 
+	"github.com/agented/agented/internal/database"
 	engine "github.com/agented/agented/internal/sqlite"
+	"github.com/agented/agented/internal/testrun/pgtest"
 )
 
 func TestCreateFirstAdmin_concurrent(t *testing.T) {
@@ -212,6 +214,7 @@ func TestSettingsAndHealth(t *testing.T) {
 }
 
 func TestWrite_full_disk(t *testing.T) {
+	pgtest.SkipSelected(t, "a limit of the pages of the file")
 	t.Parallel()
 	db := openNew(t)
 	var pages int
@@ -228,7 +231,7 @@ func TestWrite_full_disk(t *testing.T) {
 	e.Prompt = strings.Repeat("x", 1<<20)
 	_, err = db.Admit(t.Context(), Admission{Execution: e}, start)
 	wantKind(t, err, agented.Unavailable)
-	if !strings.Contains(agented.Message(err), "free some space") || engine.FaultOf(err) != engine.DiskFull {
+	if !strings.Contains(agented.Message(err), "free some space") || engine.FaultOf(err) != database.DiskFull {
 		t.Error(err)
 	}
 	if _, ok := errors.AsType[*sqlite.Error](err); !ok {
