@@ -251,7 +251,7 @@ func TestWrite_server_killed(t *testing.T) {
 		}
 	}()
 	for range testrun.Size(2, 5, 10) {
-		time.Sleep(200 * time.Millisecond) // the load goes on meanwhile
+		time.Sleep(200 * time.Millisecond) // the load continues
 		c.Kill()
 		if err := insert(db, "while it is away"); err == nil || FaultOf(err) != database.Unreachable && FaultOf(err) != database.Unknown {
 			t.Errorf("without a server: %v", err)

@@ -56,7 +56,7 @@ type Cluster struct {
 	dir     string
 	bin     string
 	owner   *syscall.Credential // nil: this user
-	durable bool                // commits wait for the disk
+	durable bool                // commits call fsync
 	mu      sync.Mutex          // guards the fields below
 	pid     int
 	ended   chan struct{}
