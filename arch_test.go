@@ -106,6 +106,7 @@ var mayImport = map[string][]string{
 	"internal/sqlite":             {"internal/database", "internal/filelock"},
 	"internal/store":              {"internal/database", "internal/format", "internal/naming", "internal/notices", "internal/policy", "internal/postgres", "internal/sqlite"},
 	"internal/term":               {"internal/config", "internal/format"},
+	"internal/store/storetest":    {"internal/store", "internal/testrun"},
 	"internal/testrun":            {},
 	"internal/testrun/pgtest":     {},
 	"internal/trace":              {},

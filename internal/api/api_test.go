@@ -29,7 +29,7 @@ import (
 	"github.com/agented/agented/internal/scheduler"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
-	"github.com/agented/agented/internal/testrun"
+	"github.com/agented/agented/internal/store/storetest"
 )
 
 const staticKey = "static-key-0123456789abcdef"
@@ -97,18 +97,7 @@ func start(t *testing.T, set settings) *rig {
 	logger := slog.New(slog.NewTextHandler(&g.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
 	path := filepath.Join(g.layout.Root, "agented.db")
-	testrun.Database(t, path, func(path string) error {
-		db, err := store.Open(ctx, path, store.Options{Log: logger})
-		if err != nil {
-			return err
-		}
-		return db.Close()
-	})
-	g.db, err = store.Open(ctx, path, store.Options{Log: logger})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { g.db.Close() })
+	g.db = storetest.Open(t, path, store.Options{Log: logger})
 	g.config = load(t, g.layout.Root, set.env)
 	key, err := secret.Load(secret.Options{Path: g.layout.SecretKey()})
 	if err != nil {

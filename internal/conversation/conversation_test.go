@@ -17,7 +17,7 @@ import (
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/store"
-	"github.com/agented/agented/internal/testrun"
+	"github.com/agented/agented/internal/store/storetest"
 )
 
 const node = agented.NodeID("node-00000000000000000000000000")
@@ -68,18 +68,7 @@ func newScene(t *testing.T) *scene {
 	layout := agented.Layout{Root: t.TempDir()}
 	path := filepath.Join(layout.Root, "agented.db")
 	log := slog.New(slog.DiscardHandler)
-	testrun.Database(t, path, func(path string) error {
-		db, err := store.Open(context.Background(), path, store.Options{Log: log})
-		if err != nil {
-			return err
-		}
-		return db.Close()
-	})
-	db, err := store.Open(t.Context(), path, store.Options{Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := storetest.Open(t, path, store.Options{Log: log})
 	agent := &agented.Agent{ID: "agt-x", Name: "x", Enabled: true, Spec: agented.Spec{Backend: agented.BackendClaude, TimeoutSeconds: 60}}
 	s := &scene{t: t, x: &executions{db: db, layout: layout, agent: agent, woken: make(chan struct{}, 8), cleaned: make(chan agented.ExecutionID, 8)}}
 	s.m = conversation.New(conversation.Options{

@@ -18,7 +18,7 @@ import (
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
 	"github.com/agented/agented/internal/store"
-	"github.com/agented/agented/internal/testrun"
+	"github.com/agented/agented/internal/store/storetest"
 )
 
 const node = agented.NodeID("node-00000000000000000000000000")
@@ -36,18 +36,7 @@ func newScene(t *testing.T) *scene {
 	s := &scene{t: t, layout: agented.Layout{Root: t.TempDir()}}
 	path := filepath.Join(s.layout.Root, "agented.db")
 	log := slog.New(slog.DiscardHandler)
-	testrun.Database(t, path, func(path string) error {
-		db, err := store.Open(context.Background(), path, store.Options{Log: log})
-		if err != nil {
-			return err
-		}
-		return db.Close()
-	})
-	var err error
-	if s.db, err = store.Open(t.Context(), path, store.Options{Log: log}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.db.Close() })
+	s.db = storetest.Open(t, path, store.Options{Log: log})
 	prices, err := agented.ParsePrices([]byte(`{"date":"2030-01-01","source":"a test","models":[{"model":"m","input":0,"output":1000000}]}`))
 	if err != nil {
 		t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/store/storetest"
 	"github.com/agented/agented/internal/testrun"
 	"github.com/agented/agented/internal/webhook"
 )
@@ -34,11 +35,7 @@ func TestMain(m *testing.M) {
 func opened(t *testing.T) (*Intake, map[agented.DeliveryVerdict]int) {
 	t.Helper()
 	dir := t.TempDir()
-	db, err := store.Open(t.Context(), filepath.Join(dir, "agented.db"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := storetest.Open(t, filepath.Join(dir, "agented.db"), store.Options{})
 	key, err := secret.Load(secret.Options{Path: filepath.Join(dir, "key")})
 	if err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/notices"
 	"github.com/agented/agented/internal/store"
-	"github.com/agented/agented/internal/testrun"
+	"github.com/agented/agented/internal/store/storetest"
 )
 
 var start = time.Date(2030, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -39,18 +39,7 @@ func newScene(t *testing.T) *scene {
 	s := &scene{t: t, time: start}
 	path := filepath.Join(t.TempDir(), "agented.db")
 	log := slog.New(slog.DiscardHandler)
-	testrun.Database(t, path, func(path string) error {
-		db, err := store.Open(context.Background(), path, store.Options{Log: log})
-		if err != nil {
-			return err
-		}
-		return db.Close()
-	})
-	var err error
-	if s.db, err = store.Open(t.Context(), path, store.Options{Log: log}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.db.Close() })
+	s.db = storetest.Open(t, path, store.Options{Log: log})
 	s.n = s.notifier()
 	return s
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/agented/agented/internal/proposal"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/store/storetest"
 )
 
 const (
@@ -44,12 +45,7 @@ func newRig(t *testing.T) *rig {
 		t.Skip("git is not installed")
 	}
 	g := &rig{t: t, layout: agented.Layout{Root: t.TempDir()}, hub: githubtest.New(t)}
-	db, err := store.Open(t.Context(), filepath.Join(g.layout.Root, "agented.db"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	g.db = db
+	g.db = storetest.Open(t, filepath.Join(g.layout.Root, "agented.db"), store.Options{})
 	bare := filepath.Join(t.TempDir(), "widgets.git")
 	g.git("", "init", "-q", "--bare", "-b", "main", bare)
 	g.work = filepath.Join(t.TempDir(), "work")

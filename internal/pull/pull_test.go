@@ -22,6 +22,7 @@ import (
 	"github.com/agented/agented/internal/pull"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/store/storetest"
 	"github.com/agented/agented/internal/testrun"
 )
 
@@ -84,11 +85,7 @@ func newRig(t *testing.T, skew time.Duration, token bool) *rig {
 	r.hub.SetClock(r.there)
 	r.repo = r.hub.AddRepo("o/r")
 	r.hook = r.hub.AddHook("o/r", "https://agented.invalid/hooks/github", "secret")
-	var err error
-	if r.db, err = store.Open(t.Context(), filepath.Join(dir, "agented.db"), store.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { r.db.Close() })
+	r.db = storetest.Open(t, filepath.Join(dir, "agented.db"), store.Options{})
 	key, err := secret.Load(secret.Options{Path: filepath.Join(dir, "key")})
 	if err != nil {
 		t.Fatal(err)

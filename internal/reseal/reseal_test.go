@@ -18,6 +18,7 @@ import (
 	"github.com/agented/agented/internal/notices"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/store/storetest"
 	"github.com/agented/agented/internal/testrun"
 	"github.com/agented/agented/internal/vault"
 )
@@ -72,10 +73,7 @@ const plain = "a-value-to-be-sealed"
 func fill(t *testing.T, path string) {
 	t.Helper()
 	ctx := t.Context()
-	db, err := store.Open(ctx, path, store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := storetest.Open(t, path, store.Options{})
 	defer db.Close()
 	former := keyOf("a")
 	sealer := auth.NewSealer(former)
@@ -100,7 +98,7 @@ func fill(t *testing.T, path string) {
 	account.Credentials = map[string]string{"ANTHROPIC_API_KEY": sealer.SealCredential(account.ID, "ANTHROPIC_API_KEY", plain)}
 	hook := agented.Webhook{ID: agented.NewID("whk", now), Source: agented.SourceWebhook, Enabled: true, Auth: []byte(`{"kind":"bearer"}`)}
 	hook.Secret = sealer.SealWebhook(hook.ID, plain)
-	err = errors.Join(
+	err := errors.Join(
 		db.CreateTrigger(ctx, &agented.Trigger{Name: "t", Spec: spec, Webhooks: []agented.Webhook{hook}}, "ada"),
 		db.CreateAgent(ctx, &agented.Agent{Name: "a", Spec: spec}, "ada"),
 		db.CreateAccount(ctx, account, "ada"),

@@ -19,16 +19,12 @@ import (
 	"github.com/agented/agented/internal/cron"
 	"github.com/agented/agented/internal/dispatch"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/store/storetest"
 )
 
 func openStore(t testing.TB) *store.DB {
 	t.Helper()
-	db, err := store.Open(context.Background(), filepath.Join(t.TempDir(), "agented.db"), store.Options{Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	return db
+	return storetest.Open(t, filepath.Join(t.TempDir(), "agented.db"), store.Options{Log: slog.New(slog.DiscardHandler)})
 }
 
 // newScheduler returns a scheduler with a dispatcher that does not run.

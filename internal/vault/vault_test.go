@@ -14,6 +14,7 @@ import (
 	"github.com/agented/agented"
 	"github.com/agented/agented/internal/secret"
 	"github.com/agented/agented/internal/store"
+	"github.com/agented/agented/internal/store/storetest"
 	"github.com/agented/agented/internal/testrun"
 	"github.com/agented/agented/internal/vault"
 )
@@ -35,11 +36,7 @@ func (r *rig) lookup(name string) (string, bool) {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	db, err := store.Open(t.Context(), filepath.Join(t.TempDir(), "agented.db"), store.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
+	db := storetest.Open(t, filepath.Join(t.TempDir(), "agented.db"), store.Options{})
 	key, err := secret.Load(secret.Options{Value: strings.Repeat("k", 40)})
 	if err != nil {
 		t.Fatal(err)
