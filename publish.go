@@ -12,10 +12,11 @@ import (
 // trigger. An agent proposes; the server checks the proposal and writes with its own token. The
 // JSON names are those of the API.
 type Publish struct {
-	Repository  string              `json:"repository,omitempty"`   // owner/name; empty: that of the event, otherwise that of the workspace
-	Hold        bool                `json:"hold,omitempty"`         // nothing is written until a person approves it
-	PullRequest *PublishPullRequest `json:"pull_request,omitempty"` // nil: not allowed, as for the other kinds
-	Comment     *PublishComment     `json:"comment,omitempty"`
+	Repository   string               `json:"repository,omitempty"`   // owner/name; empty: that of the event, otherwise that of the workspace
+	Hold         bool                 `json:"hold,omitempty"`         // nothing is written until a person approves it
+	PullRequest  *PublishPullRequest  `json:"pull_request,omitempty"` // nil: not allowed, as for the other kinds
+	Comment      *PublishComment      `json:"comment,omitempty"`
+	CommitStatus *PublishCommitStatus `json:"commit_status,omitempty"`
 }
 
 // PublishPullRequest allows one pull request with the changes of an execution.
@@ -36,9 +37,16 @@ type PublishComment struct {
 	New bool `json:"new,omitempty"` // write a new comment each time, instead of updating the trigger's earlier one
 }
 
+// PublishCommitStatus allows one status on the commit of the event. The trigger names its context, so
+// that an agent cannot replace the result of another check.
+type PublishCommitStatus struct {
+	Context string `json:"context,omitempty"` // empty: DefaultStatusContext and the name of the trigger
+}
+
 // Defaults and limits of Publish.
 const (
 	DefaultBranchPrefix  = "agented/"
+	DefaultStatusContext = "agented/" // the name of the trigger follows
 	DefaultPublishAuthor = "Agented <agented@localhost>"
 	DefaultPublishFiles  = 100
 	DefaultPublishBytes  = 5 << 20
@@ -46,6 +54,7 @@ const (
 	maxPublishBytes      = 64 << 20
 	maxPublishLabels     = 20
 	maxPublishPaths      = 100
+	maxStatusContext     = 100 // bytes
 )
 
 // PublicationKind is what is written. The values are part of the API.
@@ -53,8 +62,9 @@ type PublicationKind string
 
 // The kinds.
 const (
-	PublishesPullRequest PublicationKind = "pull_request"
-	PublishesComment     PublicationKind = "comment"
+	PublishesPullRequest  PublicationKind = "pull_request"
+	PublishesComment      PublicationKind = "comment"
+	PublishesCommitStatus PublicationKind = "commit_status"
 )
 
 // Kinds lists the kinds that p allows.
@@ -68,6 +78,9 @@ func (p *Publish) Kinds() []PublicationKind {
 	}
 	if p.Comment != nil {
 		out = append(out, PublishesComment)
+	}
+	if p.CommitStatus != nil {
+		out = append(out, PublishesCommitStatus)
 	}
 	return out
 }
@@ -98,6 +111,9 @@ func (s *Spec) validatePublish(refuse func(path, format string, args ...any)) {
 	}
 	if p.Repository != "" && !ValidRepositoryName(p.Repository) {
 		refuse("publish.repository", "is not the name of a repository: write it as owner/name")
+	}
+	if c := p.CommitStatus; c != nil && (len(c.Context) > maxStatusContext || strings.TrimSpace(c.Context) != c.Context || hasControl(c.Context) || !utf8.ValidString(c.Context)) {
+		refuse("publish.commit_status.context", "must be one line of at most %d bytes, such as agented/review", maxStatusContext)
 	}
 	if pr := p.PullRequest; pr != nil {
 		if s.Workspace == nil && s.Agent == "" {
@@ -230,6 +246,7 @@ type Publication struct {
 const (
 	PublicationTrailer = "Agented-Execution" // of commits
 	publicationMark    = "agented:publication"
+	publicationAnchor  = "#agented-publication=" // in addresses
 )
 
 // PublicationMarker returns the hidden comment in texts of a publication.
@@ -240,10 +257,16 @@ func PublicationMarker(id ExecutionID, number int) string {
 // PublicationKey identifies a publication to a forge that has a field for it.
 func PublicationKey(id ExecutionID, number int) string { return fmt.Sprintf("%s/%d", id, number) }
 
-// PublishedBy returns the execution that a text of a forge names as its origin, by marker, key or
+// PublicationAnchor returns the end of an address that identifies the publication, for what has an
+// address and no text.
+func PublicationAnchor(id ExecutionID, number int) string {
+	return publicationAnchor + PublicationKey(id, number)
+}
+
+// PublishedBy returns the execution that a text of a forge names as its origin, by marker, anchor or
 // trailer. The text may be forged: the caller must check that the execution published.
 func PublishedBy(text string) (ExecutionID, bool) {
-	for _, before := range []string{"<!-- " + publicationMark + " ", PublicationTrailer + ": "} {
+	for _, before := range []string{"<!-- " + publicationMark + " ", publicationAnchor, PublicationTrailer + ": "} {
 		at := strings.LastIndex(text, before)
 		if at < 0 {
 			continue

@@ -129,6 +129,7 @@ type Status struct {
 	TargetURL   string `json:"target_url,omitempty"`
 	Description string `json:"description,omitempty"` // at most 140 characters
 	Context     string `json:"context"`
+	Creator     User   `json:"creator,omitzero"` // set by GitHub
 }
 
 // CreateStatus sets the status of a context of a commit. It may be repeated.

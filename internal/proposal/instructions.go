@@ -18,6 +18,9 @@ func Instructions(p *agented.Publish) string {
 	if p.Comment != nil {
 		b.WriteString(`- comment.json: {"kind": "comment", "body": "the text"}. It is written to the pull request or issue that the event is about.` + "\n")
 	}
+	if p.CommitStatus != nil {
+		b.WriteString(`- commit_status.json: {"kind": "commit_status", "state": "success, failure, error or pending", "description": "one line of at most 140 characters"}. It is set on the commit that the event is about.` + "\n")
+	}
 	switch {
 	case p.PullRequest != nil:
 		b.WriteString("Without any file, a pull request with your changes is opened, and your final answer is its text.")

@@ -12,6 +12,7 @@ import (
 // cannot imitate the server's markers.
 func (p *Proposal) neutralize() {
 	p.Title, p.Body = Line(p.Title), Markdown(p.Body)
+	p.Description = clip(Line(p.Description), MaxStatus)
 }
 
 // zeroWidth separates characters without being visible.

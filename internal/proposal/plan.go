@@ -74,7 +74,7 @@ func (pl *planner) file(f file) {
 	}
 	p, err := parse(f.text)
 	if err != nil {
-		if !slices.Contains([]agented.PublicationKind{agented.PublishesPullRequest, agented.PublishesComment}, p.Kind) {
+		if !slices.Contains([]agented.PublicationKind{agented.PublishesPullRequest, agented.PublishesComment, agented.PublishesCommitStatus}, p.Kind) {
 			p.Kind = "" // it can be any text of the agent
 		}
 		pl.refuse(Proposal{Kind: p.Kind}, RuleSchema, pl.Mask.MaskString("The file "+f.name+" "+err.Error()+"."))
@@ -123,6 +123,8 @@ func (pl *planner) add(p Proposal) {
 		pl.refuse(p, RuleRepository, "It is unknown which repository to write to: set publish.repository.")
 	case p.Kind == agented.PublishesComment && pl.target.Number == 0:
 		pl.refuse(p, RuleSubject, "The execution is not about a pull request or an issue, so there is nothing to comment on.")
+	case p.Kind == agented.PublishesCommitStatus && !isCommit(pl.target.SHA):
+		pl.refuse(p, RuleSubject, "The event is not about a commit, so there is nothing to set a status of.")
 	default:
 		if rule, reason := pl.checkChanges(p); rule != "" {
 			pl.refuse(p, rule, reason)
@@ -174,13 +176,17 @@ func (pl *planner) append(p Proposal, status agented.PublicationStatus, rule, re
 	if p.Kind == agented.PublishesComment {
 		v.Subject = pl.target.Number
 	}
-	if pl.target.PullRequest {
+	if pl.target.PullRequest || p.Kind == agented.PublishesCommitStatus {
 		v.SHA = pl.target.SHA
 	}
 	if p.Kind == agented.PublishesPullRequest && pl.policy.PullRequest != nil {
 		v.Branch = Branch(pl.policy.PullRequest, pl.Execution.ID)
 	}
 	pl.out = append(pl.out, v)
+}
+
+func isCommit(s string) bool {
+	return (len(s) == 40 || len(s) == 64) && strings.Trim(s, "0123456789abcdef") == "" && strings.Trim(s, "0") != ""
 }
 
 // Branch returns the branch of an execution's pull request.
@@ -235,11 +241,16 @@ func (pl *planner) defaultTitle() string {
 }
 
 // texts returns all texts of the proposal.
-func (p *Proposal) texts() string { return p.Title + "\n" + p.Body }
+func (p *Proposal) texts() string {
+	return strings.Join([]string{p.Title, p.Body, p.State, p.Description}, "\n")
+}
 
 // label describes the proposal in one line.
 func (p *Proposal) label() string {
 	text := p.Title
+	if p.Kind == agented.PublishesCommitStatus {
+		text = strings.TrimSuffix(p.State+": "+p.Description, ": ")
+	}
 	if text == "" {
 		text = oneLine(p.Body)
 	}

@@ -24,6 +24,7 @@ const (
 	MaxFiles     = 20        // proposals of an attempt
 	MaxFileBytes = 512 << 10 // of one proposal
 	MaxTitle     = 250       // characters
+	MaxStatus    = 140       // characters of the description of a commit status
 	MaxText      = 60_000    // characters of a text; GitHub's limit is 65,536
 )
 
@@ -43,6 +44,9 @@ type Proposal struct {
 	Kind  agented.PublicationKind `json:"kind"`
 	Title string                  `json:"title,omitempty"` // pull_request
 	Body  string                  `json:"body,omitempty"`  // pull_request and comment: Markdown
+
+	State       string `json:"state,omitempty"`       // commit_status: success, failure, error or pending
+	Description string `json:"description,omitempty"` // commit_status: one line
 }
 
 // file is a file of the folder.
@@ -131,6 +135,9 @@ func parse(text []byte) (Proposal, error) {
 
 // check checks the fields of a kind.
 func (p *Proposal) check() error {
+	if p.Kind != agented.PublishesCommitStatus && p.State+p.Description != "" {
+		return errors.New("has a state or a description, which only a commit_status has")
+	}
 	switch p.Kind {
 	case agented.PublishesPullRequest:
 	case agented.PublishesComment:
@@ -140,6 +147,8 @@ func (p *Proposal) check() error {
 		if strings.TrimSpace(p.Body) == "" {
 			return errors.New("has no body")
 		}
+	case agented.PublishesCommitStatus:
+		return p.checkStatus()
 	case "":
 		return errors.New("has no kind")
 	default:
@@ -147,6 +156,19 @@ func (p *Proposal) check() error {
 	}
 	if strings.ContainsAny(p.Title, "\r\n") || utf8.RuneCountInString(p.Title) > MaxTitle {
 		return fmt.Errorf("has a title that is not one line of at most %d characters", MaxTitle)
+	}
+	return nil
+}
+
+// checkStatus checks the fields of a commit status.
+func (p *Proposal) checkStatus() error {
+	switch {
+	case p.Title+p.Body != "":
+		return errors.New("has a title or a body, which a commit_status does not have: use description")
+	case !slices.Contains([]string{"success", "failure", "error", "pending"}, p.State):
+		return fmt.Errorf("has the state %q: use success, failure, error or pending", clip(p.State, 40))
+	case strings.ContainsAny(p.Description, "\r\n") || utf8.RuneCountInString(p.Description) > MaxStatus:
+		return fmt.Errorf("has a description that is not one line of at most %d characters", MaxStatus)
 	}
 	return nil
 }

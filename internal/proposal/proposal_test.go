@@ -78,6 +78,13 @@ func TestPlan_files(t *testing.T) {
 		"secret":         {`{"kind":"comment","body":"` + secret + `"}`, RuleSecret},
 		"escaped secret": {`{"kind":"comment","body":"\u0076` + secret[1:] + `"}`, RuleSecret},
 		"fine":           {`{"kind":"comment","body":"x"}`, ""},
+		"comment state":  {`{"kind":"comment","body":"x","state":"success"}`, RuleSchema},
+		"status kind":    {`{"kind":"commit_status","state":"success"}`, RuleKind},
+		"status state":   {`{"kind":"commit_status","state":"green"}`, RuleSchema},
+		"status body":    {`{"kind":"commit_status","state":"success","body":"x"}`, RuleSchema},
+		"status lines":   {`{"kind":"commit_status","state":"success","description":"a\nb"}`, RuleSchema},
+		"status long":    {`{"kind":"commit_status","state":"success","description":"` + strings.Repeat("x", 141) + `"}`, RuleSchema},
+		"status secret":  {`{"kind":"commit_status","state":"` + secret + `"}`, RuleSecret},
 	} {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "p.json"), []byte(c.text), 0o600); err != nil {

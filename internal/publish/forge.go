@@ -31,6 +31,9 @@ type Forge interface {
 	// FindComment returns the comment of an account that ends with a text; ok is false if there is none.
 	FindComment(ctx context.Context, repo string, number int, login, text string) (w Written, ok bool, err error)
 	CreateComment(ctx context.Context, repo string, number int, body string) (Written, error)
+	// FindStatus returns the status of a commit by an account whose address ends with a text; ok is false if there is none.
+	FindStatus(ctx context.Context, repo, commit, login, name, end string) (w Written, ok bool, err error)
+	CreateStatus(ctx context.Context, repo, commit string, s NewStatus) (Written, error)
 	// UpdateComment replaces a comment; ok is false if it does not exist any more.
 	UpdateComment(ctx context.Context, repo string, id int64, body string) (w Written, ok bool, err error)
 }
@@ -54,6 +57,12 @@ type NewPull struct {
 	Title, Body  string
 	Branch, Base string
 	Draft        bool
+}
+
+// NewStatus is a commit status to create.
+type NewStatus struct {
+	State, Description, Context string
+	Anchor                      string // end of its address
 }
 
 // GitHub is the forge of GitHub and GitHub Enterprise Server.

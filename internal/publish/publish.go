@@ -299,6 +299,8 @@ func (p *Publisher) write(ctx context.Context, v *agented.Publication) error {
 		return j.pullRequest(ctx)
 	case agented.PublishesComment:
 		return j.comment(ctx)
+	case agented.PublishesCommitStatus:
+		return j.commitStatus(ctx)
 	}
 	return &refused{proposal.RuleKind, fmt.Sprintf("This version does not publish %s.", v.Kind)}
 }
@@ -327,7 +329,7 @@ func (j *job) gate(ctx context.Context) error {
 
 // guard returns an error if the pull request has newer commits than the execution.
 func (j *job) guard(ctx context.Context) error {
-	if t := j.e.Snapshot.PublishTo; j.v.SHA != "" && t != nil && t.Number > 0 {
+	if t := j.e.Snapshot.PublishTo; j.v.SHA != "" && t != nil && t.PullRequest && t.Number > 0 {
 		head, err := j.forge.PullHead(ctx, j.v.Repository, t.Number)
 		if err != nil {
 			return err

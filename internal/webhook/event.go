@@ -382,7 +382,8 @@ func (e *Event) message() string {
 }
 
 // OwnText returns the text that the event is about, in which its writer may have left a mark: of the
-// comment or review, the pull request or issue, the last commit, or the check.
+// comment or review, the pull request or issue, the last commit, or the check. For a commit status it
+// is the address of the status, and the commit.
 func (e *Event) OwnText() string {
 	body, _ := e.JSON.(map[string]any)
 	switch e.Name {
@@ -391,7 +392,7 @@ func (e *Event) OwnText() string {
 	case "check_suite", "workflow_run":
 		return text(object(object(body, e.Name), "head_commit"), "message")
 	case "status":
-		return text(object(object(body, "commit"), "commit"), "message")
+		return text(body, "target_url") + "\n" + text(object(object(body, "commit"), "commit"), "message")
 	}
 	if e.Comment != "" {
 		return e.Comment

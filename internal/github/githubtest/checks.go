@@ -27,6 +27,7 @@ func (s *Server) checkRoutes() {
 		if !slices.Contains([]string{"error", "failure", "pending", "success"}, in.State) || len([]rune(in.Description)) > 140 {
 			return invalid("Status", "state", "invalid", "")
 		}
+		in.Creator = q.user()
 		r.Statuses[q.PathValue("sha")] = append(r.Statuses[q.PathValue("sha")], in)
 		return created(in)
 	}))
