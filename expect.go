@@ -18,6 +18,7 @@ type Expect struct {
 	Command        []string         `json:"command,omitempty"`                 // program and arguments that must exit with code 0 in the working directory
 	CommandSeconds int              `json:"command_timeout_seconds,omitempty"` // 0 means DefaultCheckSeconds
 	Text           *ExpectedText    `json:"text,omitempty"`                    // the result as text
+	Published      PublicationKind  `json:"published,omitempty"`               // what it must publish; empty: nothing
 	Repair         int              `json:"repair,omitempty"`                  // further attempts in the same session if it is not met
 }
 
@@ -47,7 +48,7 @@ const (
 
 // Empty reports whether nothing is expected.
 func (x *Expect) Empty() bool {
-	return x == nil || len(x.ResultSchema) == 0 && x.Changes == nil && len(x.Command) == 0 && x.Text == nil
+	return x == nil || len(x.ResultSchema) == 0 && x.Changes == nil && len(x.Command) == 0 && x.Text == nil && x.Published == ""
 }
 
 // CheckTimeout is the time limit of Command.
@@ -61,7 +62,7 @@ func (x *Expect) validate(s *Spec, refuse func(path, format string, args ...any)
 		return
 	}
 	if x.Empty() {
-		refuse("expect", "expects nothing: set result_schema, changes, command or text, or remove it")
+		refuse("expect", "expects nothing: set result_schema, changes, command, text or published, or remove it")
 	}
 	if schema := bytes.TrimSpace(x.ResultSchema); len(schema) > 0 {
 		switch {
@@ -81,6 +82,13 @@ func (x *Expect) validate(s *Spec, refuse func(path, format string, args ...any)
 		} else if _, err := regexp.Compile(t.Matches); err != nil {
 			refuse("expect.text.matches", "is not a regular expression (RE2): %s", strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 		}
+	}
+	switch {
+	case x.Published == "":
+	case x.Published != PublishesPullRequest && x.Published != PublishesComment:
+		refuse("expect.published", "must be %s or %s", PublishesPullRequest, PublishesComment)
+	case !s.Publish.Allows(x.Published):
+		refuse("expect.published", "needs publish.%s: without it, nothing of that kind is written", x.Published)
 	}
 	if len(x.Command) > 0 && x.Command[0] == "" {
 		refuse("expect.command", `must begin with a program, for example ["go", "test", "./..."]`)
@@ -142,11 +150,34 @@ func (c *ExpectedChanges) validate(s *Spec, refuse func(path, format string, arg
 // Clause is the evaluation of one clause of an outcome contract. The JSON names are stored and part
 // of the API.
 type Clause struct {
-	Name     string `json:"clause" doc:"Field of expect: result_schema, changes.none, changes.min_files, changes.max_files, changes.paths, command, text.not_empty or text.matches"`
+	Name     string `json:"clause" doc:"Field of expect: result_schema, changes.none, changes.min_files, changes.max_files, changes.paths, command, text.not_empty, text.matches or published"`
 	Met      bool   `json:"met"`
 	Text     string `json:"text" doc:"What was found, in one sentence"`
 	Evidence string `json:"evidence,omitempty" doc:"Output, paths or errors that show it; at most 8 KiB"`
 	Failed   bool   `json:"failed,omitempty" doc:"It could not be evaluated, for reasons outside of the agent's work"`
+	Pending  bool   `json:"pending,omitempty" doc:"For published: it was proposed and passed the checks, and has not been written yet"`
+}
+
+// ClausePublished is the name of the clause whose evaluation changes once more when the publication
+// ends.
+const ClausePublished = "published"
+
+// Clause evaluates expect.published again when the publication has its final status.
+func (p *Publication) Clause() Clause {
+	c := Clause{Name: ClausePublished, Text: "the " + p.Kind.Noun(), Evidence: p.Reason}
+	switch p.Status {
+	case PublicationPublished:
+		c.Met, c.Text, c.Evidence = true, c.Text+" was published", p.URL
+	case PublicationSuperseded:
+		c.Text += " was not published, because the pull request has newer commits"
+	case PublicationRejected:
+		c.Text += " was rejected"
+	case PublicationRefused:
+		c.Text += " was refused by the rule " + p.Rule
+	default:
+		c.Text += " could not be published"
+	}
+	return c
 }
 
 // MaxClauseEvidence bounds Clause.Evidence in bytes.

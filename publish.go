@@ -67,6 +67,9 @@ const (
 	PublishesCommitStatus PublicationKind = "commit_status"
 )
 
+// Noun returns the kind for people.
+func (k PublicationKind) Noun() string { return strings.ReplaceAll(string(k), "_", " ") }
+
 // Kinds lists the kinds that p allows.
 func (p *Publish) Kinds() []PublicationKind {
 	var out []PublicationKind

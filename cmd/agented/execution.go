@@ -211,6 +211,9 @@ func showClauses(w io.Writer, clauses []client.Clause) {
 		if c.Met {
 			mark, colour = "met", term.StatusColour("success")
 		}
+		if c.Pending {
+			mark = "met so far"
+		}
 		fmt.Fprintf(w, "%-10s %s: %s: %s\n", "", term.Paint(os.Stdout, colour, mark), term.Printable(c.Name), term.Indented(c.Text, 11))
 		if !c.Met && c.Evidence != "" {
 			fmt.Fprintf(w, "%-13s%s\n", "", term.Indented(strings.TrimRight(c.Evidence, "\n"), 13))

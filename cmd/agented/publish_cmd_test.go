@@ -47,6 +47,7 @@ func TestPublish(t *testing.T) {
 		"command":   []string{"sh", "-c", `echo fixed > fix.txt && printf '{"kind":"pull_request","title":"Fix it"}' > "$AGENTED_OUT/pr.json"`},
 		"workspace": map[string]any{"repository": "file://" + bare},
 		"publish":   map[string]any{"repository": "octo/widgets", "hold": true, "pull_request": map[string]any{"draft": true}},
+		"expect":    map[string]any{"published": "pull_request"},
 	}))
 	if e := s.await(id); e.Status != "success" {
 		t.Fatalf("%+v", e)
@@ -61,6 +62,9 @@ func TestPublish(t *testing.T) {
 	s.waitFor("the hold", status("held"))
 	if w := hub.Writes(); len(w) != 0 {
 		t.Fatalf("written before the approval: %+v", w)
+	}
+	if out, _, _ := s.cli("execution", "show", id); !strings.Contains(out, "met so far: published: the proposed pull request passed the checks") {
+		t.Errorf("the execution is\n%s", out)
 	}
 	s.kill()
 	s.start()
@@ -80,7 +84,7 @@ func TestPublish(t *testing.T) {
 	if !strings.Contains(out, "published") || !strings.Contains(out, got.Items[0].URL) {
 		t.Errorf("the list is\n%s", out)
 	}
-	if out, _, _ := s.cli("execution", "show", id); !strings.Contains(out, "pull_request published") {
+	if out, _, _ := s.cli("execution", "show", id); !strings.Contains(out, "pull_request published") || !strings.Contains(out, " met: published: the pull request was published") {
 		t.Errorf("the execution is\n%s", out)
 	}
 }

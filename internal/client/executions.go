@@ -79,6 +79,7 @@ type Clause struct {
 	Met      bool   `json:"met"`
 	Text     string `json:"text"`
 	Evidence string `json:"evidence"`
+	Pending  bool   `json:"pending"`
 }
 
 // Tokens holds the tokens and the cost of an execution; nil means unknown.

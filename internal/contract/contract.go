@@ -43,6 +43,10 @@ type Facts struct {
 	Text    string          // the result, as printed
 	Output  json.RawMessage // structured result of the CLI; nil: there is none
 	Changes *changes.Record // nil: nothing was compared
+	// Published is what the attempt proposes to publish, also what a rule refuses.
+	Published []agented.Publication
+	// Repairable reports whether an agent can propose what the rule allows.
+	Repairable func(rule string) bool
 }
 
 // Evaluate evaluates all clauses except command, in the order in which they are shown. output is the
@@ -64,6 +68,9 @@ func Evaluate(x *agented.Expect, f Facts) (clauses []agented.Clause, output json
 	}
 	if t := x.Text; t != nil && t.Matches != "" {
 		clauses = append(clauses, matches(t.Matches, f.Text))
+	}
+	if x.Published != "" {
+		clauses = append(clauses, proposed(x.Published, &f))
 	}
 	return clauses, output
 }

@@ -194,3 +194,33 @@ func FuzzEvaluate(f *testing.F) {
 		_ = RepairPrompt(clauses)
 	})
 }
+
+func TestEvaluate_published(t *testing.T) {
+	t.Parallel()
+	pr := func(s agented.PublicationStatus, rule string) agented.Publication {
+		return agented.Publication{Kind: agented.PublishesPullRequest, Status: s, Rule: rule, Reason: "It is why."}
+	}
+	comment := agented.Publication{Kind: agented.PublishesComment, Status: agented.PublicationPending}
+	for name, c := range map[string]struct {
+		list        []agented.Publication
+		met, failed bool
+		text        string
+	}{
+		"nothing":           {nil, false, false, "no pull request was proposed"},
+		"another kind":      {[]agented.Publication{comment}, false, false, "no pull request was proposed"},
+		"queued":            {[]agented.Publication{comment, pr(agented.PublicationPending, "")}, true, false, "passed the checks"},
+		"refused":           {[]agented.Publication{pr(agented.PublicationRefused, "symlink")}, false, false, "refused by the rule symlink"},
+		"refused, queued":   {[]agented.Publication{pr(agented.PublicationRefused, "subject"), pr(agented.PublicationPending, "")}, true, false, "passed the checks"},
+		"queued, refused":   {[]agented.Publication{pr(agented.PublicationPending, ""), pr(agented.PublicationRefused, "count")}, true, false, "passed the checks"},
+		"not repairable":    {[]agented.Publication{pr(agented.PublicationRefused, "repository")}, false, true, "refused by the rule repository"},
+		"not a proposal":    {[]agented.Publication{{Status: agented.PublicationRefused, Rule: "schema", Reason: "It is why."}}, false, false, "refused by the rule schema"},
+		"comment is a fail": {[]agented.Publication{{Kind: agented.PublishesComment, Status: agented.PublicationRefused, Rule: "schema"}}, false, false, "no pull request was proposed"},
+	} {
+		clauses, _ := Evaluate(&agented.Expect{Published: agented.PublishesPullRequest}, Facts{
+			Published: c.list, Repairable: func(rule string) bool { return rule != "repository" },
+		})
+		if got := clauses[0]; len(clauses) != 1 || got.Met != c.met || got.Pending != c.met || got.Failed != c.failed || !strings.Contains(got.Text, c.text) {
+			t.Errorf("%s: %+v", name, clauses)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/agented/agented/internal/backoff"
 	"github.com/agented/agented/internal/changes"
 	"github.com/agented/agented/internal/contract"
+	"github.com/agented/agented/internal/proposal"
 	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/runlog"
 	"github.com/agented/agented/internal/shim"
@@ -46,6 +47,9 @@ func (d *Dispatcher) checkContract(ctx context.Context, e *agented.Execution, re
 		if facts.Changes, err = changes.Load(d.recordsOf(e.ID), e.AttemptNo); err != nil && !errors.Is(err, agented.NotFound) {
 			d.o.Log.Error("check the outcome", "execution", e.ID, "attempt", e.AttemptNo, "err", err)
 		}
+	}
+	if x.Published != "" {
+		facts.Published, facts.Repairable = d.plan(e, end, mask), proposal.Repairable
 	}
 	clauses, output := contract.Evaluate(x, facts)
 	if len(x.Command) > 0 {

@@ -238,3 +238,51 @@ func TestContract_next_server(t *testing.T) {
 		t.Errorf("its output is %d times in the log", n)
 	}
 }
+
+// An execution that must publish fails if its agent proposes nothing that passes the checks.
+func TestContract_published(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	address, commit := origin(t)
+	commit("one")
+	d := h.dispatcher(h.actors)
+	t.Cleanup(h.run(d))
+	const propose = `echo '{"kind":"pull_request","title":"Fix it"}' >"$AGENTED_OUT/pr.json"; `
+	for name, c := range map[string]struct {
+		act, repository, text string
+		attempts              int // 0: one
+	}{
+		"proposed":              {propose + `echo x >>file`, "octo/widgets", "", 1},
+		"by default":            {`echo x >>file`, "octo/widgets", "", 1},
+		"did nothing":           {``, "octo/widgets", "published: no pull request was proposed", 3},
+		"after a repair":        {`[ $mode = new ] || echo x >>file`, "octo/widgets", "", 2},
+		"no changes":            {propose, "octo/widgets", "published: the proposed pull request was refused by the rule changes", 3},
+		"a link out of it":      {propose + `ln -s ../../../etc/passwd link`, "octo/widgets", "", 1}, // the publisher refuses it
+		"nowhere to publish to": {propose + `echo x >>file`, "", "published: the proposed pull request was refused by the rule repository", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			spec := acting(address, c.act, &agented.Expect{Published: agented.PublishesPullRequest, Repair: 2})
+			spec.Publish = &agented.Publish{Repository: c.repository, PullRequest: &agented.PublishPullRequest{}}
+			id := h.fire(d, spec)
+			h.await(id)
+			e, err := h.db.Execution(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(e.Attempts) != c.attempts {
+				t.Errorf("%d attempts, want %d: %s", len(e.Attempts), c.attempts, e.Reason)
+			}
+			if c.text != "" {
+				if e.State != agented.StateFailed || !strings.Contains(e.Reason, c.text) || len(e.Publications) > 0 {
+					t.Errorf("%s: %s; %+v", e.State, e.Reason, e.Publications)
+				}
+				return
+			}
+			last := e.Attempts[len(e.Attempts)-1].Contract
+			if e.State != agented.StateSuccess || len(e.Publications) != 1 || e.Publications[0].Status != agented.PublicationPending || last == nil || !last.Clauses[0].Pending {
+				t.Errorf("%s: %s; %+v; %+v", e.State, e.Reason, e.Publications, last)
+			}
+		})
+	}
+}

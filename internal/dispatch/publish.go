@@ -10,6 +10,7 @@ import (
 	"github.com/agented/agented/internal/backoff"
 	"github.com/agented/agented/internal/changes"
 	"github.com/agented/agented/internal/proposal"
+	"github.com/agented/agented/internal/redact"
 	"github.com/agented/agented/internal/store"
 	"github.com/agented/agented/internal/webhook"
 )
@@ -23,13 +24,7 @@ func (d *Dispatcher) propose(ctx context.Context, e *agented.Execution, end *sto
 	for pause := (backoff.Backoff{Pause: 50 * time.Millisecond, Longest: 5 * time.Second}); ; {
 		mask, err := d.masker(ctx, e)
 		if err == nil {
-			record, loadErr := changes.Load(d.recordsOf(e.ID), e.AttemptNo)
-			if loadErr != nil {
-				record = nil // nothing was recorded
-			}
-			end.Publications = proposal.Plan(proposal.Input{
-				Execution: e, Attempt: e.AttemptNo, Dir: d.recordsOf(e.ID).Out(e.AttemptNo), Record: record, Result: end.Result, Mask: mask,
-			})
+			end.Publications = d.plan(e, end, mask)
 			return nil
 		}
 		// Without the secrets nothing may be published.
@@ -38,6 +33,17 @@ func (d *Dispatcher) propose(ctx context.Context, e *agented.Execution, end *sto
 			return err
 		}
 	}
+}
+
+// plan returns what an attempt proposes to publish.
+func (d *Dispatcher) plan(e *agented.Execution, end *store.AttemptEnd, mask *redact.Masker) []agented.Publication {
+	record, err := changes.Load(d.recordsOf(e.ID), e.AttemptNo)
+	if err != nil {
+		record = nil // nothing was recorded
+	}
+	return proposal.Plan(proposal.Input{
+		Execution: e, Attempt: e.AttemptNo, Dir: d.recordsOf(e.ID).Out(e.AttemptNo), Record: record, Result: end.Result, Mask: mask,
+	})
 }
 
 // withPublishing adds to the prompt of an agent how it proposes what the server publishes.

@@ -39,6 +39,10 @@ const (
 	RuleChanges    = "changes"    // there are no changes, or they were not recorded
 )
 
+// Repairable reports whether the agent of an execution can propose what a rule allows. Otherwise the
+// execution itself has nothing to write to.
+func Repairable(rule string) bool { return rule != RuleRepository && rule != RuleSubject }
+
 // Proposal is the content of a file. Fields that its kind does not have must be absent.
 type Proposal struct {
 	Kind  agented.PublicationKind `json:"kind"`

@@ -3,6 +3,8 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/agented/agented"
 )
@@ -119,4 +121,58 @@ func fillContracts(q querier, ids []agented.ExecutionID, into map[agented.Execut
 		}
 	}
 	return nil
+}
+
+// judgePublished evaluates the clause published of an execution's contract again when its
+// publication has its final status, and notifies if it was not written. The execution, which has
+// ended, keeps its status.
+func (tx *tx) judgePublished(p *agented.Publication, at time.Time) error {
+	if !p.Status.Final() {
+		return nil
+	}
+	var text, snapshot []byte
+	err := tx.row(`SELECT o.clauses, t.snapshot FROM outcome o JOIN execution_text t ON t.execution_id = o.execution_id
+		WHERE o.execution_id = $1 AND o.attempt = $2`, p.Execution, p.Attempt).Scan(&text, &snapshot)
+	if missing(err) {
+		return nil // it has no contract
+	}
+	if err != nil {
+		return err
+	}
+	var spec struct {
+		Expect *agented.Expect `json:"expect"`
+	}
+	var clauses []agented.Clause
+	if err := json.Unmarshal(snapshot, &spec); err != nil {
+		return fmt.Errorf("the snapshot of %s: %w", p.Execution, err)
+	}
+	if err := json.Unmarshal(text, &clauses); err != nil {
+		return fmt.Errorf("the outcome of %s: %w", p.Execution, err)
+	}
+	i := slices.IndexFunc(clauses, func(c agented.Clause) bool { return c.Name == agented.ClausePublished && c.Pending })
+	if i < 0 || spec.Expect == nil || spec.Expect.Published != p.Kind {
+		return nil
+	}
+	clauses[i] = p.Clause()
+	changed, err := json.Marshal(clauses)
+	if err != nil {
+		return err
+	}
+	if err := tx.exec(`UPDATE outcome SET clauses = $3 WHERE execution_id = $1 AND attempt = $2`, p.Execution, p.Attempt, string(changed)); err != nil {
+		return err
+	}
+	if clauses[i].Met {
+		return nil
+	}
+	if err := tx.exec(`UPDATE attempt SET contract = $3 WHERE execution_id = $1 AND number = $2`, p.Execution, p.Attempt, contractNotMet); err != nil {
+		return err
+	}
+	if p.Status == agented.PublicationSuperseded {
+		return nil // the execution for the newer commits counts
+	}
+	n := agented.Notice{Kind: agented.NotifyNoEffect, Execution: p.Execution, Text: clauses[i].Text, At: at}
+	if p.Reason != "" {
+		n.Text += ": " + p.Reason
+	}
+	return tx.notify(n)
 }

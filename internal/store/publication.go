@@ -98,10 +98,13 @@ func (db *DB) SetPublication(ctx context.Context, p *agented.Publication, now ti
 			return agented.Errorf(agented.Conflict, "publication %d of %s is not pending", p.Number, p.Execution)
 		}
 		if p.Status == agented.PublicationHeld {
-			text := fmt.Sprintf("%s for %s waits for an approval", strings.ReplaceAll(string(p.Kind), "_", " "), p.Repository)
+			text := fmt.Sprintf("%s for %s waits for an approval", p.Kind.Noun(), p.Repository)
 			if err := tx.notify(agented.Notice{Kind: agented.NotifyHeld, Execution: p.Execution, Text: text, At: now}); err != nil {
 				return err
 			}
+		}
+		if err := tx.judgePublished(p, now); err != nil {
+			return err
 		}
 		return tx.touch(p.Execution)
 	})
@@ -131,6 +134,9 @@ func (db *DB) DecidePublication(ctx context.Context, id agented.ExecutionID, num
 			WHERE execution_id = $1 AND number = $2`,
 			id, number, p.Status, p.Reason, p.DecidedBy, micros(now), micros(p.DueAt), micros(p.GiveUpAt), p.Tries)
 		if err != nil {
+			return err
+		}
+		if err := tx.judgePublished(&p, now); err != nil {
 			return err
 		}
 		return tx.touch(id)

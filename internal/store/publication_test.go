@@ -2,6 +2,7 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -90,5 +91,81 @@ func TestOpenPublications_pending_first(t *testing.T) {
 	}
 	if list := must(db.OpenPublications(t.Context(), 1))(t); len(list) != 1 || list[0].Number != 3 {
 		t.Errorf("%+v", list)
+	}
+}
+
+// TestPublished evaluates expect.published again when the publication has its final status. The
+// execution keeps its status.
+func TestPublished(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		expects agented.PublicationKind
+		status  agented.PublicationStatus
+		met     bool
+		notices []string
+	}{
+		{"published", "pull_request", agented.PublicationPublished, true, nil},
+		{"refused", "pull_request", agented.PublicationRefused, false, []string{"all no_effect the pull request was refused by the rule base: It is a fork."}},
+		{"failed", "pull_request", agented.PublicationFailed, false, []string{"all no_effect the pull request could not be published: It is a fork."}},
+		{"superseded", "pull_request", agented.PublicationSuperseded, false, nil},
+		{"rejected", "pull_request", agented.PublicationRejected, false, []string{"all held pull request for o/r waits for an approval", "all no_effect the pull request was rejected: rejected by ann"}},
+		{"another kind", "comment", agented.PublicationFailed, true, nil},
+		{"no contract", "", agented.PublicationFailed, false, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db := openNew(t)
+			addChannel(t, db, "all", `["no_effect","held","failed"]`)
+			now := time.Now().UTC().Truncate(time.Microsecond)
+			admit(t, db, "", now, func(a *Admission) {
+				if c.expects != "" {
+					a.Execution.Snapshot.Expect = &agented.Expect{Published: c.expects}
+				}
+			})
+			e := claim(t, db, now)
+			end := ended(e, agented.StateSuccess, now)
+			end.Publications = []agented.Publication{{Attempt: 1, Kind: agented.PublishesPullRequest, Status: agented.PublicationPending, Repository: "o/r", Proposal: []byte("{}")}}
+			if c.expects != "" {
+				end.Attempt.Contract = &agented.Contract{Met: true, Clauses: []agented.Clause{
+					{Name: "text.not_empty", Met: true}, {Name: agented.ClausePublished, Met: true, Pending: true, Text: "so far"},
+				}}
+			}
+			if err := endAttempt(db, t.Context(), end, e.Lease, now); err != nil {
+				t.Fatal(err)
+			}
+			p := must(db.Publications(t.Context(), e.ID))(t)[0]
+			p.Reason, p.Rule, p.URL = "It is a fork.", "base", "https://forge.example/o/r/pull/1"
+			if p.Status = c.status; c.status == agented.PublicationRejected {
+				p.Status = agented.PublicationHeld
+			}
+			if err := db.SetPublication(t.Context(), &p, now); err != nil {
+				t.Fatal(err)
+			}
+			if c.status == agented.PublicationRejected {
+				must(db.DecidePublication(t.Context(), e.ID, 1, false, "ann", time.Time{}, now))(t)
+			}
+			got := must(db.Execution(t.Context(), e.ID))(t)
+			if got.State != agented.StateSuccess {
+				t.Errorf("the execution is %s", got.State)
+			}
+			if list := noticed(t, db); !slices.Equal(list, c.notices) {
+				t.Errorf("notifications %q, want %q", list, c.notices)
+			}
+			contract := got.Attempts[0].Contract
+			if c.expects == "" {
+				if contract != nil {
+					t.Errorf("contract %+v", contract)
+				}
+				return
+			}
+			clause := contract.Clauses[1]
+			if contract.Met != c.met || clause.Met != c.met || clause.Pending != (c.expects != "pull_request") || len(contract.Clauses) != 2 {
+				t.Errorf("met %v: %+v", contract.Met, contract.Clauses)
+			}
+			if c.status == agented.PublicationPublished && clause.Evidence != p.URL {
+				t.Errorf("evidence %q", clause.Evidence)
+			}
+		})
 	}
 }

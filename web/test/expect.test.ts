@@ -13,6 +13,7 @@ const full = {
   command: ['go', 'test', './...'],
   command_timeout_seconds: 60,
   text: { not_empty: true, matches: '(?i)done' },
+  published: 'pull_request',
   repair: 2,
 }
 
@@ -34,7 +35,7 @@ it('an empty form removes the contract', () => {
   expect(expectBody({ ...emptyExpect(), paths: ['', ' '], command: [''] })).toBeNull()
   // A repair without a clause is sent, and the server refuses it.
   expect(expectBody({ ...emptyExpect(), repair: 1 })).toEqual({ repair: 1 })
-  expect(expectSummary(expectForm(full))).toBe('JSON result, changes, command, text, 2 repairs')
+  expect(expectSummary(expectForm(full))).toBe('JSON result, changes, command, text, publication, 2 repairs')
   expect(expectSummary(emptyExpect())).toBe('nothing beyond the success of the CLI')
 })
 
@@ -86,6 +87,7 @@ it('the editor changes the form', async () => {
     'onUpdate:modelValue': (v: typeof state.form) => (props.modelValue = v),
     agent: true,
     repository: true,
+    publish: null,
   })
   const [el, app] = mounted({ render: () => h(ExpectEditor, props) }, {})
   const set = (name: string, value: string) => {

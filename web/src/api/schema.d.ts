@@ -3557,13 +3557,15 @@ export interface components {
             model?: string;
         };
         Clause: {
-            /** @description Field of expect: result_schema, changes.none, changes.min_files, changes.max_files, changes.paths, command, text.not_empty or text.matches */
+            /** @description Field of expect: result_schema, changes.none, changes.min_files, changes.max_files, changes.paths, command, text.not_empty, text.matches or published */
             clause: string;
             /** @description Output, paths or errors that show it; at most 8 KiB */
             evidence?: string;
             /** @description It could not be evaluated, for reasons outside of the agent's work */
             failed?: boolean;
             met: boolean;
+            /** @description For published: it was proposed and passed the checks, and has not been written yet */
+            pending?: boolean;
             /** @description What was found, in one sentence */
             text: string;
         };
@@ -3954,6 +3956,7 @@ export interface components {
                 command?: string[];
                 /** Format: int64 */
                 command_timeout_seconds?: number;
+                published?: string;
                 /** Format: int64 */
                 repair?: number;
                 result_schema?: unknown;
@@ -4200,6 +4203,7 @@ export interface components {
             command?: string[];
             /** Format: int64 */
             command_timeout_seconds?: number;
+            published?: string;
             /** Format: int64 */
             repair?: number;
             result_schema?: unknown;
@@ -5918,6 +5922,7 @@ export interface components {
                 command?: string[];
                 /** Format: int64 */
                 command_timeout_seconds?: number;
+                published?: string;
                 /** Format: int64 */
                 repair?: number;
                 result_schema?: unknown;
@@ -6074,6 +6079,7 @@ export interface components {
                 command?: string[];
                 /** Format: int64 */
                 command_timeout_seconds?: number;
+                published?: string;
                 /** Format: int64 */
                 repair?: number;
                 result_schema?: unknown;

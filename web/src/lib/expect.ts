@@ -13,6 +13,8 @@ export interface ExpectForm {
   command_timeout_seconds: number
   not_empty: boolean
   matches: string
+  /** Kind of publication; empty: none. */
+  published: string
   repair: number
 }
 
@@ -26,6 +28,7 @@ export const emptyExpect = (): ExpectForm => ({
   command_timeout_seconds: 0,
   not_empty: false,
   matches: '',
+  published: '',
   repair: 0,
 })
 
@@ -50,6 +53,7 @@ export function expectForm(x: Schemas['Expect'] | null | undefined): ExpectForm 
     command_timeout_seconds: number(x?.command_timeout_seconds),
     not_empty: text?.not_empty === true,
     matches: typeof text?.matches === 'string' ? text.matches : '',
+    published: typeof x?.published === 'string' ? x.published : '',
     repair: number(x?.repair),
   }
 }
@@ -93,6 +97,7 @@ export function expectBody(f: ExpectForm): Schemas['Expect'] | null {
     ...(Object.keys(changes).length > 0 && { changes }),
     ...(command.length > 0 && { command }),
     ...(Object.keys(text).length > 0 && { text }),
+    ...(f.published && { published: f.published }),
   }
   const body: Schemas['Expect'] = {
     ...clauses,
@@ -111,13 +116,14 @@ export function expectSummary(f: ExpectForm): string {
     x.changes && 'changes',
     x.command && 'command',
     x.text && 'text',
+    x.published && 'publication',
     f.repair > 0 && (f.repair === 1 ? '1 repair' : `${f.repair} repairs`),
   ].filter(Boolean)
   return parts.join(', ')
 }
 
 const fields = {
-  expect: ['result_schema', 'changes', 'command', 'command_timeout_seconds', 'text', 'repair'],
+  expect: ['result_schema', 'changes', 'command', 'command_timeout_seconds', 'text', 'published', 'repair'],
   changes: ['none', 'min_files', 'max_files', 'paths'],
   text: ['not_empty', 'matches'],
 }
@@ -140,6 +146,7 @@ export function wrongInExpect(x: unknown): string[] {
   typed(x, 'expect.', 'a list', Array.isArray, ['command'])
   typed(x, 'expect.', 'a number', isNumber, ['command_timeout_seconds', 'repair'])
   typed(x, 'expect.', 'a map of fields to values', object, ['changes', 'text', 'result_schema'])
+  typed(x, 'expect.', 'a text', v => typeof v === 'string', ['published'])
   if (object(x.changes)) {
     names(x.changes, fields.changes, 'expect.changes.')
     typed(x.changes, 'expect.changes.', 'true or false', isFlag, ['none'])
