@@ -4021,6 +4021,7 @@ export interface components {
             /** @description What the server may write to the forge with its own credentials, from proposals of the agent; replaced as a whole */
             publish?: {
                 comment?: components["schemas"]["PublishComment"];
+                commit_status?: components["schemas"]["PublishCommitStatus"];
                 hold?: boolean;
                 pull_request?: components["schemas"]["PublishPullRequest"];
                 repository?: string;
@@ -5199,12 +5200,16 @@ export interface components {
         };
         Publish: {
             comment?: components["schemas"]["PublishComment"];
+            commit_status?: components["schemas"]["PublishCommitStatus"];
             hold?: boolean;
             pull_request?: components["schemas"]["PublishPullRequest"];
             repository?: string;
         };
         PublishComment: {
             new?: boolean;
+        };
+        PublishCommitStatus: {
+            context?: string;
         };
         PublishPullRequest: {
             allow_paths?: string[];
@@ -5989,6 +5994,7 @@ export interface components {
             /** @description What the server may write to the forge with its own credentials, from proposals of the agent; replaced as a whole */
             publish?: {
                 comment?: components["schemas"]["PublishComment"];
+                commit_status?: components["schemas"]["PublishCommitStatus"];
                 hold?: boolean;
                 pull_request?: components["schemas"]["PublishPullRequest"];
                 repository?: string;
@@ -6146,6 +6152,7 @@ export interface components {
             /** @description What the server may write to the forge with its own credentials, from proposals of the agent; replaced as a whole */
             publish?: {
                 comment?: components["schemas"]["PublishComment"];
+                commit_status?: components["schemas"]["PublishCommitStatus"];
                 hold?: boolean;
                 pull_request?: components["schemas"]["PublishPullRequest"];
                 repository?: string;
