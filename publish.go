@@ -156,7 +156,7 @@ func (pr *PublishPullRequest) validate(refuse func(path, format string, args ...
 			refuse(at+field, "are too many: use at most %d patterns", maxPublishPaths)
 		}
 		for i, pattern := range list {
-			if pattern == "" || len(pattern) > 300 || hasControl(pattern) || strings.HasPrefix(pattern, "/") || strings.HasPrefix(pattern, "!") ||
+			if pattern == "" || len(pattern) > 290 || hasControl(pattern) || strings.HasPrefix(pattern, "/") || strings.HasPrefix(pattern, "!") ||
 				strings.HasSuffix(strings.ReplaceAll(pattern, `\\`, ""), `\`) {
 				refuse(fmt.Sprintf("%s%s.%d", at, field, i), "is not a pattern of paths: write a path in the repository, such as deploy/** or *.lock")
 			}

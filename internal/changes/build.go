@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -41,6 +43,27 @@ type Built struct {
 	repo    *repo
 }
 
+// PatchError is the error of a patch that cannot be applied to its commit. It occurs again.
+type PatchError struct{ cause error }
+
+func (e *PatchError) Error() string { return e.cause.Error() }
+
+// Unwrap returns the cause.
+func (e *PatchError) Unwrap() error { return e.cause }
+
+// localFaults are parts of git's messages about faults of the machine.
+var localFaults = []string{
+	"No space left on device", "Disk quota exceeded", "File too large", "Input/output error", "Read-only file system", "Permission denied",
+	"Cannot allocate memory", "Out of memory", "out of memory", "Too many open files", "Resource temporarily unavailable", "No such file or directory",
+	"unable to write", "unable to create", "cannot create", "Unable to create",
+}
+
+// rejects reports whether git apply failed because of the patch, and not because of the machine.
+func rejects(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	return ok && exit.Exited() && !slices.ContainsFunc(localFaults, func(s string) bool { return strings.Contains(err.Error(), s) })
+}
+
 // Build applies a patch to a commit and returns the new commit. The same input gives the same
 // commit. Nothing of the repository's content is run, and no working tree exists.
 func Build(ctx context.Context, c NewCommit) (*Built, error) {
@@ -58,6 +81,9 @@ func Build(ctx context.Context, c NewCommit) (*Built, error) {
 		return nil, err
 	}
 	if _, err := r.run(ctx, call{args: []string{"apply", "--cached", "--whitespace=nowarn", "-p1", "-"}, in: c.Patch}); err != nil {
+		if ctx.Err() == nil && rejects(err) {
+			return nil, &PatchError{err}
+		}
 		return nil, err
 	}
 	out, err := r.run(ctx, call{args: []string{"write-tree"}})

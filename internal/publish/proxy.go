@@ -171,11 +171,11 @@ func (p *proxy) explain(err error) error {
 	defer p.mu.Unlock()
 	switch {
 	case p.err != nil:
-		return &passing{"git could not reach the forge", p.err}
+		return &passing{text: "git could not reach the forge", cause: p.err}
 	case p.status == http.StatusUnauthorized || p.status == http.StatusForbidden || p.status == http.StatusNotFound:
 		return agented.Errorf(agented.Denied, "the forge does not let the server's credential use git in this repository (status %d): it needs the permission contents: write", p.status).Because(err)
 	case p.status != 0:
-		return &passing{fmt.Sprintf("the forge answered git with status %d", p.status), err}
+		return &passing{text: fmt.Sprintf("the forge answered git with status %d", p.status), cause: err}
 	}
 	return nil
 }

@@ -40,14 +40,15 @@ type Options struct {
 }
 
 const (
-	atOnce      = 4 // repositories that are written to at the same time
-	oneTime     = 15 * time.Minute
-	idle        = time.Minute
-	batch       = 1000
-	firstPause  = 5 * time.Second
-	longest     = 15 * time.Minute
-	GiveUpAfter = 24 * time.Hour // after which a publication that cannot be written fails
-	HoldFor     = 30 * 24 * time.Hour
+	atOnce          = 4 // repositories that are written to at the same time
+	oneTime         = 15 * time.Minute
+	idle            = time.Minute
+	batch           = 1000
+	firstPause      = 5 * time.Second
+	longest         = 15 * time.Minute
+	credentialPause = time.Minute    // longest pause until the credential is looked for again
+	GiveUpAfter     = 24 * time.Hour // after which a publication that cannot be written fails
+	HoldFor         = 30 * 24 * time.Hour
 )
 
 // Publisher works off the publications.
@@ -217,8 +218,9 @@ func (s *stopped) Error() string { return s.reason }
 
 // passing is an error that may not occur again.
 type passing struct {
-	text  string
-	cause error
+	text   string
+	cause  error
+	within time.Duration // longest pause; 0: the usual one
 }
 
 func (e *passing) Error() string { return e.text }
@@ -251,6 +253,9 @@ func (p *Publisher) settle(v *agented.Publication, err error) {
 	}
 	v.Tries++
 	pause := min(p.pause<<min(v.Tries-1, 10), longest)
+	if e, ok := errors.AsType[*passing](err); ok && e.within > 0 {
+		pause = min(pause, e.within)
+	}
 	pause += time.Duration(rand.Int64N(int64(pause / 4)))
 	v.DueAt = now.Add(pause)
 	if at.After(v.DueAt) {
@@ -273,7 +278,7 @@ func (p *Publisher) retryAt(err error) (time.Time, bool) {
 	}
 	f, forgeErr := p.o.Forge()
 	if forgeErr != nil {
-		return time.Time{}, false
+		return time.Time{}, true // the next try names what is missing
 	}
 	return f.RetryAt(err)
 }
@@ -282,7 +287,7 @@ func (p *Publisher) retryAt(err error) (time.Time, bool) {
 func (p *Publisher) write(ctx context.Context, v *agented.Publication) error {
 	e, err := p.o.DB.Execution(ctx, v.Execution)
 	if err != nil {
-		return &passing{"the execution could not be read", err}
+		return &passing{text: "the execution could not be read", cause: err}
 	}
 	j := &job{p: p, v: v, e: e, policy: e.Snapshot.Publish}
 	if j.policy == nil || !j.policy.Allows(v.Kind) {
@@ -292,7 +297,7 @@ func (p *Publisher) write(ctx context.Context, v *agented.Publication) error {
 		return &refused{proposal.RuleSchema, "The stored proposal is damaged."}
 	}
 	if j.forge, err = p.o.Forge(); err != nil {
-		return err
+		return &passing{text: agented.Message(err), cause: err, within: credentialPause}
 	}
 	switch v.Kind {
 	case agented.PublishesPullRequest:

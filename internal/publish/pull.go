@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"strings"
 
@@ -43,12 +44,12 @@ func (j *job) openPull(ctx context.Context, remote Remote) (Written, error) {
 	}
 	proxy, err := newProxy(remote)
 	if err != nil {
-		return Written{}, &passing{"the push could not be prepared", err}
+		return Written{}, &passing{text: "the push could not be prepared", cause: err}
 	}
 	defer proxy.Close()
 	dir, clean, err := j.temp()
 	if err != nil {
-		return Written{}, &passing{"the folder for the commit could not be created", err}
+		return Written{}, &passing{text: "the folder for the commit could not be created", cause: err}
 	}
 	defer clean()
 	built, err := j.build(ctx, dir, proxy)
@@ -122,11 +123,11 @@ func (j *job) build(ctx context.Context, dir string, proxy *proxy) (*changes.Bui
 	folders := changes.Folders{Execution: j.p.o.Layout.Execution(j.v.Execution)}
 	record, err := changes.Load(folders, j.v.Attempt)
 	if err != nil {
-		return nil, &refused{proposal.RuleChanges, sentence(err)}
+		return nil, unreadable(err)
 	}
 	patch, err := changes.OpenFull(folders, j.v.Attempt)
 	if err != nil {
-		return nil, &refused{proposal.RuleChanges, sentence(err)}
+		return nil, unreadable(err)
 	}
 	defer patch.Close()
 	from := changes.Source{URL: proxy.URL()}
@@ -148,7 +149,18 @@ func (j *job) build(ctx context.Context, dir string, proxy *proxy) (*changes.Bui
 	if err := proxy.explain(err); err != nil {
 		return nil, err
 	}
-	return nil, &refused{proposal.RuleChanges, "The changes cannot be applied to the commit that they are based on: " + sentence(err)}
+	if _, ok := errors.AsType[*changes.PatchError](err); ok {
+		return nil, &refused{proposal.RuleChanges, "The changes cannot be applied to the commit that they are based on: " + sentence(err)}
+	}
+	return nil, &passing{text: "the commit could not be built: " + err.Error(), cause: err}
+}
+
+// unreadable returns the error of recorded changes that could not be read.
+func unreadable(err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok && !errors.Is(err, fs.ErrNotExist) {
+		return &passing{text: "the recorded changes could not be read: " + err.Error(), cause: err}
+	}
+	return &refused{proposal.RuleChanges, sentence(err)}
 }
 
 // push creates the branch, unless it exists with this commit.
@@ -175,7 +187,7 @@ func (j *job) push(ctx context.Context, built *changes.Built, proxy *proxy) erro
 	if known := proxy.explain(err); known != nil {
 		return known
 	}
-	return &passing{"the push failed: " + err.Error(), err}
+	return &passing{text: "the push failed: " + err.Error(), cause: err}
 }
 
 // check checks what the commit changes against the limits of the trigger.
@@ -226,10 +238,10 @@ func checkEntry(pr *agented.PublishPullRequest, e changes.Entry) error {
 	if e.Link != "" && escapes(e.Path, e.Link) {
 		return &refused{"symlink", "The symbolic link " + name + " leads out of the repository."}
 	}
-	if webhook.MatchPath(pr.ForbiddenPaths, e.Path) {
+	if webhook.MatchPath(forbidding(pr.ForbiddenPaths), e.Path) {
 		return &refused{"forbidden_paths", "It changes " + name + ", which forbidden_paths does not allow."}
 	}
-	if webhook.MatchPath(pr.AllowPaths, e.Path) {
+	if webhook.MatchPath(allowing(pr.AllowPaths), e.Path) {
 		return nil
 	}
 	top, _, _ := strings.Cut(e.Path, "/")

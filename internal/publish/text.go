@@ -35,7 +35,7 @@ func (j *job) comment(ctx context.Context) error {
 	if !j.policy.Comment.New {
 		earlier, err := j.p.o.DB.LastPublished(ctx, j.v)
 		if err != nil {
-			return &passing{"the trigger's earlier comment could not be looked up", err}
+			return &passing{text: "the trigger's earlier comment could not be looked up", cause: err}
 		}
 		if earlier != 0 {
 			w, ok, err := j.forge.UpdateComment(ctx, j.v.Repository, earlier, body)

@@ -73,11 +73,14 @@ func (db *DB) Publications(ctx context.Context, id agented.ExecutionID) ([]agent
 	return list, explain("publications", err)
 }
 
-// OpenPublications returns the publications that are pending, and then those that are held, each
-// oldest first, at most limit.
+// OpenPublications returns the publications that are pending, and then those that are held, at most
+// limit: first the oldest of each repository, then the second of each, so that many of one repository
+// do not delay the others.
 func (db *DB) OpenPublications(ctx context.Context, limit int) ([]agented.Publication, error) {
-	rows, err := db.query(ctx, `SELECT `+publicationColumns+` FROM publication WHERE status IN ('pending', 'held')
-		ORDER BY status = 'held', created_at, execution_id, number LIMIT $1`, limit)
+	rows, err := db.query(ctx, `SELECT `+publicationColumns+` FROM (
+			SELECT *, ROW_NUMBER() OVER (PARTITION BY status, LOWER(repository) ORDER BY created_at, execution_id, number) AS place
+			FROM publication WHERE status IN ('pending', 'held')) AS open
+		ORDER BY status = 'held', place, created_at, execution_id, number LIMIT $1`, limit)
 	list, err := collect(rows, err, scanPublication)
 	return list, explain("open publications", err)
 }

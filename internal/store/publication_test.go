@@ -169,3 +169,22 @@ func TestPublished(t *testing.T) {
 		})
 	}
 }
+
+// TestOpenPublications_fair has many publications of one repository before one of another.
+func TestOpenPublications_fair(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	admit(t, db, "", now)
+	e := claim(t, db, now)
+	end := ended(e, agented.StateSuccess, now)
+	for _, repo := range []string{"o/busy", "O/Busy", "o/busy", "o/busy", "o/other"} {
+		end.Publications = append(end.Publications, agented.Publication{Attempt: 1, Kind: agented.PublishesComment, Status: agented.PublicationPending, Repository: repo, Proposal: []byte("{}")})
+	}
+	if err := endAttempt(db, t.Context(), end, e.Lease, now); err != nil {
+		t.Fatal(err)
+	}
+	if list := must(db.OpenPublications(t.Context(), 3))(t); len(list) != 3 || list[0].Number != 1 || list[1].Number != 5 || list[2].Number != 2 {
+		t.Errorf("%+v", list)
+	}
+}
