@@ -15,21 +15,22 @@ type NotificationKind string
 // The kinds of notifications.
 const (
 	NotifyFailed      NotificationKind = "failed"       // an execution failed, timed out or was interrupted
-	NotifyRecovered   NotificationKind = "recovered"    // the first success of a trigger after a failure; a backup after a failed one
+	NotifyRecovered   NotificationKind = "recovered"    // the first success of a trigger after a failure or a missing one; a backup after a failed one
 	NotifyNeedsPerson NotificationKind = "needs_person" // a question, or an account that needs a login
 	NotifyPaused      NotificationKind = "paused"       // an execution reached its ceiling or a budget
 	NotifyParked      NotificationKind = "parked"       // an execution has been parked for long
 	NotifyBudget      NotificationKind = "budget"       // a budget reached its warning level or its limit
 	NotifyBackup      NotificationKind = "backup"       // a backup failed
-	NotifyNoEffect    NotificationKind = "no_effect"    // an execution ended without the expected outcome
+	NotifyNoEffect    NotificationKind = "no_effect"    // an execution ended without the expected outcome, or did not publish it
 	NotifyHeld        NotificationKind = "held"         // a publication waits for a person
+	NotifyDeadMan     NotificationKind = "dead_man"     // no execution of a trigger succeeded within expect_every
 	NotifyChannel     NotificationKind = "channel"      // another channel gave up a notification
 )
 
 // NotificationKinds lists the kinds in the order that people see.
 var NotificationKinds = []NotificationKind{
 	NotifyFailed, NotifyRecovered, NotifyNeedsPerson, NotifyPaused, NotifyParked, NotifyBudget, NotifyBackup, NotifyNoEffect,
-	NotifyHeld, NotifyChannel,
+	NotifyHeld, NotifyDeadMan, NotifyChannel,
 }
 
 // Notice is what happened, for the channels that want to know. Its texts must contain no

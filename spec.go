@@ -64,6 +64,7 @@ type Spec struct {
 	SystemPrompt   string             `json:"system_prompt,omitempty"` // role and goals, for backends that take them separately from the prompt
 	Notify         NotifyRules        `json:"notify,omitempty"`        // which channels are notified; kinds not listed follow the channels' rules
 	Expect         *Expect            `json:"expect,omitempty"`        // outcome contract; nil: none
+	ExpectEvery    string             `json:"expect_every,omitempty"`  // period within which an execution must succeed, such as 26h; empty: none
 	Resume         *ResumePoint       `json:"resume,omitempty"`        // set by the server only
 }
 
@@ -153,6 +154,7 @@ func (s *Spec) Validate() []Field {
 	s.Limits.validate(refuse)
 	s.Notify.validate(refuse)
 	s.Expect.validate(s, refuse)
+	s.validateExpectEvery(refuse)
 	s.validateWorkspace(refuse)
 	s.validateAccounts(refuse)
 	s.validatePublish(refuse)

@@ -91,3 +91,18 @@ func TestAttention(t *testing.T) {
 	}
 	g.admin("GET", "/api/v1/executions?status=asleep", "").problem(422)
 }
+
+func TestAttention_overdue(t *testing.T) {
+	t.Parallel()
+	g := start(t, settings{})
+	id := g.trigger(`{"name":"nightly","backend":"command","command":["true"],"expect_every":"1m"}`)
+	g.admin("POST", "/api/v1/triggers", `{"name":"x","backend":"command","command":["true"],"expect_every":"26"}`).want(422)
+	if _, err := g.db.NotifyAbsent(t.Context(), time.Now().UTC().Add(61*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	var out attention.NeedList
+	g.do(agented.RoleViewer, "GET", "/api/v1/attention", "").want(200).json(&out)
+	if len(out.Items) != 1 || out.Items[0].ID != id || !strings.Contains(out.Items[0].Text, "one is expected every 1m") {
+		t.Errorf("%+v", out.Items)
+	}
+}

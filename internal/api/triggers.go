@@ -76,6 +76,7 @@ type TriggerView struct {
 	CeilingUSD     float64             `json:"ceiling_usd" doc:"Cost at which a running execution is paused with a question; 0 means none"`
 	Notify         agented.NotifyRules `json:"notify,omitempty" doc:"Channels that are notified about its executions, by kind of notification; other stands for the kinds that are not listed. Omitted: the channels' own rules"`
 	Expect         *agented.Expect     `json:"expect,omitempty" doc:"Outcome contract: what an execution must achieve besides the success of its CLI; omitted: none"`
+	ExpectEvery    string              `json:"expect_every" doc:"Period within which an execution must succeed, otherwise dead_man is notified; empty: none"`
 	Schedules      []ScheduleView      `json:"schedules" doc:"Schedules that fire it"`
 	NextRunAt      *time.Time          `json:"next_run_at" nullable:"true" doc:"When the first of the schedules will fire; null if none will"`
 	Webhooks       []hooks.WebhookView `json:"webhooks" doc:"Webhooks that fire it"`
@@ -97,7 +98,7 @@ func viewTrigger(t *agented.Trigger) TriggerView {
 		TimeoutSeconds: t.Spec.TimeoutSeconds, SilenceSeconds: t.Spec.SilenceSeconds,
 		MaxConcurrent: t.Spec.MaxConcurrent, Overlap: t.Spec.Overlap,
 		Account: t.Spec.Account, Fallback: rest.NotNil(t.Spec.Fallback), Retry: t.Spec.Retry,
-		Workspace: t.Spec.Workspace, Publish: t.Spec.Publish, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Network: t.Spec.Network, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD, Expect: t.Spec.Expect,
+		Workspace: t.Spec.Workspace, Publish: t.Spec.Publish, TrustRepo: t.Spec.TrustRepo, Sandbox: t.Spec.Sandbox, Network: t.Spec.Network, Limits: t.Spec.Limits, CeilingUSD: t.Spec.CeilingUSD, Expect: t.Spec.Expect, ExpectEvery: t.Spec.ExpectEvery,
 		Notify:    t.Spec.Notify,
 		CreatedAt: rest.Time(t.CreatedAt), UpdatedAt: rest.Time(t.UpdatedAt), ETag: triggerETag(t),
 	}
@@ -166,6 +167,7 @@ type SpecFields struct {
 	Network        rest.Optional[*agented.Network]    `json:"network,omitzero" doc:"What the processes may reach at sandbox level strict besides the API of the model and the host of the workspace; replaced as a whole. Default: nothing"`
 	Limits         rest.Optional[agented.Limits]      `json:"limits,omitzero" doc:"Limits of all processes of an execution together; replaced as a whole. What is 0 or absent has the server's default. With an agent, the lower of both counts"`
 	Expect         rest.Optional[*agented.Expect]     `json:"expect,omitzero" doc:"Outcome contract: what an execution must achieve besides the success of its CLI. If it does not, it has failed with the class no_effect. Replaced as a whole; default none"`
+	ExpectEvery    rest.Optional[string]              `json:"expect_every,omitzero" doc:"Period within which an execution must succeed, such as 26h or 1w2d, from 10s to 366d; otherwise dead_man is notified. Default none"`
 	CeilingUSD     rest.Optional[float64]             `json:"ceiling_usd,omitzero" doc:"Cost at which a running execution is paused with a question; 0 (default) means none"`
 }
 
@@ -222,6 +224,7 @@ func (f *TriggerFields) apply(t *agented.Trigger) error {
 	f.Name.Into(&t.Name, "")
 	f.Enabled.Into(&t.Enabled, true)
 	f.Notify.Into(&t.Spec.Notify, nil)
+	f.ExpectEvery.Into(&t.Spec.ExpectEvery, "")
 	if err := f.SpecFields.apply(&t.Spec, agented.DefaultMaxConcurrent); err != nil {
 		return err
 	}

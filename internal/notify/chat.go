@@ -121,7 +121,7 @@ func ntfyBody(m Message, topic string) ntfyMessage {
 		n.Message = m.Title
 	}
 	switch m.Kind {
-	case agented.NotifyFailed, agented.NotifyNeedsPerson, agented.NotifyHeld, agented.NotifyBackup, agented.NotifyPaused:
+	case agented.NotifyFailed, agented.NotifyNeedsPerson, agented.NotifyHeld, agented.NotifyDeadMan, agented.NotifyBackup, agented.NotifyPaused:
 		n.Priority = 4
 	case agented.NotifyRecovered:
 		n.Tags = []string{"white_check_mark"}

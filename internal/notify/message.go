@@ -39,6 +39,7 @@ var titles = map[agented.NotificationKind]string{
 	agented.NotifyBackup:      "backup failed",
 	agented.NotifyNoEffect:    "had no effect",
 	agented.NotifyHeld:        "waits for approval",
+	agented.NotifyDeadMan:     "has not succeeded in time",
 	agented.NotifyChannel:     "a notification was not delivered",
 	notices.KindTest:          "test",
 	notices.KindDigest:        "digest",

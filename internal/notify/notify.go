@@ -95,13 +95,15 @@ func (n *Notifier) now() time.Time { return n.o.Now().UTC().Truncate(time.Micros
 func (n *Notifier) Run(ctx context.Context) {
 	defer n.workers.Wait()
 	var polled time.Time
+	absence := poll // until one can be due
 	for {
 		now := n.now()
-		if now.Sub(polled) >= poll || now.Before(polled) {
+		if now.Sub(polled) >= min(poll, absence) || now.Before(polled) {
 			polled = now
 			n.look(ctx, now)
+			absence = n.absence(ctx, now)
 		}
-		wait := poll
+		wait := min(poll, absence)
 		if next := n.start(ctx, now); !next.IsZero() {
 			wait = min(wait, max(next.Sub(now), 10*time.Millisecond))
 		}
@@ -127,6 +129,19 @@ func (n *Notifier) look(ctx context.Context, now time.Time) {
 	if err := n.digests(ctx, now); err != nil && ctx.Err() == nil {
 		n.o.Log.Warn("write a digest", "err", err)
 	}
+}
+
+// absence stores the notifications about triggers that have not succeeded in time, and returns how
+// long after now there can be the next one.
+func (n *Notifier) absence(ctx context.Context, now time.Time) time.Duration {
+	next, err := n.o.DB.NotifyAbsent(ctx, now)
+	if err != nil && ctx.Err() == nil {
+		n.o.Log.Warn("look for triggers that have not succeeded in time", "err", err)
+	}
+	if next == 0 {
+		return poll
+	}
+	return max(next, 10*time.Millisecond)
 }
 
 // start starts a worker for each channel that has something to send, and returns when the next

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -285,5 +286,42 @@ func TestSplitTopic(t *testing.T) {
 		if got := server + " " + topic; got != want {
 			t.Errorf("%s: %q, want %q", url, got, want)
 		}
+	}
+}
+
+// TestRun_absence checks that a running notifier finds a trigger that has not succeeded in time.
+func TestRun_absence(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	sent := make(chan struct{}, 1)
+	r := newReceiver(t, func(n int, _ http.ResponseWriter, _ *http.Request) {
+		if n == 1 {
+			sent <- struct{}{}
+		}
+	})
+	s.channel(notices.Channel{Name: "a", Events: []agented.NotificationKind{agented.NotifyDeadMan}, Settings: notices.Settings{URL: r.URL}})
+	spec := agented.Spec{Backend: agented.BackendCommand, Command: []string{"true"}, TimeoutSeconds: 60, ExpectEvery: "30s"}
+	trigger := &agented.Trigger{Name: "nightly", Spec: spec, Enabled: true, CreatedAt: start, UpdatedAt: start}
+	if err := s.db.CreateTrigger(t.Context(), trigger, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.time = start.Add(time.Minute)
+	s.mu.Unlock()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.n.Run(ctx)
+	}()
+	select {
+	case <-sent:
+	case <-time.After(time.Minute):
+		t.Error("nothing was sent")
+	}
+	stop()
+	<-ended
+	if got := r.all(); len(got) > 0 && !strings.Contains(got[0].body, "no execution has succeeded for 1m") {
+		t.Errorf("sent %s", got[0].body)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/deadman"
 	"github.com/agented/agented/internal/notices"
 )
 
@@ -105,8 +106,20 @@ func (tx *tx) notify(n agented.Notice) error {
 	return err
 }
 
-// notifyEnd notifies about the final state of an execution.
+// notifyEnd notifies about the final state of an execution, and resets the dead man's switch of its
+// trigger if it succeeded.
 func (tx *tx) notifyEnd(id agented.ExecutionID, state agented.State, class agented.Class, reason string, at time.Time) error {
+	var absent *agented.Absence
+	if state == agented.StateSuccess {
+		var trigger agented.TriggerID
+		err := tx.row(`SELECT trigger_id FROM execution WHERE id = $1`, id).Scan(&trigger)
+		if err == nil {
+			absent, err = deadman.Succeeded(tx, trigger, at)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if !tx.db.channels.Load() {
 		return nil
 	}
@@ -124,10 +137,16 @@ func (tx *tx) notifyEnd(id agented.ExecutionID, state agented.State, class agent
 	case agented.StateSuccess:
 		n.Kind = agented.NotifyRecovered
 		was, err := tx.endedBefore(n.Trigger, id)
-		if err != nil || was == "" || was == agented.StateSuccess {
+		switch {
+		case err != nil:
 			return err
+		case absent != nil:
+			n.Text = "succeeded again: before, " + absent.Text(at)
+		case was == "" || was == agented.StateSuccess:
+			return nil
+		default:
+			n.Text = "succeeded again"
 		}
-		n.Text = "succeeded again"
 	case agented.StateFailed, agented.StateTimeout, agented.StateInterrupted:
 		n.Kind = agented.NotifyFailed
 		if class == agented.ClassNoEffect {
@@ -234,6 +253,31 @@ func (db *DB) NotifyParked(ctx context.Context, before, now time.Time) error {
 	})
 }
 
+// NotifyAbsent notifies about each trigger of which no execution has succeeded in time, once per
+// period, and returns after which time the next one can be due; 0 if none can.
+func (db *DB) NotifyAbsent(ctx context.Context, now time.Time) (next time.Duration, err error) {
+	var armed bool
+	err = db.row(ctx, `SELECT EXISTS (SELECT 1 FROM deadman WHERE due IS NOT NULL)`).Scan(&armed)
+	if err != nil || !armed {
+		return 0, explain("expected successes", err)
+	}
+	err = db.write(ctx, "notify of missing successes", func(tx *tx) error {
+		absent, after, err := deadman.Look(tx, now)
+		if err != nil {
+			return err
+		}
+		next = after
+		for i := range absent {
+			a := &absent[i]
+			if err := tx.notify(agented.Notice{Kind: agented.NotifyDeadMan, Trigger: a.Trigger, TriggerName: a.Name, Text: a.Text(now), At: now}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return next, err
+}
+
 // checkNotify rejects rules with channels that do not exist.
 func (tx *tx) checkNotify(rules agented.NotifyRules) error {
 	bad, err := notices.Unknown(tx, rules)
@@ -241,4 +285,15 @@ func (tx *tx) checkNotify(rules agented.NotifyRules) error {
 		return err
 	}
 	return agented.InvalidFields(bad)
+}
+
+// Overdue returns the triggers of which no execution has succeeded within expect_every, the longest
+// first, at most 100.
+func (db *DB) Overdue(ctx context.Context) ([]agented.Absence, error) {
+	var out []agented.Absence
+	err := db.View(ctx, "triggers that have not succeeded in time", func(q Querier) (err error) {
+		out, err = deadman.Overdue(q)
+		return err
+	})
+	return out, err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/agented/agented"
+	"github.com/agented/agented/internal/deadman"
 )
 
 // TriggerFilter filters a list of triggers. Zero fields match all.
@@ -67,6 +68,9 @@ func (db *DB) CreateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 		if err := tx.setSchedules(t, t.CreatedAt); err != nil {
 			return err
 		}
+		if err := deadman.Set(tx, t, t.CreatedAt); err != nil {
+			return err
+		}
 		if err := tx.setMessageRules(t); err != nil {
 			return err
 		}
@@ -118,6 +122,9 @@ func (db *DB) UpdateTrigger(ctx context.Context, t *agented.Trigger, by string) 
 			return err
 		}
 		if err := tx.setSchedules(t, now); err != nil {
+			return err
+		}
+		if err := deadman.Set(tx, t, now); err != nil {
 			return err
 		}
 		if err := tx.setMessageRules(t); err != nil {

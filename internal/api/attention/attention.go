@@ -1,5 +1,5 @@
 // Package attention implements the API of what waits for a person: paused executions,
-// accounts that need a login, triggers that cannot fire, budgets, and the server's notices.
+// accounts that need a login, triggers that cannot fire or have not succeeded in time, budgets, and the server's notices.
 package attention
 
 import (
@@ -37,7 +37,7 @@ type Kind string
 const (
 	Paused  Kind = "paused"  // a paused execution
 	Account Kind = "account" // an account that only a person can make work
-	Trigger Kind = "trigger" // a trigger that cannot fire
+	Trigger Kind = "trigger" // a trigger that cannot fire, or has not succeeded in time
 	Budget  Kind = "budget"  // a budget that is used up, or nearly
 	Server  Kind = "server"  // a condition of the server
 )
@@ -75,14 +75,14 @@ func (h *Attention) Routes() []rest.Route {
 	return []rest.Route{
 		rest.Op("GET /api/v1/attention", agented.RoleViewer, h.list, rest.About{
 			ID: "list-attention", Tag: "server", Summary: "List what waits for a person",
-			Text: "Lists paused executions, accounts that need a login or are out of credit, triggers whose webhooks cannot be verified, budgets that are used up or nearly used up, and conditions of the server. Each item names the object to act on.",
+			Text: "Lists paused executions, accounts that need a login or are out of credit, triggers whose webhooks cannot be verified or that have not succeeded within `expect_every`, budgets that are used up or nearly used up, and conditions of the server. Each item names the object to act on.",
 		}),
 	}
 }
 
 func (h *Attention) list(ctx context.Context, _ *struct{}) (*rest.Output[NeedList], error) {
 	out := NeedList{Items: []Need{}}
-	for _, add := range []func(context.Context) ([]Need, error){h.paused, h.accounts, h.triggers, h.budgets, h.server} {
+	for _, add := range []func(context.Context) ([]Need, error){h.paused, h.accounts, h.triggers, h.overdue, h.budgets, h.server} {
 		items, err := add(ctx)
 		if err != nil {
 			return nil, err
@@ -221,6 +221,23 @@ func (h *Attention) triggers(ctx context.Context) ([]Need, error) {
 			return out, nil
 		}
 	}
+}
+
+// overdue returns the triggers of which no execution has succeeded in time.
+func (h *Attention) overdue(ctx context.Context) ([]Need, error) {
+	list, err := h.DB.Overdue(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []Need
+	for i := range list {
+		a := &list[i]
+		text := a.Text(h.Now())
+		out = append(out, Need{
+			Kind: Trigger, ID: string(a.Trigger), Name: a.Name, Text: strings.ToUpper(text[:1]) + text[1:] + ".", Urgent: true, Since: rest.OptionalTime(a.Since),
+		})
+	}
+	return out, nil
 }
 
 func (h *Attention) budgets(ctx context.Context) ([]Need, error) {

@@ -291,7 +291,7 @@ export interface paths {
         };
         /**
          * List what waits for a person
-         * @description Lists paused executions, accounts that need a login or are out of credit, triggers whose webhooks cannot be verified, budgets that are used up or nearly used up, and conditions of the server. Each item names the object to act on.
+         * @description Lists paused executions, accounts that need a login or are out of credit, triggers whose webhooks cannot be verified or that have not succeeded within `expect_every`, budgets that are used up or nearly used up, and conditions of the server. Each item names the object to act on.
          *
          *     Requires the role viewer.
          */
@@ -3962,6 +3962,8 @@ export interface components {
                 result_schema?: unknown;
                 text?: components["schemas"]["ExpectedText"];
             } | null;
+            /** @description Period within which an execution must succeed, such as 26h or 1w2d, from 10s to 366d; otherwise dead_man is notified. Default none */
+            expect_every?: string | null;
             /** @description Fail immediately, with the commands that fix it, if only a login can help. Default: wait */
             fail_without_login?: boolean;
             /** @description Choices that are tried in order when no earlier one is ready */
@@ -5933,6 +5935,8 @@ export interface components {
                 result_schema?: unknown;
                 text?: components["schemas"]["ExpectedText"];
             } | null;
+            /** @description Period within which an execution must succeed, such as 26h or 1w2d, from 10s to 366d; otherwise dead_man is notified. Default none */
+            expect_every?: string | null;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
             /** @description Limits of all processes of an execution together; replaced as a whole. What is 0 or absent has the server's default. With an agent, the lower of both counts */
@@ -6091,6 +6095,8 @@ export interface components {
                 result_schema?: unknown;
                 text?: components["schemas"]["ExpectedText"];
             } | null;
+            /** @description Period within which an execution must succeed, such as 26h or 1w2d, from 10s to 366d; otherwise dead_man is notified. Default none */
+            expect_every?: string | null;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback?: components["schemas"]["Choice"][] | null;
             /** @description Limits of all processes of an execution together; replaced as a whole. What is 0 or absent has the server's default. With an agent, the lower of both counts */
@@ -6242,6 +6248,8 @@ export interface components {
             etag: string;
             /** @description Outcome contract: what an execution must achieve besides the success of its CLI; omitted: none */
             expect?: components["schemas"]["Expect"];
+            /** @description Period within which an execution must succeed, otherwise dead_man is notified; empty: none */
+            expect_every: string;
             /** @description Choices that are tried in order when no earlier one is ready */
             fallback: components["schemas"]["Choice"][];
             /** @description Problems that keep the trigger from firing; omitted if there are none. For admins only */

@@ -117,6 +117,7 @@ export interface TriggerForm {
   limits: LimitsForm
   notify: NotifyRow[]
   expect: ExpectForm
+  expect_every: string
 }
 
 export const emptyRetry = (): Retry => ({
@@ -179,6 +180,7 @@ export function emptyTrigger(): TriggerForm {
     limits: emptyLimits(),
     notify: [],
     expect: emptyExpect(),
+    expect_every: '',
   }
 }
 
@@ -332,6 +334,7 @@ export function formOf(t: Body | Trigger): TriggerForm {
     limits: limitsForm(t.limits),
     notify: notifyForm(t.notify),
     expect: expectForm(t.expect),
+    expect_every: text(t.expect_every),
   }
 }
 
@@ -442,6 +445,7 @@ export function bodyOf(f: TriggerForm, before?: Trigger): Body {
     retry: retryBody(f.retry),
     notify: notifyBody(f.notify),
     expect: expectBody(f.expect),
+    expect_every: f.expect_every.trim(),
   }
   if (f.agent) {
     return {

@@ -54,6 +54,7 @@ export function fileOf(f: TriggerForm): Record<string, unknown> {
     ...(limitsBody(f.limits) && { limits: limitsBody(f.limits) }),
     ...(f.notify.length > 0 && { notify: notifyBody(f.notify) }),
     ...(expectBody(f.expect) && { expect: expectBody(f.expect) }),
+    ...(f.expect_every.trim() && { expect_every: f.expect_every.trim() }),
     ...(f.schedules.length > 0 && { schedules: f.schedules.map(s => bare(scheduleBody(s))) }),
     ...(f.webhooks.length > 0 && {
       webhooks: f.webhooks.map(w => {
@@ -100,6 +101,7 @@ const known = {
     'limits',
     'notify',
     'expect',
+    'expect_every',
   ],
   schedules: [
     'id',
