@@ -28,6 +28,8 @@ type Account struct {
 	Cause             Class     // why it is not ready
 	Hint              string    // problem that may keep the account from working, found by the server; not stored
 	Fix               string    // command that removes Hint; not stored
+	NotInstalled      bool      // Hint is that the program of the CLI is missing; not stored
+	Used              AccountUse
 	ConsecutiveLimits int       // consecutive limits; the cooldown grows with them when the reset time is unknown
 	Probing           bool      // a probe attempt is testing whether the account is ready again
 	ProbedAt          time.Time // start of the latest probe

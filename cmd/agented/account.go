@@ -25,10 +25,21 @@ func accountState(a *client.Account) string {
 		return "disabled"
 	case a.State == agented.AccountCooling && a.Until != nil:
 		return "cooling down until " + agented.Clock(*a.Until)
-	case a.State == agented.AccountReady && a.Hint != "":
-		return "not usable yet"
+	case a.State == agented.AccountReady:
+		return accountCheck(&a.Check)
 	}
 	return strings.ReplaceAll(string(a.State), "_", " ")
+}
+
+// accountCheck describes in a few words whether an account works.
+func accountCheck(c *client.AccountCheck) string {
+	switch c.Result {
+	case agented.CheckWorks:
+		return "works (" + term.Ago(c.At) + ")"
+	case agented.CheckRefused:
+		return "refused (" + term.Ago(c.At) + ")"
+	}
+	return strings.ReplaceAll(string(c.Result), "_", " ")
 }
 
 func accountCommand() *cobra.Command {
@@ -57,7 +68,11 @@ func accountList() *cobra.Command {
 				if a.MaxConcurrent > 0 {
 					most = fmt.Sprintf("%d of %d", a.Running, a.MaxConcurrent)
 				}
-				return []string{a.ID, a.Label, accountState(a), most, term.Ago(a.UsedAt), a.Evidence}
+				evidence := a.Evidence
+				if evidence == "" && a.Check.Result == agented.CheckRefused {
+					evidence = a.Check.Reason
+				}
+				return []string{a.ID, a.Label, accountState(a), most, term.Ago(a.UsedAt), evidence}
 			})
 			if len(missing) > 0 {
 				fmt.Fprintln(os.Stdout)

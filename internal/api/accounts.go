@@ -91,6 +91,7 @@ type AccountView struct {
 	Cause             agented.Class                `json:"cause" doc:"Class of the attempt's end from which the state was derived; empty when ready"`
 	Hint              string                       `json:"hint" doc:"Problem that may keep a ready account from working, such as missing credentials. Accounts without a hint are preferred"`
 	Fix               string                       `json:"fix" doc:"The fix for the hint, with the command; empty without a hint"`
+	Check             AccountCheck                 `json:"check" doc:"Whether the account works"`
 	ConsecutiveLimits int                          `json:"consecutive_limits" doc:"Consecutive limits"`
 	Probing           bool                         `json:"probing" doc:"An attempt is testing whether the account is ready again"`
 	Running           int                          `json:"running" doc:"Running attempts that use it"`
@@ -100,11 +101,32 @@ type AccountView struct {
 	ETag              string                       `json:"etag" doc:"Version of the object, for If-Match in an update"`
 }
 
+// AccountCheck is what is known about whether an account works.
+type AccountCheck struct {
+	Result      agented.AccountCheck `json:"result" enum:"not_installed,no_credentials,not_tried,works,refused" doc:"not_installed: the CLI's program is missing; no_credentials: neither credentials nor a login were found; not_tried: no attempt has ended since the credentials changed; works: the model responded to the latest attempt; refused: the latest attempt failed before that"`
+	At          *time.Time           `json:"at" nullable:"true" doc:"End of the latest attempt that shows whether the account works"`
+	Reason      string               `json:"reason" doc:"Why it does not work: the hint, or why the latest attempt failed"`
+	ExecutionID agented.ExecutionID  `json:"execution_id" doc:"Execution of that attempt; empty: none"`
+}
+
+func (h *accounts) check(a *agented.Account) AccountCheck {
+	c := AccountCheck{Result: a.Check(), At: rest.OptionalTime(a.Used.At), ExecutionID: a.Used.Execution}
+	switch c.Result {
+	case agented.CheckNotInstalled, agented.CheckNoCredentials:
+		c.Reason = a.Hint
+	case agented.CheckRefused:
+		if c.Reason = h.mask(a.Used.Reason); a.Used.At.IsZero() || a.Used.Works {
+			c.Reason = h.mask(a.Evidence)
+		}
+	}
+	return c
+}
+
 func (h *accounts) view(ctx context.Context, a *agented.Account) AccountView {
 	v := AccountView{
 		ID: a.ID, Backend: agentBackend(a.Backend), Name: a.Name, Label: a.Label(), Default: a.Default, Enabled: a.Enabled, Order: a.Order,
 		MaxConcurrent: a.MaxConcurrent, Config: a.Config, Credentials: map[string]AccountCredential{}, State: a.State, Until: rest.OptionalTime(a.Until),
-		Evidence: h.mask(a.Evidence), Cause: a.Cause, Hint: a.Hint, Fix: a.Fix, ConsecutiveLimits: a.ConsecutiveLimits, Probing: a.Probing, Running: a.Running, UsedAt: rest.OptionalTime(a.UsedAt),
+		Evidence: h.mask(a.Evidence), Cause: a.Cause, Hint: a.Hint, Fix: a.Fix, Check: h.check(a), ConsecutiveLimits: a.ConsecutiveLimits, Probing: a.Probing, Running: a.Running, UsedAt: rest.OptionalTime(a.UsedAt),
 		CreatedAt: rest.Time(a.CreatedAt), UpdatedAt: rest.Time(a.UpdatedAt), ETag: accountETag(a),
 	}
 	if a.State != agented.AccountCooling {

@@ -14,44 +14,47 @@ import (
 	"github.com/agented/agented/internal/searchpath"
 )
 
-// checkAccount returns a hint and its fix if the account cannot or may not work, judging by the
-// server's files and environment. gone is true if it cannot work because its folder is missing. A hint
-// alone only means that no credentials were found: a CLI may read others, for example from the
-// system's key store.
-func (a *App) checkAccount(acc *agented.Account) (hint, fix string, gone bool) {
+// checkAccount returns why the account cannot or may not work, judging by the server's files and
+// environment. A hint alone only means that no credentials were found: a CLI may read others, for
+// example from the system's key store.
+func (a *App) checkAccount(acc *agented.Account) (p agented.AccountProblem) {
 	b, ok := registry.ByName(acc.Backend)
 	if !ok {
-		return "", "", false
+		return p
 	}
 	if !acc.Default && acc.Config != "" && len(acc.Credentials) == 0 {
 		if list, err := os.ReadDir(acc.Config); errors.Is(err, fs.ErrNotExist) {
-			return "its folder " + acc.Config + " does not exist", "create the folder (mkdir -p " + acc.Config + "), then " + acc.SetupFix(), true
+			return agented.AccountProblem{
+				Hint: "its folder " + acc.Config + " does not exist", Fix: "create the folder (mkdir -p " + acc.Config + "), then " + acc.SetupFix(), Gone: true,
+			}
 		} else if err == nil && len(list) == 0 {
-			return "its folder " + acc.Config + " is empty", acc.SetupFix(), true
+			return agented.AccountProblem{Hint: "its folder " + acc.Config + " is empty", Fix: acc.SetupFix(), Gone: true}
 		}
 	}
 	c := a.config.Load()
 	if program := b.Program(); program != "" {
 		path, _ := c.Variable("PATH")
 		if _, err := searchpath.Find(program, path); err != nil {
-			return "the program " + program + " is not installed, or not on the server's PATH (" + path + ")", b.Install(), false
+			return agented.AccountProblem{
+				Hint: "the program " + program + " is not installed, or not on the server's PATH (" + path + ")", Fix: b.Install(), NotInstalled: true,
+			}
 		}
 	}
 	if len(acc.Credentials) > 0 {
-		return "", "", false
+		return p
 	}
 	if acc.Default {
 		for name, value := range c.BackendEnv(acc.Backend) {
 			if value != "" && agented.SecretName(name) {
-				return "", "", false
+				return p
 			}
 		}
 	}
 	home, _ := c.Variable("HOME")
 	if loginSeen(b, acc, home) {
-		return "", "", false
+		return p
 	}
-	return noCredentials(b, acc, home), acc.SetupFix(), false
+	return agented.AccountProblem{Hint: noCredentials(b, acc, home), Fix: acc.SetupFix()}
 }
 
 // noCredentials returns the hint that lists where no credentials of an account were found.

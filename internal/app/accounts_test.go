@@ -77,7 +77,8 @@ func TestAccountHints(t *testing.T) {
 			}
 			a := new(App)
 			a.config.Store(conf)
-			hint, fix, gone := a.checkAccount(&c.account)
+			p := a.checkAccount(&c.account)
+			hint, fix, gone := p.Hint, p.Fix, p.Gone
 			if !strings.Contains(hint, c.hint) || !strings.Contains(fix, c.fix) || (c.hint == "") != (hint == "") || (hint == "") != (fix == "") || gone != c.gone {
 				t.Errorf("hint %q, fix %q, gone %v", hint, fix, gone)
 			}

@@ -25,8 +25,17 @@ type Account struct {
 	Evidence      string               `json:"evidence"`
 	Hint          string               `json:"hint"`
 	Fix           string               `json:"fix"`
+	Check         AccountCheck         `json:"check"`
 	Running       int                  `json:"running"`
 	UsedAt        *time.Time           `json:"used_at"`
+}
+
+// AccountCheck is what is known about whether an account works.
+type AccountCheck struct {
+	Result      agented.AccountCheck `json:"result"`
+	At          *time.Time           `json:"at"`
+	Reason      string               `json:"reason"`
+	ExecutionID string               `json:"execution_id"`
 }
 
 // AccountChange holds the fields of an account to set; nil fields stay unchanged.

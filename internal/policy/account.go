@@ -85,6 +85,23 @@ func (e AttemptEnd) blamesAccount() bool {
 	return e.Class.OfAccount() || e.Class == agented.ClassThrottle
 }
 
+// ShowsUse reports whether an attempt's end shows that its account works or was refused, with the
+// reason of a refusal. An end that neither the account nor the provider nor the CLI caused shows
+// nothing, except of an execution that tests its account.
+func ShowsUse(e AttemptEnd) (shows bool, reason string) {
+	switch {
+	case e.Responded:
+		return true, ""
+	case e.Class == agented.ClassInterrupted, e.Class == "" && !e.Tests:
+		return false, ""
+	}
+	reason = e.Evidence
+	if reason == "" {
+		reason = e.Reason
+	}
+	return true, format.Truncate(reason, agented.MaxEvidence)
+}
+
 // AccountOutcome is the effect of an attempt's end on its account.
 type AccountOutcome struct {
 	Account agented.Account

@@ -12,13 +12,15 @@ import (
 
 const accountColumns = `id, backend, name, is_default, enabled, place, max_concurrent, config, credentials,
 	state, until, evidence, cause, consecutive_limits, probe <> '', probed_at,
-	(SELECT COUNT(*) FROM execution e WHERE e.account_id = account.id), used_at, created_at, updated_at`
+	(SELECT COUNT(*) FROM execution e WHERE e.account_id = account.id), used_at, created_at, updated_at,
+	checked_at, check_works, check_reason, check_execution`
 
 func scanAccount(a *agented.Account, scan func(...any) error) error {
 	var credentials []byte
 	err := scan(&a.ID, &a.Backend, &a.Name, &a.Default, &a.Enabled, &a.Order, &a.MaxConcurrent, &a.Config, &credentials,
 		&a.State, toTime{&a.Until}, &a.Evidence, &a.Cause, &a.ConsecutiveLimits, &a.Probing, toTime{&a.ProbedAt},
-		&a.Running, toTime{&a.UsedAt}, toTime{&a.CreatedAt}, toTime{&a.UpdatedAt})
+		&a.Running, toTime{&a.UsedAt}, toTime{&a.CreatedAt}, toTime{&a.UpdatedAt},
+		toTime{&a.Used.At}, &a.Used.Works, &a.Used.Reason, &a.Used.Execution)
 	if err != nil || len(credentials) == 0 {
 		return err
 	}
@@ -161,7 +163,8 @@ func (db *DB) ResetAccount(ctx context.Context, id agented.AccountID, by string,
 }
 
 func (tx *tx) makeReady(id agented.AccountID) error {
-	return tx.exec(`UPDATE account SET state = 'ready', until = NULL, evidence = '', cause = '', consecutive_limits = 0, probe = '' WHERE id = $1`, id)
+	return tx.exec(`UPDATE account SET state = 'ready', until = NULL, evidence = '', cause = '', consecutive_limits = 0, probe = '',
+		checked_at = NULL, check_works = FALSE, check_reason = '', check_execution = '' WHERE id = $1`, id)
 }
 
 // DeleteAccount deletes an account. Default accounts and accounts in use return
@@ -200,10 +203,9 @@ func (db *DB) Account(ctx context.Context, id agented.AccountID) (*agented.Accou
 	return &a, explain("account", err)
 }
 
-// CheckAccounts sets the function that reports problems of an account: a hint
-// with its fix, and whether the account cannot work at all. Such an account
-// needs a login. Call it before the database is used.
-func (db *DB) CheckAccounts(check func(*agented.Account) (hint, fix string, gone bool)) {
+// CheckAccounts sets the function that reports problems of an account. One that
+// cannot work at all needs a login. Call it before the database is used.
+func (db *DB) CheckAccounts(check func(*agented.Account) agented.AccountProblem) {
 	db.check = check
 }
 
@@ -212,9 +214,9 @@ func (db *DB) inspect(a *agented.Account) {
 	if db.check == nil || a.State != agented.AccountReady {
 		return
 	}
-	hint, fix, gone := db.check(a)
-	if a.Hint, a.Fix = hint, fix; gone {
-		a.State, a.Evidence = agented.AccountNeedsLogin, hint
+	p := db.check(a)
+	if a.Hint, a.Fix, a.NotInstalled = p.Hint, p.Fix, p.NotInstalled; p.Gone {
+		a.State, a.Evidence = agented.AccountNeedsLogin, p.Hint
 	}
 }
 

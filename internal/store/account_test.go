@@ -92,6 +92,46 @@ func clone(t testing.TB, db *DB, id agented.ExecutionID, n int) {
 	}
 }
 
+func TestAccount_check(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	ids := withAccounts(t, db, "work")
+	check := func(want agented.AccountCheck, reason string) {
+		t.Helper()
+		a := account(t, db, ids[0])
+		if got := a.Check(); got != want || a.Used.Reason != reason {
+			t.Errorf("check %s, %+v; want %s, %q", got, a.Used, want, reason)
+		}
+	}
+	check(agented.CheckNotTried, "")
+	for _, c := range []struct {
+		class  agented.Class
+		want   agented.AccountCheck
+		reason string
+	}{
+		{agented.ClassInterrupted, agented.CheckNotTried, ""},
+		{"", agented.CheckWorks, ""},
+		{agented.ClassAgentFailure, agented.CheckRefused, "it said no"},
+		{"", agented.CheckWorks, ""},
+		{agented.ClassAuth, agented.CheckRefused, "it said no"},
+	} {
+		admit(t, db, "", start, agent)
+		e := claim(t, db, start)
+		if e == nil {
+			t.Fatalf("%q: nothing to claim", c.class)
+		}
+		endAs(t, db, e, c.class, time.Time{}, start)
+		check(c.want, c.reason)
+	}
+	// New credentials have not been tried.
+	a := account(t, db, ids[0])
+	a.Config = "/other"
+	if err := db.UpdateAccount(t.Context(), a, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	check(agented.CheckNotTried, "")
+}
+
 func TestClaim_parked_executions(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)

@@ -473,6 +473,13 @@ func (tx *tx) recordOutcome(end *AttemptEnd, e *agented.Execution, at time.Time)
 	if err != nil {
 		return 0, err
 	}
+	if shows, reason := policy.ShowsUse(facts); shows {
+		err := tx.exec(`UPDATE account SET checked_at = $2, check_works = $3, check_reason = $4, check_execution = $5 WHERE id = $1`,
+			acc.ID, micros(at), facts.Responded, reason, e.ID)
+		if err != nil {
+			return 0, err
+		}
+	}
 	if after.State == agented.AccountNeedsLogin && acc.State != after.State {
 		err := tx.notify(agented.Notice{
 			Kind: agented.NotifyNeedsPerson, Execution: a.Execution, Subject: string(acc.ID), At: at,

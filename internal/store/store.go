@@ -54,10 +54,10 @@ type DB struct {
 	path     string // of a SQLite file
 	postgres bool
 
-	onChange func(agented.ExecutionEvent)                         // see OnChange
-	check    func(*agented.Account) (hint, fix string, gone bool) // see CheckAccounts
-	zone     *time.Location                                       // zone of budget periods; nil: the machine's
-	groups   *database.Group[*tx]                                 // deliveries and messages waiting for the writer
+	onChange func(agented.ExecutionEvent)                  // see OnChange
+	check    func(*agented.Account) agented.AccountProblem // see CheckAccounts
+	zone     *time.Location                                // zone of budget periods; nil: the machine's
+	groups   *database.Group[*tx]                          // deliveries and messages waiting for the writer
 
 	rules atomic.Pointer[string] // latest committed version of the rules
 	gate  sync.RWMutex           // held for writing while rules change; see writeRules

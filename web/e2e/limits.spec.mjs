@@ -44,7 +44,13 @@ serving(options)('accounts: create, test, disable, delete; viewers see no button
   await card.getByText('0 of 3').waitFor()
   const [account] = (await server.api('GET', '/api/v1/accounts')).items.filter(a => !a.default)
   assert.equal(account.credentials.ANTHROPIC_API_KEY, '***')
+  // The account is not shown as working before an attempt has shown it; the result of a test is shown in place.
+  await card.getByText('Not tried', { exact: true }).waitFor()
   await card.getByTestId('probe').click()
+  await card.getByText('The test succeeded.').waitFor()
+  await card.locator('[data-check=works]').waitFor()
+  const [tested] = (await server.api('GET', '/api/v1/accounts')).items.filter(a => !a.default)
+  assert.equal(tested.check.result, 'works')
   await card.getByRole('link', { name: 'Test run' }).click()
   await page.waitForURL(/executions\/exec-/)
   await page.locator('[data-test=status][data-status=success]').waitFor()

@@ -2511,6 +2511,22 @@ export interface components {
             /** @description The Idempotency-Key was already used: no message was added */
             repeated: boolean;
         };
+        AccountCheck: {
+            /**
+             * Format: date-time
+             * @description End of the latest attempt that shows whether the account works
+             */
+            at: string | null;
+            /** @description Execution of that attempt; empty: none */
+            execution_id: string;
+            /** @description Why it does not work: the hint, or why the latest attempt failed */
+            reason: string;
+            /**
+             * @description not_installed: the CLI's program is missing; no_credentials: neither credentials nor a login were found; not_tried: no attempt has ended since the credentials changed; works: the model responded to the latest attempt; refused: the latest attempt failed before that
+             * @enum {string}
+             */
+            result: "not_installed" | "no_credentials" | "not_tried" | "works" | "refused";
+        };
         AccountCreate: {
             /** @enum {string} */
             backend: "claude" | "codex" | "gemini" | "opencode" | "anthropic";
@@ -2575,6 +2591,8 @@ export interface components {
             backend: "claude" | "codex" | "gemini" | "opencode" | "anthropic";
             /** @description Class of the attempt's end from which the state was derived; empty when ready */
             cause: string;
+            /** @description Whether the account works */
+            check: components["schemas"]["AccountCheck"];
             /** @description Directory of the CLI's own login; empty: none */
             config: string;
             /**
