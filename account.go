@@ -214,7 +214,7 @@ func (s *Spec) OwnCredentials() string {
 // AccountUse is the result of the latest attempt that shows whether an account works.
 type AccountUse struct {
 	At        time.Time // end of the attempt; zero: none since the credentials changed
-	Works     bool      // the model responded
+	Works     bool      // the attempt used the model
 	Reason    string    // why it was refused
 	Execution ExecutionID
 }
@@ -235,8 +235,8 @@ const (
 	CheckNotInstalled  AccountCheck = "not_installed"  // the program of the CLI is missing
 	CheckNoCredentials AccountCheck = "no_credentials" // neither credentials nor a login were found
 	CheckNotTried      AccountCheck = "not_tried"      // no attempt has shown whether it works
-	CheckWorks         AccountCheck = "works"          // the model responded to the latest attempt
-	CheckRefused       AccountCheck = "refused"        // the latest attempt failed before the model responded
+	CheckWorks         AccountCheck = "works"          // the latest attempt that shows it used the model
+	CheckRefused       AccountCheck = "refused"        // the latest attempt that shows it failed without the model
 )
 
 // Check returns whether the account works. A CLI may have a login that the server cannot see,

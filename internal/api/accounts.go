@@ -103,7 +103,7 @@ type AccountView struct {
 
 // AccountCheck is what is known about whether an account works.
 type AccountCheck struct {
-	Result      agented.AccountCheck `json:"result" enum:"not_installed,no_credentials,not_tried,works,refused" doc:"not_installed: the CLI's program is missing; no_credentials: neither credentials nor a login were found; not_tried: no attempt has ended since the credentials changed; works: the model responded to the latest attempt; refused: the latest attempt failed before that"`
+	Result      agented.AccountCheck `json:"result" enum:"not_installed,no_credentials,not_tried,works,refused" doc:"not_installed: the CLI's program is missing; no_credentials: neither credentials nor a login were found; not_tried: no attempt has ended since the credentials changed; works: the latest attempt that shows it used the model; refused: that attempt failed without the model"`
 	At          *time.Time           `json:"at" nullable:"true" doc:"End of the latest attempt that shows whether the account works"`
 	Reason      string               `json:"reason" doc:"Why it does not work: the hint, or why the latest attempt failed"`
 	ExecutionID agented.ExecutionID  `json:"execution_id" doc:"Execution of that attempt; empty: none"`

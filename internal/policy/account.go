@@ -75,8 +75,10 @@ type AttemptEnd struct {
 	Evidence  string    // empty: Reason
 	Until     time.Time // when the limit resets, as printed; zero: unknown
 	Responded bool      // the model responded
-	Tests     bool      // the execution exists only to test its account
-	Jitter    float64   // from 0 to 1
+	State     agented.State
+	Used      bool    // the CLI reported tokens of the model's output
+	Tests     bool    // the execution exists only to test its account
+	Jitter    float64 // from 0 to 1
 }
 
 // blamesAccount reports whether the class shows that the provider was reached
@@ -86,20 +88,21 @@ func (e AttemptEnd) blamesAccount() bool {
 }
 
 // ShowsUse reports whether an attempt's end shows that its account works or was refused, with the
-// reason of a refusal. An end that neither the account nor the provider nor the CLI caused shows
-// nothing, except of an execution that tests its account.
-func ShowsUse(e AttemptEnd) (shows bool, reason string) {
+// reason of a refusal. A failure shows that the account works only if the model was used: a CLI that
+// exits with an error before that may have been refused in words that no rule detects. An end that
+// Agented, a user or the machine caused shows nothing, except of an execution that tests its account.
+func ShowsUse(e AttemptEnd) (shows, works bool, reason string) {
 	switch {
-	case e.Responded:
-		return true, ""
-	case e.Class == agented.ClassInterrupted, e.Class == "" && !e.Tests:
-		return false, ""
+	case e.State == agented.StateSuccess, e.Used && (e.Class == agented.ClassAgentFailure || e.Class == agented.ClassNoEffect):
+		return true, true, ""
+	case e.Class == agented.ClassInterrupted, e.Class == "" && !e.Tests, e.State == agented.StateCancelled:
+		return false, false, ""
 	}
 	reason = e.Evidence
 	if reason == "" {
 		reason = e.Reason
 	}
-	return true, format.Truncate(reason, agented.MaxEvidence)
+	return true, false, format.Truncate(reason, agented.MaxEvidence)
 }
 
 // AccountOutcome is the effect of an attempt's end on its account.

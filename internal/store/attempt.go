@@ -446,7 +446,8 @@ func (tx *tx) recordOutcome(end *AttemptEnd, e *agented.Execution, at time.Time)
 	}
 	facts := policy.AttemptEnd{
 		Execution: e.ID, Backend: a.Backend, Class: a.Class, Reason: a.Reason, Evidence: a.Evidence,
-		Until: end.Limit.Until, Responded: end.Worked, Tests: e.ProbeAccount != "", Jitter: end.Jitter,
+		Until: end.Limit.Until, Responded: end.Worked, State: a.State,
+		Used: a.Usage.OutputTokens != nil && *a.Usage.OutputTokens > 0, Tests: e.ProbeAccount != "", Jitter: end.Jitter,
 	}
 	if end.NotStarted {
 		facts.Class = "" // not caused by account or provider
@@ -473,9 +474,9 @@ func (tx *tx) recordOutcome(end *AttemptEnd, e *agented.Execution, at time.Time)
 	if err != nil {
 		return 0, err
 	}
-	if shows, reason := policy.ShowsUse(facts); shows {
+	if shows, works, reason := policy.ShowsUse(facts); shows {
 		err := tx.exec(`UPDATE account SET checked_at = $2, check_works = $3, check_reason = $4, check_execution = $5 WHERE id = $1`,
-			acc.ID, micros(at), facts.Responded, reason, e.ID)
+			acc.ID, micros(at), works, reason, e.ID)
 		if err != nil {
 			return 0, err
 		}

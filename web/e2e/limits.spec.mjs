@@ -20,6 +20,34 @@ async function sound(page, what) {
   assert.deepEqual(bad, [], what)
 }
 
+// A CLI that exits with an error before its model responds.
+const broken = `#!/bin/sh
+[ "$1" = --version ] && { echo "2.1.330 (Claude Code)"; exit; }
+cat >/dev/null
+echo "the proxy does not accept this model" >&2
+exit 1
+`
+serving({ tools: { claude: broken } })('accounts: a failed test is shown in place', async ({ server }) => {
+  await server.api('POST', '/api/v1/accounts', {
+    backend: 'claude',
+    name: 'proxy',
+    credentials: { ANTHROPIC_API_KEY: 'sk-zzzz-1234567890' },
+  })
+  const page = await open(server)
+  await page.goto('/accounts')
+  const card = page.locator('[data-account^=acc-]')
+  await card.getByText('Not tried', { exact: true }).waitFor()
+  await card.getByTestId('probe').click()
+  await card.getByText('The test failed').waitFor()
+  await card.locator('[data-check=refused]').waitFor()
+  assert.match(await card.getByTestId('refused').textContent(), /does not accept this model/)
+  // The program of another CLI is missing: its card has the command that installs it.
+  const other = page.locator('[data-account=default-opencode]')
+  await other.locator('[data-check=not_installed]').waitFor()
+  await other.getByTestId('copy-fix').waitFor()
+  await close(page)
+})
+
 serving(options)('accounts: create, test, disable, delete; viewers see no buttons', async ({ server }) => {
   const page = await open(server)
   await page.goto('/accounts')

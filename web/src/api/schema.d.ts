@@ -2522,7 +2522,7 @@ export interface components {
             /** @description Why it does not work: the hint, or why the latest attempt failed */
             reason: string;
             /**
-             * @description not_installed: the CLI's program is missing; no_credentials: neither credentials nor a login were found; not_tried: no attempt has ended since the credentials changed; works: the model responded to the latest attempt; refused: the latest attempt failed before that
+             * @description not_installed: the CLI's program is missing; no_credentials: neither credentials nor a login were found; not_tried: no attempt has ended since the credentials changed; works: the latest attempt that shows it used the model; refused: that attempt failed without the model
              * @enum {string}
              */
             result: "not_installed" | "no_credentials" | "not_tried" | "works" | "refused";
