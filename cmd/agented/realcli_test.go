@@ -39,7 +39,6 @@ func TestRealClaude_runs(t *testing.T) {
 		{clireal.Text, "success", clireal.Answer, false},
 		{clireal.Tool, "success", clireal.ToolAnswer, true},
 		{clireal.Limited, "success", clireal.Answer, false},
-		{clireal.Refused, "failed", "refused", false},
 	} {
 		t.Run(string(c.scenario), func(t *testing.T) {
 			s := newServer(t, "ANTHROPIC_API_KEY="+key, "ANTHROPIC_BASE_URL="+api.URL+"/"+string(c.scenario),

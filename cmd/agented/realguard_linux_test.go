@@ -48,6 +48,10 @@ func TestRealCLIs_guard_denies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			standIn := &clireal.StandIn{}
 			s := realServer(t, name, standIn, clireal.Calls)
+			// Earlier servers kept an admin key in this file; the current one removes it when it starts.
+			if err := os.WriteFile(filepath.Join(s.data(), "cli.key"), []byte("key-of-an-earlier-server\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
 			victim := s.fire(s.trigger(map[string]any{"name": "victim", "backend": "command", "command": []string{"sh", "-c", "echo " + printedByVictim + "; while [ ! -e stop ]; do sleep 0.1; done"}}))
 			s.waitFor("the victim", func() bool { return len(s.lines(victim)) > 0 })
 			for _, level := range []string{"guard", "off"} {

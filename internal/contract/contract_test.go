@@ -186,6 +186,9 @@ func FuzzEvaluate(f *testing.F) {
 	f.Add("```json\n{\"a\":1}\n```", `{"type":"object"}`)
 	f.Add(`[1]`, `{"items":{"type":"string"}}`)
 	f.Fuzz(func(t *testing.T, text, schema string) {
+		if schema == "" {
+			return // no schema, and no clause of one
+		}
 		x := &agented.Expect{ResultSchema: json.RawMessage(schema), Text: &agented.ExpectedText{NotEmpty: true, Matches: "x"}}
 		clauses, out := Evaluate(x, Facts{Text: text})
 		if clauses[0].Met && !json.Valid(out) || !clauses[0].Met && out != nil {
