@@ -54,22 +54,14 @@ func parseProxy(item string) (string, error) {
 	case "localhost":
 		item = "127.0.0.0/8"
 	}
-	ip, err := netip.ParseAddr(strings.Trim(item, "[]"))
-	if err == nil && ip.Zone() == "" {
-		ip = ip.Unmap()
-		return netip.PrefixFrom(ip, ip.BitLen()).String(), nil
-	}
-	p, err := netip.ParsePrefix(item)
-	if err != nil {
+	p, ok := addressOrPrefix(item)
+	if !ok {
 		return "", fmt.Errorf("has an entry that is neither an address nor a prefix (%s); write 172.17.0.1, 10.0.0.0/8, fd00::/8 or none", quote(item))
-	}
-	if p.Addr().Is4In6() && p.Bits() >= 96 {
-		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	if p.Bits() == 0 {
 		return "", errors.New("would let every client choose its own address; list the addresses of your proxies, for example 172.16.0.0/12")
 	}
-	return p.Masked().String(), nil
+	return p.String(), nil
 }
 
 // parsePrefix parses an address or prefix of AGENTED_NOTIFY_ALLOW.
@@ -77,19 +69,28 @@ func parsePrefix(item string) (string, error) {
 	if strings.EqualFold(item, "localhost") {
 		return "", errors.New("has the entry localhost; write 127.0.0.0/8 or ::1")
 	}
-	ip, err := netip.ParseAddr(strings.Trim(item, "[]"))
-	if err == nil && ip.Zone() == "" {
+	p, ok := addressOrPrefix(item)
+	if !ok {
+		return "", fmt.Errorf("has an entry that is neither an address nor a prefix (%s); write 10.1.2.3, 192.168.0.0/16 or fd00::/8", quote(item))
+	}
+	return p.String(), nil
+}
+
+// addressOrPrefix parses an address without a zone, or a prefix, and returns it as a masked
+// prefix. IPv4 addresses that are mapped to IPv6 become IPv4.
+func addressOrPrefix(item string) (netip.Prefix, bool) {
+	if ip, err := netip.ParseAddr(strings.Trim(item, "[]")); err == nil && ip.Zone() == "" {
 		ip = ip.Unmap()
-		return netip.PrefixFrom(ip, ip.BitLen()).String(), nil
+		return netip.PrefixFrom(ip, ip.BitLen()), true
 	}
 	p, err := netip.ParsePrefix(item)
 	if err != nil {
-		return "", fmt.Errorf("has an entry that is neither an address nor a prefix (%s); write 10.1.2.3, 192.168.0.0/16 or fd00::/8", quote(item))
+		return netip.Prefix{}, false
 	}
 	if p.Addr().Is4In6() && p.Bits() >= 96 {
 		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
-	return p.Masked().String(), nil
+	return p.Masked(), true
 }
 
 // NotifyPrefixes returns the addresses of AGENTED_NOTIFY_ALLOW.
