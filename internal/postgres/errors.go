@@ -1,7 +1,6 @@
 package postgres
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -75,25 +74,11 @@ func openError(err error) error {
 	return &OpenError{Problem: NotReached, Err: err}
 }
 
-// lostError is an error of a connection that is not one of the caller's context.
-type lostError struct{ text string }
-
-func (e *lostError) Error() string { return e.text }
-
 // lostCommit is returned if it is unknown whether a transaction was committed.
 type lostCommit struct{ cause error }
 
 func (e *lostCommit) Error() string {
 	return "whether the transaction was committed is unknown: " + e.cause.Error()
-}
-
-// ownLimit separates the limits of this package from the context of the caller:
-// only an ended ctx is an error of a context.
-func ownLimit(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() == nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
-		return &lostError{strings.ReplaceAll(err.Error(), "context deadline exceeded", "no answer in time")}
-	}
-	return err
 }
 
 // FaultOf classifies an error of this package or of the driver; 0 means that the
@@ -114,13 +99,12 @@ func FaultOf(err error) database.Fault {
 	if _, ok := errors.AsType[*lostCommit](err); ok {
 		return database.Unknown
 	}
-	_, lost := errors.AsType[*lostError](err)
 	_, connect := errors.AsType[*pgconn.ConnectError](err)
 	_, network := errors.AsType[*net.OpError](err)
 	switch {
 	case errors.Is(err, sql.ErrConnDone), errors.Is(err, puddle.ErrClosedPool):
 		return database.Closed
-	case lost, connect, network, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
+	case connect, network, errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
 		strings.HasSuffix(err.Error(), "conn closed"), strings.HasSuffix(err.Error(), "closed connection"):
 		return database.Unreachable
 	}
