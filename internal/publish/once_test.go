@@ -56,6 +56,7 @@ func TestPullRequest_faults(t *testing.T) {
 				t.Run(fmt.Sprintf("%s done=%v drop=%v", name, done, drop), func(t *testing.T) {
 					t.Parallel()
 					g := newRig(t)
+					f := f
 					f.Done, f.Drop = done, drop
 					g.hub.Fail(f)
 					id := g.run(g.pull())

@@ -59,6 +59,7 @@ func TestCommitStatus_faults(t *testing.T) {
 			t.Run(fmt.Sprintf("%s done=%v", name, done), func(t *testing.T) {
 				t.Parallel()
 				g := newRig(t)
+				f := f
 				f.Done = done
 				g.hub.Fail(f)
 				id := g.run(g.status())
